@@ -1,0 +1,114 @@
+"""What the worker asks of a backend.
+
+The life of an execution::
+
+    execution = await backend.launch(spec, output)   # the work stands: claim it
+    outcome   = await execution.wait()               # it ended: report it
+    await execution.release(outcome)                 # the report is delivered: clean up
+
+``wait`` never raises for what happens to the task: that is the outcome. It is
+cancellable, and a cancelled ``wait`` leaves the work as it is; a backend whose
+work dies with the worker (``survives_worker`` false) says so, and the worker ends
+such tasks at its own shutdown through ``stop``.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from oz_agent_worker.core.outcome import Outcome
+from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.core.taskspec import TaskSpec
+
+__all__ = ["Backend", "Execution", "LaunchError", "NoOutput", "OutputSink", "environment_of"]
+
+#: The longest chunk that a backend hands to an output sink, in bytes.
+MAX_OUTPUT_CHUNK: Final = 64 * 1024
+
+
+class OutputSink(Protocol):
+    """Takes a task's output, piece by piece, in order."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anyone listens: a backend that must fetch output asks first."""
+        ...
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes (at most ``MAX_OUTPUT_CHUNK``); never blocks, never raises."""
+        ...
+
+
+class NoOutput:
+    """An output sink for a task to which nobody listens."""
+
+    wanted = False
+
+    def write(self, chunk: bytes) -> None:
+        """Drop the bytes."""
+
+
+class LaunchError(Exception):
+    """The work was not started.
+
+    ``outcome`` is set where the cause lies in the task (it failed); where it is
+    ``None`` the backend cannot be reached, and the task goes back to its queue.
+    """
+
+    def __init__(self, message: str, outcome: Outcome | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Execution(Protocol):
+    """One execution in a backend's hands."""
+
+    async def wait(self) -> Outcome:
+        """Return how the work ended. All output was written to the sink before."""
+        ...
+
+    async def stop(self, reason: str) -> None:
+        """End the work: the whole of it, with its descendants.
+
+        Asks first and forces after a grace. Returns when nothing of it runs any more or,
+        where a cluster does the ending, when the cluster has accepted to.
+        Idempotent; harmless after the end.
+        """
+        ...
+
+    async def release(self, outcome: Outcome) -> None:
+        """Remove what the execution left, as the settings say. Called once, after delivery."""
+        ...
+
+
+class Backend(Protocol):
+    """Runs executions. Entered once, before the first task; left after the last."""
+
+    name: str
+    survives_worker: bool
+
+    async def start(self) -> None:
+        """Open what the backend needs and show that tasks can run.
+
+        Raises:
+            PreflightError: tasks could not run; the text is a diagnosis.
+        """
+        ...
+
+    async def launch(self, spec: TaskSpec, output: OutputSink) -> Execution:
+        """Start the work and return as soon as it stands.
+
+        Starting an execution that stands already is harmless: it is adopted.
+
+        Raises:
+            LaunchError: nothing was started.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of every resource; work that survives the worker goes on."""
+        ...
+
+
+def environment_of(spec: TaskSpec, own: Mapping[str, str]) -> dict[str, Secret]:
+    """The task's whole environment: the spec's, then the backend's own ``OZ_*`` variables."""
+    return {**spec.environment, **{name: Secret(value) for name, value in own.items()}}

@@ -1,0 +1,175 @@
+"""A task's output on its way to a control plane that asked for it.
+
+Output is text on the wire, so bytes are decoded as UTF-8 (what is not UTF-8 becomes
+U+FFFD) and counted as the UTF-8 bytes of that text. A piece is kept until a pong shows
+that the peer has read it; after a broken connection it is sent again, and the offset
+lets the peer drop what it has. Memory is bounded: where the peer takes output more
+slowly than a task writes it, the oldest pieces are dropped and the offset jumps.
+"""
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from .report import ExecutionKey
+
+__all__ = ["LogBook", "LogPiece", "LogStream"]
+
+#: How much of one task's output is held, in bytes.
+MAX_HELD: Final = 1024 * 1024
+#: The longest text of one frame, in bytes.
+MAX_PIECE: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """``text`` stands at ``offset`` (UTF-8 bytes) of the execution's output."""
+
+    key: ExecutionKey
+    offset: int
+    text: str
+
+
+@dataclass(slots=True)
+class LogStream:
+    """The output of one execution that the peer is not known to have."""
+
+    key: ExecutionKey
+    max_held: int = MAX_HELD
+    _held: bytearray = field(default_factory=bytearray)
+    _start: int = 0  # offset of the first held byte
+    _sent: int = 0  # offset up to which the current connection was given it
+    _marks: list[tuple[int, int]] = field(default_factory=list)  # (barrier, offset)
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
+    )
+
+    def write(self, chunk: bytes, *, final: bool = False) -> None:
+        """Take output; ``final`` says that none follows."""
+        self._held += self._decoder.decode(chunk, final).encode()
+        surplus = len(self._held) - self.max_held
+        if surplus > 0:
+            self._drop(_boundary_after(self._held, surplus))
+
+    @property
+    def has_due(self) -> bool:
+        """Whether there is output that the current connection was not given."""
+        return self._sent < self._start + len(self._held)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the peer is known to have all that it was given."""
+        return not self._marks
+
+    def reset(self) -> None:
+        """A connection began: the peer is given all that is held."""
+        self._sent = self._start
+        self._marks.clear()
+
+    def take(self, barrier: int) -> LogPiece | None:
+        """Give the next piece, if any; a pong to ping ``barrier`` will show its delivery."""
+        if not self.has_due:
+            return None
+        begin = self._sent - self._start
+        end = min(len(self._held), begin + MAX_PIECE)
+        if end < len(self._held):
+            end = _boundary_before(self._held, end)
+        piece = LogPiece(self.key, self._sent, self._held[begin:end].decode())
+        self._sent = self._start + end
+        self._marks.append((barrier, self._sent))
+        return piece
+
+    def confirm_barrier(self, barrier: int) -> None:
+        """A pong came: what was sent before its ping is delivered."""
+        reached = [offset for mark, offset in self._marks if mark <= barrier]
+        if reached:
+            self._marks = [m for m in self._marks if m[0] > barrier]
+            self._drop(max(0, max(reached) - self._start))
+
+    def _drop(self, count: int) -> None:
+        del self._held[:count]
+        self._start += count
+        self._sent = max(self._sent, self._start)
+
+
+class LogBook:
+    """The output of every execution in the worker's hands.
+
+    Only streams with something to write, or with something unconfirmed, are looked at:
+    the cost of a wake-up does not grow with the number of quiet tasks.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._streams: dict[ExecutionKey, LogStream] = {}
+        self._due: dict[ExecutionKey, None] = {}
+        self._unconfirmed: dict[ExecutionKey, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def has_due(self) -> bool:
+        """Whether there is output to write."""
+        return self.wanted and bool(self._due)
+
+    def write(self, key: ExecutionKey, chunk: bytes, *, final: bool = False) -> None:
+        """Take output of an execution; dropped where the peer does not want it."""
+        if not self.wanted:
+            return
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = LogStream(key)
+        stream.write(chunk, final=final)
+        if stream.has_due:
+            self._due[key] = None
+
+    def forget(self, key: ExecutionKey) -> None:
+        """The execution is over and reported: drop what is held of it."""
+        for table in (self._streams, self._due, self._unconfirmed):
+            table.pop(key, None)
+
+    def reset(self, *, wanted: bool) -> None:
+        """A connection began; ``wanted`` says whether its peer takes output."""
+        self.wanted = wanted
+        for stream in self._streams.values():
+            stream.reset()
+        self._due = {key: None for key, stream in self._streams.items() if stream.has_due}
+        self._unconfirmed.clear()
+
+    def take(self, barrier: int) -> Iterator[LogPiece]:
+        """Yield all that is due; a pong to ping ``barrier`` will show its delivery."""
+        while self._due:
+            key = next(iter(self._due))
+            stream = self._streams[key]
+            piece = stream.take(barrier)
+            if not stream.has_due:
+                self._due.pop(key, None)
+            if piece is not None:
+                self._unconfirmed[key] = None
+                yield piece
+
+    def confirm_barrier(self, barrier: int) -> None:
+        """A pong came: what was written before its ping is delivered."""
+        for key in list(self._unconfirmed):
+            stream = self._streams[key]
+            stream.confirm_barrier(barrier)
+            if stream.confirmed:
+                del self._unconfirmed[key]
+
+
+def _is_continuation(byte: int) -> bool:
+    return byte & 0xC0 == 0x80
+
+
+def _boundary_after(text: bytearray, index: int) -> int:
+    while index < len(text) and _is_continuation(text[index]):
+        index += 1
+    return index
+
+
+def _boundary_before(text: bytearray, index: int) -> int:
+    while index > 0 and _is_continuation(text[index]):
+        index -= 1
+    return index

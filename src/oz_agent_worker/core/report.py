@@ -1,0 +1,66 @@
+"""What a worker says of an execution: an outcome as a frame of the wire."""
+
+from dataclasses import dataclass
+
+from .outcome import Outcome, TaskResult
+from .wire import TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
+
+__all__ = ["CANCELLED", "ExecutionKey", "TerminalReport", "claim", "rejection", "terminal_frame"]
+
+#: ``task_state`` of a task that was cancelled.
+CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ExecutionKey:
+    """Names one execution of one run; the key of every table in the worker."""
+
+    task_id: str
+    execution_id: str
+
+    def __str__(self) -> str:
+        return self.task_id if self.execution_id == self.task_id else f"{self.task_id}/{self.execution_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalReport:
+    """An outcome on its way to the control plane."""
+
+    key: ExecutionKey
+    outcome: Outcome
+
+
+def claim(key: ExecutionKey, worker_id: str, *, extended: bool) -> TaskClaimed:
+    """The frame that takes a task. ``extended``: the peer negotiated ``ack``."""
+    return TaskClaimed(
+        task_id=key.task_id, worker_id=worker_id, execution_id=key.execution_id if extended else None
+    )
+
+
+def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected:
+    """The frame that hands a task back: it stays queued at the control plane."""
+    return TaskRejected(
+        task_id=key.task_id, reason=reason, execution_id=key.execution_id if extended else None
+    )
+
+
+def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:
+    """The frame that ends a task; with ``ack_id`` only for a peer that negotiated ``ack``."""
+    key, outcome = report.key, report.outcome
+    execution_id = key.execution_id if ack_id is not None else None
+    if outcome.result is TaskResult.FAILED:
+        return TaskFailed(
+            task_id=key.task_id,
+            message=outcome.message,
+            failure_reason=outcome.reason.value if outcome.reason else None,
+            exit_code=outcome.exit_code or 0,
+            execution_id=execution_id,
+            ack_id=ack_id,
+        )
+    return TaskCompleted(
+        task_id=key.task_id,
+        message=outcome.message,
+        task_state=CANCELLED if outcome.result is TaskResult.CANCELLED else None,
+        execution_id=execution_id,
+        ack_id=ack_id,
+    )

@@ -1,0 +1,239 @@
+"""One connection to a control plane, without I/O.
+
+Bytes that came in go to ``receive_text`` and ``receive_pong``, which give events; what
+shall go out comes from ``data_to_send``. The clock is an argument (``now``, seconds of a
+monotonic clock), so that every rule about time can be tested without waiting.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from . import wire
+from .assignment import Assignment, AssignmentError, parse_assignment, trimmed
+from .logstream import LogBook, LogPiece
+from .outbox import Claim, Outbox
+from .report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
+from .wire import Capability
+
+__all__ = [
+    "Assigned",
+    "AssignmentRefused",
+    "CancellationRequested",
+    "Delivered",
+    "Event",
+    "FrameIgnored",
+    "Ping",
+    "Session",
+    "Text",
+]
+
+PING_INTERVAL: Final = 30.0
+DEAD_AFTER: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """The control plane hands out an execution."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentRefused:
+    """An assignment that cannot be carried out, but whose task is known: it must fail."""
+
+    key: ExecutionKey
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancellationRequested:
+    """The control plane wants every execution of this task ended."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The control plane has these reports."""
+
+    reports: tuple[TerminalReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIgnored:
+    """A frame that nothing can be done with; holds nothing of its payload."""
+
+    kind: str
+    size: int
+    why: str
+
+
+Event = Assigned | AssignmentRefused | CancellationRequested | Delivered | FrameIgnored
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text frame to write."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A ping to write; its pong gives ``payload`` back."""
+
+    payload: bytes
+
+
+class _TaskReference(msgspec.Struct):
+    task_id: str | None = None
+    execution_id: str | None = None
+
+
+class Session:
+    """The protocol's rules for one connection.
+
+    ``outbox`` and ``logs`` outlive it: what the last connection did not deliver is due
+    on this one.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        logs: LogBook,
+        *,
+        worker_id: str,
+        capabilities: frozenset[Capability],
+        hello: wire.WorkerHello,
+        now: float,
+        ping_interval: float = PING_INTERVAL,
+        dead_after: float = DEAD_AFTER,
+    ) -> None:
+        self._outbox = outbox
+        self._logs = logs
+        self._worker_id = worker_id
+        self._capabilities = capabilities
+        self._pending: deque[Text] = deque()
+        self._ping_interval = ping_interval
+        self._dead_after = dead_after
+        self._heard_at = now
+        self._pinged_at = now
+        outbox.reset()
+        logs.reset(wanted=Capability.LOGS in capabilities)
+        if Capability.HELLO in capabilities:
+            self._pending.append(_text(hello))
+
+    @property
+    def _extended(self) -> bool:
+        return Capability.ACK in self._capabilities
+
+    # ------------------------------------------------------------------------- in
+
+    def receive_text(self, frame: str | bytes, now: float) -> Event:
+        """Take a frame and say what it means. Never raises for what a peer sends."""
+        self._heard_at = now
+        try:
+            decoded = wire.decode_control_plane_frame(frame)
+            if isinstance(decoded, wire.TaskAssignment):
+                return self._assignment(decoded, len(frame))
+            if isinstance(decoded, wire.TaskCancellation):
+                return CancellationRequested(decoded.task_id)
+            return Delivered(tuple(self._outbox.confirm(decoded.ack_id)))
+        except wire.FrameError as error:
+            if error.kind == wire.TaskAssignment.kind:
+                return _refused(error.data, error.size, error.why)
+            return FrameIgnored(error.kind, error.size, error.why)
+
+    def _assignment(self, frame: wire.TaskAssignment, size: int) -> Event:
+        try:
+            return Assigned(parse_assignment(frame))
+        except AssignmentError as error:
+            task_id = trimmed(frame.task_id)
+            if task_id is None:
+                return FrameIgnored(frame.kind, size, str(error))
+            return AssignmentRefused(
+                ExecutionKey(task_id, trimmed(frame.execution_id) or task_id), str(error)
+            )
+
+    def receive_pong(self, payload: bytes, now: float) -> Delivered:
+        """Take a pong: what went out before its ping is delivered."""
+        self._heard_at = now
+        barrier = int(payload) if payload.isdigit() and len(payload) < 20 else 0
+        reports = self._outbox.confirm_barrier(barrier, terminal_too=not self._extended)
+        self._logs.confirm_barrier(barrier)
+        return Delivered(tuple(reports))
+
+    def receive_other(self, now: float) -> None:
+        """Take note of a ping or another sign of life."""
+        self._heard_at = now
+
+    # ------------------------------------------------------------------------ out
+
+    def reject(self, key: ExecutionKey, reason: str) -> None:
+        """Hand a task back. Goes out on this connection or never."""
+        self._pending.append(_text(rejection(key, reason, extended=self._extended)))
+
+    def data_to_send(self, now: float) -> Iterator[Text | Ping]:
+        """Yield what is to be written; each item counts as written when it is taken.
+
+        Claims, then output, then terminal reports: for one execution that is their
+        order. A ping follows whatever needs one to show its delivery.
+        """
+        while self._pending:
+            yield self._pending.popleft()
+        owed = self._outbox.has_due or self._logs.has_due
+        if owed or now >= self._pinged_at + self._ping_interval:
+            self._pinged_at = now
+            barrier = self._outbox.next_barrier()
+            yield from self._outgoing(barrier)
+            yield Ping(str(barrier).encode())
+
+    def _outgoing(self, barrier: int) -> Iterator[Text]:
+        terminal: list[tuple[str, TerminalReport]] = []
+        for ack_id, item in self._outbox.due(barrier):
+            if isinstance(item, Claim):
+                yield _text(claim(item.key, self._worker_id, extended=self._extended))
+            else:
+                terminal.append((ack_id, item))
+        yield from map(_output, self._logs.take(barrier) if self._logs.wanted else ())
+        for ack_id, report in terminal:
+            yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None))
+
+    # ----------------------------------------------------------------------- time
+
+    def is_dead(self, now: float) -> bool:
+        """Whether the peer has been silent for too long."""
+        return now >= self._heard_at + self._dead_after
+
+    def next_timer(self) -> float:
+        """When something is due although nothing comes in: the next ping, or death."""
+        return min(self._pinged_at + self._ping_interval, self._heard_at + self._dead_after)
+
+
+def _output(piece: LogPiece) -> Text:
+    key = piece.key
+    return _text(
+        wire.TaskLog(task_id=key.task_id, execution_id=key.execution_id, offset=piece.offset, text=piece.text)
+    )
+
+
+def _text(frame: wire.WorkerFrame) -> Text:
+    return Text(frame.kind, wire.encode_frame(frame))
+
+
+def _refused(data: bytes, size: int, why: str) -> Event:
+    """An assignment whose fields are wrong: its task still deserves an answer."""
+    try:
+        reference = msgspec.json.decode(data, type=_TaskReference)
+    except (msgspec.DecodeError, UnicodeError):
+        return FrameIgnored(wire.TaskAssignment.kind, size, why)
+    task_id = trimmed(reference.task_id)
+    if task_id is None:
+        return FrameIgnored(wire.TaskAssignment.kind, size, why)
+    return AssignmentRefused(ExecutionKey(task_id, trimmed(reference.execution_id) or task_id), why)
