@@ -54,7 +54,7 @@ class EnvEntry:
     """A variable for a task; without a value the worker's own value is passed on."""
 
     name: str
-    value: str | None = None
+    value: str | None = field(default=None, repr=False)  # may be a secret
 
 
 @dataclass(slots=True)
@@ -79,17 +79,17 @@ class Shape(Generic[T]):
 
     describe: str
     decode: Callable[[yaml.Node, str, Problems], T | None]
+    takes_null: bool = False  # else a null leaves the key at its default
 
 
-def _scalar(describe: str, convert: Callable[[Any], T | None], *, secretive: bool = False) -> Shape[T]:
+def _scalar(describe: str, convert: Callable[[Any], T | None]) -> Shape[T]:
     """Make a shape of a function that returns ``None`` for a value that is not allowed."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> T | None:
         value = _plain(node)
         result = convert(value) if not isinstance(value, dict | list) else None
         if result is None:
-            read = "a value that is not shown" if secretive else _shown(value)
-            problems.note(path, node, f"read {read}, allowed is {describe}")
+            problems.note(path, node, f"read {_shown(value)}, allowed is {describe}")
         return result
 
     return Shape(describe, decode)
@@ -311,22 +311,17 @@ def section(schema: type[T]) -> Shape[T]:
             where = f"{path}.{name}" if path else name
             if name not in fields:
                 problems.note(where, key_node, unknown_key(name, list(fields)))
-            elif not (_is_null(child) and not _is_section(fields[name])):
-                shape: Shape[Any] = fields[name].metadata["shape"]
-                value = shape.decode(child, where, problems)
-                if value is not None:
-                    values[name] = value
+                continue
+            shape: Shape[Any] = fields[name].metadata["shape"]
+            value = None if _is_null(child) and not shape.takes_null else shape.decode(child, where, problems)
+            if value is not None:
+                values[name] = value
         missing = [n for n, f in fields.items() if _required(f) and n not in values]
         for name in missing:
             problems.note(f"{path}.{name}" if path else name, node, "this key is required")
         return None if missing else schema(**values)
 
-    return Shape("a mapping", decode)
-
-
-def _is_section(declared: dataclasses.Field[Any]) -> bool:
-    shape: Shape[Any] = declared.metadata["shape"]
-    return shape.decode.__qualname__.startswith("section.")
+    return Shape("a mapping", decode, takes_null=True)
 
 
 def _required(declared: dataclasses.Field[Any]) -> bool:

@@ -76,6 +76,8 @@ class Outbox:
         A pong to ping ``barrier``, which must follow, will show their delivery.
         """
         for ack_id in list(self._due):
+            if ack_id not in self._due:
+                continue  # delivered while the caller wrote an earlier one
             del self._due[ack_id]
             entry = self._entries[ack_id]
             entry.barrier = barrier

@@ -1,0 +1,58 @@
+# Everything runs in .venv, made here from requirements.lock; only python3 (3.11 or
+# newer) and the network are needed. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := src tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test check format e2e bench chaos lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; name another with make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## One task from "submitted" to "succeeded" on this machine; ends by itself
+	@$(BIN)/oz-agent-worker dev --run-file examples/hello.sh
+
+dev: $(STAMP) ## Control plane, worker and agent in this terminal; stays up
+	@$(BIN)/oz-agent-worker dev
+
+test: $(STAMP) check ## Lint, types, layers; unit tests; integration tests on a real API server
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/pytest tests/unit tests/integration
+
+check: $(STAMP) ## Lint, format, types, import layers
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## Format and mend what can be mended
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+e2e: $(STAMP) ## Whole journeys as a user would make them
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/pytest tests/e2e
+
+bench: $(STAMP) ## Figures against the budgets; the last line is JSON
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.bench
+
+lock: $(STAMP) ## Resolve requirements.lock anew
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra dev --upgrade -o requirements.lock pyproject.toml
+
+clean: ## Remove the environment and every cache inside the repository
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

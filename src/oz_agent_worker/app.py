@@ -1,0 +1,154 @@
+"""The composition root: a worker put together from its configuration, and run.
+
+control plane ⇄ link ⇄ worker ⇄ backend ⇄ where the tasks run
+                   outbox, logs: what is owed to the control plane
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from . import __version__
+from .backends.base import Backend
+from .config.load import WorkerConfig
+from .config.schema import CommandConfig, DirectConfig, DockerConfig, KubernetesConfig
+from .core.logstream import LogBook
+from .core.outbox import Outbox
+from .core.taskspec import TaskSettings
+from .errors import UsageError
+from .link import Link, LinkSettings
+from .worker import Worker, WorkerSettings
+
+__all__ = ["WorkerOptions", "build_backend", "run_worker", "task_settings"]
+
+logger: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How the worker's process behaves; times in seconds.
+
+    ``default_agent`` is the agent's program for the direct backend where neither
+    ``oz_path`` nor an ``oz`` on PATH is there.
+    """
+
+    exit_on_auth_failure: bool = False
+    shutdown_grace: float = 25.0
+    default_agent: str | None = None
+
+
+async def run_worker(
+    config: WorkerConfig, options: WorkerOptions, *, stop: asyncio.Event, environ: Mapping[str, str]
+) -> None:
+    """Run a worker until ``stop`` is set.
+
+    Raises:
+        PreflightError: the backend cannot run tasks.
+        AuthRefusedError: the key was refused and the options say to exit then.
+    """
+    for notice in config.notices:
+        logger.warning("%s", notice)
+    logger.info(
+        "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
+    )
+    backend = build_backend(config, options, environ)
+    outbox, logs = Outbox(), LogBook()
+    worker = Worker(backend, _worker_settings(config), outbox, logs)
+    link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs)
+    try:
+        if await _started(backend, stop):
+            await _serve(worker, link, stop, options.shutdown_grace)
+    finally:
+        await backend.close()
+        logger.info("Stopped")
+
+
+async def _started(backend: Backend, stop: asyncio.Event) -> bool:
+    """Start the backend; give up, and return false, where ``stop`` comes first."""
+    starting = asyncio.create_task(backend.start(), name="backend-start")
+    stopping = asyncio.create_task(stop.wait(), name="stop-wait")
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    starting.result()
+    return True
+
+
+async def _serve(worker: Worker, link: Link, stop: asyncio.Event, grace: float) -> None:
+    connection = asyncio.create_task(link.run(), name="link")
+    stopping = asyncio.create_task(stop.wait(), name="stop-wait")
+    try:
+        await asyncio.wait((connection, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await worker.drain(grace)
+    finally:
+        stopping.cancel()
+        link.stop()
+        await connection
+
+
+def build_backend(config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str]) -> Backend:
+    """Make the configured backend. Only its own libraries are imported.
+
+    Raises:
+        UsageError: this version has no such backend.
+        ConfigError: the backend's settings contradict each other.
+    """
+    match config.backend:
+        case KubernetesConfig() as kubernetes:
+            from .backends.kubernetes.backend import KubernetesBackend
+
+            return KubernetesBackend(
+                kubernetes, worker_id=config.worker_id, cleanup=config.cleanup, environ=environ
+            )
+        case DirectConfig() as direct:
+            from .backends.direct import DirectBackend
+
+            return DirectBackend(
+                direct,
+                worker_id=config.worker_id,
+                cleanup=config.cleanup,
+                environ=environ,
+                default_agent=options.default_agent,
+            )
+        case DockerConfig() | CommandConfig():
+            raise UsageError(
+                f"the {config.backend_name} backend is not part of this version: "
+                "choose --backend kubernetes or --backend direct, or set backend.kubernetes "
+                "or backend.direct in the config file"
+            )
+
+
+def task_settings(config: WorkerConfig) -> TaskSettings:
+    """What the configuration adds to every task."""
+    kubernetes = config.backend if isinstance(config.backend, KubernetesConfig) else None
+    return TaskSettings(
+        server_root_url=config.server_root_url,
+        session_sharing_server_url=config.session_sharing_server_url,
+        idle_on_complete=config.idle_on_complete,
+        operator_env=config.environment,
+        default_image=kubernetes.default_image if kubernetes else None,
+        sidecar_image=kubernetes.sidecar_image if kubernetes else None,
+        coding_cli_sidecars=kubernetes.coding_cli_sidecars if kubernetes else {},
+    )
+
+
+def _worker_settings(config: WorkerConfig) -> WorkerSettings:
+    return WorkerSettings(
+        worker_id=config.worker_id,
+        max_concurrent_tasks=config.max_concurrent_tasks,
+        tasks=task_settings(config),
+    )
+
+
+def _link_settings(config: WorkerConfig, options: WorkerOptions) -> LinkSettings:
+    return LinkSettings(
+        url=config.web_socket_url,
+        worker_id=config.worker_id,
+        api_key=config.api_key,
+        exit_on_auth_failure=options.exit_on_auth_failure,
+    )

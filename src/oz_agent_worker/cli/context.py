@@ -1,0 +1,103 @@
+"""Which control plane the user's commands talk to.
+
+A flag wins over the environment, and that over the control plane that
+``oz-agent-worker dev`` left a note of while it runs.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.errors import UsageError
+
+__all__ = ["Target", "announce", "resolve_target", "state_dir", "target_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A control plane: its root URL, and a key for its API."""
+
+    url: str
+    api_key: Secret
+
+
+def target_options(function: F) -> F:
+    """Give a command ``--server`` and ``--api-key``."""
+    key = click.option(
+        "--api-key", envvar="WARP_API_KEY", metavar="KEY", help="API key; best given as WARP_API_KEY."
+    )
+    server = click.option(
+        "--server",
+        envvar="WARP_SERVER_ROOT_URL",
+        metavar="URL",
+        help="The control plane's root URL, or WARP_SERVER_ROOT_URL; else a running `dev`.",
+    )
+    return server(key(function))
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Where this user's state is kept (XDG Base Directory Specification)."""
+    base = environ.get("XDG_STATE_HOME") or str(
+        Path(environ.get("HOME") or "~").expanduser() / ".local/state"
+    )
+    return Path(base) / "oz-agent-worker"
+
+
+def _note_path(environ: Mapping[str, str]) -> Path:
+    return state_dir(environ) / "dev.json"
+
+
+def resolve_target(server: str | None, api_key: str | None, environ: Mapping[str, str]) -> Target:
+    """Find the control plane.
+
+    Raises:
+        UsageError: none is named, or there is no key for it.
+    """
+    note = {} if server else _read_note(_note_path(environ))
+    url = server or note.get("url")
+    # A key from the environment belongs to the server that was named with it.
+    key = note.get("api_key") or api_key if not server else api_key
+    if not url:
+        raise UsageError(
+            "no control plane is named: start one with `oz-agent-worker dev`, "
+            "or give --server URL (WARP_SERVER_ROOT_URL) and WARP_API_KEY"
+        )
+    if not key:
+        raise UsageError(f"no API key for {url}: set WARP_API_KEY, or give --api-key")
+    return Target(url.rstrip("/"), Secret(key))
+
+
+def _read_note(path: Path) -> dict[str, str]:
+    try:
+        note = json.loads(path.read_text())
+        os.kill(int(note["pid"]), 0)  # only while that process lives
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {name: str(note[name]) for name in ("url", "api_key") if name in note}
+
+
+@contextlib.contextmanager
+def announce(target: Target, environ: Mapping[str, str]) -> Iterator[None]:
+    """Leave a note, readable by this user alone, for as long as the block runs."""
+    path = _note_path(environ)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    content = json.dumps({"url": target.url, "api_key": target.api_key.reveal(), "pid": os.getpid()})
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(content)
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if json.loads(path.read_text()).get("pid") == os.getpid():
+                path.unlink()

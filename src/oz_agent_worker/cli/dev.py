@@ -1,0 +1,247 @@
+"""``dev``: control plane, worker and agent in one terminal."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from oz_agent_worker.app import WorkerOptions, run_worker
+from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.config.schema import DirectConfig
+from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.errors import ExitCode, UsageError
+
+from .apiclient import ApiClient
+from .context import Target, announce, state_dir
+from .loading import load_worker_config
+from .logsetup import configure_logging
+from .options import log_level_option
+from .serve import run_until_signalled
+from .user import follow_run
+
+if TYPE_CHECKING:
+    from oz_agent_worker.controlplane.server import ControlPlane
+
+__all__ = ["dev"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What the command line asked for."""
+
+    flags: WorkerFlags
+    host: str
+    port: int
+    public_url: str | None
+    data_dir: str | None
+    agent_image: str | None
+    prompt: str | None
+    harness: str | None
+
+
+@click.command("dev")
+@click.option(
+    "--backend",
+    type=click.Choice(["direct", "kubernetes"]),
+    help="direct: tasks are processes of this host (the default); kubernetes: Jobs in the current context.",
+)
+@click.option("--config-file", metavar="FILE", help="A worker's config file.")
+@click.option("--worker-id", metavar="ID", default="dev", show_default=True, help="The worker's ID.")
+@click.option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default).")
+@click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Variable for every task.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=0, help="Port to listen on. Default: a free one.")
+@click.option(
+    "--public-url", metavar="URL", help="The control plane as the tasks reach it; Pods cannot use loopback."
+)
+@click.option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes; it lands at /agent.")
+@click.option("--data-dir", metavar="DIR", help="Keep runs and workspaces here. Default: a temporary folder.")
+@click.option("--run", "prompt", metavar="PROMPT", help="Submit one run, follow it, and stop when it ends.")
+@click.option("--run-file", metavar="FILE", help="As --run, with the prompt from a file.")
+@click.option("--harness", metavar="NAME", help="The harness for --run. Default: shell.")
+@log_level_option
+def dev(
+    backend: str | None,
+    config_file: str | None,
+    worker_id: str,
+    max_concurrent_tasks: int | None,
+    env: tuple[str, ...],
+    host: str,
+    port: int,
+    public_url: str | None,
+    agent_image: str | None,
+    data_dir: str | None,
+    prompt: str | None,
+    run_file: str | None,
+    harness: str | None,
+    log_level: str,
+) -> None:
+    """Run control plane, worker and agent in one terminal.
+
+    Other terminals of this user find it by themselves: `oz-agent-worker run "..."`
+    needs neither a URL nor a key while it runs.
+
+    \b
+    Examples:
+      oz-agent-worker dev
+      oz-agent-worker dev --run 'echo hello from $(hostname)'
+      oz-agent-worker dev --backend kubernetes --public-url http://192.0.2.7:8080 --host 0.0.0.0 --port 8080
+    """
+    configure_logging(log_level)
+    if run_file is not None:
+        try:
+            prompt = Path(run_file).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"prompt file {run_file} cannot be read: {error}") from error
+    flags = WorkerFlags(
+        worker_id=worker_id,
+        backend=backend or (None if config_file else "direct"),
+        config_file=config_file,
+        max_concurrent_tasks=max_concurrent_tasks,
+        env=env,
+    )
+    request = _Request(
+        flags=flags,
+        host=host,
+        port=port,
+        public_url=public_url,
+        data_dir=data_dir,
+        agent_image=agent_image,
+        prompt=prompt,
+        harness=harness,
+    )
+    with _data_folder(data_dir) as folder:
+        sys.exit(asyncio.run(_main(request, folder)))
+
+
+@contextlib.contextmanager
+def _data_folder(chosen: str | None) -> Iterator[Path]:
+    if chosen is not None:
+        folder = Path(chosen)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="oz-agent-worker-dev-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+async def _main(request: _Request, folder: Path) -> int:
+    stop = asyncio.Event()
+    status: list[int] = []
+
+    async def program() -> None:
+        status.append(await _serve(request, folder, stop))
+
+    await run_until_signalled(program(), stop)
+    return status[0] if status else ExitCode.FAILURE
+
+
+async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> int:
+    from oz_agent_worker.controlplane.server import ControlPlane
+    from oz_agent_worker.controlplane.settings import ControlPlaneSettings, describe_exposure
+
+    settings = ControlPlaneSettings(
+        host=request.host,
+        port=request.port,
+        public_url=request.public_url,
+        database_url=f"sqlite:///{folder / 'control-plane.db'}",
+        default_sidecar_image=request.agent_image,
+    )
+    async with ControlPlane(settings) as control_plane:
+        target = Target(control_plane.url, await control_plane.create_api_key(f"dev {os.getpid()}"))
+        config = _worker_config(request, control_plane, target.api_key, folder)
+        logger.info("%s", describe_exposure(settings))
+        with announce(target, os.environ):
+            return await _run_all(request, config, target, stop)
+
+
+async def _run_all(request: _Request, config: WorkerConfig, target: Target, stop: asyncio.Event) -> int:
+    """Run the worker beside the user's run, or until a signal."""
+    options = WorkerOptions(default_agent=_agent_program(), shutdown_grace=10.0)
+    worker = asyncio.create_task(
+        run_worker(config, options, stop=stop, environ=_without_key(os.environ)), name="worker"
+    )
+    user = asyncio.create_task(_user(request, target, stop), name="user")
+    await asyncio.wait((worker, user), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    try:
+        await worker
+        return await user
+    finally:
+        user.cancel()
+
+
+def _without_key(environ: "os._Environ[str]") -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name != "WARP_API_KEY"}
+
+
+async def _user(request: _Request, target: Target, stop: asyncio.Event) -> int:
+    if request.prompt is None:
+        _print_banner(target)
+        await stop.wait()
+        return ExitCode.OK
+    async with ApiClient(target) as client:
+        config = {"harness": {"type": request.harness or "shell"}}
+        created = await client.create_run(request.prompt, config, None)
+        run_id = str(created["run_id"])
+        click.echo(f"run {run_id} submitted", err=True)
+        following = asyncio.create_task(follow_run(client, run_id), name="follow")
+        stopping = asyncio.create_task(stop.wait(), name="stop-wait")
+        await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not following.done():
+            following.cancel()
+            click.echo(f"run {run_id} was left before its end", err=True)
+            return ExitCode.FAILURE
+        return following.result()
+
+
+def _print_banner(target: Target) -> None:
+    note = state_dir(os.environ) / "dev.json"
+    click.echo(f"""
+Control plane   {target.url}
+API key         {target.api_key.reveal()}
+
+In another terminal, as this user (found through {note}):
+  oz-agent-worker run 'echo hello from $(hostname)' --follow
+  oz-agent-worker runs
+
+From anywhere else on this machine:
+  export WARP_SERVER_ROOT_URL={target.url}
+  export WARP_API_KEY={target.api_key.reveal()}
+
+Ctrl-C stops everything.
+""")
+
+
+def _worker_config(
+    request: _Request, control_plane: "ControlPlane", key: Secret, folder: Path
+) -> WorkerConfig:
+    flags = replace(
+        request.flags,
+        api_key=key,
+        web_socket_url=control_plane.websocket_url,
+        server_root_url=request.public_url or control_plane.url,
+    )
+    config = load_worker_config(flags, os.environ)
+    if isinstance(config.backend, DirectConfig) and request.flags.config_file is None:
+        backend = replace(config.backend, workspace_root=str(folder / "workspaces"))
+        config = replace(config, backend=backend)
+    return config
+
+
+def _agent_program() -> str | None:
+    """The agent runtime of this installation."""
+    beside = Path(sys.executable).with_name("oz-agent")
+    return str(beside) if beside.exists() else shutil.which("oz-agent")

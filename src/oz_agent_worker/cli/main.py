@@ -1,0 +1,108 @@
+"""The root command. Subcommands are imported when they are asked for, so that the
+worker starts fast and holds nothing of the control plane."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+
+from oz_agent_worker import __version__
+from oz_agent_worker.errors import ExitCode, OzError
+
+from .options import flags_from, log_level_option, worker_options
+
+__all__ = ["main", "root"]
+
+#: Subcommand to the module that holds it and its one-line help.
+SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "dev": ("dev", "Control plane, worker and agent in one terminal."),
+    "run": ("user", "Submit a run."),
+    "runs": ("user", "List runs, or show one."),
+    "logs": ("user", "Print a run's output."),
+    "cancel": ("user", "Cancel runs."),
+    "control-plane": ("controlplane", "Serve the control plane, and manage its keys."),
+    "render": ("render", "Print the Job that an assignment would become."),
+    "completion": ("completion", "Print a shell completion script."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose subcommands live in modules of their own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module = importlib.import_module(f"{__package__}.{SUBCOMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in SUBCOMMANDS.items()])
+
+
+_EPILOG = """\b
+Examples:
+  oz-agent-worker dev                              try it, on this machine alone
+  oz-agent-worker --worker-id w1 --backend direct  tasks as processes of this host
+  oz-agent-worker --config-file worker.yaml        all settings from a file
+
+\b
+Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 the backend cannot
+run tasks, 4 the API key was refused (with --exit-on-auth-failure).
+"""
+
+
+@click.group(
+    "oz-agent-worker",
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@worker_options
+@log_level_option
+@click.option(
+    "--exit-on-auth-failure", is_flag=True, help="Exit with code 4 where the control plane refuses the key."
+)
+@click.version_option(__version__, prog_name="oz-agent-worker")
+@click.pass_context
+def root(ctx: click.Context, /, log_level: str, exit_on_auth_failure: bool, **options: Any) -> None:
+    """Run coding-agent tasks on your own infrastructure.
+
+    Without a command this runs the worker: it connects out to the control plane,
+    takes tasks, runs each one and reports how it ended.
+    """
+    flags = flags_from(options)
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = options
+        return
+    from .serve import serve_worker
+
+    serve_worker(flags, log_level=log_level, exit_on_auth_failure=exit_on_auth_failure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; errors become one text on stderr and an exit code."""
+    try:
+        status: object = root.main(argv, standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("aborted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OzError as error:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does: nothing is wrong.
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)
+    sys.exit(status if isinstance(status, int) else ExitCode.OK)

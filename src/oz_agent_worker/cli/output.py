@@ -1,0 +1,59 @@
+"""What the user's commands print: tables for people, JSON for programs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+import msgspec
+
+__all__ = ["age", "echo_json", "output_option", "state_text", "table"]
+
+_COLOURS: Final = {
+    "SUCCEEDED": "green", "FAILED": "red", "ERROR": "red", "CANCELLED": "yellow", "INPROGRESS": "cyan",
+}  # fmt: skip
+
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def state_text(state: str) -> str:
+    """A run's state, coloured; click strips the colour where there is no terminal."""
+    return click.style(state, fg=_COLOURS.get(state))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out columns as kubectl does: upper-case header, three spaces between."""
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(click.unstyle(row[i])) for row in cells) for i in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        padded = (
+            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
+        )
+        return "   ".join(padded).rstrip()
+
+    return "\n".join(line(row) for row in cells)
+
+
+def age(timestamp: str | None, now: datetime | None = None) -> str:
+    """The age of an RFC 3339 time in kubectl's short form: 45s, 12m, 3h, 2d."""
+    if not timestamp:
+        return "-"
+    then = datetime.fromisoformat(timestamp)
+    seconds = int(((now or datetime.now(UTC)) - then).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size or (seconds >= size and unit != "m"):
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"

@@ -1,0 +1,90 @@
+"""``render``: the Job that an assignment would become, without a cluster and without a key."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import msgspec
+
+from oz_agent_worker.app import task_settings
+from oz_agent_worker.config.load import WorkerConfig
+from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.core.assignment import Assignment, AssignmentError, parse_assignment
+from oz_agent_worker.core.taskspec import build_task_spec
+from oz_agent_worker.core.wire import FrameError, TaskAssignment, decode_control_plane_frame
+from oz_agent_worker.errors import UsageError
+
+from .loading import load_worker_config
+from .options import flags_from, worker_options
+
+__all__ = ["render"]
+
+
+@click.command("render")
+@worker_options
+@click.option(
+    "--assignment",
+    "assignment_file",
+    required=True,
+    metavar="FILE",
+    help="JSON: a task_assignment frame, or its data; - reads standard input.",
+)
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.pass_context
+def render(
+    ctx: click.Context, /, assignment_file: str, output: Literal["yaml", "json"], **options: Any
+) -> None:
+    """Print the Job that an assignment would become.
+
+    No cluster is touched and no API key is needed. The worker's own flags count,
+    -e included. The output holds the task's variables in clear, as the Job would.
+    """
+    from oz_agent_worker.backends.kubernetes.manifest import build_job
+    from oz_agent_worker.backends.kubernetes.render import render_job
+
+    flags = flags_from(options, under=ctx.obj)
+    if not flags.backend and not flags.config_file:
+        flags = dataclasses.replace(flags, backend="kubernetes")
+    config = load_worker_config(flags, os.environ, needs_key=False)
+    kubernetes = _kubernetes_section(config)
+    assignment = _read_assignment(assignment_file)
+    try:
+        spec = build_task_spec(assignment, task_settings(config))
+        job = build_job(spec, kubernetes, worker_id=config.worker_id, cleanup=config.cleanup)
+    except AssignmentError as error:
+        raise UsageError(f"{assignment_file}: {error}") from error
+    click.echo(render_job(job, output), nl=False)
+
+
+def _kubernetes_section(config: WorkerConfig) -> KubernetesConfig:
+    if not isinstance(config.backend, KubernetesConfig):
+        raise UsageError(
+            f"render is for the kubernetes backend, and this configuration's is {config.backend_name}: "
+            "give --backend kubernetes, or a config file with backend.kubernetes"
+        )
+    return config.backend
+
+
+def _read_assignment(path: str) -> Assignment:
+    try:
+        content = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"assignment {path} cannot be read: {error.strerror}") from error
+    try:
+        frame = decode_control_plane_frame(_as_frame(content))
+        if not isinstance(frame, TaskAssignment):
+            raise UsageError(f"{path}: this is a {frame.kind} frame; render takes a task_assignment")
+        return parse_assignment(frame)
+    except (FrameError, AssignmentError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _as_frame(content: bytes) -> bytes:
+    """Wrap bare ``data`` as a frame."""
+    document = msgspec.json.decode(content)
+    if isinstance(document, dict) and "type" in document and "data" in document:
+        return content
+    return msgspec.json.encode({"type": TaskAssignment.kind, "data": msgspec.Raw(content)})

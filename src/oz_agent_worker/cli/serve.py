@@ -1,0 +1,55 @@
+"""``oz-agent-worker`` without a command: the worker's process."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from oz_agent_worker.app import WorkerOptions, run_worker
+from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.errors import ExitCode
+
+from .loading import load_worker_config
+from .logsetup import configure_logging
+
+__all__ = ["run_until_signalled", "serve_worker"]
+
+logger = logging.getLogger(__name__)
+
+
+def serve_worker(flags: WorkerFlags, *, log_level: str, exit_on_auth_failure: bool) -> None:
+    """Run the worker until SIGTERM or SIGINT."""
+    configure_logging(log_level)
+    config = load_worker_config(flags, os.environ)
+    options = WorkerOptions(exit_on_auth_failure=exit_on_auth_failure)
+    asyncio.run(_run(config, options))
+
+
+async def _run(config: WorkerConfig, options: WorkerOptions) -> None:
+    stop = asyncio.Event()
+    await run_until_signalled(run_worker(config, options, stop=stop, environ=os.environ), stop)
+
+
+async def run_until_signalled(program: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Run a program that ends when ``stop`` is set; SIGTERM and SIGINT set it.
+
+    A second signal ends the process at once.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            logger.warning("Second %s: leaving at once", number.name)
+            os._exit(ExitCode.FAILURE)
+        logger.info("%s: shutting down (once more to leave at once)", number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        await program
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,245 @@
+"""``run``, ``runs``, ``logs`` and ``cancel``: what a user does with a control plane."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from oz_agent_worker.errors import ExitCode, OzError, UsageError
+
+from .apiclient import TERMINAL_STATES, ApiClient
+from .context import resolve_target, target_options
+from .output import age, echo_json, output_option, state_text, table
+
+__all__ = ["cancel", "follow_run", "logs", "run", "runs"]
+
+
+def _with_client(
+    server: str | None, api_key: str | None, use: Callable[[ApiClient], Coroutine[Any, Any, int]]
+) -> None:
+    """Connect, do the work, and end the process with its exit code."""
+
+    async def main() -> int:
+        async with ApiClient(resolve_target(server, api_key, os.environ)) as client:
+            return await use(client)
+
+    try:
+        sys.exit(asyncio.run(main()))
+    except KeyboardInterrupt:
+        click.echo("\nno longer following; the run goes on", err=True)
+        sys.exit(130)
+
+
+@click.command("run")
+@click.argument("prompt", required=False)
+@click.option("--file", "file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
+@click.option("--host", metavar="ID", help="The worker that shall run it. Default: any.")
+@click.option("--harness", metavar="NAME", help="shell, claude, codex, gemini, opencode or command.")
+@click.option("--model", metavar="ID", help="The model that the harness shall use.")
+@click.option("--title", metavar="TEXT", help="What lists show. Default: the prompt's first line.")
+@click.option("-f", "--follow", is_flag=True, help="Print the output as it comes, and wait for the end.")
+@output_option
+@target_options
+def run(
+    prompt: str | None,
+    file: str | None,
+    host: str | None,
+    harness: str | None,
+    model: str | None,
+    title: str | None,
+    follow: bool,
+    output: str,
+    server: str | None,
+    api_key: str | None,
+) -> None:
+    """Submit a run with PROMPT.
+
+    With --follow the exit code tells how it went: 0 for a run that succeeded, else 1.
+
+    \b
+    Examples:
+      oz-agent-worker run 'echo hello' --harness shell --follow
+      oz-agent-worker run --file task.md --harness claude --host my-worker
+    """
+    text = _prompt(prompt, file)
+    chosen = {"worker_host": host, "model_id": model, "harness": {"type": harness} if harness else None}
+    config = {name: value for name, value in chosen.items() if value is not None}
+
+    async def use(client: ApiClient) -> int:
+        created = await client.create_run(text, config, title)
+        run_id = str(created["run_id"])
+        if output == "json" and not follow:
+            echo_json(created)
+        elif not follow:
+            click.echo(f"run {run_id} submitted")
+            click.echo(f"see it with: oz-agent-worker logs {run_id} --follow", err=True)
+        else:
+            click.echo(f"run {run_id} submitted", err=True)
+            return await follow_run(client, run_id, output)
+        return ExitCode.OK
+
+    _with_client(server, api_key, use)
+
+
+def _prompt(prompt: str | None, file: str | None) -> str:
+    if (prompt is None) == (file is None):
+        raise UsageError("give the prompt as one argument, or with --file FILE (- is standard input)")
+    if prompt is not None and prompt != "-":
+        text = prompt
+    elif file in {None, "-"}:
+        text = sys.stdin.read()
+    else:
+        try:
+            text = Path(str(file)).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"prompt file {file} cannot be read: {error}") from error
+    if not text.strip():
+        raise UsageError("the prompt is empty")
+    return text
+
+
+async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> int:
+    """Print a run's output until its end, then how it ended; returns the exit code."""
+    async for event in client.follow(run_id):
+        click.echo(event.text, nl=False, err=output == "json")
+    item = await client.get_run(run_id)
+    message = (item.get("status_message") or {}).get("message") or ""
+    if output == "json":
+        echo_json(item)
+    else:
+        state = item["state"]
+        click.echo(f"run {run_id} {state_text(state)}{_because(state, message)}")
+    return ExitCode.OK if item["state"] == "SUCCEEDED" else ExitCode.FAILURE
+
+
+def _because(state: str, message: str) -> str:
+    return f": {message}" if message and state != "SUCCEEDED" else ""
+
+
+@click.command("runs")
+@click.argument("run_id", required=False)
+@click.option("--state", multiple=True, metavar="STATE", help="Only runs in this state; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option("-A", "--all", "everything", is_flag=True, help="All of them.")
+@output_option
+@target_options
+def runs(
+    run_id: str | None,
+    state: tuple[str, ...],
+    limit: int,
+    everything: bool,
+    output: str,
+    server: str | None,
+    api_key: str | None,
+) -> None:
+    """List runs, the newest first; with RUN_ID show that one."""
+
+    async def use(client: ApiClient) -> int:
+        if run_id is not None:
+            item = await client.get_run(run_id)
+            echo_json(item) if output == "json" else click.echo(_describe(item))
+            return ExitCode.OK
+        found = await client.list_runs(
+            limit=0 if everything else limit, states=tuple(s.upper() for s in state)
+        )
+        if output == "json":
+            echo_json(found)
+        elif found:
+            click.echo(table(("ID", "STATE", "AGE", "HOST", "TITLE"), [_row(item) for item in found]))
+        else:
+            click.echo("no runs found", err=True)
+        return ExitCode.OK
+
+    _with_client(server, api_key, use)
+
+
+def _row(item: dict[str, Any]) -> tuple[str, ...]:
+    host = (item.get("agent_config") or {}).get("worker_host") or "any"
+    title = " ".join(str(item.get("title") or "").split())
+    return (
+        item["run_id"],
+        state_text(item["state"]),
+        age(item.get("created_at")),
+        host,
+        title if len(title) <= 60 else title[:59] + "…",
+    )
+
+
+def _describe(item: dict[str, Any]) -> str:
+    config = item.get("agent_config") or {}
+    status = item.get("status_message") or {}
+    fields = {
+        "ID": item["run_id"],
+        "State": state_text(item["state"]),
+        "Title": item.get("title"),
+        "Message": status.get("message"),
+        "Reason": status.get("error_code"),
+        "Harness": (config.get("harness") or {}).get("type"),
+        "Host": config.get("worker_host"),
+        "Created": item.get("created_at"),
+        "Started": item.get("started_at"),
+        "Updated": item.get("updated_at"),
+    }
+    shown = {name: str(value) for name, value in fields.items() if value}
+    width = max(map(len, shown)) + 2
+    lines = [f"{name + ':':<{width}}{value}" for name, value in shown.items()]
+    prompt = "".join(f"\n  {line}" for line in str(item.get("prompt") or "").splitlines()[:40])
+    return "\n".join(lines) + f"\nPrompt:{prompt}"
+
+
+@click.command("logs")
+@click.argument("run_id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run's end.")
+@target_options
+def logs(run_id: str, follow: bool, server: str | None, api_key: str | None) -> None:
+    """Print a run's output."""
+
+    async def use(client: ApiClient) -> int:
+        if follow:
+            return await follow_run(client, run_id)
+        click.echo(await client.log(run_id), nl=False)
+        return ExitCode.OK
+
+    _with_client(server, api_key, use)
+
+
+@click.command("cancel")
+@click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
+@click.option("--wait", is_flag=True, help="Return when the runs have ended.")
+@target_options
+def cancel(run_ids: tuple[str, ...], wait: bool, server: str | None, api_key: str | None) -> None:
+    """Cancel runs."""
+
+    async def use(client: ApiClient) -> int:
+        status = ExitCode.OK
+        for run_id in run_ids:
+            try:
+                await client.cancel_run(run_id)
+            except OzError as error:
+                click.echo(f"run {run_id}: {error}", err=True)
+                status = ExitCode.FAILURE
+                continue
+            state = await _settled(client, run_id) if wait else (await client.get_run(run_id))["state"]
+            verb = (
+                "cancelled"
+                if state == "CANCELLED"
+                else "cancellation requested"
+                if not wait
+                else f"ended {state}"
+            )
+            click.echo(f"run {run_id} {verb}")
+        return status
+
+    _with_client(server, api_key, use)
+
+
+async def _settled(client: ApiClient, run_id: str) -> str:
+    """Wait for a run's end and return its state."""
+    async for event in client.follow(run_id):
+        if event.state in TERMINAL_STATES:
+            break
+    return str((await client.get_run(run_id))["state"])

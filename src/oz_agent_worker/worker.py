@@ -1,0 +1,329 @@
+"""The worker: takes assignments, runs each on a backend, reports how it ended.
+
+``Worker`` holds the slots; a ``TaskRun`` follows one execution from its assignment until
+its result is delivered and its record removed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from . import __version__
+from .backends.base import Backend, Execution, LaunchError
+from .core import wire
+from .core.assignment import Assignment, AssignmentError
+from .core.logstream import LogBook
+from .core.outbox import Claim, Outbox
+from .core.outcome import FailurePhase, FailureReason, Outcome, TaskResult, cancelled, failed
+from .core.report import ExecutionKey, TerminalReport
+from .core.session import (
+    Assigned,
+    AssignmentRefused,
+    CancellationRequested,
+    Delivered,
+    Event,
+    FrameIgnored,
+)
+from .core.taskspec import TaskSettings, build_task_spec
+
+__all__ = ["Uplink", "Worker", "WorkerSettings"]
+
+logger: Final = logging.getLogger(__name__)
+
+AT_CAPACITY: Final = "at_capacity"
+SHUTTING_DOWN: Final = "shutting_down"
+BACKEND_UNAVAILABLE: Final = "backend_unavailable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """``max_concurrent_tasks`` 0 is unlimited."""
+
+    worker_id: str
+    max_concurrent_tasks: int
+    tasks: TaskSettings
+
+
+class Uplink(Protocol):
+    """What the worker needs of its link."""
+
+    def wake(self) -> None:
+        """There is something to write."""
+        ...
+
+    def reject(self, key: ExecutionKey, reason: str) -> None:
+        """Hand a task back."""
+        ...
+
+
+class _Output:
+    """Takes one execution's output on its way to the control plane."""
+
+    def __init__(self, key: ExecutionKey, logs: LogBook, wake: Callable[[], None]) -> None:
+        self._key = key
+        self._logs = logs
+        self._wake = wake
+
+    @property
+    def wanted(self) -> bool:
+        return self._logs.wanted
+
+    def write(self, chunk: bytes, *, final: bool = False) -> None:
+        self._logs.write(self._key, chunk, final=final)
+        self._wake()
+
+
+class TaskRun:
+    """One execution in the worker's hands.
+
+    ``ended`` tells whether its outcome is known: from then on it takes no slot.
+    """
+
+    __slots__ = ("delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
+
+    def __init__(self, key: ExecutionKey) -> None:
+        self.key = key
+        self.ended = False
+        self.delivered = asyncio.Event()
+        self.execution: Execution | None = None
+        self.stop_reason: str | None = None
+        self.shutting_down = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def stop(self, reason: str) -> None:
+        """End the work, at once or as soon as it stands."""
+        self.stop_reason = reason
+        if self.execution is not None:
+            await self.execution.stop(reason)
+
+
+class Worker:
+    """Runs what the control plane assigns; see the module's text.
+
+    It is the ``LinkListener`` of its link. ``uplink`` is set before the first event.
+    """
+
+    uplink: Uplink
+
+    def __init__(self, backend: Backend, settings: WorkerSettings, outbox: Outbox, logs: LogBook) -> None:
+        self._backend = backend
+        self._settings = settings
+        self._outbox = outbox
+        self._logs = logs
+        self._runs: dict[ExecutionKey, TaskRun] = {}
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._active = 0
+        self._accepting = True
+
+    @property
+    def active(self) -> int:
+        """How many executions take a slot."""
+        return self._active
+
+    def hello(self) -> wire.WorkerHello:
+        """Describe the worker, with the executions in its hands."""
+        executions = [
+            wire.RunningExecution(task_id=key.task_id, execution_id=key.execution_id) for key in self._runs
+        ]
+        return wire.WorkerHello(
+            worker_id=self._settings.worker_id,
+            version=__version__,
+            backend=self._backend.name,
+            max_concurrent_tasks=self._settings.max_concurrent_tasks,
+            executions=executions,
+        )
+
+    # -------------------------------------------------------------------------- events
+
+    def on_event(self, event: Event) -> None:
+        """Act on what the control plane said."""
+        match event:
+            case Assigned(assignment):
+                self._assigned(assignment)
+            case AssignmentRefused(key, why):
+                self._refused(key, why)
+            case CancellationRequested(task_id):
+                self._cancel(task_id)
+            case Delivered(reports):
+                self._delivered(reports)
+            case FrameIgnored(kind, size, why):
+                logger.warning("Ignored a frame of type %s and %d bytes: %s", kind, size, why)
+
+    def _assigned(self, assignment: Assignment) -> None:
+        key = ExecutionKey(assignment.task_id, assignment.execution_id)
+        if key in self._runs:
+            logger.info("Task %s is in hand already: the second assignment is ignored", key)
+        elif not self._accepting:
+            self._reject(key, SHUTTING_DOWN)
+        elif 0 < self._settings.max_concurrent_tasks <= self._active:
+            self._reject(key, AT_CAPACITY)
+        else:
+            logger.info("Task %s assigned", key)
+            run = self._open(key)
+            run.task = self._spawn(run, self._carry_out(run, assignment))
+
+    def _reject(self, key: ExecutionKey, reason: str) -> None:
+        logger.info("Task %s rejected: %s", key, reason)
+        self.uplink.reject(key, reason)
+
+    def _refused(self, key: ExecutionKey, why: str) -> None:
+        if key in self._runs:
+            return
+        run = self._open(key)
+        run.task = self._spawn(run, self._settle(run, _unusable(why)))
+
+    def _cancel(self, task_id: str) -> None:
+        runs = [run for run in self._runs.values() if run.key.task_id == task_id and not run.ended]
+        if not runs:
+            logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
+        for run in runs:
+            logger.info("Task %s: cancellation requested", run.key)
+            self._side_task(run.stop("cancellation requested"), f"stop-{run.key}")
+
+    def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
+        for report in reports:
+            run = self._runs.get(report.key)
+            if run is not None:
+                run.delivered.set()
+
+    # ------------------------------------------------------------------------- one run
+
+    def _open(self, key: ExecutionKey) -> TaskRun:
+        run = self._runs[key] = TaskRun(key)
+        self._active += 1
+        return run
+
+    def _end(self, run: TaskRun) -> None:
+        if not run.ended:
+            run.ended = True
+            self._active -= 1
+
+    def _spawn(self, run: TaskRun, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._guard(run, steps), name=f"task-{run.key}")
+
+    async def _guard(self, run: TaskRun, steps: Coroutine[None, None, None]) -> None:
+        """Whatever goes wrong inside, the task is reported and its slot comes back."""
+        try:
+            await steps
+        except Exception as error:
+            logger.exception("Task %s: unexpected error", run.key)
+            if not run.ended:
+                text = f"The worker failed unexpectedly: {type(error).__name__}"
+                await self._settle(run, failed(FailureReason.UNKNOWN, text))
+        finally:
+            self._end(run)
+            self._runs.pop(run.key, None)
+            self._logs.forget(run.key)
+
+    async def _carry_out(self, run: TaskRun, assignment: Assignment) -> None:
+        output = _Output(run.key, self._logs, self.uplink.wake)
+        try:
+            spec = build_task_spec(assignment, self._settings.tasks)
+            run.execution = await self._backend.launch(spec, output)
+        except AssignmentError as error:
+            await self._settle(run, _unusable(str(error)))
+            return
+        except LaunchError as error:
+            await self._not_launched(run, error)
+            return
+        # With thousands of tasks in flight, what launched them must not be held.
+        del assignment, spec
+        await self._follow(run, run.execution, output)
+
+    async def _follow(self, run: TaskRun, execution: Execution, output: _Output) -> None:
+        """The work stands: claim it, wait for its end, report it, clean up."""
+        self._outbox.add(Claim(run.key))
+        self.uplink.wake()
+        if run.stop_reason is not None:
+            await execution.stop(run.stop_reason)
+        outcome = await execution.wait()
+        if run.shutting_down and outcome.result is TaskResult.CANCELLED:
+            outcome = failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
+        output.write(b"", final=True)
+        await self._report(run, outcome)
+        try:
+            await execution.release(outcome)
+        except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
+            logger.warning("Task %s: cleaning up failed: %s", run.key, error)
+
+    async def _not_launched(self, run: TaskRun, error: LaunchError) -> None:
+        if run.stop_reason is not None and not run.shutting_down:
+            await self._settle(run, cancelled("Task was cancelled before it started"))
+        elif error.outcome is not None:
+            await self._settle(run, error.outcome)
+        else:
+            self._end(run)
+            logger.warning("Task %s was not started: %s", run.key, error)
+            self._reject(run.key, BACKEND_UNAVAILABLE)
+
+    async def _settle(self, run: TaskRun, outcome: Outcome) -> None:
+        """Claim and end a task that never stood."""
+        self._outbox.add(Claim(run.key))
+        await self._report(run, outcome)
+
+    async def _report(self, run: TaskRun, outcome: Outcome) -> None:
+        """Hand the outcome to the outbox and return when the peer has it."""
+        self._end(run)
+        log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
+        log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
+        self._outbox.add(TerminalReport(run.key, outcome))
+        self.uplink.wake()
+        await run.delivered.wait()
+        logger.debug("Task %s: the report is delivered", run.key)
+
+    def _side_task(self, steps: Awaitable[None], name: str) -> None:
+        async def watched() -> None:
+            try:
+                await steps
+            except Exception:
+                logger.exception("%s failed", name)
+
+        task = asyncio.create_task(watched(), name=name)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    # ------------------------------------------------------------------------ shutdown
+
+    async def drain(self, grace: float) -> None:
+        """Take no more tasks and deliver what is due, within ``grace`` seconds.
+
+        Work that survives the worker goes on, and its outcome is another worker's to
+        report; work that cannot is ended and reported as a graceful shutdown.
+        """
+        self._accepting = False
+        running = [run for run in self._runs.values() if not run.ended]
+        if running:
+            verb = "left running" if self._backend.survives_worker else "ended"
+            logger.info("Shutting down: %d task(s) in flight are %s", len(running), verb)
+        if not self._backend.survives_worker:
+            for run in running:
+                run.shutting_down = True
+                self._side_task(run.stop("the worker shuts down"), f"stop-{run.key}")
+        due = [
+            run.task
+            for run in self._runs.values()
+            if run.task and (run.ended or not self._backend.survives_worker)
+        ]
+        if due:
+            await asyncio.wait(due, timeout=grace)
+        undelivered = self._outbox.unreported
+        if undelivered:
+            logger.warning("Shutting down with %d report(s) undelivered", undelivered)
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        tasks = [run.task for run in self._runs.values() if run.task] + list(self._side_tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unusable(why: str) -> Outcome:
+    text = f"The assignment cannot be carried out: {why}"
+    return failed(FailureReason.AGENT_INVOCATION, text, phase=FailurePhase.ASSIGNMENT)
+
+
+def _detail(outcome: Outcome) -> str:
+    return f" ({outcome.reason.value}): {outcome.message}" if outcome.reason else ""
