@@ -1,6 +1,6 @@
 """From the command line to a worker's configuration, with every error at once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags, read_file, resolve
 from oz_agent_worker.config.schema import FileConfig, KubernetesConfig
@@ -23,15 +23,22 @@ def load_worker_config(
     )
     config = resolve(flags, file, problems, environ, needs_key=needs_key)
     if isinstance(config.backend, KubernetesConfig):
-        from oz_agent_worker.backends.kubernetes.podtemplate import shorthand_conflicts
-
-        for shorthand, field in shorthand_conflicts(config.backend):
-            problems.found.append(
-                f"backend.kubernetes.{shorthand} and backend.kubernetes.pod_template.{field} "
-                "are both set, to different values: keep one of them"
-            )
+        problems.found.extend(_template_problems(config.backend))
     if problems.found:
         lines = "\n".join(f"  {problem}" for problem in problems.found)
         count = "one problem" if len(problems.found) == 1 else f"{len(problems.found)} problems"
         raise ConfigError(f"the configuration has {count}:\n{lines}")
     return config
+
+
+def _template_problems(config: KubernetesConfig) -> Iterator[str]:
+    """What only the Kubernetes backend knows to be wrong. Imported late: other backends need none of it."""
+    from oz_agent_worker.backends.kubernetes.podtemplate import shorthand_conflicts, template_problems
+
+    for path, what in template_problems(config.pod_template):
+        yield f"backend.kubernetes.{path}: {what}"
+    for shorthand, field in shorthand_conflicts(config):
+        yield (
+            f"backend.kubernetes.{shorthand} and backend.kubernetes.pod_template.{field} "
+            "are both set, to different values: keep one of them"
+        )

@@ -1,0 +1,5 @@
+"""The direct backend: each task as processes of this host, in a workspace of its own."""
+
+from .backend import DirectBackend
+
+__all__ = ["DirectBackend"]

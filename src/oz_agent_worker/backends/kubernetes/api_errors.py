@@ -1,0 +1,160 @@
+"""What can come of a request to the API server: one tree, from ``ApiError`` down.
+
+``transient`` says whether the same request may succeed later, ``ambiguous`` whether the
+server may have carried it out although the answer is an error. Requests' bodies never
+stand in an error: they hold the tasks' secrets.
+"""
+
+from typing import Final
+
+import msgspec
+
+from oz_agent_worker.errors import BackendError
+
+__all__ = [
+    "AlreadyExistsError",
+    "ApiError",
+    "ApiStatusError",
+    "ConflictError",
+    "ForbiddenError",
+    "GoneError",
+    "InvalidError",
+    "NotFoundError",
+    "ServerError",
+    "Status",
+    "TooManyRequestsError",
+    "UnauthorizedError",
+    "UnreachableError",
+    "status_error",
+]
+
+#: The most of an API server's message that an error keeps, in characters.
+MAX_MESSAGE: Final = 1000
+
+
+class StatusDetails(msgspec.Struct, frozen=True, rename="camel"):
+    """``details`` of a Status: when to ask again, in seconds."""
+
+    retry_after_seconds: int | None = None
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel"):
+    """What the API server says of a request that failed (meta/v1, Status)."""
+
+    code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    details: StatusDetails | None = None
+
+
+class ApiError(BackendError):
+    """A request to the API server failed."""
+
+    transient: bool = False
+    ambiguous: bool = False
+    retry_after: float | None = None
+
+
+class UnreachableError(ApiError):
+    """No answer: the connection, TLS, the credentials or the time-out failed.
+
+    ``cause`` is what failed, without the server's address.
+    """
+
+    transient = True
+
+    def __init__(self, server: str, cause: str, *, ambiguous: bool = False) -> None:
+        super().__init__(f"the API server {server} cannot be reached: {cause}")
+        self.cause = cause
+        self.ambiguous = ambiguous
+
+
+class ApiStatusError(ApiError):
+    """The API server answered with an error.
+
+    ``code`` is the HTTP status, ``reason`` Kubernetes' word for it (``AlreadyExists``),
+    ``message`` the server's own sentence, ``retry_after`` in seconds.
+    """
+
+    def __init__(
+        self, code: int, reason: str, message: str, *, verb: str, path: str, retry_after: float | None = None
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+        self.verb = verb
+        self.path = path
+        self.retry_after = retry_after
+        super().__init__(f"{verb} {path}: HTTP {code} {reason}: {self.message}")
+
+
+class UnauthorizedError(ApiStatusError):
+    """401: the credentials are not accepted."""
+
+
+class ForbiddenError(ApiStatusError):
+    """403: authorisation, admission or a quota refuses the request."""
+
+
+class NotFoundError(ApiStatusError):
+    """404: there is no such object."""
+
+
+class ConflictError(ApiStatusError):
+    """409: another write came first, or a precondition does not hold."""
+
+
+class AlreadyExistsError(ConflictError):
+    """409 with reason AlreadyExists: an object of this name stands."""
+
+
+class GoneError(ApiStatusError):
+    """410: the resource version or the continue token is too old."""
+
+
+class InvalidError(ApiStatusError):
+    """422: the object breaks the rules of its kind."""
+
+
+class TooManyRequestsError(ApiStatusError):
+    """429: API priority and fairness asks to come again later. Nothing was done."""
+
+    transient = True
+
+
+class ServerError(ApiStatusError):
+    """5xx: the server failed; it may have carried the request out."""
+
+    transient = True
+    ambiguous = True
+
+
+_BY_CODE: Final[dict[int, type[ApiStatusError]]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
+    429: TooManyRequestsError,
+}
+
+
+def status_error(
+    code: int, status: Status, *, verb: str, path: str, retry_after: float | None = None
+) -> ApiStatusError:
+    """Return the error for an HTTP ``code`` and the server's ``status``.
+
+    ``retry_after`` is the header's; without it the Status' own counts.
+    """
+    kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiStatusError)
+    if kind is ConflictError and status.reason == "AlreadyExists":
+        kind = AlreadyExistsError
+    if retry_after is None and status.details and status.details.retry_after_seconds:
+        retry_after = float(status.details.retry_after_seconds)
+    reason = status.reason or "Unknown"
+    error = kind(code, reason, status.message or "no message", verb=verb, path=path, retry_after=retry_after)
+    if kind is ConflictError and verb == "create":
+        # Two creations met at a ResourceQuota: the next attempt decides.
+        error.transient = True
+    return error

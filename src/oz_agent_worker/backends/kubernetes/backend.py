@@ -1,0 +1,171 @@
+"""The Kubernetes backend: each task a Job, one watch for all Jobs and one for all their Pods."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from oz_agent_worker.backends.base import LaunchError, OutputSink
+from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
+from oz_agent_worker.core.report import ExecutionKey
+from oz_agent_worker.core.taskspec import TaskSpec
+from oz_agent_worker.errors import PreflightError
+
+from .api_errors import ApiError, ForbiddenError, UnauthorizedError
+from .client import ClientSettings, KubernetesClient
+from .creation import create_or_adopt
+from .credentials import load_credentials
+from .execution import Ground, KubernetesExecution
+from .index import JobIndex
+from .manifest import ManifestError, build_job
+from .monitor import JobMonitor
+from .naming import label_selector
+from .observe import ObservationPolicy
+from .reflector import WatchSettings
+from .stats import ApiStats
+
+__all__ = ["BackendSettings", "KubernetesBackend"]
+
+_logger = logging.getLogger(__name__)
+
+_PERMISSIONS: Final = (
+    "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    """Times in seconds.
+
+    ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
+    compared with the API server's cache; ``pull_grace``: how long an image may fail to be pulled.
+    """
+
+    patience: float = 10.0
+    check_every: float = 30.0
+    pull_grace: float = 60.0
+    client: ClientSettings = field(default_factory=ClientSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+
+class KubernetesBackend:
+    """Runs executions as Jobs in ``config.namespace``; see ``backends.base.Backend``.
+
+    Jobs outlive the worker: ``close`` leaves them alone. ``stats`` counts the requests to
+    the API server from the first on. ``clock`` gives seconds, and never runs backwards.
+    """
+
+    name = "kubernetes"
+    survives_worker = True
+
+    def __init__(
+        self,
+        config: KubernetesConfig,
+        *,
+        worker_id: str,
+        cleanup: bool,
+        environ: Mapping[str, str],
+        settings: BackendSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stats = ApiStats()
+        self._config = config
+        self._worker_id = worker_id
+        self._cleanup = cleanup
+        self._environ = environ
+        self._settings = settings or BackendSettings()
+        self._clock = clock
+        self._ground: Ground | None = None
+        self._monitor: JobMonitor | None = None
+
+    async def start(self) -> None:
+        """Reach the API server, list what stands and watch it; return when both watches stand.
+
+        Raises:
+            CredentialsError: no usable kubeconfig or service account.
+            PreflightError: the API server cannot be reached, or refuses to list or to watch.
+        """
+        credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
+        client = KubernetesClient(credentials, settings=self._settings.client, stats=self.stats)
+        await client.open()
+        self._ground = self._shared(client, JobIndex())
+        self._monitor = JobMonitor(
+            client,
+            self._ground.index,
+            self._config.namespace,
+            label_selector(self._worker_id),
+            check_every=self._settings.check_every,
+            settings=self._settings.watch,
+        )
+        try:
+            await self._monitor.start(self._settings.patience)
+        except ApiError as error:
+            await self.close()
+            raise PreflightError(self._diagnosis(error, client)) from error
+        except BaseException:
+            await self.close()
+            raise
+        _logger.info("Kubernetes API server %s (%s)", credentials.server, credentials.description)
+
+    async def launch(self, spec: TaskSpec, output: OutputSink) -> KubernetesExecution:
+        """Create the execution's Job, or adopt it where it stands; one request in the usual case.
+
+        Raises:
+            LaunchError: with an outcome where no Job can be made of the task or the API server
+                refuses it; without one where the API server cannot be asked.
+        """
+        ground = self._ground
+        if ground is None:
+            raise LaunchError("the Kubernetes backend is not started")
+        try:
+            manifest = build_job(spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup)
+        except ManifestError as error:
+            outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
+            raise LaunchError(str(error), outcome) from error
+        key = ExecutionKey(spec.task_id, spec.execution_id)
+        job, since = await create_or_adopt(ground.client, ground.namespace, manifest, key, ground.index.job)
+        return KubernetesExecution(ground, job.metadata.name, job.metadata.uid or "", since, output)
+
+    async def close(self) -> None:
+        """End the watches and close the connections; Jobs go on."""
+        monitor, self._monitor = self._monitor, None
+        ground, self._ground = self._ground, None
+        if monitor is not None:
+            await monitor.close()
+        if ground is not None:
+            await ground.client.close()
+
+    def _shared(self, client: KubernetesClient, index: JobIndex) -> Ground:
+        return Ground(
+            client=client,
+            index=index,
+            namespace=self._config.namespace,
+            cleanup=self._cleanup,
+            policy=ObservationPolicy(
+                unschedulable_timeout=self._config.unschedulable_timeout,
+                pull_grace=self._settings.pull_grace,
+            ),
+            clock=self._clock,
+        )
+
+    def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
+        """Say what stands in the way of tasks and what to do about it."""
+        credentials = client.credentials
+        if isinstance(error, UnauthorizedError):
+            return (
+                f"the Kubernetes API server {credentials.server} does not accept the credentials of "
+                f"{credentials.description}: {error.message}. They may have expired: log in to the "
+                "cluster again, or check the token or client certificate."
+            )
+        if isinstance(error, ForbiddenError):
+            return (
+                f"the Kubernetes API server {credentials.server} forbids what tasks need in namespace "
+                f"{self._config.namespace!r}: {error.message}. The worker's Role ({credentials.description}) "
+                f"needs {_PERMISSIONS}."
+            )
+        return (
+            f"the Kubernetes backend cannot start ({credentials.description}): {error}. Check that the "
+            "cluster runs, that this is its address, and that a firewall or proxy lets this machine reach it."
+        )

@@ -1,0 +1,272 @@
+"""One execution in the cluster: waits for its end, stops it, cleans up after it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from oz_agent_worker.backends.base import NoOutput, OutputSink
+from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
+
+from .api_errors import ApiError
+from .client import KubernetesClient
+from .index import JobIndex
+from .joblog import log_container, write_log, write_note
+from .observe import Observation, ObservationPolicy, Verdict, judge, primary_container
+from .ownership import OwnedPod
+from .views import JobView
+
+__all__ = ["Ground", "KubernetesExecution"]
+
+_logger = logging.getLogger(__name__)
+
+_NO_TROUBLES: Final[Mapping[str, float]] = {}
+_DELETED: Final = "The Job was deleted by somebody else before it ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What all executions of a backend share.
+
+    ``clock`` gives seconds, and never runs backwards; ``settle`` is for how many seconds the
+    end of a Job may wait for what the watch of the Pods says of it.
+    """
+
+    client: KubernetesClient
+    index: JobIndex
+    namespace: str
+    cleanup: bool
+    policy: ObservationPolicy
+    clock: Callable[[], float]
+    settle: float = 2.0
+
+
+class _Signal:
+    """Wakes one waiter; set before the wait, the wait is over at once. Lighter than an Event by a deque."""
+
+    __slots__ = ("_set", "_waiter")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout: float | None) -> None:
+        """Return when set, or after ``timeout`` seconds."""
+        if not self._set:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout, self.set) if timeout is not None else None
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        self._set = False
+
+
+class KubernetesExecution:
+    """A Job in flight. Keeps its name, its identity and little else: there may be thousands.
+
+    A failure can be certain while the Job has not ended: an image that cannot be pulled, a
+    Pod that fits nowhere. Such a Job is deleted before ``wait`` returns (where ``cleanup``
+    is off it is left alone), because a Job that started after its failure was reported would
+    run a task that may run elsewhere by then. Jobs that failed by themselves stay for their TTL.
+    """
+
+    __slots__ = (
+        "_deleted",
+        "_ended_at",
+        "_first_seen",
+        "_gone",
+        "_ground",
+        "_last",
+        "_name",
+        "_outcome",
+        "_output",
+        "_signal",
+        "_stopping",
+        "_turn",
+        "stands_since",
+        "uid",
+    )
+
+    def __init__(self, ground: Ground, name: str, uid: str, stands_since: float, output: OutputSink) -> None:
+        self.uid = uid
+        self.stands_since = stands_since
+        self._ground = ground
+        self._name = name
+        self._output = output
+        self._outcome: Outcome | None = None
+        self._turn = asyncio.Lock()
+        self._signal = _Signal()
+        self._first_seen = _NO_TROUBLES
+        self._stopping: str | None = None
+        self._deleted = False
+        self._ended_at: float | None = None
+        self._gone = False
+        self._last: JobView | None = None
+        ground.index.follow(name, self)
+
+    # The index tells ---------------------------------------------------------------------------
+
+    def touched(self) -> None:
+        """The Job or one of its Pods is not as it was."""
+        self._signal.set()
+
+    def vanished(self, last: JobView | None) -> None:
+        """The Job is gone or going; ``last`` is its last known state."""
+        self._gone = True
+        self._last = last or self._last
+        self._signal.set()
+
+    # The worker asks ---------------------------------------------------------------------------
+
+    async def wait(self) -> Outcome:
+        """Return how the Job ended, its output written to the sink before.
+
+        The class says which Jobs it deletes.
+        """
+        async with self._turn:
+            if self._outcome is None:
+                self._outcome = await self._conclude()
+        return self._outcome
+
+    async def stop(self, reason: str) -> None:
+        """Delete the Job; the garbage collector ends its Pods, each with its grace period.
+
+        Raises:
+            ApiError: the API server could not be asked for as long as the client is patient;
+                the Job goes on.
+        """
+        if self._outcome is not None or self._stopping is not None or not self._is_active():
+            return
+        self._stopping = reason
+        try:
+            await self._delete()
+        except BaseException:
+            self._stopping = None
+            raise
+        self._signal.set()
+
+    async def release(self, outcome: Outcome) -> None:
+        """Delete a successful Job, and one that should have ended and could not be reached; with cleanup on.
+
+        Raises:
+            ApiError: the Job may still stand; its TTL removes it.
+        """
+        self._ground.index.unfollow(self._name, self)
+        there = not (self._deleted or self._gone)
+        unwanted = outcome.result is TaskResult.SUCCEEDED or self._is_active()
+        if self._ground.cleanup and there and unwanted:
+            await self._delete()
+
+    # --------------------------------------------------------------------------------------------
+
+    async def _conclude(self) -> Outcome:
+        outcome = await self._decided()
+        if self._output.wanted:
+            await self._copy_log()
+        if outcome.result is TaskResult.FAILED and self._is_active():
+            await self._end_active()
+        self._ground.index.unfollow(self._name, self)
+        return outcome
+
+    async def _decided(self) -> Outcome:
+        while True:
+            outcome, look_again_in = self._judge()
+            if outcome is not None:
+                return outcome
+            await self._signal.wait(look_again_in)
+
+    def _judge(self) -> tuple[Outcome | None, float | None]:
+        """Return the outcome, if it is certain, else in how many seconds to look again without a change."""
+        if self._stopping is not None and (self._deleted or self._gone):
+            return cancelled(self._stopping), None
+        now = self._ground.clock()
+        verdict = judge(Observation(self._job(), self._pods()), self._first_seen, now, self._ground.policy)
+        if verdict.outcome is not None:
+            pause = self._until_pods_tell(verdict, now)
+            return (verdict.outcome, None) if pause is None else (None, pause)
+        if self._gone:
+            return failed(FailureReason.JOB_FAILED, _DELETED), None
+        if verdict.troubles or self._first_seen:
+            self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+        again = verdict.look_again_at
+        return None, None if again is None else max(0.0, again - now)
+
+    def _until_pods_tell(self, verdict: Verdict, now: float) -> float | None:
+        """Return for how many seconds to wait for the Pod of a Job that has ended; ``None``: not at all.
+
+        A Pod ends before its Job, but the two are told by two watches. The Pod knows more:
+        why it failed, and which container's log there is. It is waited for a moment only.
+        """
+        assert verdict.outcome is not None
+        of_interest = self._output.wanted or verdict.outcome.result is TaskResult.FAILED
+        if verdict.phase != "finished" or self._gone or not of_interest:
+            return None
+        if any(pod.has_ended for pod in self._pods()):
+            return None
+        if self._ended_at is None:
+            self._ended_at = now
+        pause = self._ended_at + self._ground.settle - now
+        return pause if pause > 0 else None
+
+    def _job(self) -> JobView | None:
+        """The Job as last seen; ``None`` until the watch has told of it. A namesake is another Job."""
+        if self._gone:
+            return self._last
+        job = self._ground.index.job(self._name)
+        return job if job is not None and job.metadata.uid == self.uid else None
+
+    def _pods(self) -> tuple[OwnedPod, ...]:
+        return self._ground.index.pods(self._name, self.uid)
+
+    def _is_active(self) -> bool:
+        """Whether the Job may still run something."""
+        if self._gone or self._deleted:
+            return False
+        job = self._job()
+        return job is None or not (job.condition("Complete") or job.condition("Failed"))
+
+    async def _delete(self) -> None:
+        ground = self._ground
+        await ground.client.delete_job(ground.namespace, self._name, uid=self.uid)
+        self._deleted = True
+
+    async def _end_active(self) -> None:
+        if not self._ground.cleanup:
+            return
+        try:
+            ground = self._ground
+            await ground.client.delete_job(
+                ground.namespace, self._name, uid=self.uid, policy=ground.client.settings.create
+            )
+            self._deleted = True
+        except ApiError as error:
+            _logger.warning("Job %s has failed for good and cannot be deleted yet: %s", self._name, error)
+
+    async def _copy_log(self) -> None:
+        """Write the log of the Job's last Pod to the sink; that it cannot be read changes no outcome."""
+        pods = self._pods()
+        if not pods:
+            return
+        pod = max(pods, key=lambda p: p.metadata.creation_timestamp or "")
+        container = log_container(pod, primary_container(pod))
+        if container is None:
+            return
+        # Written once, also where a wait that was given up at the next step is taken up again.
+        output = self._output
+        try:
+            tail = await self._ground.client.read_log(self._ground.namespace, pod.metadata.name, container)
+        except ApiError as error:
+            write_note(output, f"the log could not be read: {error}")
+        else:
+            write_log(output, tail)
+        self._output = NoOutput()

@@ -1,0 +1,177 @@
+"""Why a Job failed: the Pod is asked first, because it knows more, then the Job."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_code, failed
+
+from .podtemplate import TASK_CONTAINER
+from .troubles import START_FAILURES
+from .views import Condition, ContainerStatus, PodView, Terminated
+from .wording import container_reason, said
+
+__all__ = ["explain_failure"]
+
+# Reasons of a Pod that its node ended (kubelet: eviction, nodeshutdown, preemption; the
+# node lifecycle controller: NodeLost).
+_NODE_ENDED: Final = frozenset(
+    {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
+)
+_EXIT_ADVICE: Final = {
+    126: "a program that the agent calls cannot be executed",
+    127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
+}
+
+
+def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+    """The outcome of a Job whose condition ``Failed`` holds. The newest Pod speaks first."""
+    newest_first = sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or "", reverse=True)
+    # A Job past its deadline has its Pods ended: how their containers ended is the effect.
+    # An eviction or the OOM killer is never that effect.
+    for pod in newest_first:
+        outcome = _eviction(pod) or _out_of_memory(pod)
+        if outcome is not None:
+            return outcome
+    outcome = _deadline(condition, newest_first)
+    if outcome is not None:
+        return outcome
+    for pod in newest_first:
+        outcome = _container_end(pod)
+        if outcome is not None:
+            return outcome
+    return _job_failure(condition, newest_first)
+
+
+def _eviction(pod: PodView) -> Outcome | None:
+    """core/v1, PodStatus.reason of the kubelet, or the condition DisruptionTarget."""
+    status = pod.status
+    if status is None:
+        return None
+    target = next((c for c in status.conditions or () if c.type == "DisruptionTarget"), None)
+    if status.reason in _NODE_ENDED:
+        quote = said(status.reason, status.message)
+    elif target is not None and target.status == "True":
+        quote = said(target.reason, target.message)
+    else:
+        return None
+    node = f" from node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+    text = f"The Pod was evicted{node}{quote}: run the task again, on a node with room for what it asks for"
+    return failed(FailureReason.EVICTED, text)
+
+
+def _out_of_memory(pod: PodView) -> Outcome | None:
+    """core/v1, ContainerStateTerminated.reason ``OOMKilled``, set by the container runtime."""
+    for container, ended, _ in _ends(pod):
+        if ended.reason == "OOMKilled":
+            text = (
+                f"Container `{container.name}` was killed because it used more memory than its limit"
+                f" (OOMKilled, {describe_exit_code(_exit_code(ended))}): give the task more memory, through"
+                " its instance shape or backend.kubernetes.resources"
+            )
+            return failed(FailureReason.CONTAINER_OOM, text, exit_code=_exit_code(ended))
+    return None
+
+
+def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
+    """batch/v1, JobReasonDeadlineExceeded; or the Pod's own activeDeadlineSeconds (kubelet)."""
+    message = condition.message
+    if condition.reason != "DeadlineExceeded":
+        own = next((p.status for p in pods if p.status and p.status.reason == "DeadlineExceeded"), None)
+        if own is None:
+            return None
+        message = own.message
+    text = (
+        f"The task ran into its active deadline{said('DeadlineExceeded', message)}{_last_wait(pods)}:"
+        " raise backend.kubernetes.active_deadline_seconds if it needs more time"
+    )
+    return failed(FailureReason.ACTIVE_DEADLINE, text)
+
+
+def _last_wait(pods: Sequence[PodView]) -> str:
+    for pod in pods:
+        status = pod.status
+        statuses = (
+            (*(status.init_container_statuses or ()), *(status.container_statuses or ())) if status else ()
+        )
+        for container in statuses:
+            if container.waiting is not None and container.waiting.reason not in {None, "PodInitializing"}:
+                return f", while container `{container.name}` was waiting ({container.waiting.reason})"
+    return ""
+
+
+def _container_end(pod: PodView) -> Outcome | None:
+    """core/v1, ContainerStateTerminated of a container that did not end well."""
+    for container, ended, init in _ends(pod):
+        if ended.reason in START_FAILURES:
+            return _not_started(container, ended, init=init)
+        if _exit_code(ended) != 0:
+            return _exited(pod, container, ended, init=init)
+    return None
+
+
+def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
+    # The exit code is the runtime's word for the failure (128), not a program's.
+    reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
+    text = (
+        f"Container `{container.name}` could not be started{said(ended.reason, ended.message)}:"
+        " check that its image has the program that its command names"
+    )
+    return failed(reason, text)
+
+
+def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
+    code = _exit_code(ended)
+    reason = container_reason(container.name, FailureReason.CONTAINER_EXIT, init=init)
+    # "Error" is the runtimes' word for any exit code but 0: it says nothing.
+    quote = said(ended.reason if ended.reason != "Error" else None, ended.message)
+    meanwhile = " while its Pod was being deleted" if pod.metadata.deletion_timestamp else ""
+    text = f"Container `{container.name}` ended with {describe_exit_code(code)}{meanwhile}{quote}"
+    return failed(reason, f"{text}: {_advice(pod, container.name, reason, code)}", exit_code=code)
+
+
+def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> str:
+    if reason is FailureReason.SIDECAR_PREP:
+        return "the sidecar's image needs `/bin/sh` and `cp`, or set backend.kubernetes.use_image_volumes"
+    if reason is FailureReason.SETUP_COMMAND:
+        return "correct backend.kubernetes.setup_command or what it works with"
+    if container == TASK_CONTAINER and code in _EXIT_ADVICE:
+        return _EXIT_ADVICE[code]
+    namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
+    return f"its log tells why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
+
+
+def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+    """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
+    text = f"The Job failed{said(condition.reason, condition.message)}"
+    pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
+    if pod is not None and pod.status is not None:
+        # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
+        text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
+    elif not pods:
+        text += ", and its Pod is gone"
+    elif any(p.metadata.deletion_timestamp for p in pods):
+        text += ", because its Pod was deleted"
+    return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
+
+
+def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
+    """The containers that ended, as (status, end, is an init container), the telling ones first.
+
+    An init container that failed is why the task never ran. Among the others the task's
+    own end counts before that of a template's containers; a native sidecar's never does.
+    """
+    status = pod.status
+    if status is None:
+        return
+    native = pod.native_sidecars()
+    for container in status.init_container_statuses or ():
+        if container.terminated is not None and container.name not in native:
+            yield container, container.terminated, True
+    for container in sorted(status.container_statuses or (), key=lambda c: c.name != TASK_CONTAINER):
+        if container.terminated is not None:
+            yield container, container.terminated, False
+
+
+def _exit_code(ended: Terminated) -> int:
+    """128 + signal where a signal ended the container, as a shell has it."""
+    return ended.exit_code or (128 + ended.signal if ended.signal else 0)

@@ -1,0 +1,28 @@
+"""Counts what the backend asks of the API server, for telemetry and benchmarks to read."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = ["NO_ANSWER", "ApiStats"]
+
+#: Stands for the HTTP status of a request that got none.
+NO_ANSWER: Final = 0
+
+
+@dataclass(slots=True)
+class ApiStats:
+    """Totals since the start.
+
+    ``requests`` is keyed by Kubernetes verb, resource and HTTP status (``NO_ANSWER`` where
+    there was none) and counts every attempt; ``watches`` opened and ``lists`` completed, by
+    resource: all but the first of each are restarts.
+    """
+
+    requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    watches: Counter[str] = field(default_factory=Counter)
+    lists: Counter[str] = field(default_factory=Counter)
+
+    def asked(self, verb: str, resource: str | None = None) -> int:
+        """How many requests had this verb (and this resource)."""
+        return sum(n for (v, r, _), n in self.requests.items() if v == verb and resource in (None, r))

@@ -1,0 +1,113 @@
+"""The SSLContext for an API server: trust, and the client's certificate.
+
+The rules are those of client-go where OpenSSL's own differ, so that a kubeconfig that
+works with kubectl works here.
+"""
+
+import contextlib
+import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .identity import Cluster, CredentialsError, Pem
+
+__all__ = ["client_context", "load_client_certificate", "read_pem"]
+
+
+def client_context(cluster: Cluster) -> ssl.SSLContext | None:
+    """Build the context for ``cluster``: TLS 1.2 or newer, host name checked. None for ``http://``.
+
+    Without a certificate authority the system's own are trusted.
+
+    Raises:
+        CredentialsError: the certificate authority cannot be read.
+    """
+    if not cluster.server.startswith("https://"):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Go trusts any certificate of the pool, an intermediate one too, and takes authorities
+    # without a key identifier, which Python 3.13's stricter default would refuse.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if cluster.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif cluster.authority is None:
+        context.load_default_certs()
+    else:
+        _trust(context, cluster.authority)
+    return context
+
+
+def load_client_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
+    """Have ``context`` present a client certificate on the connections opened from here on.
+
+    Raises:
+        CredentialsError: unreadable, no PEM, an encrypted key, or a key of another certificate.
+    """
+    for pem, label in ((certificate, "CERTIFICATE"), (key, "PRIVATE KEY")):
+        if f"{label}-----" not in read_pem(pem):
+            raise CredentialsError(f"{pem.where} holds no {label.lower()} in PEM form")
+
+    def refuse() -> str:
+        raise CredentialsError(f"{key.where} is encrypted; the key must stand there without a password")
+
+    try:
+        with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
+            context.load_cert_chain(certificate_file, key_file, password=refuse)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise CredentialsError(
+                f"{key.where} is not the key of the certificate in {certificate.where}"
+            ) from error
+        raise CredentialsError(
+            f"the client certificate cannot be used ({error.reason or error}): "
+            f"{certificate.where}, with {key.where}"
+        ) from error
+
+
+def read_pem(pem: Pem) -> str:
+    """Return the PEM text, which may be a private key.
+
+    Raises:
+        CredentialsError: the file cannot be read.
+    """
+    if pem.path is None:
+        return pem.data.reveal() if pem.data else ""
+    try:
+        return pem.path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise CredentialsError(f"{pem.where} cannot be read: {error.strerror}") from error
+
+
+def _trust(context: ssl.SSLContext, authority: Pem) -> None:
+    text = read_pem(authority)
+    try:
+        # OpenSSL takes a text only if it is ASCII; PEM is, and comments need not be.
+        context.load_verify_locations(cadata=text.encode("ascii", "replace").decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise CredentialsError(f"{authority.where} holds no usable certificate in PEM form") from error
+
+
+@contextlib.contextmanager
+def _as_file(pem: Pem) -> Iterator[Path]:
+    """The file of a PEM text: its own, else a private one that is gone after the block.
+
+    OpenSSL's bindings take certificate chains from files alone.
+    """
+    if pem.path is not None:
+        yield pem.path
+        return
+    try:
+        file = tempfile.NamedTemporaryFile("w", prefix="oz-", suffix=".pem")  # mode 0600  # noqa: SIM115
+    except OSError as error:
+        raise CredentialsError(
+            f"{pem.where} needs a temporary file for a moment, and none can be made "
+            f"({error.strerror or error}); mount a writable /tmp or set TMPDIR"
+        ) from error
+    with file:
+        file.write(read_pem(pem))
+        file.flush()
+        yield Path(file.name)

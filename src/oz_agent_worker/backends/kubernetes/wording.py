@@ -1,0 +1,38 @@
+"""Parts that every failure message shares: who failed, and what the cluster said."""
+
+from typing import Final
+
+from oz_agent_worker.core.outcome import FailureReason
+
+from .manifest import SETUP_CONTAINER
+from .podtemplate import TASK_CONTAINER
+from .sidecars import COPY_CONTAINER_PREFIX
+
+__all__ = ["MAX_QUOTE", "container_reason", "said"]
+
+#: The longest quotation of the cluster in a message, in characters.
+MAX_QUOTE: Final = 400
+
+
+def container_reason(name: str, of_task: FailureReason, *, init: bool) -> FailureReason:
+    """The reason that a container's failure has: ``of_task``, or what its init container does."""
+    if not init or name == TASK_CONTAINER:
+        return of_task
+    if name == SETUP_CONTAINER:
+        return FailureReason.SETUP_COMMAND
+    if name.startswith(COPY_CONTAINER_PREFIX):
+        return FailureReason.SIDECAR_PREP
+    return FailureReason.INIT_CONTAINER
+
+
+def said(reason: str | None, message: str | None) -> str:
+    """Quote the cluster in parentheses, on one line; empty where it said nothing.
+
+    The end of a long message is kept: that is where a log's error stands, and where a
+    chain of wrapped errors names its cause.
+    """
+    text = " ".join((message or "").split()).rstrip(". ")
+    if len(text) > MAX_QUOTE:
+        text = "…" + text[1 - MAX_QUOTE :]
+    quote = ": ".join(part for part in (reason, text) if part)
+    return f" ({quote})" if quote else ""

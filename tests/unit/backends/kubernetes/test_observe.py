@@ -1,0 +1,123 @@
+"""Judgement over observed state: the end of a task, and how long a trouble may last."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oz_agent_worker.backends.kubernetes.observe import (
+    Observation,
+    ObservationPolicy,
+    Verdict,
+    judge,
+    primary_container,
+)
+from oz_agent_worker.backends.kubernetes.views import JobView, PodView
+from oz_agent_worker.core.outcome import FailureReason, TaskResult
+
+from .samples import failed_job, job, pod, running, terminated, waiting
+
+POLICY = ObservationPolicy(unschedulable_timeout=30.0)
+PULLING = pod(phase="Pending", containerStatuses=[waiting("task", "ErrImagePull", "i/o timeout")])
+STUCK = pod(
+    phase="Pending",
+    conditions=[
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    ],
+)
+
+
+def verdict(
+    job_view: JobView | None, *pods: PodView, seen: dict[str, float] | None = None, now: float = 1000.0
+) -> Verdict:
+    return judge(Observation(job_view, pods), seen or {}, now, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("job_view", "pods", "phase"),
+    [
+        (None, (), "creating"),
+        (job(), (), "pending"),
+        (job(), (pod(phase="Pending"),), "pending"),
+        (job(), (pod(),), "pending"),
+        (job(), (pod(phase="Running", containerStatuses=[running("task")]),), "running"),
+        (job({"type": "Complete", "status": "False"}), (), "pending"),
+        # The container ended, but the Job controller has not spoken: the Job is the record.
+        (job(), (pod(phase="Failed", containerStatuses=[terminated("task", 1)]),), "running"),
+        # Announced, but not yet final (batch/v1, JobSuccessCriteriaMet and JobFailureTarget).
+        (job({"type": "SuccessCriteriaMet", "status": "True"}), (pod(phase="Running"),), "running"),
+        (job({"type": "FailureTarget", "status": "True"}), (pod(phase="Running"),), "running"),
+    ],
+)
+def test_a_task_that_goes_its_way(job_view: JobView | None, pods: tuple[PodView, ...], phase: str) -> None:
+    assert verdict(job_view, *pods) == Verdict(None, None, phase)  # type: ignore[arg-type]
+
+
+def test_a_complete_job_succeeded() -> None:
+    seen = verdict(job({"type": "Complete", "status": "True"}), pod(phase="Succeeded"))
+    assert seen.outcome is not None
+    assert seen.outcome.result is TaskResult.SUCCEEDED
+    assert (seen.phase, seen.look_again_at) == ("finished", None)
+
+
+def test_a_failed_job_is_explained() -> None:
+    seen = verdict(failed_job(), pod(phase="Failed", containerStatuses=[terminated("task", 3)]))
+    assert seen.outcome is not None
+    assert (seen.outcome.reason, seen.outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
+    assert seen.phase == "finished"
+
+
+def test_the_end_of_the_job_counts_more_than_a_trouble() -> None:
+    seen = verdict(job({"type": "Complete", "status": "True"}), PULLING, seen={"uid-1/task/image_pull": 0.0})
+    assert seen.outcome is not None
+    assert seen.outcome.result is TaskResult.SUCCEEDED
+
+
+def test_a_trouble_has_its_grace_from_when_the_worker_first_saw_it() -> None:
+    first = verdict(job(), PULLING, now=1000.0)
+    assert first == Verdict(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
+    seen = dict.fromkeys(first.troubles, 1000.0)
+    assert verdict(job(), PULLING, seen=seen, now=1059.9) == first
+    last = verdict(job(), PULLING, seen=seen, now=1060.0)
+    assert last.outcome is not None
+    assert last.outcome.reason is FailureReason.IMAGE_PULL
+    assert (last.look_again_at, last.troubles) == (None, first.troubles)
+
+
+def test_a_trouble_keeps_its_key_while_the_clusters_words_change() -> None:
+    back_off = pod(phase="Pending", containerStatuses=[waiting("task", "ImagePullBackOff", "Back-off")])
+    assert verdict(job(), back_off).troubles == verdict(job(), PULLING).troubles
+
+
+def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
+    other = pod(
+        phase="Running",
+        metadata={"uid": "uid-2"},
+        containerStatuses=[waiting("helper", "CreateContainerError"), running("task")],
+    )
+    seen = verdict(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
+    assert (seen.outcome, seen.look_again_at, seen.phase) == (None, 1040.0, "running")
+    assert len(seen.troubles) == 2
+
+
+def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
+    first = verdict(job(), STUCK)
+    assert first.look_again_at == 1030.0
+    last = verdict(job(), STUCK, seen=dict.fromkeys(first.troubles, 970.0))
+    assert last.outcome is not None
+    assert last.outcome.reason is FailureReason.UNSCHEDULABLE
+
+
+def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
+    patient = ObservationPolicy(unschedulable_timeout=0.0)
+    assert judge(Observation(job(), (STUCK,)), {}, 1e9, patient) == Verdict(None, None, "pending")
+
+
+@given(st.floats(min_value=-1e6, max_value=1e6))
+def test_a_clock_that_jumps_never_fails_a_trouble_before_its_grace(jump: float) -> None:
+    now = 1000.0 + jump
+    seen = verdict(job(), PULLING, seen={"uid-1/task/image_pull": 1000.0}, now=now)
+    assert (seen.outcome is not None) == (now >= 1060.0)
+
+
+def test_the_primary_container_is_the_task() -> None:
+    assert primary_container(PULLING) == "task"

@@ -1,0 +1,74 @@
+"""Views decode whatever an API server sends, and keep only what is observed."""
+
+import msgspec
+import pytest
+
+from oz_agent_worker.backends.kubernetes import naming
+from oz_agent_worker.backends.kubernetes.views import EventView, JobView, PodView
+from oz_agent_worker.core.report import ExecutionKey
+
+POD = b"""{
+  "apiVersion": "v1", "kind": "Pod",
+  "metadata": {"name": "p", "namespace": "agents", "uid": "u", "resourceVersion": "7",
+    "creationTimestamp": null, "managedFields": [{"manager": "kubelet"}],
+    "labels": {"oz-worker-hash": "aa", "oz-task-hash": "bb", "oz-execution-hash": "cc",
+               "job-name": "oz-task-1", "other": "x"},
+    "annotations": {"oz.warp.dev/task-id": "t", "oz.warp.dev/execution-id": "e"}},
+  "spec": {"nodeName": "n", "containers": [{"name": "task", "env": [{"name": "A", "value": "secret"}]}],
+    "initContainers": [{"name": "copy-sidecar-0"}, {"name": "proxy", "restartPolicy": "Always"}]},
+  "status": {"phase": "Running", "conditions": null, "initContainerStatuses": null,
+    "containerStatuses": [{"name": "task", "ready": true, "restartCount": 0, "lastState": {},
+                           "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
+}"""
+
+
+def test_a_pod_keeps_its_observed_fields() -> None:
+    pod = msgspec.json.decode(POD, type=PodView)
+    assert pod.metadata.key == ExecutionKey("t", "e")
+    assert pod.metadata.labels is not None
+    assert pod.metadata.labels.job_name == "oz-task-1"
+    assert pod.phase == "Running"
+    assert pod.native_sidecars() == {"proxy"}
+    assert pod.status is not None
+    assert pod.status.container_statuses is not None
+    assert pod.status.container_statuses[0].waiting is None
+    assert "secret" not in repr(pod)
+
+
+def test_the_views_read_the_labels_and_annotations_that_the_manifest_writes() -> None:
+    key = ExecutionKey("Task/1", "Exec/1")
+    metadata = {"labels": naming.task_labels("w", key), "annotations": naming.task_annotations(key)}
+    job = msgspec.convert({"metadata": metadata}, JobView)
+    assert job.metadata.key == key
+    assert job.metadata.labels is not None
+    assert job.metadata.labels.worker_hash == naming.worker_hash("w")
+    assert job.metadata.labels.task_hash == naming.id_hash("Task/1")
+    assert job.metadata.labels.execution_hash == naming.id_hash("Exec/1")
+
+
+@pytest.mark.parametrize("view", [JobView, PodView, EventView])
+@pytest.mark.parametrize("text", [b"{}", b'{"metadata":{}}', b'{"metadata":{"labels":null},"status":null}'])
+def test_missing_and_null_fields_never_fail(view: type[JobView], text: bytes) -> None:
+    assert msgspec.json.decode(text, type=view).metadata.key is None
+
+
+def test_half_an_annotation_is_no_key() -> None:
+    text = b'{"metadata":{"annotations":{"oz.warp.dev/task-id":"t"}}}'
+    assert msgspec.json.decode(text, type=JobView).metadata.key is None
+
+
+def test_a_condition_holds_only_where_its_status_is_true() -> None:
+    text = (
+        b'{"status":{"conditions":[{"type":"Failed","status":"False"},{"type":"Complete","status":"True"}]}}'
+    )
+    job = msgspec.json.decode(text, type=JobView)
+    assert job.condition("Failed") is None
+    assert job.condition("Complete") is not None
+
+
+def test_words_that_every_pod_repeats_are_one_string() -> None:
+    first, second = (msgspec.json.decode(POD, type=PodView) for _ in range(2))
+    assert first.phase is second.phase
+    assert first.spec is not None
+    assert second.spec is not None
+    assert first.spec.node_name is second.spec.node_name
