@@ -1,0 +1,54 @@
+"""``claude``: Claude Code, headless (code.claude.com/docs/en/headless, …/cli-reference)."""
+
+import json
+from typing import Any
+
+from oz_agent_worker.agent.mcp import McpServer
+
+from .base import Harness, Invocation, Task, encode
+
+__all__ = ["HARNESS", "prepare"]
+
+MCP_FILE = "mcp.json"
+
+
+def prepare(task: Task) -> Invocation:
+    """``claude -p`` reads the prompt from stdin where none is among its arguments.
+
+    ``stream-json`` (which demands ``--verbose``) is the one output format that shows
+    events as they happen; ``text`` prints the final answer alone.
+    """
+    argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
+    environment = {}
+    files = {}
+    if task.model:
+        argv += ["--model", task.model]
+    if task.mcp_servers:
+        # A file, not the argument that is possible too: arguments can be read by every
+        # process of the machine, and servers carry keys.
+        argv += ["--mcp-config", str(task.scratch / MCP_FILE)]
+        config = {"mcpServers": {server.name: _server(server) for server in task.mcp_servers}}
+        files[MCP_FILE] = encode(json.dumps(config))
+    if task.sandboxed:
+        argv.append("--dangerously-skip-permissions")
+        # As root, Claude Code takes that flag only from whoever says it is in a sandbox.
+        environment["IS_SANDBOX"] = "1"
+    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(task.prompt), files=files)
+
+
+def _server(server: McpServer) -> dict[str, Any]:
+    if server.command:
+        return {
+            "type": "stdio",
+            "command": server.command,
+            "args": server.arguments,
+            "env": dict(server.environment),
+        }
+    return {"type": "sse" if server.sse else "http", "url": server.url, "headers": dict(server.headers)}
+
+
+HARNESS = Harness(
+    name="claude",
+    prepare=prepare,
+    get="npm install -g @anthropic-ai/claude-code, or mount it with coding_cli_sidecars",
+)

@@ -1,0 +1,61 @@
+"""``codex``: Codex CLI, non-interactive (developers.openai.com/codex/noninteractive)."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from oz_agent_worker.agent.mcp import McpServer
+
+from .base import Harness, Invocation, Task, encode
+
+__all__ = ["HARNESS", "prepare"]
+
+
+def prepare(task: Task) -> Invocation:
+    """``codex exec -`` reads the prompt from stdin.
+
+    Progress goes to stderr as it happens, the final message to stdout. Without
+    ``--sandboxed`` Codex keeps its own sandbox, in which the workspace can be written.
+    """
+    # A workspace need not be a git repository.
+    argv = ["codex", "exec", "--skip-git-repo-check"]
+    if task.sandboxed:
+        argv.append("--dangerously-bypass-approvals-and-sandbox")
+    else:
+        argv += ["--sandbox", "workspace-write"]
+    if task.model:
+        argv += ["--model", task.model]
+    for server in task.mcp_servers:
+        argv += ["-c", _override(server)]
+    return Invocation(argv=(*argv, "-"), stdin=encode(task.prompt))
+
+
+def _override(server: McpServer) -> str:
+    """Return the ``-c`` override of one server: a dotted key and a TOML value.
+
+    Codex splits the key at its dots and takes letters, digits, ``-`` and ``_`` in the
+    name of a server.
+    """
+    if server.command:
+        arguments = ", ".join(_toml(argument) for argument in server.arguments)
+        value = f"command = {_toml(server.command)}, args = [{arguments}], env = {_table(server.environment)}"
+    else:
+        value = f"url = {_toml(server.url)}, http_headers = {_table(server.headers)}"
+    return f"mcp_servers.{re.sub(r'[^A-Za-z0-9_-]', '_', server.name)}={{ {value} }}"
+
+
+def _table(members: Mapping[str, str]) -> str:
+    return "{ " + ", ".join(f"{_toml(name)} = {_toml(value)}" for name, value in members.items()) + " }"
+
+
+def _toml(text: str) -> str:
+    # A JSON string is a TOML basic string, but for DEL and for surrogate pairs: hence
+    # no escapes beyond ASCII.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+HARNESS = Harness(
+    name="codex",
+    prepare=prepare,
+    get="npm install -g @openai/codex, or mount it with coding_cli_sidecars",
+)

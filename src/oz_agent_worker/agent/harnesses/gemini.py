@@ -1,0 +1,44 @@
+"""``gemini``: Gemini CLI, headless (geminicli.com/docs/cli/headless)."""
+
+import json
+from typing import Any
+
+from oz_agent_worker.agent.mcp import McpServer
+
+from .base import Harness, Invocation, Task, encode
+
+__all__ = ["HARNESS", "prepare"]
+
+SETTINGS_FILE = "gemini-defaults.json"
+
+
+def prepare(task: Task) -> Invocation:
+    """Gemini CLI is headless, and takes the prompt from stdin, where stdin is no terminal."""
+    argv = ["gemini"]
+    environment = {}
+    files = {}
+    if task.model:
+        argv += ["--model", task.model]
+    if task.sandboxed:
+        argv += ["--approval-mode", "yolo"]
+        # In a folder that nobody trusted by hand, headless runs end at once.
+        environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true"
+    if task.mcp_servers:
+        # The settings of the lowest precedence: the user's and the project's still count.
+        environment["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"] = str(task.scratch / SETTINGS_FILE)
+        settings = {"mcpServers": {server.name: _server(server) for server in task.mcp_servers}}
+        files[SETTINGS_FILE] = encode(json.dumps(settings))
+    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(task.prompt), files=files)
+
+
+def _server(server: McpServer) -> dict[str, Any]:
+    if server.command:
+        return {"command": server.command, "args": server.arguments, "env": dict(server.environment)}
+    return {"url" if server.sse else "httpUrl": server.url, "headers": dict(server.headers)}
+
+
+HARNESS = Harness(
+    name="gemini",
+    prepare=prepare,
+    get="npm install -g @google/gemini-cli, or mount it with coding_cli_sidecars",
+)

@@ -1,0 +1,43 @@
+"""``shell``: the prompt is a script. It makes a task of anything, and needs no model."""
+
+from oz_agent_worker.agent.errors import UsageError
+
+from .base import Harness, Invocation, Task, encode
+
+__all__ = ["HARNESS", "prepare"]
+
+
+def prepare(task: Task) -> Invocation:
+    """Run the prompt by its ``#!`` line, else by ``/bin/sh``.
+
+    The script is a file, and its interpreter is called by name, as the kernel does it
+    for a ``#!`` line (execve(2)): so it may be of any length, stdin is free, and a
+    ``/tmp`` that is mounted noexec is no hindrance.
+    """
+    script = task.scratch / "script"
+    return Invocation(
+        argv=(*_interpreter(task.prompt), str(script)),
+        # Python holds its output back when it writes to a pipe: nothing would be seen
+        # before the end of the script.
+        environment={"PYTHONUNBUFFERED": "1"},
+        files={script.name: encode(task.prompt if task.prompt.endswith("\n") else task.prompt + "\n")},
+    )
+
+
+def _interpreter(script: str) -> list[str]:
+    if not script.startswith("#!"):
+        return ["/bin/sh"]
+    line = script[2:].partition("\n")[0].strip()
+    if not line or "\0" in line:
+        raise UsageError("the script's first line is '#!' without a program: #!/bin/bash, for example")
+    # The kernel passes all that follows the program as one argument.
+    return line.split(None, 1)
+
+
+HARNESS = Harness(
+    name="shell",
+    prepare=prepare,
+    get="the task's image has no /bin/sh, or not the program of the script's '#!' line",
+    speaks=False,
+    takes_mcp=False,
+)

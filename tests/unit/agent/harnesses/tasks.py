@@ -1,0 +1,37 @@
+"""Tasks that the harness tests put to their harness."""
+
+from pathlib import Path
+
+from oz_agent_worker.agent.harnesses.base import Task
+from oz_agent_worker.agent.mcp import McpServer
+
+__all__ = ["LONG_PROMPT", "SCRATCH", "SERVERS", "task"]
+
+SCRATCH = Path("/scratch")
+LONG_PROMPT = "0123456789abcdef" * 65536  # 1 MiB
+SERVERS = (
+    McpServer(name="files", command="npx", arguments=("-y", "srv"), environment={"KEY": 'q"\\'}),
+    McpServer(name="web.site", url="https://h/mcp", headers={"Authorization": "Bearer t"}),
+    McpServer(name="old", url="https://h/sse", sse=True),
+)
+
+
+def task(
+    prompt: str = "Do it.",
+    *,
+    title: str = "T",
+    model: str = "",
+    servers: tuple[McpServer, ...] = (),
+    sandboxed: bool = False,
+    template: str = "",
+) -> Task:
+    return Task(
+        run_id="r1",
+        title=title,
+        prompt=prompt,
+        scratch=SCRATCH,
+        model=model,
+        mcp_servers=servers,
+        sandboxed=sandboxed,
+        template=template,
+    )

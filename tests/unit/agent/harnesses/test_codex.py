@@ -1,0 +1,45 @@
+import tomllib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oz_agent_worker.agent.harnesses.base import Invocation
+from oz_agent_worker.agent.harnesses.codex import prepare
+from oz_agent_worker.agent.mcp import McpServer
+
+from .tasks import LONG_PROMPT, SERVERS, task
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+def test_the_least() -> None:
+    assert prepare(task(LONG_PROMPT)) == Invocation(
+        argv=("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-"),
+        stdin=LONG_PROMPT.encode(),
+    )
+
+
+def test_everything() -> None:
+    argv = prepare(task(model="gpt-5", servers=SERVERS[:2], sandboxed=True)).argv
+    assert argv == (
+        "codex",
+        "exec",
+        "--skip-git-repo-check",
+        "--dangerously-bypass-approvals-and-sandbox",
+        "--model",
+        "gpt-5",
+        "-c",
+        'mcp_servers.files={ command = "npx", args = ["-y", "srv"], env = { "KEY" = "q\\"\\\\" } }',
+        "-c",
+        'mcp_servers.web_site={ url = "https://h/mcp", http_headers = { "Authorization" = "Bearer t" } }',
+        "-",
+    )
+
+
+@given(TEXT.filter(bool), st.lists(TEXT), st.dictionaries(TEXT, TEXT))
+def test_every_server_is_sound_toml(command: str, arguments: list[str], environment: dict[str, str]) -> None:
+    server = McpServer(name="s", command=command, arguments=tuple(arguments), environment=environment)
+    override = prepare(task(servers=(server,))).argv[-2]
+    assert tomllib.loads(override) == {
+        "mcp_servers": {"s": {"command": command, "args": arguments, "env": environment}}
+    }

@@ -1,0 +1,60 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.harnesses.base import Invocation
+from oz_agent_worker.agent.harnesses.command import prepare
+
+from .tasks import LONG_PROMPT, task
+
+
+@pytest.mark.parametrize(
+    ("template", "argv"),
+    [
+        ("agent 'two words' {run_id}", ("agent", "two words", "r1")),
+        ('["agent", "{model}", "--t={title}"]', ("agent", "m", "--t=T")),
+        ("agent {{run_id}} {other} {}", ("agent", "{r1}", "{other}", "{}")),
+    ],
+)
+def test_without_a_prompt_placeholder_the_prompt_is_on_stdin(template: str, argv: tuple[str, ...]) -> None:
+    assert prepare(task(model="m", template=template)) == Invocation(argv=argv, stdin=b"Do it.")
+
+
+def test_the_prompt_as_a_file() -> None:
+    assert prepare(task(LONG_PROMPT, template="agent --file={prompt_file}")) == Invocation(
+        argv=("agent", "--file=/scratch/prompt"), files={"prompt": LONG_PROMPT.encode()}
+    )
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=100))
+def test_the_prompt_as_an_argument_is_one_argument_whatever_it_is(prompt: str) -> None:
+    assert prepare(task(prompt, template="agent -p {prompt}")).argv == ("agent", "-p", prompt)
+
+
+def test_what_is_filled_in_is_not_searched_again() -> None:
+    argv = prepare(task("{title}", title="{run_id}", template="agent {prompt} {title}")).argv
+    assert argv == ("agent", "{title}", "{run_id}")
+
+
+@pytest.mark.parametrize("prompt", [LONG_PROMPT, "é" * 65536, "a\0b"])
+def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
+    with pytest.raises(UsageError, match=r"use \{prompt_file\}"):
+        prepare(task(prompt, template="agent {prompt}"))
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("", "needs OZ_AGENT_COMMAND"),
+        ("agent 'open", "cannot be read"),
+        ('["agent"', "cannot be read"),
+        ("[]", "no program"),
+        ('["agent", 1]', "no program"),
+        ('[""]', "no program"),
+        ("''", "no program"),
+    ],
+)
+def test_templates_that_are_refused(template: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        prepare(task(template=template))

@@ -1,0 +1,26 @@
+import json
+
+from oz_agent_worker.agent.harnesses.base import Invocation
+from oz_agent_worker.agent.harnesses.gemini import prepare
+
+from .tasks import LONG_PROMPT, SERVERS, task
+
+
+def test_the_least() -> None:
+    assert prepare(task(LONG_PROMPT)) == Invocation(argv=("gemini",), stdin=LONG_PROMPT.encode())
+
+
+def test_everything() -> None:
+    invocation = prepare(task(model="pro", servers=SERVERS, sandboxed=True))
+    assert invocation.argv == ("gemini", "--model", "pro", "--approval-mode", "yolo")
+    assert invocation.environment == {
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "GEMINI_CLI_SYSTEM_DEFAULTS_PATH": "/scratch/gemini-defaults.json",
+    }
+    assert json.loads(invocation.files["gemini-defaults.json"]) == {
+        "mcpServers": {
+            "files": {"command": "npx", "args": ["-y", "srv"], "env": {"KEY": 'q"\\'}},
+            "web.site": {"httpUrl": "https://h/mcp", "headers": {"Authorization": "Bearer t"}},
+            "old": {"url": "https://h/sse", "headers": {}},
+        }
+    }

@@ -1,0 +1,46 @@
+import pytest
+
+from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.harnesses.base import Invocation
+from oz_agent_worker.agent.harnesses.shell import prepare
+
+from .tasks import LONG_PROMPT, task
+
+
+def test_a_script_without_a_first_line_goes_to_sh() -> None:
+    assert prepare(task("echo hi")) == Invocation(
+        argv=("/bin/sh", "/scratch/script"),
+        environment={"PYTHONUNBUFFERED": "1"},
+        files={"script": b"echo hi\n"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("first_line", "argv"),
+    [
+        ("#!/bin/bash", ("/bin/bash",)),
+        ("#! /bin/bash -eu", ("/bin/bash", "-eu")),
+        ("#!/usr/bin/env -S python3 -u", ("/usr/bin/env", "-S python3 -u")),
+        ("#!/bin/bash\r", ("/bin/bash",)),
+    ],
+)
+def test_the_first_line_names_the_program(first_line: str, argv: tuple[str, ...]) -> None:
+    invocation = prepare(task(f"{first_line}\nbody\n"))
+    assert invocation.argv == (*argv, "/scratch/script")
+    assert invocation.files == {"script": f"{first_line}\nbody\n".encode()}
+
+
+@pytest.mark.parametrize("script", ["#!", "#!\necho", "#!  \n"])
+def test_a_first_line_without_a_program(script: str) -> None:
+    with pytest.raises(UsageError, match="without a program"):
+        prepare(task(script))
+
+
+def test_a_long_script_is_no_argument() -> None:
+    invocation = prepare(task(LONG_PROMPT))
+    assert sum(map(len, invocation.argv)) < 100
+    assert invocation.files["script"] == LONG_PROMPT.encode() + b"\n"
+
+
+def test_what_utf_8_cannot_hold_is_replaced() -> None:
+    assert prepare(task("echo \ud800é")).files["script"] == "echo ?é\n".encode()
