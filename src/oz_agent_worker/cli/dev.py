@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ from .loading import load_worker_config
 from .logsetup import configure_logging
 from .options import log_level_option
 from .serve import run_until_signalled
-from .user import follow_run
+from .user import ending, exit_code_of, stream_run
 
 if TYPE_CHECKING:
     from oz_agent_worker.controlplane.server import ControlPlane
@@ -138,16 +138,18 @@ def _data_folder(chosen: str | None) -> Iterator[Path]:
 
 async def _main(request: _Request, folder: Path) -> int:
     stop = asyncio.Event()
-    status: list[int] = []
-
-    async def program() -> None:
-        status.append(await _serve(request, folder, stop))
-
-    await run_until_signalled(program(), stop)
-    return status[0] if status else ExitCode.FAILURE
+    item = await run_until_signalled(_serve(request, folder, stop), stop)
+    if item is None:
+        return ExitCode.OK if request.prompt is None else ExitCode.FAILURE
+    click.echo(ending(item))
+    return exit_code_of(item)
 
 
-async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> int:
+async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> dict[str, Any] | None:
+    """Run all three until a signal, or until the end of the run that was asked for.
+
+    Returns that run as it stood at its end, ``None`` where there is none.
+    """
     from oz_agent_worker.controlplane.server import ControlPlane
     from oz_agent_worker.controlplane.settings import ControlPlaneSettings, describe_exposure
 
@@ -166,7 +168,9 @@ async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> int:
             return await _run_all(request, config, target, stop)
 
 
-async def _run_all(request: _Request, config: WorkerConfig, target: Target, stop: asyncio.Event) -> int:
+async def _run_all(
+    request: _Request, config: WorkerConfig, target: Target, stop: asyncio.Event
+) -> dict[str, Any] | None:
     """Run the worker beside the user's run, or until a signal."""
     options = WorkerOptions(default_agent=_agent_program(), shutdown_grace=10.0)
     worker = asyncio.create_task(
@@ -186,24 +190,24 @@ def _without_key(environ: "os._Environ[str]") -> dict[str, str]:
     return {name: value for name, value in environ.items() if name != "WARP_API_KEY"}
 
 
-async def _user(request: _Request, target: Target, stop: asyncio.Event) -> int:
+async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[str, Any] | None:
     if request.prompt is None:
         _print_banner(target)
         await stop.wait()
-        return ExitCode.OK
+        return None
     async with ApiClient(target) as client:
         config = {"harness": {"type": request.harness or "shell"}}
         created = await client.create_run(request.prompt, config, None)
         run_id = str(created["run_id"])
         click.echo(f"run {run_id} submitted", err=True)
-        following = asyncio.create_task(follow_run(client, run_id), name="follow")
+        following = asyncio.create_task(stream_run(client, run_id), name="follow")
         stopping = asyncio.create_task(stop.wait(), name="stop-wait")
         await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not following.done():
             following.cancel()
             click.echo(f"run {run_id} was left before its end", err=True)
-            return ExitCode.FAILURE
+            return None
         return following.result()
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
@@ -17,6 +17,7 @@ from .logsetup import configure_logging
 __all__ = ["run_until_signalled", "serve_worker"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def serve_worker(flags: WorkerFlags, *, log_level: str, exit_on_auth_failure: bool) -> None:
@@ -32,7 +33,7 @@ async def _run(config: WorkerConfig, options: WorkerOptions) -> None:
     await run_until_signalled(run_worker(config, options, stop=stop, environ=os.environ), stop)
 
 
-async def run_until_signalled(program: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+async def run_until_signalled(program: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
     """Run a program that ends when ``stop`` is set; SIGTERM and SIGINT set it.
 
     A second signal ends the process at once.
@@ -49,7 +50,7 @@ async def run_until_signalled(program: Coroutine[Any, Any, None], stop: asyncio.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        await program
+        return await program
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

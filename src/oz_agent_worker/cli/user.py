@@ -15,7 +15,7 @@ from .apiclient import TERMINAL_STATES, ApiClient
 from .context import resolve_target, target_options
 from .output import age, echo_json, output_option, state_text, table
 
-__all__ = ["cancel", "follow_run", "logs", "run", "runs"]
+__all__ = ["cancel", "ending", "exit_code_of", "logs", "run", "runs", "stream_run"]
 
 
 def _with_client(
@@ -104,15 +104,29 @@ def _prompt(prompt: str | None, file: str | None) -> str:
 
 async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> int:
     """Print a run's output until its end, then how it ended; returns the exit code."""
-    async for event in client.follow(run_id):
-        click.echo(event.text, nl=False, err=output == "json")
-    item = await client.get_run(run_id)
-    message = (item.get("status_message") or {}).get("message") or ""
+    item = await stream_run(client, run_id, to_stderr=output == "json")
     if output == "json":
         echo_json(item)
     else:
-        state = item["state"]
-        click.echo(f"run {run_id} {state_text(state)}{_because(state, message)}")
+        click.echo(ending(item))
+    return exit_code_of(item)
+
+
+async def stream_run(client: ApiClient, run_id: str, *, to_stderr: bool = False) -> dict[str, Any]:
+    """Print a run's output until its end, and return the run as it stands then."""
+    async for event in client.follow(run_id):
+        click.echo(event.text, nl=False, err=to_stderr)
+    return await client.get_run(run_id)
+
+
+def ending(item: dict[str, Any]) -> str:
+    """One line that says how a run ended."""
+    message = (item.get("status_message") or {}).get("message") or ""
+    return f"run {item['run_id']} {state_text(item['state'])}{_because(item['state'], message)}"
+
+
+def exit_code_of(item: dict[str, Any]) -> int:
+    """0 for a run that succeeded, else 1."""
     return ExitCode.OK if item["state"] == "SUCCEEDED" else ExitCode.FAILURE
 
 

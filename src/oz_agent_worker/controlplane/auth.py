@@ -1,0 +1,72 @@
+"""Who is asking: a user or worker by API key, or the agent of one run by workload token."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from oz_agent_worker.core.secret import Secret
+
+from .problems import Code, ProblemError
+from .store import keys
+from .store.database import Database
+from .tokens import WORKLOAD_PREFIX, hash_token
+
+__all__ = ["Agent", "User", "authenticate", "authenticate_reader", "authenticate_user"]
+
+_SCHEME: Final = "bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whoever has an API key: a person, a program, or a worker."""
+
+    key_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent of one run; it may read that run, and nothing else."""
+
+    run_id: str
+
+
+async def authenticate(connection: HTTPConnection, database: Database) -> User | Agent:
+    """Find out whose token a request carries. Raises ProblemError (401)."""
+    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+    token = Secret(value.strip())
+    if scheme.lower() != _SCHEME or not token:
+        raise _unauthenticated("Send an API key: Authorization: Bearer <key>.")
+    token_hash = hash_token(token)
+    if token.reveal().startswith(WORKLOAD_PREFIX):
+        run_id = await database.read(keys.find_workload, token_hash)
+        if run_id is None:
+            raise _unauthenticated("The workload token is not valid, or its run has ended.")
+        return Agent(run_id)
+    key = await database.read(keys.find_key, token_hash)
+    if key is None:
+        raise _unauthenticated("The API key is not valid.")
+    return User(key.id, key.name)
+
+
+async def authenticate_user(connection: HTTPConnection, database: Database) -> User:
+    """As ``authenticate``, for what an agent may not do. Raises ProblemError (401, 403)."""
+    principal = await authenticate(connection, database)
+    if isinstance(principal, Agent):
+        raise ProblemError(
+            403, Code.NOT_AUTHORIZED, "A workload token is good for reading its own run alone."
+        )
+    return principal
+
+
+async def authenticate_reader(connection: HTTPConnection, database: Database, run_id: str) -> User | Agent:
+    """As ``authenticate``, for reading one run. Raises ProblemError (401, 403)."""
+    principal = await authenticate(connection, database)
+    if isinstance(principal, Agent) and principal.run_id != run_id:
+        raise ProblemError(403, Code.NOT_AUTHORIZED, "This workload token belongs to another run.")
+    return principal
+
+
+def _unauthenticated(detail: str) -> ProblemError:
+    return ProblemError(401, Code.AUTHENTICATION_REQUIRED, detail, headers={"WWW-Authenticate": "Bearer"})

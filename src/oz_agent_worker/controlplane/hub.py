@@ -1,0 +1,141 @@
+"""The connections of workers, and which of them holds which run.
+
+All of it is memory: after a restart workers connect again and say what they hold.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from oz_agent_worker.core.wire import ControlPlaneFrame, TaskCancellation
+
+from .capacity import Capacity
+from .dispatch import Opening
+from .times import micros
+
+__all__ = ["Connection", "Hub"]
+
+_log = logging.getLogger(__name__)
+
+#: Frames that may wait for a slow worker; beyond that it is given no more runs.
+_OUTGOING: Final = 256
+#: A worker that will say hello does so at once; one that says nothing is given work after this.
+_GREETING: Final = micros(0.5)
+
+
+class Connection:
+    """One worker's WebSocket, as the rest of the control plane sees it."""
+
+    def __init__(self, number: int, worker_id: str, key_id: str, now: int) -> None:
+        self.number = number
+        self.worker_id = worker_id
+        self.key_id = key_id
+        self.capacity = Capacity(ready_at=now + _GREETING)
+        self.runs: set[str] = set()
+        self.outgoing: asyncio.Queue[ControlPlaneFrame] = asyncio.Queue()
+        self.last_served = 0
+        self.closing = asyncio.Event()
+
+    def __str__(self) -> str:
+        return f"{self.worker_id}#{self.number}"
+
+    def send(self, frame: ControlPlaneFrame) -> None:
+        """Queue a frame; it is lost where the connection breaks first."""
+        self.outgoing.put_nowait(frame)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the worker keeps up with what it is sent."""
+        return self.outgoing.qsize() < _OUTGOING
+
+    def free(self, now: int) -> int | None:
+        """Runs that it may be given at ``now``; None: as many as there are."""
+        return self.capacity.free(len(self.runs), now) if self.has_room else 0
+
+
+class Hub:
+    """Every connection, and the holder of each run in flight.
+
+    ``wake`` is called whenever there may be more to assign.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._connections: dict[int, Connection] = {}
+        self._holders: dict[str, Connection] = {}
+        self._numbers = 0
+        self._served = 0
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def connect(self, worker_id: str, key_id: str, now: int) -> Connection:
+        """Add a worker's connection."""
+        self._numbers += 1
+        connection = Connection(self._numbers, worker_id, key_id, now)
+        self._connections[connection.number] = connection
+        self._wake()
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Forget a connection. Its runs stay its worker's until they are due."""
+        del self._connections[connection.number]
+        for run_id in connection.runs:
+            self._holders.pop(run_id, None)
+        connection.runs.clear()
+
+    def get(self, number: int) -> Connection | None:
+        return self._connections.get(number)
+
+    def holder(self, run_id: str) -> Connection | None:
+        """The connection that has a run."""
+        return self._holders.get(run_id)
+
+    def bind(self, run_id: str, connection: Connection) -> None:
+        """Record that a connection has a run; the last word counts."""
+        self.release(run_id)
+        if connection.number in self._connections:
+            self._holders[run_id] = connection
+            connection.runs.add(run_id)
+
+    def release(self, run_id: str) -> Connection | None:
+        """Record that nobody has a run, and return who had it."""
+        connection = self._holders.pop(run_id, None)
+        if connection is not None:
+            connection.runs.discard(run_id)
+        return connection
+
+    def served(self, connection: Connection) -> None:
+        """Record that a connection was given a run: it goes to the end of the line."""
+        self._served += 1
+        connection.last_served = self._served
+
+    def openings(self, now: int) -> list[Opening]:
+        """The connections that may be given runs at ``now``."""
+        found = []
+        for connection in self._connections.values():
+            free = connection.free(now)
+            if free != 0 and not connection.closing.is_set():
+                found.append(Opening(connection.number, connection.worker_id, free, connection.last_served))
+        return found
+
+    def next_ready(self, now: int) -> int | None:
+        """When the next pause of a connection ends."""
+        pauses = (c.capacity.ready_at for c in self._connections.values())
+        return min((at for at in pauses if at > now), default=None)
+
+    def cancel(self, run_id: str) -> bool:
+        """Tell the connection that has a run to stop it; False where none has it."""
+        connection = self._holders.get(run_id)
+        if connection is None:
+            return False
+        connection.send(TaskCancellation(task_id=run_id))
+        return True
+
+    def drop_key(self, key_id: str) -> None:
+        """Close the connections that came with a key which is valid no longer."""
+        for connection in self._connections.values():
+            if connection.key_id == key_id:
+                _log.info("worker %s is sent away: its key was revoked", connection)
+                connection.closing.set()

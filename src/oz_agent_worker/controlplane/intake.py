@@ -1,0 +1,245 @@
+"""What frames from workers do.
+
+A frame's database operation is queued in the order of arrival, and what follows from it
+(an acknowledgement, a wake-up) happens once it is committed. Frames need not wait for
+one another's commit, so that a worker's burst shares a few.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from oz_agent_worker.core.wire import (
+    Ack,
+    FrameError,
+    TaskCancellation,
+    TaskClaimed,
+    TaskCompleted,
+    TaskFailed,
+    TaskLog,
+    TaskRejected,
+    WorkerFrame,
+    WorkerHello,
+    decode_worker_frame,
+)
+
+from .ending import ending_of
+from .followers import Followers
+from .hub import Connection, Hub
+from .settings import ControlPlaneSettings
+from .store import logs, queue, reports
+from .store.database import Database
+from .times import Clock
+from .wording import one_line, storable
+
+__all__ = ["Intake"]
+
+_log = logging.getLogger(__name__)
+
+#: Frames of one connection that may wait for their commit.
+_WINDOW: Final = 256
+#: Beyond what any run prints, and well within a database's integers.
+_LARGEST_OFFSET: Final = 2**53
+
+
+class Intake:
+    """Applies workers' frames to the store and the hub."""
+
+    def __init__(
+        self,
+        settings: ControlPlaneSettings,
+        database: Database,
+        hub: Hub,
+        followers: Followers,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._hub = hub
+        self._followers = followers
+        self._clock = clock
+        self._wake = wake
+
+    async def consume(self, connection: Connection, receive: Callable[[], Awaitable[str | bytes]]) -> None:
+        """Apply frames until ``receive`` raises, and finish what has begun before that goes on."""
+        window = asyncio.Semaphore(_WINDOW)
+        tasks: set[asyncio.Task[None]] = set()
+
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            window.release()
+
+        try:
+            await self._send_cancellations(connection)
+            while True:
+                raw = await receive()
+                try:
+                    frame = decode_worker_frame(raw)
+                except FrameError as error:
+                    _log.warning("worker %s sent a frame that is left out: %s", connection, error)
+                    continue
+                await window.acquire()
+                task = asyncio.create_task(self._apply_or_close(connection, frame))
+                tasks.add(task)
+                task.add_done_callback(done)
+        finally:
+            await asyncio.gather(*tasks)
+
+    async def _apply_or_close(self, connection: Connection, frame: WorkerFrame) -> None:
+        """Apply a frame; whatever goes wrong with it ends the connection and nothing else.
+
+        Its worker connects again then, and repeats what was not acknowledged.
+        """
+        try:
+            await self.apply(connection, frame)
+        except SQLAlchemyError as error:
+            _log.error("%s frame of worker %s could not be stored: %s", frame.kind, connection, error)
+            connection.closing.set()
+        except Exception:  # noqa: BLE001 - the process must not end
+            _log.exception("%s frame of worker %s could not be applied", frame.kind, connection)
+            connection.closing.set()
+
+    async def apply(self, connection: Connection, frame: WorkerFrame) -> None:
+        """Apply one frame. Its write is queued before the first suspension."""
+        match frame:
+            case TaskClaimed():
+                await self._claimed(connection, frame)
+            case TaskRejected():
+                await self._rejected(connection, frame)
+            case TaskCompleted() | TaskFailed():
+                await self._ended(connection, frame)
+            case TaskLog():
+                await self._output(connection, frame)
+            case WorkerHello():
+                await self._greeted(connection, frame)
+            case _:
+                pass  # a heartbeat: that it came is all it says
+
+    async def _greeted(self, connection: Connection, frame: WorkerHello) -> None:
+        connection.capacity = connection.capacity.greeted(frame.max_concurrent_tasks)
+        listed = [
+            (
+                e,
+                self._database.write(
+                    reports.claim, e.task_id, e.execution_id, connection.worker_id, self._clock()
+                ),
+            )
+            for e in frame.executions
+        ]
+        held = 0
+        for execution, written in listed:
+            claim = await written
+            held += claim.accepted
+            self._settle_claim(connection, execution.task_id, claim)
+        _log.info(
+            "worker %s said hello: version %s, backend %s, at most %s tasks, holds %d runs",
+            connection,
+            one_line(frame.version),
+            one_line(frame.backend),
+            frame.max_concurrent_tasks or "any number of",
+            held,
+        )
+        self._wake()
+
+    async def _claimed(self, connection: Connection, frame: TaskClaimed) -> None:
+        claim = await self._database.write(
+            reports.claim, frame.task_id, frame.execution_id, connection.worker_id, self._clock()
+        )
+        self._settle_claim(connection, frame.task_id, claim)
+        if not claim.accepted:
+            _log.warning(
+                "claim of run %s by worker %s ignored: %s", one_line(frame.task_id), connection, claim.why
+            )
+            return
+        _log.info("run %s claimed by worker %s", frame.task_id, connection)
+        before = connection.capacity
+        connection.capacity = before.claimed(len(connection.runs))
+        if connection.capacity is not before:
+            self._wake()
+
+    def _settle_claim(self, connection: Connection, run_id: str, claim: reports.Claim) -> None:
+        if claim.accepted:
+            self._hub.bind(run_id, connection)
+            self._followers.notify(run_id)
+        if claim.cancel:
+            connection.send(TaskCancellation(task_id=run_id))
+
+    async def _rejected(self, connection: Connection, frame: TaskRejected) -> None:
+        if self._hub.holder(frame.task_id) not in (None, connection):
+            _log.warning(
+                "rejection of run %s by worker %s ignored: another has it",
+                one_line(frame.task_id),
+                connection,
+            )
+            return
+        returned = await self._database.write(
+            queue.reject,
+            frame.task_id,
+            frame.execution_id,
+            connection.worker_id,
+            storable(frame.reason),
+            self._clock(),
+        )
+        if not returned:
+            _log.warning(
+                "rejection of run %s by worker %s ignored: not its run", one_line(frame.task_id), connection
+            )
+            return
+        _log.info("run %s rejected by worker %s, queued again", frame.task_id, connection)
+        self._hub.release(frame.task_id)
+        connection.capacity = connection.capacity.rejected(len(connection.runs), self._clock())
+        self._followers.notify(frame.task_id)
+        self._wake()
+
+    async def _ended(self, connection: Connection, frame: TaskCompleted | TaskFailed) -> None:
+        ending = ending_of(frame)
+        finish = await self._database.write(
+            reports.finish, frame.task_id, frame.execution_id, connection.worker_id, ending, self._clock()
+        )
+        if frame.ack_id is not None:
+            connection.send(Ack(ack_id=frame.ack_id))
+        if finish.changed:
+            _log.info("run %s ended %s at worker %s", frame.task_id, ending.state, connection)
+        else:
+            _log.info(
+                "report of run %s by worker %s changes nothing: %s",
+                one_line(frame.task_id),
+                connection,
+                finish.state or "unknown",
+            )
+        if finish.changed or self._hub.holder(frame.task_id) is connection:
+            self._hub.release(frame.task_id)
+        connection.capacity = connection.capacity.ended(len(connection.runs))
+        self._followers.notify(frame.task_id)
+        self._wake()
+
+    async def _output(self, connection: Connection, frame: TaskLog) -> None:
+        if not 0 <= frame.offset <= _LARGEST_OFFSET:
+            _log.warning(
+                "output of run %s by worker %s ignored: its offset", one_line(frame.task_id), connection
+            )
+            return
+        piece = logs.Piece(frame.offset, frame.text.encode("utf-8", "replace"))
+        appended = await self._database.write(
+            logs.append,
+            frame.task_id,
+            frame.execution_id,
+            connection.worker_id,
+            piece,
+            retention=self._settings.log_retention_bytes,
+            now=self._clock(),
+        )
+        if appended.started:
+            self._hub.bind(frame.task_id, connection)
+        if appended.stored:
+            self._followers.notify(frame.task_id)
+
+    async def _send_cancellations(self, connection: Connection) -> None:
+        """Repeat the cancellations that this worker may not have received."""
+        for run_id in await self._database.read(reports.pending_cancellations, connection.worker_id):
+            if self._hub.holder(run_id) is None:
+                connection.send(TaskCancellation(task_id=run_id))

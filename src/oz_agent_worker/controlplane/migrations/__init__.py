@@ -1,0 +1,1 @@
+"""Schema migrations, applied by alembic when the control plane starts."""

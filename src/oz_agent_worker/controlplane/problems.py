@@ -1,0 +1,118 @@
+"""Errors of the HTTP API as problem details (RFC 7807), with the public API's extra members."""
+
+import logging
+import re
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+__all__ = [
+    "Code",
+    "ProblemError",
+    "invalid",
+    "on_http_exception",
+    "on_problem",
+    "on_unexpected",
+    "problem_response",
+]
+
+_log = logging.getLogger(__name__)
+
+_MEDIA_TYPE: Final = "application/problem+json"
+#: W3C Trace Context: version, trace ID, parent ID, flags.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Code(StrEnum):
+    """Kinds of problems, as the public API names them."""
+
+    INVALID_REQUEST = "invalid_request"
+    AUTHENTICATION_REQUIRED = "authentication_required"
+    NOT_AUTHORIZED = "not_authorized"
+    RESOURCE_NOT_FOUND = "resource_not_found"
+    OPERATION_NOT_SUPPORTED = "operation_not_supported"
+    CONFLICT = "conflict"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(eq=False)
+class ProblemError(Exception):
+    """A request that is answered with an error; ``detail`` is for the caller to read."""
+
+    status: int
+    code: Code
+    detail: str
+    retryable: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.detail}"
+
+
+def invalid(detail: str) -> ProblemError:
+    """A request that is wrong in itself."""
+    return ProblemError(400, Code.INVALID_REQUEST, detail)
+
+
+def problem_response(
+    connection: HTTPConnection, problem: ProblemError, trace_id: str | None = None
+) -> Response:
+    """Write a problem as a response."""
+    body: dict[str, Any] = {
+        "type": f"urn:oz:problem:{problem.code}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": connection.url.path,
+        "error": problem.detail,
+        "retryable": problem.retryable,
+        "trace_id": trace_id or _trace_id(connection),
+    }
+    return Response(
+        msgspec.json.encode(body), status_code=problem.status, headers=problem.headers, media_type=_MEDIA_TYPE
+    )
+
+
+def _trace_id(connection: HTTPConnection) -> str:
+    match = _TRACEPARENT.fullmatch(connection.headers.get("traceparent", ""))
+    return match[1] if match else secrets.token_hex(16)
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Answer a ProblemError that a handler raised."""
+    assert isinstance(error, ProblemError)
+    return problem_response(request, error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: unknown paths, wrong methods."""
+    assert isinstance(error, HTTPException)
+    code = {404: Code.RESOURCE_NOT_FOUND, 405: Code.OPERATION_NOT_SUPPORTED}.get(
+        error.status_code, Code.INVALID_REQUEST
+    )
+    detail = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }.get(error.status_code, error.detail)
+    return problem_response(
+        request, ProblemError(error.status_code, code, detail, headers=dict(error.headers or {}))
+    )
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """Answer a defect of this server: its log has the trace ID that the caller is given."""
+    trace_id = _trace_id(request)
+    _log.error(
+        "%s %s failed (trace %s): %s", request.method, request.url.path, trace_id, type(error).__name__
+    )
+    problem = ProblemError(
+        500, Code.INTERNAL_ERROR, "The control plane failed; its log has the trace ID.", retryable=True
+    )
+    return problem_response(request, problem, trace_id)

@@ -1,0 +1,75 @@
+"""API keys and workload tokens, both known by their hash alone."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from .schema import api_keys, workload_tokens
+
+__all__ = [
+    "ApiKey",
+    "add_key",
+    "drop_workload_tokens",
+    "ensure_key",
+    "find_key",
+    "find_workload",
+    "list_keys",
+    "revoke_key",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """A key as it may be shown. Times are microseconds since the epoch."""
+
+    id: str
+    name: str
+    created_at: int
+    revoked_at: int | None
+
+
+_SHOWN = select(api_keys.c.id, api_keys.c.name, api_keys.c.created_at, api_keys.c.revoked_at)
+
+
+def add_key(connection: Connection, key_id: str, name: str, token_hash: str, now: int) -> ApiKey:
+    """Store a key."""
+    connection.execute(
+        insert(api_keys).values(id=key_id, name=name, token_hash=token_hash, created_at=now, revoked_at=None)
+    )
+    return ApiKey(id=key_id, name=name, created_at=now, revoked_at=None)
+
+
+def ensure_key(connection: Connection, key_id: str, name: str, token_hash: str, now: int) -> ApiKey:
+    """Store a key unless it stands there already; one that was revoked stays so."""
+    row = connection.execute(_SHOWN.where(api_keys.c.token_hash == token_hash)).mappings().one_or_none()
+    return ApiKey(**row) if row else add_key(connection, key_id, name, token_hash, now)
+
+
+def list_keys(connection: Connection) -> list[ApiKey]:
+    """All keys, oldest first, the revoked ones too: runs name their creator."""
+    rows = connection.execute(_SHOWN.order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
+    return [ApiKey(**row) for row in rows]
+
+
+def revoke_key(connection: Connection, key_id: str, now: int) -> bool:
+    """Revoke a key; False where no valid key has this ID."""
+    statement = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+    return connection.execute(statement.values(revoked_at=now)).rowcount == 1
+
+
+def find_key(connection: Connection, token_hash: str) -> ApiKey | None:
+    """The valid key with this hash."""
+    statement = _SHOWN.where(api_keys.c.token_hash == token_hash, api_keys.c.revoked_at.is_(None))
+    row = connection.execute(statement).mappings().one_or_none()
+    return ApiKey(**row) if row else None
+
+
+def find_workload(connection: Connection, token_hash: str) -> str | None:
+    """The ID of the run for whose agent this token was made."""
+    statement = select(workload_tokens.c.run_id).where(workload_tokens.c.token_hash == token_hash)
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def drop_workload_tokens(connection: Connection, run_id: str) -> None:
+    """Make a run's tokens worthless."""
+    connection.execute(delete(workload_tokens).where(workload_tokens.c.run_id == run_id))

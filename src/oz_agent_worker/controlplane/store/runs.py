@@ -1,0 +1,165 @@
+"""Runs: creating, reading, and moving them between states.
+
+``move`` is the one place where a state changes.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+
+from oz_agent_worker.controlplane.states import TERMINAL, RunState, can_move
+
+from .keys import drop_workload_tokens
+from .schema import api_keys, run_metadata, runs
+
+__all__ = [
+    "Head",
+    "NewRun",
+    "Run",
+    "create",
+    "exists",
+    "get",
+    "get_all",
+    "head",
+    "metadata_of",
+    "move",
+    "select_runs",
+    "to_run",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """What a caller decides about a run. ``config`` is JSON text."""
+
+    id: str
+    execution_id: str
+    title: str
+    prompt: str
+    source: str
+    creator_id: str
+    parent_run_id: str | None = None
+    conversation_id: str | None = None
+    config: str | None = None
+    worker_host: str | None = None
+    name: str | None = None
+    model_id: str | None = None
+    environment_id: str | None = None
+    skill_spec: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(NewRun):
+    """A run as it is stored. Times are microseconds since the epoch."""
+
+    seq: int
+    state: RunState
+    creator_name: str
+    created_at: int
+    updated_at: int
+    started_at: int | None
+    ended_at: int | None
+    worker_id: str | None
+    cancel_requested: bool
+    message: str | None
+    error_code: str | None
+    retryable: bool | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The part of a run that decides about its state: never its prompt."""
+
+    id: str
+    execution_id: str
+    state: RunState
+    worker_id: str | None
+    attempts: int
+    started_at: int | None
+    cancel_requested: bool
+
+
+_OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
+_RUN_FIELDS = [f.name for f in fields(Run)]
+_HEAD = select(*(runs.c[f.name] for f in fields(Head)))
+
+
+def select_runs(prompt_length: int | None = None) -> Select[Any]:
+    """A SELECT of everything in Run; ``prompt_length``: at most so many characters of it."""
+    prompt = func.substr(runs.c.prompt, 1, prompt_length) if prompt_length else runs.c.prompt
+    shown = select(*_OWN, prompt.label("prompt"), api_keys.c.name.label("creator_name"))
+    return shown.select_from(runs.join(api_keys))
+
+
+def to_run(row: RowMapping) -> Run:
+    """One row of ``select_runs`` as a Run; further columns are left out."""
+    values = {name: row[name] for name in _RUN_FIELDS}
+    return Run(**values | {"state": RunState(values["state"])})
+
+
+def create(connection: Connection, new: NewRun, metadata: Mapping[str, str], now: int) -> None:
+    """Put a run into the queue."""
+    values = {f.name: getattr(new, f.name) for f in fields(NewRun)}
+    connection.execute(
+        insert(runs).values(**values, state=RunState.QUEUED.value, created_at=now, updated_at=now)
+    )
+    if metadata:
+        rows = [{"run_id": new.id, "key": key, "value": value} for key, value in metadata.items()]
+        connection.execute(insert(run_metadata), rows)
+
+
+def exists(connection: Connection, run_id: str) -> bool:
+    """Whether there is such a run."""
+    return connection.execute(select(runs.c.seq).where(runs.c.id == run_id)).first() is not None
+
+
+def get(connection: Connection, run_id: str) -> Run | None:
+    """One run, whole."""
+    row = connection.execute(select_runs().where(runs.c.id == run_id)).mappings().one_or_none()
+    return to_run(row) if row else None
+
+
+def get_all(connection: Connection, run_ids: Sequence[str]) -> list[Run]:
+    """Runs, whole, oldest first."""
+    rows = connection.execute(select_runs().where(runs.c.id.in_(run_ids)).order_by(runs.c.seq)).mappings()
+    return [to_run(row) for row in rows]
+
+
+def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The metadata of runs by run ID; a run without any is absent."""
+    found: dict[str, dict[str, str]] = {}
+    statement = select(run_metadata).where(run_metadata.c.run_id.in_(list(run_ids)))
+    for row in connection.execute(statement.order_by(run_metadata.c.run_id, run_metadata.c.key)):
+        found.setdefault(row.run_id, {})[row.key] = row.value
+    return found
+
+
+def head(connection: Connection, run_id: str) -> Head | None:
+    """A run's head, locked until the transaction ends.
+
+    SQLite has no row locks and needs none, with one writer; PostgreSQL takes one here.
+    """
+    row = connection.execute(_HEAD.where(runs.c.id == run_id).with_for_update()).mappings().one_or_none()
+    return Head(**{**row, "state": RunState(row["state"])}) if row else None
+
+
+def move(connection: Connection, run: Head, target: RunState, now: int, **values: Any) -> None:
+    """Move a run, whose head the caller has locked, into ``target`` and set ``values`` with it.
+
+    Raises:
+        ValueError: ``states.TRANSITIONS`` has no such move.
+    """
+    if not can_move(run.state, target):
+        raise ValueError(f"run {run.id} cannot move from {run.state} to {target}")
+    values |= {"state": target.value, "updated_at": now}
+    if target in (RunState.CLAIMED, RunState.INPROGRESS) and run.started_at is None:
+        values["started_at"] = now
+    if target is not RunState.PENDING:
+        values["claim_deadline"] = None
+    if target in TERMINAL:
+        values["ended_at"] = now
+        drop_workload_tokens(connection, run.id)
+    connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
