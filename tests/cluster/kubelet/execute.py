@@ -1,0 +1,193 @@
+"""The script that really runs a Pod's containers, as processes of this host.
+
+A container's file system is stood in for by two substitutions, made in its command,
+its arguments and its variables' values: ``/workspace`` becomes a folder of its own,
+``/agent/entrypoint.sh`` a given command. The process runs as the test's user.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster.kubelet.environment import command_line, environment
+from tests.cluster.kubelet.logs import ContainerLog
+from tests.cluster.kubelet.podrun import PodRun, Script
+from tests.cluster.processes import die_with_parent
+
+__all__ = ["execute"]
+
+# Stands for what the sidecars' root init containers copy: the command given is already there.
+EXECUTED_INITS: Final = ("setup",)
+
+CANNOT_RUN: Final = 128
+"""The exit code of a container whose command cannot be started."""
+
+
+def execute(entrypoint: Sequence[str | os.PathLike[str]]) -> Script:
+    """Run the init container ``setup``, if there is one, then the main container.
+
+    ``entrypoint`` is the command that stands for ``/agent/entrypoint.sh``. When the
+    Pod is deleted: the preStop hook, TERM to the container's first process, and KILL
+    once the Pod's grace period is over.
+    """
+
+    async def script(run: PodRun) -> None:
+        await run.bind()
+        root = Path(tempfile.mkdtemp(prefix="oz-pod-"))
+        try:
+            await _run_pod(run, _Host.create(root, entrypoint))
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+
+    return script
+
+
+async def _run_pod(run: PodRun, host: "_Host") -> None:
+    for init in run.pod["spec"].get("initContainers") or []:
+        if init["name"] in EXECUTED_INITS:
+            await run.start_init(init["name"])
+            code, message = await _run_container(run, init, host)
+            await run.end_init(init["name"], code, message=message, reason=_reason(message))
+            if code != 0:
+                return
+    await run.run()
+    code, message = await _run_container(run, run.container(run.main), host)
+    await run.finish(code, message=message, reason=_reason(message))
+
+
+def _reason(message: str) -> str:
+    return "StartError" if message else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """Where on this machine a Pod's paths lie."""
+
+    workspace: Path
+    entrypoint: Path
+
+    @classmethod
+    def create(cls, root: Path, entrypoint: Sequence[str | os.PathLike[str]]) -> "_Host":
+        workspace = root / "workspace"
+        workspace.mkdir()
+        script = root / "entrypoint.sh"
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(os.fspath(part) for part in entrypoint)} "$@"\n')
+        script.chmod(0o755)
+        return cls(workspace, script)
+
+    def translate(self, text: str) -> str:
+        """Put this machine's paths in place of the container's."""
+        text = text.replace("/agent/entrypoint.sh", str(self.entrypoint))
+        return re.sub(r"(?<![\w.-])/workspace(?![\w.-])", lambda _: str(self.workspace), text)
+
+    def directory(self, container: Mapping[str, Any]) -> Path:
+        """Return the working directory; one that lies outside the workspace is this machine's own."""
+        return Path(self.translate(container.get("workingDir") or "/workspace"))
+
+
+async def _run_container(run: PodRun, container: Mapping[str, Any], host: _Host) -> tuple[int, str]:
+    """Run one container to its end; return its exit code, and why where it could not start."""
+
+    async def read(kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = await run.api.get(f"/api/v1/namespaces/{run.namespace}/{kind}/{name}")
+        return found
+
+    image = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(host.workspace), "HOSTNAME": run.name}
+    own = await environment(run.pod, container, read)
+    variables = image | {name: host.translate(value) for name, value in own.items()}
+    command = [host.translate(part) for part in command_line(container, own)]
+    process = _Process(command, host.directory(container), variables, run.open_log(container["name"]))
+    try:
+        await process.start()
+    except OSError as error:
+        return CANNOT_RUN, f"failed to create containerd task: exec: {error}"
+    try:
+        return await process.wait(), ""
+    except asyncio.CancelledError:
+        hook = ((container.get("lifecycle") or {}).get("preStop") or {}).get("exec", {}).get("command")
+        code = await process.stop(run.grace, [host.translate(part) for part in hook or ()])
+        await run.finish(code)
+        raise
+    finally:
+        process.kill()  # also when the wait for its end was cut short
+
+
+class _Process:
+    """A container's first process and the rest of its process group, which goes with it."""
+
+    def __init__(
+        self, command: Sequence[str], directory: Path, variables: Mapping[str, str], log: ContainerLog
+    ) -> None:
+        self._command = command
+        self._directory = directory
+        self._variables = variables
+        self._log = log
+
+    async def start(self) -> None:
+        reading, writing = os.pipe()
+        try:
+            self._leader = await self._spawn(self._command, writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self._output = asyncio.create_task(self._copy_output(reading))
+
+    async def _spawn(self, command: Sequence[str], output: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=self._directory,
+            env=self._variables,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
+    async def wait(self) -> int:
+        """Return the exit code once the first process has ended and all output is in the log."""
+        code = await self._leader.wait()
+        self.kill()
+        await asyncio.shield(self._output)  # whoever waits may be cancelled and wait again
+        return 128 - code if code < 0 else code
+
+    async def stop(self, grace: float, hook: Sequence[str]) -> int:
+        """End it as the kubelet ends a container: hook and TERM within ``grace`` seconds, else KILL."""
+        try:
+            async with asyncio.timeout(grace):
+                if hook:
+                    await (await self._spawn(hook, asyncio.subprocess.DEVNULL)).wait()
+                with contextlib.suppress(ProcessLookupError):
+                    self._leader.terminate()
+                return await self.wait()
+        except TimeoutError:
+            self.kill()
+            return await self.wait()
+
+    def kill(self) -> None:
+        """Kill whatever is left of the group: a container's processes do not outlive its first one."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._leader.pid, signal.SIGKILL)
+
+    async def _copy_output(self, reading: int) -> None:
+        loop = asyncio.get_running_loop()
+        stream = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+        )
+        try:
+            while data := await stream.read(65536):
+                self._log.write(data)
+        finally:
+            transport.close()

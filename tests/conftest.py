@@ -1,0 +1,108 @@
+"""Fixtures of the cluster tests (marker ``cluster``): a cluster a session, a namespace a test.
+
+``cluster`` is whatever cluster there is: the API tier, or the one that
+``OZ_TEST_KUBECONFIG`` names. ``api_tier`` and ``kubelet`` are for tests that need more
+than an API: the audit log, a restart, a played node. They are skipped elsewhere.
+"""
+
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+import pytest
+
+from tests.cluster.apitier import ApiTier
+from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.errors import ApiError, ClusterError
+from tests.cluster.external import ExternalCluster
+from tests.cluster.kubelet import Behaviour, Kubelet
+from tests.cluster.provision import binaries
+
+Cluster: TypeAlias = ApiTier | ExternalCluster
+KubeletFactory: TypeAlias = Callable[..., Kubelet]
+
+EXTERNAL = "OZ_TEST_KUBECONFIG"
+
+UNAVAILABLE = pytest.StashKey[str]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the cluster's binaries before the first test: minutes, which no test's time-out allows for."""
+    needed = any(item.get_closest_marker("cluster") for item in session.items)
+    if not needed or session.config.option.collectonly or os.environ.get(EXTERNAL):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    try:
+        if capture is None:
+            binaries()
+        else:
+            with capture.global_and_fixture_disabled():
+                binaries()
+    except ClusterError as error:
+        session.config.stash[UNAVAILABLE] = str(error)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster for the whole session."""
+    if external := os.environ.get(EXTERNAL):
+        with ExternalCluster(Path(external)) as found:
+            yield found
+        return
+    if reason := request.config.stash.get(UNAVAILABLE, ""):
+        _cannot(reason)
+    with ExitStack() as stack:
+        try:
+            tier = stack.enter_context(ApiTier())
+        except ClusterError as error:
+            _cannot(str(error))
+        yield tier
+
+
+def _cannot(reason: str) -> NoReturn:
+    """Skip; but where CI runs, a test that is skipped for want of a cluster is a test that fails."""
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(f"no API tier: {reason}", pytrace=False)
+    pytest.skip(f"no API tier: {reason}")
+
+
+@pytest.fixture(scope="session")
+def api_tier(cluster: Cluster) -> ApiTier:
+    """The project's own control plane: with its audit log, its users, and a switch."""
+    if not isinstance(cluster, ApiTier):
+        pytest.skip(f"needs the API tier, and {EXTERNAL} names another cluster")
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own, in which the user ``worker`` has its documented permissions."""
+    name = cluster.create_namespace()
+    yield name
+
+    def delete() -> None:
+        # At the session's end the cluster may be gone first, with all its namespaces.
+        with suppress(OSError, ApiError):
+            cluster.delete_namespace(name)
+
+    threading.Thread(target=delete, name=f"delete {name}", daemon=True).start()
+
+
+@pytest.fixture
+async def api(cluster: Cluster) -> AsyncIterator[AsyncRestClient]:
+    """An asynchronous client with all rights, which a test can use while a kubelet plays beside it."""
+    async with AsyncRestClient(cluster.connection()) as client:
+        yield client
+
+
+@pytest.fixture
+def kubelet(api_tier: ApiTier, namespace: str) -> KubeletFactory:
+    """Make played kubelets for the test's namespace: ``async with kubelet(always(succeed())) as node``."""
+
+    def create(behaviour: Behaviour, *, name: str | None = None) -> Kubelet:
+        return Kubelet(api_tier.connection("kubelet"), behaviour, namespaces=[namespace], name=name)
+
+    return create
