@@ -1,0 +1,279 @@
+"""The backend against a real API server, with the kubelet played."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.backends.base import LaunchError, NoOutput
+from oz_agent_worker.backends.kubernetes.naming import job_name
+from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
+from oz_agent_worker.core.report import ExecutionKey
+from oz_agent_worker.core.taskspec import TaskSpec
+from tests.cluster.apitier import ApiTier
+from tests.cluster.kubelet import Kubelet, behaviours
+from tests.cluster.rest import RestClient
+
+from .worker import Output, running_backend, task
+
+pytestmark = pytest.mark.cluster
+
+KubeletFactory = Callable[..., Kubelet]
+
+
+def jobs_in(client: RestClient, namespace: str) -> list[Any]:
+    """The Jobs of a namespace."""
+    listed: Any = client.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+    return list(listed["items"])
+
+
+def pods_in(client: RestClient, namespace: str) -> list[Any]:
+    """The Pods of a namespace."""
+    listed: Any = client.get(f"/api/v1/namespaces/{namespace}/pods")
+    return list(listed["items"])
+
+
+async def eventually(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+    """Return when ``condition`` holds; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_successful_job_is_deleted_once_its_result_is_delivered(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    output = Output()
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(after=0.1, output="hello\nwörld\n"))),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("good"), output)
+        outcome = await execution.wait()
+        assert outcome.result is TaskResult.SUCCEEDED
+        assert output.received.decode() == "hello\nwörld\n"
+        assert len(jobs_in(api_tier.client(), namespace)) == 1
+        await execution.release(outcome)
+        assert jobs_in(api_tier.client(), namespace) == []
+        await eventually(lambda: pods_in(api_tier.client(), namespace) == [])
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "exit_code"),
+    [
+        (behaviours.exit_with(3, output="oh\n"), FailureReason.CONTAINER_EXIT, 3),
+        (behaviours.oom_killed(after=0.05, output="oh\n"), FailureReason.CONTAINER_OOM, 137),
+    ],
+    ids=["exit code", "out of memory"],
+)
+async def test_a_failed_job_stays_for_a_post_mortem(
+    api_tier: ApiTier,
+    namespace: str,
+    kubelet: KubeletFactory,
+    behaviour: Any,
+    reason: FailureReason,
+    exit_code: int,
+) -> None:
+    output = Output()
+    async with (
+        kubelet(behaviours.always(behaviour)),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("bad"), output)
+        outcome = await execution.wait()
+        assert (outcome.result, outcome.reason, outcome.exit_code) == (TaskResult.FAILED, reason, exit_code)
+        assert output.received == b"oh\n"
+        await execution.release(outcome)
+        assert len(jobs_in(api_tier.client(), namespace)) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        (behaviours.image_pull_back_off("not found"), FailureReason.IMAGE_PULL),
+        (behaviours.image_pull_back_off("connection refused"), FailureReason.IMAGE_PULL),
+        (behaviours.invalid_image_name(), FailureReason.INVALID_IMAGE),
+        (behaviours.unschedulable(), FailureReason.UNSCHEDULABLE),
+    ],
+    ids=["no such image", "registry away", "image name", "unschedulable"],
+)
+@pytest.mark.parametrize("cleanup", [True, False])
+async def test_a_job_that_cannot_start_does_not_start_after_its_failure_was_told(
+    api_tier: ApiTier,
+    namespace: str,
+    kubelet: KubeletFactory,
+    behaviour: Any,
+    reason: FailureReason,
+    cleanup: bool,
+) -> None:
+    async with (
+        kubelet(behaviours.always(behaviour)),
+        running_backend(api_tier.kubeconfig("worker"), namespace, cleanup=cleanup) as backend,
+    ):
+        execution = await backend.launch(task("stuck"), Output())
+        outcome = await execution.wait()
+        assert (outcome.result, outcome.reason) == (TaskResult.FAILED, reason)
+        assert len(jobs_in(api_tier.client(), namespace)) == (0 if cleanup else 1)
+        await execution.release(outcome)
+
+
+async def test_a_pull_that_heals_fails_nothing(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    script = behaviours.err_image_pull_then_ok(behaviours.succeed(after=0.05))
+    async with (
+        kubelet(behaviours.always(script)),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("patient"), NoOutput())
+        assert (await execution.wait()).result is TaskResult.SUCCEEDED
+
+
+async def test_a_cancellation_deletes_the_job_and_its_pods(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    output = Output()
+    async with (
+        kubelet(behaviours.always(behaviours.runs_until_cancelled(output="so far\n"))) as node,
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("long"), output)
+        waiting = asyncio.create_task(execution.wait())
+        client = api_tier.client()
+        await eventually(lambda: [p["status"]["phase"] for p in pods_in(client, namespace)] == ["Running"])
+        await execution.stop("the user changed their mind")
+        outcome = await waiting
+        assert outcome == Outcome(TaskResult.CANCELLED, "the user changed their mind")
+        assert jobs_in(client, namespace) == []
+        await eventually(lambda: pods_in(client, namespace) == [])
+        await execution.stop("again")
+        await execution.release(outcome)
+        assert len(node.started) == 1
+        assert backend.stats.asked("delete") == 1
+
+
+async def test_a_job_deleted_by_somebody_else_is_a_failure_that_says_so(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    async with (
+        kubelet(behaviours.always(behaviours.runs_until_cancelled())),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("gone"), NoOutput())
+        waiting = asyncio.create_task(execution.wait())
+        name = job_name(ExecutionKey("gone", "gone-1"))
+        path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
+        api_tier.client().delete(path, propagationPolicy="Background")
+        outcome = await waiting
+        assert outcome.reason is FailureReason.JOB_FAILED
+        assert "deleted by somebody else" in outcome.message
+        await execution.release(outcome)
+
+
+async def test_an_execution_that_stands_is_adopted(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    kubeconfig = api_tier.kubeconfig("worker")
+    async with kubelet(behaviours.always(behaviours.succeed(after=1.0))) as node:
+        async with running_backend(kubeconfig, namespace) as first:
+            await first.launch(task("twice"), NoOutput())
+        async with running_backend(kubeconfig, namespace) as second:
+            execution = await second.launch(task("twice"), NoOutput())
+            assert (await execution.wait()).result is TaskResult.SUCCEEDED
+            assert second.stats.asked("get", "jobs") == 1
+        assert len(node.started) == 1
+
+
+async def test_another_execution_of_the_same_name_is_not_adopted(api_tier: ApiTier, namespace: str) -> None:
+    def with_ids(task_id: str) -> TaskSpec:
+        spec = task(task_id)
+        return TaskSpec(**{**{f: getattr(spec, f) for f in spec.__slots__}, "execution_id": "12345678"})
+
+    async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
+        await backend.launch(with_ids("run.a"), NoOutput())
+        with pytest.raises(LaunchError, match="not of execution") as caught:
+            await backend.launch(with_ids("run-a"), NoOutput())
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.reason is FailureReason.JOB_CREATE
+
+
+async def test_what_the_api_server_refuses_fails_in_its_own_words(api_tier: ApiTier, namespace: str) -> None:
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    api_tier.client().create(f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
+    async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
+
+        async def refused() -> LaunchError:
+            with pytest.raises(LaunchError) as caught:
+                await backend.launch(task("over"), NoOutput())
+            return caught.value
+
+        error = await refused()
+    assert error.outcome is not None
+    assert error.outcome.reason is FailureReason.JOB_CREATE
+    assert "exceeded quota: none" in error.outcome.message
+    assert "swordfish" not in str(error)
+
+
+async def test_fifty_tasks_cost_two_watches_and_two_requests_each(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    async def live(name: str) -> TaskResult:
+        execution = await backend.launch(task(name), NoOutput())
+        outcome = await execution.wait()
+        await execution.release(outcome)
+        return outcome.result
+
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(after=0.5))),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        results = await asyncio.gather(*(live(f"task-{n}") for n in range(50)))
+        assert results == [TaskResult.SUCCEEDED] * 50
+        entries = api_tier.audit(user="worker", namespace=namespace)
+    verbs = [entry.verb for entry in entries if "resourceVersion=0" not in entry.request_uri]
+    assert {verb: verbs.count(verb) for verb in set(verbs)} == {
+        "create": 50,
+        "delete": 50,
+        "list": 2,
+        "watch": 2,
+    }
+    assert {entry.user_agent.split("/")[0] for entry in entries} == {"oz-agent-worker"}
+
+
+async def test_an_api_server_that_restarts_in_mid_task_fails_no_task(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    async def live(name: str) -> TaskResult:
+        execution = await backend.launch(task(name), NoOutput())
+        launched.append(name)
+        outcome = await execution.wait()
+        await execution.release(outcome)
+        return outcome.result
+
+    launched: list[str] = []
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(after=2.0))),
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        lives = [asyncio.create_task(live(f"task-{n}")) for n in range(10)]
+        await eventually(lambda: len(launched) == 10)
+        await asyncio.to_thread(api_tier.stop_apiserver)
+        await asyncio.to_thread(api_tier.start_apiserver)
+        assert await asyncio.gather(*lives) == [TaskResult.SUCCEEDED] * 10
+        assert backend.stats.watches["jobs"] >= 2
+    assert jobs_in(api_tier.client(), namespace) == []
+
+
+async def test_a_worker_that_leaves_lets_its_jobs_be(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    async with kubelet(behaviours.always(behaviours.runs_until_cancelled())):
+        async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
+            execution = await backend.launch(task("stays"), NoOutput())
+            waiting = asyncio.create_task(execution.wait())
+            await asyncio.sleep(0)
+            waiting.cancel()
+        assert len(jobs_in(api_tier.client(), namespace)) == 1

@@ -1,0 +1,82 @@
+"""A backend as the tests use it: quick to give up, with tasks made of a name."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
+from oz_agent_worker.backends.kubernetes.client import ClientSettings
+from oz_agent_worker.backends.kubernetes.reflector import WatchSettings
+from oz_agent_worker.backends.kubernetes.retry import RetryPolicy
+from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.core.assignment import InstanceShape, Sidecar
+from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.core.taskspec import TaskSpec
+
+__all__ = ["QUICK", "Output", "running_backend", "task"]
+
+#: Short times: a test waits for what happens, not for a clock.
+QUICK = BackendSettings(
+    patience=5.0,
+    check_every=0.2,
+    pull_grace=1.0,
+    client=ClientSettings(
+        request_timeout=5.0,
+        create=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
+        delete=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
+        read=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
+        log=RetryPolicy(budget=1.0, first=0.02, longest=0.2),
+    ),
+    watch=WatchSettings(
+        timeout=30.0, slack=1.0, healthy_after=1.0, pauses=RetryPolicy(first=0.02, longest=0.2)
+    ),
+)
+
+
+class Output:
+    """An output sink that keeps what it is given."""
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self.received = b""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        self.received += chunk
+
+
+def task(name: str, *, image: str = "busybox", sidecars: Sequence[Sidecar] = ()) -> TaskSpec:
+    """A task whose run is called ``name``."""
+    return TaskSpec(
+        task_id=name,
+        execution_id=f"{name}-1",
+        title=name,
+        arguments=("agent", "run"),
+        environment={"TOKEN": Secret("swordfish")},
+        image=image,
+        sidecars=tuple(sidecars),
+        shape=InstanceShape(),
+        harness=None,
+    )
+
+
+@asynccontextmanager
+async def running_backend(
+    kubeconfig: Path,
+    namespace: str,
+    *,
+    worker_id: str = "worker-a",
+    cleanup: bool = True,
+    settings: BackendSettings = QUICK,
+    unschedulable_timeout: float = 1.0,
+) -> AsyncIterator[KubernetesBackend]:
+    """Start a backend, and close it at the end."""
+    config = KubernetesConfig(
+        namespace=namespace, kubeconfig=str(kubeconfig), unschedulable_timeout=unschedulable_timeout
+    )
+    backend = KubernetesBackend(config, worker_id=worker_id, cleanup=cleanup, environ={}, settings=settings)
+    await backend.start()
+    try:
+        yield backend
+    finally:
+        await backend.close()

@@ -1,0 +1,53 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from oz_agent_worker.backends.base import Backend
+from oz_agent_worker.backends.direct import DirectBackend
+from oz_agent_worker.config.schema import DirectConfig
+from tests.integration.backends.contract import BackendContract
+from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch
+
+
+class DirectHarness:
+    """The direct backend over folders of this test."""
+
+    streams = True
+
+    def __init__(self, folder: Path) -> None:
+        self._program = folder / "agent"
+        self._root = folder / "workspaces"
+        self._backends: list[Backend] = []
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        self.scratch = Scratch(scratch)
+        self.agent("exit 0")
+
+    def agent(self, script: str) -> None:
+        self._program.write_text(f"#!/bin/sh\n{script}\n")
+        self._program.chmod(0o755)
+
+    async def backend(self, *, cleanup: bool = True) -> Backend:
+        config = DirectConfig(workspace_root=str(self._root), oz_path=str(self._program))
+        backend = DirectBackend(
+            config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3
+        )
+        await backend.start()
+        self._backends.append(backend)
+        return backend
+
+    async def left(self) -> list[str]:
+        return [path.name for path in self._root.iterdir()]
+
+    async def close(self) -> None:
+        for backend in self._backends:
+            await backend.close()
+
+
+class TestDirectContract(BackendContract):
+    @pytest.fixture
+    async def harness(self, tmp_path: Path) -> AsyncIterator[Harness]:
+        harness = DirectHarness(tmp_path)
+        yield harness
+        await harness.close()
