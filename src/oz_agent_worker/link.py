@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -147,7 +149,7 @@ class Link:
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, Session]]:
         headers: dict[str, str] = {}
-        async with aiohttp.ClientSession(trace_configs=[_record_headers(headers)], trust_env=True) as http:
+        async with aiohttp.ClientSession(trace_configs=[_record_headers(headers)]) as http:
             socket = await self._dial(http)
             try:
                 session = self._open_session(headers.get(CAPABILITIES_HEADER.lower()))
@@ -169,6 +171,7 @@ class Link:
                         "Authorization": f"Bearer {settings.api_key.reveal()}",
                         "User-Agent": f"oz-agent-worker/{__version__}",
                     },
+                    proxy=_proxy_for(settings.url),
                     autoping=False,
                     max_msg_size=MAX_FRAME_BYTES,
                 )
@@ -260,6 +263,19 @@ class Link:
             raise _ConnectionLostError(f"a write took over {self._settings.write_timeout:.0f} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _ConnectionLostError(f"writing failed: {error}") from error
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that ``https_proxy``, ``http_proxy`` and ``no_proxy`` choose for a WebSocket.
+
+    The HTTP library's own reading of the environment knows no ``https_proxy`` for ``wss``,
+    and fails where ``~/.netrc`` has a login for the host.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    return proxies.get("https" if parts.scheme in {"wss", "https"} else "http")
 
 
 def _record_headers(into: dict[str, str]) -> aiohttp.TraceConfig:

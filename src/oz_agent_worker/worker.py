@@ -6,7 +6,7 @@ its result is delivered and its record removed.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -35,6 +35,7 @@ logger: Final = logging.getLogger(__name__)
 AT_CAPACITY: Final = "at_capacity"
 SHUTTING_DOWN: Final = "shutting_down"
 BACKEND_UNAVAILABLE: Final = "backend_unavailable"
+STILL_CLEANING_UP: Final = "still_cleaning_up"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,44 +60,56 @@ class Uplink(Protocol):
 
 
 class _Output:
-    """Takes one execution's output on its way to the control plane."""
+    """Takes one execution's output on its way to the control plane.
+
+    Nothing leaves before the claim, and nothing is taken after the end.
+    """
 
     def __init__(self, key: ExecutionKey, logs: LogBook, wake: Callable[[], None]) -> None:
         self._key = key
         self._logs = logs
         self._wake = wake
+        self._claimed = False
+        self._ended = False
 
     @property
     def wanted(self) -> bool:
         return self._logs.wanted
 
-    def write(self, chunk: bytes, *, final: bool = False) -> None:
-        self._logs.write(self._key, chunk, final=final)
-        self._wake()
+    def write(self, chunk: bytes) -> None:
+        if not self._ended:
+            self._logs.write(self._key, chunk, held_back=not self._claimed)
+            self._wake()
+
+    def claimed(self) -> None:
+        """The claim is on its way: output may follow it."""
+        self._claimed = True
+        self.write(b"")
+
+    def end(self) -> None:
+        """All output was written."""
+        self._logs.write(self._key, b"", final=True)
+        self._ended = True
 
 
 class TaskRun:
     """One execution in the worker's hands.
 
     ``ended`` tells whether its outcome is known: from then on it takes no slot.
+    ``shutting_down``: it is the worker's own end that ends it.
     """
 
-    __slots__ = ("delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
+    __slots__ = ("claimed", "delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
 
     def __init__(self, key: ExecutionKey) -> None:
         self.key = key
+        self.claimed = False
         self.ended = False
         self.delivered = asyncio.Event()
         self.execution: Execution | None = None
         self.stop_reason: str | None = None
         self.shutting_down = False
         self.task: asyncio.Task[None] | None = None
-
-    async def stop(self, reason: str) -> None:
-        """End the work, at once or as soon as it stands."""
-        self.stop_reason = reason
-        if self.execution is not None:
-            await self.execution.stop(reason)
 
 
 class Worker:
@@ -153,10 +166,14 @@ class Worker:
 
     def _assigned(self, assignment: Assignment) -> None:
         key = ExecutionKey(assignment.task_id, assignment.execution_id)
-        if key in self._runs:
+        standing = self._runs.get(key)
+        if standing is not None and not standing.delivered.is_set():
             logger.info("Task %s is in hand already: the second assignment is ignored", key)
         elif not self._accepting:
             self._reject(key, SHUTTING_DOWN)
+        elif standing is not None:
+            # A follow-up of a run, from a control plane that does not name executions.
+            self._reject(key, STILL_CLEANING_UP)
         elif 0 < self._settings.max_concurrent_tasks <= self._active:
             self._reject(key, AT_CAPACITY)
         else:
@@ -180,7 +197,7 @@ class Worker:
             logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
         for run in runs:
             logger.info("Task %s: cancellation requested", run.key)
-            self._side_task(run.stop("cancellation requested"), f"stop-{run.key}")
+            self._stop(run, "cancellation requested")
 
     def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
         for report in reports:
@@ -210,8 +227,7 @@ class Worker:
         except Exception as error:
             logger.exception("Task %s: unexpected error", run.key)
             if not run.ended:
-                text = f"The worker failed unexpectedly: {type(error).__name__}"
-                await self._settle(run, failed(FailureReason.UNKNOWN, text))
+                await self._settle(run, _unexpected(error))
         finally:
             self._end(run)
             self._runs.pop(run.key, None)
@@ -219,48 +235,75 @@ class Worker:
 
     async def _carry_out(self, run: TaskRun, assignment: Assignment) -> None:
         output = _Output(run.key, self._logs, self.uplink.wake)
+        launched = await self._launch(run, assignment, output)
+        # With thousands of tasks in flight, what launched them must not be held.
+        del assignment
+        if launched is None:
+            self._end(run)
+            self._reject(run.key, BACKEND_UNAVAILABLE)
+        elif isinstance(launched, Outcome):
+            await self._settle(run, launched)
+        else:
+            await self._follow(run, launched, output)
+
+    async def _launch(
+        self, run: TaskRun, assignment: Assignment, output: _Output
+    ) -> Execution | Outcome | None:
+        """Start the work. An outcome: it never stood and is to fail; ``None``: it goes back to its queue."""
         try:
             spec = build_task_spec(assignment, self._settings.tasks)
             run.execution = await self._backend.launch(spec, output)
         except AssignmentError as error:
-            await self._settle(run, _unusable(str(error)))
-            return
+            return _unusable(str(error))
         except LaunchError as error:
-            await self._not_launched(run, error)
-            return
-        # With thousands of tasks in flight, what launched them must not be held.
-        del assignment, spec
-        await self._follow(run, run.execution, output)
+            if run.stop_reason is not None and not run.shutting_down:
+                return cancelled("Task was cancelled before it started")
+            if error.outcome is None:
+                logger.warning("Task %s was not started: %s", run.key, error)
+            return error.outcome
+        return run.execution
 
     async def _follow(self, run: TaskRun, execution: Execution, output: _Output) -> None:
         """The work stands: claim it, wait for its end, report it, clean up."""
-        self._outbox.add(Claim(run.key))
-        self.uplink.wake()
+        self._claim(run)
+        output.claimed()
         if run.stop_reason is not None:
-            await execution.stop(run.stop_reason)
-        outcome = await execution.wait()
-        if run.shutting_down and outcome.result is TaskResult.CANCELLED:
-            outcome = failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
-        output.write(b"", final=True)
+            self._stop(run, run.stop_reason)
+        outcome = await self._outcome(run, execution)
+        output.end()
         await self._report(run, outcome)
         try:
             await execution.release(outcome)
         except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
             logger.warning("Task %s: cleaning up failed: %s", run.key, error)
 
-    async def _not_launched(self, run: TaskRun, error: LaunchError) -> None:
-        if run.stop_reason is not None and not run.shutting_down:
-            await self._settle(run, cancelled("Task was cancelled before it started"))
-        elif error.outcome is not None:
-            await self._settle(run, error.outcome)
-        else:
-            self._end(run)
-            logger.warning("Task %s was not started: %s", run.key, error)
-            self._reject(run.key, BACKEND_UNAVAILABLE)
+    async def _outcome(self, run: TaskRun, execution: Execution) -> Outcome:
+        try:
+            outcome = await execution.wait()
+        except Exception as error:
+            logger.exception("Task %s: unexpected error", run.key)
+            # It is reported as failed, so it must not go on.
+            self._stop(run, "the worker lost sight of it")
+            return _unexpected(error)
+        if run.shutting_down and outcome.result is TaskResult.CANCELLED:
+            return failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
+        return outcome
+
+    def _stop(self, run: TaskRun, reason: str) -> None:
+        """End the work, at once or as soon as it stands."""
+        run.stop_reason = run.stop_reason or reason
+        if run.execution is not None:
+            self._side_task(run.execution.stop(reason), f"stop-{run.key}")
+
+    def _claim(self, run: TaskRun) -> None:
+        if not run.claimed:
+            run.claimed = True
+            self._outbox.add(Claim(run.key))
+            self.uplink.wake()
 
     async def _settle(self, run: TaskRun, outcome: Outcome) -> None:
-        """Claim and end a task that never stood."""
-        self._outbox.add(Claim(run.key))
+        """Claim and end a task that does not stand."""
+        self._claim(run)
         await self._report(run, outcome)
 
     async def _report(self, run: TaskRun, outcome: Outcome) -> None:
@@ -273,7 +316,7 @@ class Worker:
         await run.delivered.wait()
         logger.debug("Task %s: the report is delivered", run.key)
 
-    def _side_task(self, steps: Awaitable[None], name: str) -> None:
+    def _side_task(self, steps: Coroutine[None, None, None], name: str) -> None:
         async def watched() -> None:
             try:
                 await steps
@@ -299,8 +342,8 @@ class Worker:
             logger.info("Shutting down: %d task(s) in flight are %s", len(running), verb)
         if not self._backend.survives_worker:
             for run in running:
-                run.shutting_down = True
-                self._side_task(run.stop("the worker shuts down"), f"stop-{run.key}")
+                run.shutting_down = run.stop_reason is None
+                self._stop(run, "the worker shuts down")
         due = [
             run.task
             for run in self._runs.values()
@@ -314,6 +357,7 @@ class Worker:
         await self._abandon()
 
     async def _abandon(self) -> None:
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its cleaning up
         tasks = [run.task for run in self._runs.values() if run.task] + list(self._side_tasks)
         for task in tasks:
             task.cancel()
@@ -323,6 +367,10 @@ class Worker:
 def _unusable(why: str) -> Outcome:
     text = f"The assignment cannot be carried out: {why}"
     return failed(FailureReason.AGENT_INVOCATION, text, phase=FailurePhase.ASSIGNMENT)
+
+
+def _unexpected(error: Exception) -> Outcome:
+    return failed(FailureReason.UNKNOWN, f"The worker failed unexpectedly: {type(error).__name__}")
 
 
 def _detail(outcome: Outcome) -> str:

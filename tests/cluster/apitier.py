@@ -1,5 +1,6 @@
 """etcd, kube-apiserver and kube-controller-manager on loopback: all of Kubernetes but the nodes."""
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -23,6 +24,9 @@ from tests.cluster.rest import RestClient, wait_for
 __all__ = ["USERS", "ApiTier"]
 
 CONTROLLER_MANAGER: Final = "system:kube-controller-manager"
+
+FOLDER: Final = "oz-api-tier-"
+"""How the name of the temporary folder begins; the process ID of its owner follows."""
 
 USERS: Final[dict[str, tuple[str, ...]]] = {
     "admin": ("system:masters",),
@@ -63,7 +67,8 @@ class ApiTier:
             StartError: a process did not come up.
         """
         found = binaries()
-        root = Path(tempfile.mkdtemp(prefix="oz-api-tier-"))
+        _remove_leftovers()
+        root = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         self.layout = Layout(root, *free_ports(3))
         self._write_files()
         self.etcd = Child(etcd_command(found["etcd"], self.layout), self.layout.log("etcd"))
@@ -89,8 +94,6 @@ class ApiTier:
         for child in (self.controller_manager, self.apiserver, self.etcd):
             child.stop(grace=0)
         shutil.rmtree(self.layout.root, ignore_errors=True)
-
-    # Users ---------------------------------------------------------------------------------------
 
     @property
     def server(self) -> str:
@@ -124,8 +127,6 @@ class ApiTier:
         """Return a synchronous client with the credentials of one of ``USERS``."""
         return RestClient(self.connection(user, namespace))
 
-    # Namespaces ----------------------------------------------------------------------------------
-
     def create_namespace(self) -> str:
         """Create a namespace where the user ``worker`` has its documented permissions; return its name."""
         subject = {"apiGroup": namespaces.RBAC, "kind": "User", "name": "worker"}
@@ -137,8 +138,6 @@ class ApiTier:
     def delete_namespace(self, name: str) -> None:
         """Ask for the deletion of a namespace, and return before it is gone."""
         namespaces.delete_namespace(self.client(), name)
-
-    # Faults --------------------------------------------------------------------------------------
 
     def stop_apiserver(self, *, grace: float = 0.0) -> None:
         """Kill the API server, or end it with TERM and ``grace`` seconds of time; etcd keeps all objects.
@@ -152,8 +151,6 @@ class ApiTier:
         self.apiserver.start()
         client = self.client()
         self.apiserver.wait_until(lambda: _is_ready(client), timeout=60.0)
-
-    # Evidence ------------------------------------------------------------------------------------
 
     def audit(
         self,
@@ -189,13 +186,10 @@ class ApiTier:
         marker = uuid.uuid4().hex
         self.client().get(f"/version?marker={marker}")
 
-        def arrived() -> bool:
-            self._audit.refresh()
-            return any(marker in entry.request_uri for entry in self._audit.entries())
-
-        wait_for("the audit log's entry of the last request", arrived)
-
-    # Start ---------------------------------------------------------------------------------------
+        wait_for(
+            "the audit log's entry of the last request",
+            lambda: any(marker in entry.request_uri for entry in self._audit.refresh()),
+        )
 
     def _write_files(self) -> None:
         layout = self.layout
@@ -222,9 +216,27 @@ class ApiTier:
         self.controller_manager.wait_until(has_service_account, timeout=60.0)
 
 
+def _remove_leftovers() -> None:
+    """Remove the folders of processes that were killed: etcd's log alone takes 64 MB in each."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        owner = folder.name.removeprefix(FOLDER).split("-")[0]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
 def _is_ready(client: RestClient) -> bool:
     try:
-        client.get("/readyz")
+        client.exchange("GET", "/readyz")
     except (OSError, ApiError):
         return False
     return True

@@ -83,18 +83,19 @@ class AuditLog:
         self._offset = 0
         self._entries: dict[str, AuditEntry] = {}
 
-    def refresh(self) -> None:
-        """Read the lines written since the last call; a line without its end waits for the next one."""
+    def refresh(self) -> list[AuditEntry]:
+        """Read and return what was written since the last call; a line without its end waits for the next."""
         if not self._path.exists():
-            return
+            return []
         with self._path.open("rb") as log:
             log.seek(self._offset)
             text = log.read()
         complete = text[: text.rfind(b"\n") + 1]
         self._offset += len(complete)
-        for entry in decode(complete.splitlines()):
-            # A long request is written when it starts and when it ends: the later one counts.
-            self._entries[entry.id] = entry
+        fresh = list(decode(complete.splitlines()))
+        # A long request is written when it starts and when it ends: the later one counts.
+        self._entries.update((entry.id, entry) for entry in fresh)
+        return fresh
 
     def entries(self) -> Iterator[AuditEntry]:
         """Return the requests read so far, one entry each, in the order in which they were first logged."""

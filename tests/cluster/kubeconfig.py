@@ -55,11 +55,12 @@ def in_namespace(path: Path, namespace: str) -> Any:
 
 
 def write(path: Path, content: Any) -> Path:
-    """Write a kubeconfig that its owner alone can read, and return its path."""
+    """Write a kubeconfig that its owner alone can read, whole at every moment, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w") as file:
+        yaml.safe_dump(content, file, sort_keys=False)
+    return Path(name).replace(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ def binaries(names: Iterable[str] = API_TIER, environ: Mapping[str, str] = os.en
         places = [*([Path(assets) / name] if assets else []), folder / name]
         # setup-envtest leaves etcd and kube-apiserver alone, so each binary is looked for by itself.
         path = next((place for place in places if os.access(place, os.X_OK)), None)
-        found[name] = path or _built(name, folder, cache_root(environ))
+        try:
+            found[name] = path or _built(name, folder, cache_root(environ))
+        except OSError as error:
+            raise ProvisionError(f"cannot build {name} into {folder}: {error}") from error
     return found
 
 

@@ -34,7 +34,11 @@ class RestClient:
         return self.request("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
-        """Send one request; return the decoded JSON, or the text where the answer is none.
+        """Send one request and return the decoded JSON. Raises as ``exchange`` does."""
+        return json.loads(self.exchange(method, path, body))
+
+    def exchange(self, method: str, path: str, body: Any = None) -> str:
+        """Send one request and return the answer's text: for what is no JSON, such as a log or a watch.
 
         Raises:
             ApiError: the server answered with a status of 400 or more.
@@ -54,8 +58,7 @@ class RestClient:
             link.close()
         if answer.status >= 400:
             raise ApiError(method, path, answer.status, text)
-        is_json = (answer.getheader("Content-Type") or "").startswith("application/json")
-        return json.loads(text) if is_json else text
+        return text
 
 
 def wait_for(what: str, check: Callable[[], bool], *, timeout: float = 30.0) -> None:

@@ -5,6 +5,7 @@ The kubelet is played; where a test says so, it runs the Pod's container for rea
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -114,7 +115,7 @@ async def test_two_hundred_tasks_at_once_all_end_as_they_should(
 ) -> None:
     count = 200
     flags = ("--config-file", config_file, "--max-concurrent-tasks", "50")
-    since = len(api_tier.audit(user="worker"))
+    since, terminated = len(api_tier.audit(user="worker")), terminated_watches(api_tier)
     async with kubelet(by_kind()) as node:
         with control_plane(tmp_path) as plane, worker(plane, *flags) as running:
             ids = await submit(plane, count)
@@ -140,15 +141,29 @@ async def test_two_hundred_tasks_at_once_all_end_as_they_should(
     assert {run_id: n for run_id, n in started.items() if n != 1} == {}, "a run was executed twice"
     assert set(ids) - set(started) <= doomed, "only a run that was cancelled may never have started"
     assert all(run_id in table for run_id in ids)
-    assert_watched_twice(api_tier, namespace, since)
+    assert_watched_twice(api_tier, namespace, since, terminated)
 
 
-def assert_watched_twice(api_tier: ApiTier, namespace: str, since: int) -> None:
+def assert_watched_twice(api_tier: ApiTier, namespace: str, since: int, terminated: Counter[str]) -> None:
+    """One watch a kind; a further one only for each that the API server itself had ended.
+
+    It ends the watch of a client to which it could not write for a fraction of a second
+    (``apiserver_terminated_watchers_total``), which a busy machine brings about.
+    """
     asked = [e for e in api_tier.audit(user="worker")[since:] if e.namespace == namespace]
     watches = Counter(entry.resource for entry in asked if entry.verb == "watch")
-    assert watches == {"jobs": 1, "pods": 1}
+    ended = terminated_watches(api_tier) - terminated
+    assert set(watches) == {"jobs", "pods"}
+    assert all(1 <= watches[kind] <= 1 + ended[kind] for kind in watches), (watches, ended)
     reads = [entry.request_uri for entry in asked if entry.verb == "get" and entry.subresource != "log"]
     assert reads == [], "a task costs no read"
+
+
+def terminated_watches(api_tier: ApiTier) -> Counter[str]:
+    """How many watches the API server has ended for their clients' slowness, by kind."""
+    metrics = api_tier.client().exchange("GET", "/metrics")
+    pattern = r'^apiserver_terminated_watchers_total\{.*resource="(\w+)".*\} (\S+)$'
+    return Counter({kind: int(float(n)) for kind, n in re.findall(pattern, metrics, re.MULTILINE)})
 
 
 async def submit(plane: ControlPlane, count: int) -> list[str]:

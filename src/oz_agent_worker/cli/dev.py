@@ -25,7 +25,7 @@ from .context import Target, announce, state_dir
 from .loading import load_worker_config
 from .logsetup import configure_logging
 from .options import log_level_option
-from .serve import run_until_signalled
+from .serve import prepare_process, run_until_signalled
 from .user import ending, exit_code_of, stream_run
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def dev(
       oz-agent-worker dev --backend kubernetes --public-url http://192.0.2.7:8080 --host 0.0.0.0 --port 8080
     """
     configure_logging(log_level)
+    prepare_process()
     if run_file is not None:
         try:
             prompt = Path(run_file).read_text()

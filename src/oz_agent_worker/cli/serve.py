@@ -1,9 +1,12 @@
 """``oz-agent-worker`` without a command: the worker's process."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -14,7 +17,7 @@ from oz_agent_worker.errors import ExitCode
 from .loading import load_worker_config
 from .logsetup import configure_logging
 
-__all__ = ["run_until_signalled", "serve_worker"]
+__all__ = ["prepare_process", "run_until_signalled", "serve_worker"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -24,8 +27,20 @@ def serve_worker(flags: WorkerFlags, *, log_level: str, exit_on_auth_failure: bo
     """Run the worker until SIGTERM or SIGINT."""
     configure_logging(log_level)
     config = load_worker_config(flags, os.environ)
+    prepare_process()
     options = WorkerOptions(exit_on_auth_failure=exit_on_auth_failure)
     asyncio.run(_run(config, options))
+
+
+def prepare_process() -> None:
+    """Fit the process for hundreds of tasks: files it may have open, and how it awaits children."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
+        # The default of 3.11 is a thread a child; later versions do this by themselves.
+        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 async def _run(config: WorkerConfig, options: WorkerOptions) -> None:

@@ -17,7 +17,7 @@ from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
 from .schema import BackendConfig, CommandConfig, DirectConfig, DockerConfig, FileConfig, KubernetesConfig
-from .shapes import EnvEntry, Problems, parse_duration, section
+from .shapes import EnvEntry, Problems, is_volume, parse_duration, section, value_at
 
 __all__ = ["BACKENDS", "WorkerConfig", "WorkerFlags", "parse_file", "read_file", "resolve"]
 
@@ -108,7 +108,8 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     chosen = _chosen_sections(config)
     if len(chosen) > 1:
         keys = " and ".join(f"backend.{name}" for name in chosen)
-        problems.note("backend", node, f"{keys} are both set; a worker has one backend: keep one of them")
+        where = value_at(node, "backend")
+        problems.note("backend", where, f"{keys} are set; a worker has one backend: keep one of them")
     return config, problems
 
 
@@ -131,7 +132,9 @@ def resolve(
     neither an API key nor a worker ID is asked for (``render`` needs neither).
     """
     worker_id = flags.worker_id or file.worker_id or ""
-    _check_identity(worker_id, flags.api_key, problems, needs_key=needs_key)
+    # A key that comes from a file often ends with a line break.
+    api_key = Secret(flags.api_key.reveal().strip() if flags.api_key else "")
+    _check_identity(worker_id, api_key, problems, needs_key=needs_key)
     name, backend = _backend(flags, file, problems)
     given = _environment_flags(flags.env, environ, problems)
     entries = () if isinstance(backend, KubernetesConfig) else backend.environment
@@ -142,7 +145,7 @@ def resolve(
         _flag(problems, "--max-concurrent-tasks", str(flags.max_concurrent_tasks), "0 (unlimited) or more")
     return WorkerConfig(
         worker_id=worker_id or "worker",
-        api_key=flags.api_key or Secret(""),
+        api_key=api_key,
         backend=_adjusted(backend, flags, environ, problems),
         backend_name=name,
         cleanup=file.cleanup and not flags.no_cleanup,
@@ -161,7 +164,7 @@ def resolve(
     )  # fmt: skip
 
 
-def _check_identity(worker_id: str, key: Secret | None, problems: Problems, *, needs_key: bool) -> None:
+def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_key: bool) -> None:
     if worker_id.lower().startswith(RESERVED_ID_PREFIX):
         problems.found.append(
             f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved"
@@ -172,6 +175,8 @@ def _check_identity(worker_id: str, key: Secret | None, problems: Problems, *, n
         problems.found.append("a worker ID is required: give --worker-id, or worker_id in the config file")
     if needs_key and not key:
         problems.found.append("an API key is required: set WARP_API_KEY (or give --api-key)")
+    if any(c.isspace() or not c.isprintable() for c in key.reveal()):
+        problems.found.append("the API key holds white space or control characters: it is not shown here")
 
 
 def _backend(flags: WorkerFlags, file: FileConfig, problems: Problems) -> tuple[str, BackendConfig]:
@@ -211,8 +216,7 @@ def _adjusted(
 
 def _volumes(volumes: Iterable[str], problems: Problems) -> Iterable[str]:
     for volume in volumes:
-        parts = volume.split(":")
-        if len(parts) not in {2, 3} or not all(parts) or (len(parts) == 3 and parts[2] not in {"ro", "rw"}):
+        if not is_volume(volume):
             _flag(problems, "--volumes", volume, "HOST:CONTAINER, or with :ro or :rw")
         yield volume
 

@@ -7,6 +7,7 @@ was read and what is allowed.
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = [
     "environment",
     "humantime",
     "integer",
+    "is_volume",
     "label_value",
     "list_of",
     "mapping_of",
@@ -33,17 +35,27 @@ __all__ = [
     "raw_mapping",
     "section",
     "text",
+    "value_at",
     "volume",
 ]
 
 T = TypeVar("T")
 
-_QUANTITY: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(m|[kKMGTPE]i?|n|u|[eE][+-]?\d+)?")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|sec|m|min|h|hr|d|day|days)")
+_QUANTITY: Final = re.compile(r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?")
+#: Units of Go's time.ParseDuration and of the humantime crate, with their seconds.
 _SECONDS: Final = {
-    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0,
-    "h": 3600.0, "hr": 3600.0, "d": 86400.0, "day": 86400.0, "days": 86400.0,
+    unit: seconds
+    for units, seconds in (
+        ("nsec ns", 1e-9), ("usec us µs", 1e-6), ("msec ms", 1e-3),
+        ("seconds second secs sec s", 1.0), ("minutes minute mins min m", 60.0),
+        ("hours hour hrs hr h", 3600.0), ("days day d", 86400.0), ("weeks week wks wk w", 604800.0),
+        ("months month M", 2630016.0), ("years year yrs yr y", 31557600.0),
+    )
+    for unit in units.split()
 }  # fmt: skip
+_DURATION: Final = re.compile(
+    r"([0-9]+(?:\.[0-9]+)?)(" + "|".join(sorted(_SECONDS, key=len, reverse=True)) + ")"
+)
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _ENV_KEY_BAD: Final = re.compile(r"[\s=\0]")
@@ -95,6 +107,27 @@ def _scalar(describe: str, convert: Callable[[Any], T | None]) -> Shape[T]:
     return Shape(describe, decode)
 
 
+def _textual(describe: str, allowed: Callable[[str], bool]) -> Shape[str]:
+    """Make a shape of a text. A number counts as it was written: 1.10 is no 1.1."""
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
+        string = _written(node)
+        if string is None or not allowed(string):
+            problems.note(path, node, f"read {_shown(_plain(node))}, allowed is {describe}")
+            return None
+        return string
+
+    return Shape(describe, decode)
+
+
+def _written(node: yaml.Node) -> str | None:
+    value = _plain(node)
+    if isinstance(value, str):
+        return value
+    is_text = isinstance(node, yaml.ScalarNode) and value is not None and not isinstance(value, bool)
+    return str(node.value) if is_text else None
+
+
 def _plain(node: yaml.Node) -> Any:
     """Turn a composed node into plain data, with YAML's safe types alone."""
     loader = yaml.SafeLoader("")
@@ -129,15 +162,10 @@ def _is_null(node: yaml.Node) -> bool:
 def text(*, no_space: bool = False, empty_is_none: bool = True) -> Shape[str]:
     """A string; a number counts as its text. With ``empty_is_none`` "" is the default."""
 
-    def convert(value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return None
-        string = str(value)
-        if "\0" in string or (no_space and any(c.isspace() for c in string)):
-            return None
-        return string
+    def allowed(string: str) -> bool:
+        return "\0" not in string and not (no_space and any(c.isspace() for c in string))
 
-    shape = _scalar("a string without white space" if no_space else "a string", convert)
+    shape = _textual("a string without white space" if no_space else "a string", allowed)
     return _empty_as_default(shape) if empty_is_none else shape
 
 
@@ -201,43 +229,36 @@ def humantime() -> Shape[str]:
 def quantity() -> Shape[str]:
     """A Kubernetes quantity, such as ``10Gi`` (apimachinery, resource.Quantity)."""
 
-    def convert(value: Any) -> str | None:
-        string = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-        return string if _QUANTITY.fullmatch(string) and not string.startswith("-") else None
-
-    return _empty_as_default(_scalar("a Kubernetes quantity such as 10Gi or 500M", convert))
+    shape = _textual("a Kubernetes quantity such as 10Gi or 500M", lambda s: bool(_QUANTITY.fullmatch(s)))
+    return _empty_as_default(shape)
 
 
 def dns_label() -> Shape[str]:
     """A namespace's name (RFC 1123 label)."""
-    shape = _scalar(
-        "a name of a-z, 0-9 and -, 63 characters at most",
-        lambda v: v if isinstance(v, str) and _DNS_LABEL.fullmatch(v) else None,
-    )
-    return _empty_as_default(shape)
+    describe = "a name of a-z, 0-9 and -, 63 characters at most"
+    return _empty_as_default(_textual(describe, lambda s: bool(_DNS_LABEL.fullmatch(s))))
 
 
 def label_value() -> Shape[str]:
     """A label's value (Kubernetes: Labels and Selectors, syntax and character set)."""
-
-    def convert(value: Any) -> str | None:
-        string = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
-        return string if string is not None and _LABEL_VALUE.fullmatch(string) else None
-
-    return _scalar(
-        "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)", convert
-    )
+    describe = "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)"
+    return _textual(describe, lambda s: bool(_LABEL_VALUE.fullmatch(s)))
 
 
 def volume() -> Shape[str]:
     """A Docker mount, ``HOST:CONTAINER[:ro or rw]``."""
 
     def convert(value: Any) -> str | None:
-        parts = value.split(":") if isinstance(value, str) else []
-        sound = len(parts) in {2, 3} and all(parts) and parts[1].startswith("/")
-        return value if sound and (len(parts) == 2 or parts[2] in {"ro", "rw"}) else None
+        return value if isinstance(value, str) and is_volume(value) else None
 
     return _scalar("HOST:CONTAINER, or with :ro or :rw", convert)
+
+
+def is_volume(value: str) -> bool:
+    """Whether a text is a mount of a host's path or volume at an absolute path."""
+    parts = value.split(":")
+    sound = len(parts) in {2, 3} and all(parts) and parts[1].startswith("/")
+    return sound and (len(parts) == 2 or parts[2] in {"ro", "rw"})
 
 
 # ---------------------------------------------------------------------------- containers
@@ -268,31 +289,53 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
 
 
 def raw_mapping() -> Shape[Mapping[str, Any]]:
-    """A mapping that is passed on as it is: the API server checks it."""
+    """A mapping that is passed on as JSON: the API server checks it."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> Mapping[str, Any] | None:
         value = _plain(node)
-        if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        if not isinstance(value, dict):
             problems.note(path, node, f"read {_shown(value)}, allowed is a mapping")
             return None
-        return value
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            # A date, a set, not a number, an alias of what it stands in.
+            problems.note(path, node, f"this cannot be written as JSON: {error}")
+            return None
+        return plain
 
     return Shape("a mapping", decode)
 
 
 def environment() -> Shape[tuple[EnvEntry, ...]]:
-    """A list of ``{name, value}``; without ``value`` the worker's own value is passed on."""
-    return list_of(Shape("{name: A, value: b}", _env_entry))
+    """A list of ``{name, value}``; without ``value`` the worker's own value is passed on.
+
+    A problem never says what was read: it may be a secret.
+    """
+    entries = list_of(Shape("{name: A, value: b}", _env_entry))
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[EnvEntry, ...] | None:
+        if not isinstance(node, yaml.SequenceNode):
+            problems.note(path, node, f"allowed is {entries.describe}")
+            return None
+        return entries.decode(node, path, problems)
+
+    return Shape(entries.describe, decode)
 
 
 def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | None:
+    if not isinstance(node, yaml.MappingNode):
+        problems.note(path, node, "allowed is {name: A, value: b}")
+        return None
     name: str | None = None
     value: str | None = None
     for key, key_node, child in _pairs(node, path, problems):
         if key == "name":
-            name = text().decode(child, f"{path}.name", problems)
+            name = _written(child)
         elif key == "value":
-            value = None if _is_null(child) else str(getattr(child, "value", ""))
+            value = str(child.value) if isinstance(child, yaml.ScalarNode) and not _is_null(child) else None
+            if not isinstance(child, yaml.ScalarNode) or "\0" in child.value:
+                problems.note(f"{path}.value", child, "allowed is a string")
         else:
             problems.note(f"{path}.{key}", key_node, unknown_key(key, ["name", "value"]))
     if not name or _ENV_KEY_BAD.search(name):
@@ -307,21 +350,31 @@ def section(schema: type[T]) -> Shape[T]:
     def decode(node: yaml.Node, path: str, problems: Problems) -> T | None:
         fields = {f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
         values: dict[str, Any] = {}
+        refused: set[str] = set()
         for name, key_node, child in _pairs(node, path, problems):
             where = f"{path}.{name}" if path else name
             if name not in fields:
                 problems.note(where, key_node, unknown_key(name, list(fields)))
                 continue
             shape: Shape[Any] = fields[name].metadata["shape"]
+            before = len(problems.found)
             value = None if _is_null(child) and not shape.takes_null else shape.decode(child, where, problems)
             if value is not None:
                 values[name] = value
+            elif len(problems.found) > before:
+                refused.add(name)
         missing = [n for n, f in fields.items() if _required(f) and n not in values]
-        for name in missing:
+        for name in sorted(set(missing) - refused):
             problems.note(f"{path}.{name}" if path else name, node, "this key is required")
         return None if missing else schema(**values)
 
     return Shape("a mapping", decode, takes_null=True)
+
+
+def value_at(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    """The value of a mapping's key, for the line that it stands on."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((v for k, v in pairs if k.value == key), node)
 
 
 def _required(declared: dataclasses.Field[Any]) -> bool:

@@ -56,7 +56,7 @@ class Assignment:
     image: str | None = None
     sidecars: tuple[Sidecar, ...] = ()
     env: Mapping[str, Secret] = field(default_factory=dict)
-    extra_args: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = field(default=(), repr=False)  # may hold secrets
     shape: InstanceShape = InstanceShape()
 
     @property
@@ -89,12 +89,12 @@ def parse_assignment(frame: wire.TaskAssignment) -> Assignment:
         execution_id=_identifier("execution_id", trimmed(frame.execution_id) or task_id),
         agent_task_id=_identifier("task.id", trimmed(task.id) or task_id),
         title=task.title or "",
-        team_owned=task.owner is not None and task.owner.type == "TEAM",
+        team_owned=task.owner is not None and trimmed(task.owner.type) == "TEAM",
         config=task.agent_config_snapshot,
         image=trimmed(frame.docker_image),
         sidecars=_sidecars(frame),
         env=_environment(frame.env_vars or {}),
-        extra_args=tuple(_argument("additional_oz_args", a) for a in frame.additional_oz_args or ()),
+        extra_args=tuple(a for a in frame.additional_oz_args or () if a is not None),
         shape=_shape(frame.instance_shape),
     )
 
@@ -105,17 +105,12 @@ def _identifier(where: str, value: str) -> str:
     return value
 
 
-def _argument(where: str, value: str) -> str:
-    if "\0" in value:
-        raise AssignmentError(f"`{where}` holds a NUL character, which no argument can have")
-    return value
-
-
-def _environment(variables: Mapping[str, Secret]) -> dict[str, Secret]:
-    for name, value in variables.items():
+def _environment(variables: Mapping[str, Secret | None]) -> dict[str, Secret]:
+    given = {name: value for name, value in variables.items() if value is not None}
+    for name, value in given.items():
         if not name or "=" in name or "\0" in name or "\0" in value.reveal():
             raise AssignmentError("`env_vars` has a name that is empty or holds `=`, or a NUL character")
-    return dict(variables)
+    return given
 
 
 def _sidecars(frame: wire.TaskAssignment) -> tuple[Sidecar, ...]:
@@ -124,6 +119,7 @@ def _sidecars(frame: wire.TaskAssignment) -> tuple[Sidecar, ...]:
     sidecars.extend(
         Sidecar(trimmed(s.image) or "", trimmed(s.mount_path) or "", bool(s.read_write))
         for s in frame.additional_sidecars or ()
+        if s is not None
     )
     return tuple(sidecars)
 
@@ -136,6 +132,13 @@ def _shape(shape: wire.InstanceShape | None) -> InstanceShape:
 
 
 def compact_json(servers: Mapping[str, msgspec.Raw]) -> str:
-    """Write a map of raw JSON values as one compact document, its keys in order."""
+    """Write a map of raw JSON values as one compact document, its keys in order.
+
+    Raises:
+        AssignmentError: the values are nested too deeply.
+    """
     document = msgspec.json.encode({name: servers[name] for name in sorted(servers)})
-    return msgspec.json.format(document, indent=-1).decode()
+    try:
+        return msgspec.json.format(document, indent=-1).decode()
+    except RecursionError:
+        raise AssignmentError("`mcp_servers` is nested too deeply") from None

@@ -8,7 +8,6 @@ slowly than a task writes it, the oldest pieces are dropped and the offset jumps
 """
 
 import codecs
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,6 +36,7 @@ class LogStream:
 
     key: ExecutionKey
     max_held: int = MAX_HELD
+    held_back: bool = False  # the peer is not to see output yet
     _held: bytearray = field(default_factory=bytearray)
     _start: int = 0  # offset of the first held byte
     _sent: int = 0  # offset up to which the current connection was given it
@@ -55,7 +55,7 @@ class LogStream:
     @property
     def has_due(self) -> bool:
         """Whether there is output that the current connection was not given."""
-        return self._sent < self._start + len(self._held)
+        return not self.held_back and self._sent < self._start + len(self._held)
 
     @property
     def confirmed(self) -> bool:
@@ -77,6 +77,8 @@ class LogStream:
             end = _boundary_before(self._held, end)
         piece = LogPiece(self.key, self._sent, self._held[begin:end].decode())
         self._sent = self._start + end
+        if self._marks and self._marks[-1][0] == barrier:
+            self._marks.pop()
         self._marks.append((barrier, self._sent))
         return piece
 
@@ -114,14 +116,20 @@ class LogBook:
         """Whether there is output to write."""
         return self.wanted and bool(self._due)
 
-    def write(self, key: ExecutionKey, chunk: bytes, *, final: bool = False) -> None:
-        """Take output of an execution; dropped where the peer does not want it."""
+    def write(self, key: ExecutionKey, chunk: bytes, *, final: bool = False, held_back: bool = False) -> None:
+        """Take output of an execution; dropped where the peer does not want it.
+
+        With ``held_back`` it waits for a later write without: output follows its claim.
+        """
         if not self.wanted:
             return
         stream = self._streams.get(key)
         if stream is None:
+            if not chunk:
+                return
             stream = self._streams[key] = LogStream(key)
         stream.write(chunk, final=final)
+        stream.held_back = held_back
         if stream.has_due:
             self._due[key] = None
 
@@ -138,17 +146,21 @@ class LogBook:
         self._due = {key: None for key, stream in self._streams.items() if stream.has_due}
         self._unconfirmed.clear()
 
-    def take(self, barrier: int) -> Iterator[LogPiece]:
-        """Yield all that is due; a pong to ping ``barrier`` will show its delivery."""
-        while self._due:
-            key = next(iter(self._due))
-            stream = self._streams[key]
-            piece = stream.take(barrier)
-            if not stream.has_due:
-                self._due.pop(key, None)
-            if piece is not None:
-                self._unconfirmed[key] = None
-                yield piece
+    def due(self) -> list[ExecutionKey]:
+        """The executions with output to write, those that have waited longest first."""
+        return list(self._due) if self.wanted else []
+
+    def take(self, key: ExecutionKey, barrier: int) -> LogPiece | None:
+        """Give an execution's next piece, if any; a pong to ping ``barrier`` will show its delivery."""
+        stream = self._streams.get(key)
+        piece = stream.take(barrier) if stream else None
+        self._due.pop(key, None)
+        if stream is None or piece is None:
+            return None
+        if stream.has_due:
+            self._due[key] = None
+        self._unconfirmed[key] = None
+        return piece
 
     def confirm_barrier(self, barrier: int) -> None:
         """A pong came: what was written before its ping is delivered."""

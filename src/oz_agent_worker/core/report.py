@@ -47,11 +47,13 @@ def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected
 def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:
     """The frame that ends a task; with ``ack_id`` only for a peer that negotiated ``ack``."""
     key, outcome = report.key, report.outcome
+    # A text of the operating system may hold what is no character (PEP 383).
+    message = outcome.message.encode("utf-8", "replace").decode()
     execution_id = key.execution_id if ack_id is not None else None
     if outcome.result is TaskResult.FAILED:
         return TaskFailed(
             task_id=key.task_id,
-            message=outcome.message,
+            message=message,
             failure_reason=outcome.reason.value if outcome.reason else None,
             exit_code=outcome.exit_code or 0,
             execution_id=execution_id,
@@ -59,7 +61,7 @@ def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskComplet
         )
     return TaskCompleted(
         task_id=key.task_id,
-        message=outcome.message,
+        message=message,
         task_state=CANCELLED if outcome.result is TaskResult.CANCELLED else None,
         execution_id=execution_id,
         ack_id=ack_id,

@@ -6,7 +6,7 @@ monotonic clock), so that every rule about time can be tested without waiting.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -124,6 +124,7 @@ class Session:
         self._dead_after = dead_after
         self._heard_at = now
         self._pinged_at = now
+        self._last_ping = 0
         outbox.reset()
         logs.reset(wanted=Capability.LOGS in capabilities)
         if Capability.HELLO in capabilities:
@@ -141,30 +142,24 @@ class Session:
         try:
             decoded = wire.decode_control_plane_frame(frame)
             if isinstance(decoded, wire.TaskAssignment):
-                return self._assignment(decoded, len(frame))
+                return _assignment(decoded, frame)
             if isinstance(decoded, wire.TaskCancellation):
                 return CancellationRequested(decoded.task_id)
             return Delivered(tuple(self._outbox.confirm(decoded.ack_id)))
         except wire.FrameError as error:
             if error.kind == wire.TaskAssignment.kind:
-                return _refused(error.data, error.size, error.why)
+                return _unusable(error.data, error.size, error.why)
             return FrameIgnored(error.kind, error.size, error.why)
 
-    def _assignment(self, frame: wire.TaskAssignment, size: int) -> Event:
-        try:
-            return Assigned(parse_assignment(frame))
-        except AssignmentError as error:
-            task_id = trimmed(frame.task_id)
-            if task_id is None:
-                return FrameIgnored(frame.kind, size, str(error))
-            return AssignmentRefused(
-                ExecutionKey(task_id, trimmed(frame.execution_id) or task_id), str(error)
-            )
-
     def receive_pong(self, payload: bytes, now: float) -> Delivered:
-        """Take a pong: what went out before its ping is delivered."""
+        """Take a pong: what went out before its ping is delivered.
+
+        A peer may send pongs that answer no ping (RFC 6455, section 5.5.3): they say nothing.
+        """
         self._heard_at = now
         barrier = int(payload) if payload.isdigit() and len(payload) < 20 else 0
+        if barrier > self._last_ping:
+            return Delivered(())
         reports = self._outbox.confirm_barrier(barrier, terminal_too=not self._extended)
         self._logs.confirm_barrier(barrier)
         return Delivered(tuple(reports))
@@ -183,27 +178,43 @@ class Session:
         """Yield what is to be written; each item counts as written when it is taken.
 
         Claims, then output, then terminal reports: for one execution that is their
-        order. A ping follows whatever needs one to show its delivery.
+        order. A ping follows whatever needs one to show its delivery. One call does not
+        write all: of a task that prints without end there is always more.
         """
         while self._pending:
             yield self._pending.popleft()
-        owed = self._outbox.has_due or self._logs.has_due
-        if owed or now >= self._pinged_at + self._ping_interval:
+        if self._owed or now >= self._pinged_at + self._ping_interval:
             self._pinged_at = now
             barrier = self._outbox.next_barrier()
             yield from self._outgoing(barrier)
+            self._last_ping = barrier
             yield Ping(str(barrier).encode())
 
+    @property
+    def _owed(self) -> bool:
+        return self._outbox.has_due or self._logs.has_due
+
     def _outgoing(self, barrier: int) -> Iterator[Text]:
-        terminal: list[tuple[str, TerminalReport]] = []
-        for ack_id, item in self._outbox.due(barrier):
+        # Both are looked at before the first write: what comes up while one is awaited
+        # waits for the next turn, or output would overtake its claim.
+        due = list(self._outbox.due(barrier))
+        writers = self._logs.due()
+        reports = [(ack_id, item) for ack_id, item in due if isinstance(item, TerminalReport)]
+        ended = {report.key for _, report in reports}
+        for _, item in due:
             if isinstance(item, Claim):
                 yield _text(claim(item.key, self._worker_id, extended=self._extended))
-            else:
-                terminal.append((ack_id, item))
-        yield from map(_output, self._logs.take(barrier) if self._logs.wanted else ())
-        for ack_id, report in terminal:
+        for key in writers:
+            yield from map(_output, self._pieces(key, barrier, everything=key in ended))
+        for ack_id, report in reports:
             yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None))
+
+    def _pieces(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogPiece]:
+        """All that is left of an execution that ended; else one piece, so that each gets its turn."""
+        while (piece := self._logs.take(key, barrier)) is not None:
+            yield piece
+            if not everything:
+                return
 
     # ----------------------------------------------------------------------- time
 
@@ -212,7 +223,9 @@ class Session:
         return now >= self._heard_at + self._dead_after
 
     def next_timer(self) -> float:
-        """When something is due although nothing comes in: the next ping, or death."""
+        """When something is due although nothing comes in: what is left to write, a ping, or death."""
+        if self._pending or self._owed:
+            return self._heard_at  # at once
         return min(self._pinged_at + self._ping_interval, self._heard_at + self._dead_after)
 
 
@@ -227,12 +240,24 @@ def _text(frame: wire.WorkerFrame) -> Text:
     return Text(frame.kind, wire.encode_frame(frame))
 
 
-def _refused(data: bytes, size: int, why: str) -> Event:
-    """An assignment whose fields are wrong: its task still deserves an answer."""
+def _assignment(decoded: wire.TaskAssignment, frame: str | bytes) -> Event:
+    try:
+        return Assigned(parse_assignment(decoded))
+    except AssignmentError as error:
+        size = len(frame.encode()) if isinstance(frame, str) else len(frame)
+        return _refused(decoded, size, str(error))
+
+
+def _unusable(data: bytes, size: int, why: str) -> Event:
     try:
         reference = msgspec.json.decode(data, type=_TaskReference)
-    except (msgspec.DecodeError, UnicodeError):
-        return FrameIgnored(wire.TaskAssignment.kind, size, why)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        reference = _TaskReference()
+    return _refused(reference, size, why)
+
+
+def _refused(reference: _TaskReference | wire.TaskAssignment, size: int, why: str) -> Event:
+    """An assignment whose fields are wrong: its task still deserves an answer."""
     task_id = trimmed(reference.task_id)
     if task_id is None:
         return FrameIgnored(wire.TaskAssignment.kind, size, why)

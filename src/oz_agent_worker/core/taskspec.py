@@ -59,7 +59,7 @@ class TaskSpec:
     task_id: str
     execution_id: str
     title: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = field(repr=False)  # MCP servers come with their keys
     environment: Mapping[str, Secret]
     image: str
     sidecars: tuple[Sidecar, ...]
@@ -68,12 +68,19 @@ class TaskSpec:
 
 
 def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
-    """Join an assignment with the worker's settings."""
+    """Join an assignment with the worker's settings.
+
+    Raises:
+        AssignmentError: a value cannot be an argument of a program.
+    """
+    arguments = tuple(agent_arguments(assignment, settings))
+    if any("\0" in argument for argument in arguments):
+        raise AssignmentError("a value holds a NUL character, which no argument can have")
     return TaskSpec(
         task_id=assignment.task_id,
         execution_id=assignment.execution_id,
         title=assignment.title,
-        arguments=tuple(agent_arguments(assignment, settings)),
+        arguments=arguments,
         environment=_environment(assignment, settings),
         image=assignment.image or settings.default_image or FALLBACK_IMAGE,
         sidecars=_sidecars(assignment, settings),
@@ -176,9 +183,9 @@ def _sidecars(assignment: Assignment, settings: TaskSettings) -> tuple[Sidecar, 
     cli_image = settings.coding_cli_sidecars.get(assignment.harness or "oz")
     if cli_image is not None:
         path = f"/mnt/{assignment.harness or 'oz'}-cli-sidecar"
-        kept = [replace(s, image=cli_image) if s.mount_path == path else s for s in sidecars]
-        added = [] if any(s.mount_path == path for s in sidecars) else [Sidecar(cli_image, path)]
-        sidecars = kept + added
+        there = [s.mount_path.rstrip("/") == path for s in sidecars]
+        kept = [replace(s, image=cli_image) if it else s for s, it in zip(sidecars, there, strict=True)]
+        sidecars = kept if any(there) else [*kept, Sidecar(cli_image, path)]
     return tuple(sidecars)
 
 

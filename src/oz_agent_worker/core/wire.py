@@ -171,9 +171,9 @@ class TaskAssignment(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     task: Task | None = None
     docker_image: str | None = None
     sidecar_image: str | None = None
-    env_vars: dict[str, Secret] | None = None
-    additional_sidecars: list[SidecarImage] | None = None
-    additional_oz_args: list[str] | None = None
+    env_vars: dict[str, Secret | None] | None = None
+    additional_sidecars: list[SidecarImage | None] | None = None
+    additional_oz_args: list[str | None] | None = None
     instance_shape: InstanceShape | None = None
 
 
@@ -296,7 +296,7 @@ class _Envelope(Struct, frozen=True):
 def _decode_hook(type_: type, value: Any) -> Any:
     if type_ is Secret and isinstance(value, str):
         return Secret(value)
-    raise msgspec.ValidationError(f"Expected `str`, got `{type(value).__name__}`")
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds the field's path
 
 
 def _encode_hook(value: Any) -> Any:
@@ -323,6 +323,7 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
     if size > MAX_FRAME_BYTES:
         raise FrameError("?", size, f"larger than the limit of {MAX_FRAME_BYTES} bytes")
     try:
+        raw.decode()  # what is taken over unread, as a ``Raw``, must be text as well
         envelope = _envelope_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FrameError("?", size, f"not a frame: {_reason(error)}") from None

@@ -28,9 +28,6 @@ __all__ = [
 BACK_OFF = "ImagePullBackOff"
 
 
-# Choice
-
-
 def always(script: Script) -> Behaviour:
     """Every Pod follows one script."""
     return lambda pod: script
@@ -55,9 +52,6 @@ def by_image(scripts: Mapping[str, Script], default: Script) -> Behaviour:
         return scripts.get(task["image"], default)
 
     return choose
-
-
-# Ends
 
 
 def succeed(*, after: float = 0.0, output: str | bytes = b"") -> Script:
@@ -120,9 +114,6 @@ def init_fails(
         await run.end_init(name, code, reason=reason)
 
     return script
-
-
-# Starts that fail
 
 
 def image_pull_back_off(

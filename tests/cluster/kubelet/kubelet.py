@@ -49,7 +49,7 @@ class Kubelet:
         self.started: list[Pod] = []
         """Every Pod that was given a script, in order, once each."""
         self._behaviour = behaviour
-        self._paths = [f"/api/v1/namespaces/{name}/pods" for name in namespaces] or ["/api/v1/pods"]
+        self._paths = [f"/api/v1/namespaces/{namespace}/pods" for namespace in namespaces] or ["/api/v1/pods"]
         self._api = AsyncRestClient(connection, user_agent="played-kubelet")
         self._logs = LogServer()
         self._runs: dict[str, PodRun] = {}
@@ -59,8 +59,6 @@ class Kubelet:
         self._addresses = itertools.count(1)
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
-
-    # The context manager
 
     async def __aenter__(self) -> Self:
         await self._api.__aenter__()
@@ -104,8 +102,6 @@ class Kubelet:
         await self._logs.stop()
         await self._api.__aexit__(None, None, None)
 
-    # What tests look at
-
     def count(self, phase: str) -> int:
         """Return how many of the Pods on this node, those not yet deleted, are in a phase."""
         return sum(run.phase == phase for run in self._runs.values())
@@ -121,8 +117,6 @@ class Kubelet:
                 await self._changed.wait()
         if self._failure is not None:
             raise ClusterError(f"the played kubelet {self.name} failed") from self._failure
-
-    # What a PodRun needs of its node
 
     def log(self, run: PodRun, container: str) -> ContainerLog:
         """Return the log of one of a Pod's containers."""
@@ -141,8 +135,6 @@ class Kubelet:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    # The node
-
     async def _register(self) -> None:
         now = datetime.now(UTC)
         await self._api.create("/api/v1/nodes", node(self.name, self._logs.port, kubernetes_version(), now))
@@ -158,8 +150,6 @@ class Kubelet:
             await asyncio.sleep(LEASE_SECONDS / 4)
             renewed = lease(self.name, datetime.now(UTC))
             await self._api.request("PATCH", f"{LEASES}/{self.name}", renewed, STRATEGIC_PATCH)
-
-    # Pods
 
     async def _follow(self, path: str) -> None:
         """List and watch, for ever; a new list tells what was missed while there was no watch."""

@@ -10,6 +10,7 @@ from tests.cluster.kubelet.states import (
     Pod,
     Running,
     Terminated,
+    Waiting,
     is_native_sidecar,
     phase,
     timestamp,
@@ -78,17 +79,23 @@ def _container_status(
 ) -> dict[str, Any]:
     name = container["name"]
     state = states[name]
-    began = isinstance(state, Running | Terminated)
-    return {
+    report = state.report()
+    status = {
         "name": name,
-        "state": state.report(),
+        "state": report,
         "lastState": {},
         "ready": isinstance(state, Running),
         "started": isinstance(state, Running),
         "restartCount": 0,
         "image": container["image"],
-        "imageID": f"{container['image']}@sha256:{'0' * 64}" if began else "",
-    } | ({"containerID": f"containerd://{pod['metadata']['uid']}-{name}"} if began else {})
+        "imageID": "",
+    }
+    if isinstance(state, Waiting):
+        return status
+    identity = {"containerID": f"containerd://{pod['metadata']['uid']}-{name}"}
+    if isinstance(state, Terminated):
+        report["terminated"] |= identity
+    return status | identity | {"imageID": f"{container['image']}@sha256:{'0' * 64}"}
 
 
 def _init_status(

@@ -111,7 +111,7 @@ class DirectBackend:
         """End what runs. Workspaces of tasks that were not released stay in their place."""
         self._agent = None
         executions = list(self._executions.values())
-        await asyncio.gather(*(execution.stop("the worker ends") for execution in executions))
+        await asyncio.gather(*(execution.stop("The worker was shut down") for execution in executions))
         for execution in executions:
             execution.abandon()
         self._executions.clear()
@@ -134,7 +134,7 @@ class DirectBackend:
         return Plan(
             key=key,
             agent=(agent, *spec.arguments),
-            environment=task_environment(spec, workspace),
+            environment=task_environment(spec, workspace, grace=self._grace),
             worker=self._environ,
             setup_command=self._config.setup_command,
             teardown_command=self._config.teardown_command,

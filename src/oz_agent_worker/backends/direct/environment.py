@@ -55,9 +55,13 @@ class TaskEnvironment:
         return {name: value.reveal() for name, value in secrets.items()} | dict(self.own)
 
 
-def task_environment(spec: TaskSpec, workspace: Workspace) -> TaskEnvironment:
-    """Give the layers for a task in its workspace."""
-    files = {"GIT_CONFIG_GLOBAL": str(workspace.git_config)}
+def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float) -> TaskEnvironment:
+    """Give the layers for a task in its workspace; ``grace`` lies between TERM and KILL, in seconds."""
+    files = {
+        "GIT_CONFIG_GLOBAL": str(workspace.git_config),
+        # The agent ends its harness within the time that it has itself.
+        "OZ_AGENT_GRACE_SECONDS": f"{grace * 0.8:g}",
+    }
     if spec.harness in HARNESS_HOMES:
         files[HARNESS_HOMES[spec.harness]] = str(workspace.harness_home(spec.harness))
     own = {

@@ -65,6 +65,7 @@ class DirectExecution:
         self._sessions: set[int] = set()
         self._services: frozenset[int] = frozenset()
         self._stopping = asyncio.Event()
+        self._reason = ""
         self._released = False
         self._life = asyncio.create_task(self._live(), name=f"direct {plan.key}")
 
@@ -80,6 +81,7 @@ class DirectExecution:
         """
         if not self._life.done():
             logger.info("Stopping task %s: %s", self._plan.key, reason)
+            self._reason = self._reason or reason
             self._stopping.set()
             await asyncio.wait({self._life})
 
@@ -119,7 +121,7 @@ class DirectExecution:
         try:
             code = await self._run(_shell(command), self._plan.environment.of_command(self._plan.worker, {}))
             if code is None:
-                return cancelled()
+                return cancelled(self._reason)
             if code != 0:
                 what = f"The setup command ended with {describe_exit_code(code)}"
                 return failed(reason, what, exit_code=code)
@@ -142,7 +144,7 @@ class DirectExecution:
             return failed(FailureReason.AGENT_INVOCATION, f"The agent was not started: {error}")
         await self._sweep()
         if code is None:
-            return cancelled()
+            return cancelled(self._reason)
         if code == 0:
             return succeeded()
         what = f"The agent ended with {describe_exit_code(code)}"

@@ -173,6 +173,7 @@ class KubernetesClient:
         limit: int | None = None,
         continue_token: str | None = None,
         resource_version: str | None = None,
+        policy: RetryPolicy | None = None,
     ) -> ItemList[ObjectT]:
         """Read one page of a list; see ``rest.list_page``."""
         request = rest.list_page(
@@ -184,7 +185,8 @@ class KubernetesClient:
             continue_token=continue_token,
             resource_version=resource_version,
         )
-        return rest.decode(request, await self._send(request, self.settings.read), resource.list_decoder)
+        body = await self._send(request, policy or self.settings.read)
+        return rest.decode(request, body, resource.list_decoder)
 
     async def read_log(
         self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT
@@ -304,5 +306,7 @@ class KubernetesClient:
     def _unreachable(self, error: Exception) -> UnreachableError:
         never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         unsaid = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-        cause = str(error) or unsaid
+        # aiohttp's own text repeats the address and the kind of TLS; the system's says what failed.
+        told = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        cause = str(told) or unsaid
         return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)

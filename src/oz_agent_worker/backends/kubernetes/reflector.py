@@ -24,7 +24,7 @@ from .api_errors import (
 )
 from .client import KubernetesClient
 from .rest import ObjectT, Resource
-from .retry import RetryPolicy, delays
+from .retry import ONCE, RetryPolicy, delays
 from .watchstate import Change, ReflectorState
 from .watchstream import LineSplitter, UndecodableEventError, decode_event
 
@@ -208,6 +208,7 @@ class Reflector(Generic[ObjectT]):
                 label_selector=self._selector,
                 limit=self._settings.page,
                 continue_token=token,
+                policy=ONCE,
             )
             items.extend(page.items or ())
             token = page.metadata.continue_token

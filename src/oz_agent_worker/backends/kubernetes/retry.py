@@ -5,11 +5,11 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from .api_errors import ApiError
 
-__all__ = ["RetryPolicy", "delays", "retrying"]
+__all__ = ["ONCE", "RetryPolicy", "delays", "retrying"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,10 @@ class RetryPolicy:
     budget: float = 30.0
     first: float = 0.2
     longest: float = 5.0
+
+
+#: For callers that come again by themselves.
+ONCE: Final = RetryPolicy(budget=0.0)
 
 
 def delays(policy: RetryPolicy, jitter: Callable[[float, float], float] = random.uniform) -> Iterator[float]:
@@ -63,7 +67,7 @@ async def retrying(
             now = clock()
             deadline = now + policy.budget if deadline is None else deadline
             pause = max(delay, error.retry_after or 0.0)
-            if now + pause > deadline:
+            if now + pause >= deadline:
                 raise
         await sleep(pause)
     raise AssertionError("delays never end")

@@ -112,7 +112,7 @@ def split_utf8(piece: Piece, size: int = ROW_BYTES) -> list[Piece]:
     cuts = [0]
     while len(piece.data) - cuts[-1] > size:
         cut = cuts[-1] + size
-        while cut > cuts[-1] + size - 4 and piece.data[cut] & 0xC0 == 0x80:
+        while cut > cuts[-1] + size - 3 and piece.data[cut] & 0xC0 == 0x80:
             cut -= 1
         cuts.append(cut)
     cuts.append(len(piece.data))

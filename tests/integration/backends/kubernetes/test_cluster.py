@@ -1,6 +1,7 @@
 """The backend against a real API server, with the kubelet played."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,14 +34,6 @@ def pods_in(client: RestClient, namespace: str) -> list[Any]:
     """The Pods of a namespace."""
     listed: Any = client.get(f"/api/v1/namespaces/{namespace}/pods")
     return list(listed["items"])
-
-
-async def eventually(condition: Callable[[], bool], timeout: float = 15.0) -> None:
-    """Return when ``condition`` holds; fail after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        await asyncio.sleep(0.05)
 
 
 async def test_a_successful_job_is_deleted_once_its_result_is_delivered(
@@ -189,8 +182,7 @@ async def test_an_execution_that_stands_is_adopted(
 
 async def test_another_execution_of_the_same_name_is_not_adopted(api_tier: ApiTier, namespace: str) -> None:
     def with_ids(task_id: str) -> TaskSpec:
-        spec = task(task_id)
-        return TaskSpec(**{**{f: getattr(spec, f) for f in spec.__slots__}, "execution_id": "12345678"})
+        return dataclasses.replace(task(task_id), execution_id="12345678")
 
     async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
         await backend.launch(with_ids("run.a"), NoOutput())
@@ -204,17 +196,13 @@ async def test_what_the_api_server_refuses_fails_in_its_own_words(api_tier: ApiT
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     api_tier.client().create(f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
     async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
-
-        async def refused() -> LaunchError:
-            with pytest.raises(LaunchError) as caught:
-                await backend.launch(task("over"), NoOutput())
-            return caught.value
-
-        error = await refused()
-    assert error.outcome is not None
-    assert error.outcome.reason is FailureReason.JOB_CREATE
-    assert "exceeded quota: none" in error.outcome.message
-    assert "swordfish" not in str(error)
+        with pytest.raises(LaunchError) as caught:
+            await backend.launch(task("over"), NoOutput())
+    outcome = caught.value.outcome
+    assert outcome is not None
+    assert outcome.reason is FailureReason.JOB_CREATE
+    assert "exceeded quota: none" in outcome.message
+    assert "swordfish" not in str(caught.value)
 
 
 async def test_fifty_tasks_cost_two_watches_and_two_requests_each(

@@ -1,0 +1,63 @@
+"""``python -m tests.bench``: progress on stderr; a table on stdout, and last one line of JSON.
+
+Exit code 0 though a figure is short of its budget, 1 where the run itself is broken.
+"""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from oz_agent_worker import __version__
+from tests.bench.burst import measure_burst
+from tests.bench.controlplane import ControlPlane
+from tests.bench.errors import BenchError
+from tests.bench.figures import Figure, summary, table
+from tests.bench.flight import measure_flight
+from tests.bench.idle import measure_idle
+from tests.bench.machine import describe_machine
+from tests.bench.settings import Settings, parse_settings
+from tests.bench.stage import Stage
+from tests.cluster.apitier import ApiTier
+from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.cache import progress
+from tests.cluster.errors import ClusterError
+
+
+async def _measure(tier: ApiTier, folder: Path, settings: Settings) -> list[Figure]:
+    async with (
+        AsyncRestClient(tier.connection(), user_agent="bench") as api,
+        ControlPlane(settings.capabilities) as peer,
+    ):
+        stage = Stage(tier, api, peer, folder, settings)
+        progress(f"{settings.starts} starts of the worker")
+        idle = await measure_idle(stage)
+        progress(f"{settings.rounds} round(s) of {settings.burst} assignments at once, and a bare loop")
+        burst = await measure_burst(stage)
+        progress(f"{settings.in_flight} tasks in flight")
+        flight = await measure_flight(stage)
+    print(f"\nrequests to the API server, {settings.in_flight} tasks")
+    print("\n".join(flight.costs.rows(settings.in_flight)), end="\n\n")
+    return [*idle, *burst, *flight.figures]
+
+
+def main() -> int:
+    """Run everything; return the exit code."""
+    settings = parse_settings(sys.argv[1:])
+    machine = describe_machine()
+    progress("starting the API tier")
+    try:
+        with ApiTier() as tier, tempfile.TemporaryDirectory(prefix="oz-bench-") as folder:
+            figures = asyncio.run(_measure(tier, Path(folder), settings))
+    except (BenchError, ClusterError, TimeoutError) as error:
+        progress(f"error: {error}")
+        return 1
+    line = summary(figures, machine, __version__)
+    if settings.output is not None:
+        settings.output.write_text(line + "\n")
+    print(table(figures), line, sep="\n\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Phase two: how fast a worker turns many assignments into Jobs, held against a bare loop.
+
+The Jobs' controller stands still meanwhile, for both alike: its own requests are not the
+worker's, and would set the pace.
+"""
+
+import asyncio
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.bench.assignments import job_body, task_ids
+from tests.bench.bareloop import BareLoop
+from tests.bench.errors import BenchError
+from tests.bench.figures import BURST_RATIO, Figure
+from tests.bench.ledger import CANCELLED, Ledger
+from tests.bench.stage import Stage
+from tests.bench.waiting import until
+from tests.bench.workerprocess import WorkerProcess
+
+__all__ = ["measure_burst"]
+
+#: Tasks of a round that does not count: connections open, caches fill.
+WARM_UP = 64
+
+
+async def measure_burst(stage: Stage) -> list[Figure]:
+    """Alternate bare loop and worker; compare the medians of their rates, in Jobs a second."""
+    count = stage.settings.burst
+    bare_namespace = await asyncio.to_thread(stage.tier.create_namespace)
+    namespace = await asyncio.to_thread(stage.tier.create_namespace)
+    bare_rates, rates = [], []
+    async with (
+        BareLoop(stage.tier.connection("worker"), bare_namespace) as bare,
+        stage.worker(namespace) as worker,
+    ):
+        with _jobs_left_alone(stage):
+            await _bare_round(stage, bare, bare_namespace, "warm", WARM_UP)
+            await _worker_round(stage, worker, "warm", WARM_UP)
+            for number in range(stage.settings.rounds):
+                bare_rates.append(await _bare_round(stage, bare, bare_namespace, f"a{number}", count))
+                rates.append(await _worker_round(stage, worker, f"b{number}", count))
+            bare_rates.append(await _bare_round(stage, bare, bare_namespace, "last", count))
+    rate, bare_rate = statistics.median(rates), statistics.median(bare_rates)
+    note = f"{count} assignments: {rate:.0f} against {bare_rate:.0f} a second"
+    return [Figure(BURST_RATIO, rate / bare_rate, note)]
+
+
+@contextmanager
+def _jobs_left_alone(stage: Stage) -> Iterator[None]:
+    stage.tier.controller_manager.pause()
+    try:
+        yield
+    finally:
+        stage.tier.controller_manager.resume()
+
+
+async def _bare_round(stage: Stage, bare: BareLoop, namespace: str, name: str, count: int) -> float:
+    bodies = [
+        job_body(task_id, namespace, "bare", stage.peer.root_url)
+        for task_id in task_ids(f"bare-{name}", count)
+    ]
+    seconds = await bare.create(bodies)
+    await stage.api.delete(f"/apis/batch/v1/namespaces/{namespace}/jobs", propagationPolicy="Background")
+    return count / seconds
+
+
+async def _worker_round(stage: Stage, worker: WorkerProcess, name: str, count: int) -> float:
+    ledger = stage.peer.ledger = Ledger()
+    tasks = task_ids(f"burst-{name}", count)
+    await stage.assign(tasks)
+    await until("the burst is claimed", lambda: ledger.claims == count, worker.check, timeout=120)
+    await stage.peer.cancel(tasks)
+    await until("the burst is cancelled", lambda: ledger.reports == count, worker.check, timeout=120)
+    if problems := ledger.check(CANCELLED):
+        raise BenchError("the burst went wrong: " + "; ".join(problems[:5]))
+    return count / ledger.claiming_time()

@@ -1,0 +1,43 @@
+"""What all phases share: the cluster, the control plane and a folder; and how each gets its worker."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from oz_agent_worker.core.wire import encode_frame
+from tests.bench.assignments import assignment
+from tests.bench.controlplane import ControlPlane
+from tests.bench.ledger import Ledger
+from tests.bench.settings import Settings
+from tests.bench.waiting import until
+from tests.bench.workerprocess import WorkerFiles, WorkerProcess, running_worker
+from tests.cluster.apitier import ApiTier
+from tests.cluster.asyncrest import AsyncRestClient
+
+__all__ = ["Stage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``api`` is the bench's own access to the cluster, with all rights."""
+
+    tier: ApiTier
+    api: AsyncRestClient
+    peer: ControlPlane
+    folder: Path
+    settings: Settings
+
+    @asynccontextmanager
+    async def worker(self, namespace: str) -> AsyncIterator[WorkerProcess]:
+        """Run a worker of its own for the time of the block, connected and with an empty ledger."""
+        self.peer.ledger = Ledger()
+        files = WorkerFiles(self.tier.kubeconfig("worker", namespace), namespace, self.folder)
+        async with running_worker(files, self.peer) as worker:
+            await until("the worker is connected", lambda: self.peer.connected, worker.check, timeout=10)
+            yield worker
+
+    async def assign(self, task_ids: list[str]) -> None:
+        """Have the worker take tasks, as fast as its connection does."""
+        frames = {task_id: encode_frame(assignment(task_id)) for task_id in task_ids}
+        await self.peer.assign(frames)

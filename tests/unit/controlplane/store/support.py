@@ -1,0 +1,53 @@
+"""Runs and clocks for the tests of the store."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection
+
+from oz_agent_worker.controlplane.store import keys, runs
+from oz_agent_worker.controlplane.store.queue import Handout, assign
+from oz_agent_worker.controlplane.store.runs import NewRun, Run
+from oz_agent_worker.controlplane.times import micros
+
+KEY_ID = "33333333-3333-4333-8333-333333333333"
+T0 = micros(1_000_000)
+S = micros(1)
+
+
+def add_key(connection: Connection) -> None:
+    keys.add_key(connection, KEY_ID, "alice", "0" * 64, T0)
+
+
+def new_run(**changes: Any) -> NewRun:
+    values: dict[str, Any] = {
+        "id": str(uuid.uuid4()),
+        "execution_id": str(uuid.uuid4()),
+        "title": "title",
+        "prompt": "prompt",
+        "source": "API",
+        "creator_id": KEY_ID,
+    }
+    return NewRun(**values | changes)
+
+
+def add_run(
+    connection: Connection, now: int = T0, metadata: dict[str, str] | None = None, **changes: Any
+) -> str:
+    """Queue a run; returns its ID."""
+    new = new_run(**changes)
+    runs.create(connection, new, metadata or {}, now)
+    return new.id
+
+
+def give(connection: Connection, run_id: str, worker_id: str = "w", now: int = T0) -> str:
+    """Assign a run with 30 s to claim it; returns the hash of its token."""
+    token_hash = uuid.uuid4().hex
+    assert len(assign(connection, [Handout(run_id, worker_id, token_hash)], now, now + 30 * S)) == 1
+    return token_hash
+
+
+def stored(connection: Connection, run_id: str) -> Run:
+    run = runs.get(connection, run_id)
+    assert run is not None
+    return run

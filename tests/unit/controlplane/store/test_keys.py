@@ -1,0 +1,42 @@
+from sqlalchemy import Connection
+
+from oz_agent_worker.controlplane.ending import Ending
+from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.store import keys, reports
+from oz_agent_worker.controlplane.store.reports import Cancel
+from tests.unit.controlplane.store.support import KEY_ID, T0, add_run, give
+
+
+def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) -> None:
+    keys.add_key(connection, "k2", "bob", "1" * 64, T0 + 1)
+    found = keys.find_key(connection, "1" * 64)
+    assert found is not None
+    assert (found.id, found.name) == ("k2", "bob")
+    assert keys.revoke_key(connection, "k2", T0 + 2)
+    assert keys.find_key(connection, "1" * 64) is None
+    assert not keys.revoke_key(connection, "k2", T0 + 3)
+    assert [(k.name, k.revoked_at) for k in keys.list_keys(connection)] == [("alice", None), ("bob", T0 + 2)]
+
+
+def test_bringing_the_same_key_twice_stores_it_once(connection: Connection) -> None:
+    one = keys.ensure_key(connection, "k2", "bob", "1" * 64, T0)
+    two = keys.ensure_key(connection, "k3", "bob", "1" * 64, T0)
+    assert one == two
+    assert len(keys.list_keys(connection)) == 2
+
+
+def test_a_revoked_key_does_not_come_back_by_being_brought_again(connection: Connection) -> None:
+    keys.revoke_key(connection, KEY_ID, T0)
+    keys.ensure_key(connection, "k2", "alice", "0" * 64, T0)
+    assert keys.find_key(connection, "0" * 64) is None
+
+
+def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connection) -> None:
+    run_id = add_run(connection)
+    token = give(connection, run_id)
+    assert keys.find_workload(connection, token) == run_id
+    reports.claim(connection, run_id, None, "w", T0)
+    assert reports.cancel(connection, run_id, T0) is Cancel.REQUESTED
+    assert keys.find_workload(connection, token) == run_id
+    reports.finish(connection, run_id, None, "w", Ending(state=RunState.CANCELLED, message=""), T0)
+    assert keys.find_workload(connection, token) is None

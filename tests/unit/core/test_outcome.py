@@ -1,0 +1,56 @@
+import pytest
+
+from oz_agent_worker.core.outcome import (
+    MAX_MESSAGE,
+    FailurePhase,
+    FailureReason,
+    Outcome,
+    TaskResult,
+    cancelled,
+    describe_exit_code,
+    failed,
+    succeeded,
+)
+
+
+def test_success() -> None:
+    assert succeeded() == Outcome(TaskResult.SUCCEEDED, "Task completed successfully", None, None)
+
+
+def test_cancellation() -> None:
+    assert cancelled() == Outcome(TaskResult.CANCELLED, "Task was cancelled", None, None)
+
+
+def test_failure() -> None:
+    assert failed(FailureReason.CONTAINER_OOM, "no memory", exit_code=137) == Outcome(
+        TaskResult.FAILED, "no memory", FailureReason.CONTAINER_OOM, 137, FailurePhase.BACKEND
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (MAX_MESSAGE, "x" * MAX_MESSAGE),
+        (MAX_MESSAGE + 1, "x" * (MAX_MESSAGE - 1) + "…"),
+        (100 * MAX_MESSAGE, "x" * (MAX_MESSAGE - 1) + "…"),
+    ],
+)
+def test_a_long_message_is_cut(length: int, expected: str) -> None:
+    assert failed(FailureReason.UNKNOWN, "x" * length).message == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (0, "exit code 0"),
+        (1, "exit code 1"),
+        (128, "exit code 128"),
+        (130, "exit code 130 (SIGINT)"),
+        (137, "exit code 137 (SIGKILL)"),
+        (143, "exit code 143 (SIGTERM)"),
+        (255, "exit code 255"),  # 127 is no signal's number
+        (-1, "exit code -1"),
+    ],
+)
+def test_exit_codes_for_people(code: int, text: str) -> None:
+    assert describe_exit_code(code) == text

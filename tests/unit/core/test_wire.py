@@ -1,0 +1,524 @@
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from oz_agent_worker.core import wire
+from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.core.wire import (
+    MAX_FRAME_BYTES,
+    Ack,
+    Capability,
+    ControlPlaneFrame,
+    FrameError,
+    Heartbeat,
+    RunningExecution,
+    TaskAssignment,
+    TaskCancellation,
+    TaskClaimed,
+    TaskCompleted,
+    TaskFailed,
+    TaskLog,
+    TaskRejected,
+    WorkerFrame,
+    WorkerHello,
+    decode_control_plane_frame,
+    decode_worker_frame,
+    encode_frame,
+    format_capabilities,
+    parse_capabilities,
+)
+
+CANARY = "canary-7b21"
+
+# ------------------------------------------------------------------- frames, as they stand
+
+FULL_ASSIGNMENT = {
+    "type": "task_assignment",
+    "data": {
+        "task_id": "run-1",
+        "execution_id": "exec-1",
+        "task": {
+            "id": "run-1",
+            "title": "Fix it",
+            "task_definition": {"prompt": "Fix the bug"},
+            "created_at": "2026-01-31T12:00:00Z",
+            "updated_at": "2026-01-31T12:00:01Z",
+            "owner": {"Type": "TEAM", "Id": "team-1"},
+            "agent_config_snapshot": {
+                "environment_id": "env-1",
+                "base_prompt": "Be brief",
+                "model_id": "m",
+                "profile_id": "p",
+                "skill_spec": "s",
+                "mcp_servers": {"github": {"url": "https://mcp.test"}},
+                "computer_use_enabled": False,
+                "idle_timeout_minutes": 7,
+                "harness": {"type": "claude"},
+                "harness_auth_secrets": {"claude_auth_secret_name": "claude-key"},
+                "inference_providers": {"aws": {"disabled": False, "role_arn": "arn", "region": "eu"}},
+                "session_sharing": {"public_access": "VIEWER"},
+                "snapshot_disabled": True,
+                "snapshot_upload_timeout_secs": 5,
+                "snapshot_script_timeout_secs": 6,
+            },
+            "agent_conversation_id": "conv-1",
+        },
+        "docker_image": "img",
+        "sidecar_image": "side",
+        "env_vars": {"TOKEN": "t"},
+        "additional_sidecars": [{"image": "i", "mount_path": "/m", "read_write": True}],
+        "additional_oz_args": ["--x", "1"],
+        "instance_shape": {"vcpus": 2, "memory_gb": 4},
+    },
+}  # fmt: skip
+
+
+def test_every_field_of_an_assignment_is_decoded() -> None:
+    assert decode_control_plane_frame(json.dumps(FULL_ASSIGNMENT)) == TaskAssignment(
+        task_id="run-1",
+        execution_id="exec-1",
+        task=wire.Task(
+            id="run-1",
+            title="Fix it",
+            task_definition=wire.TaskDefinition(prompt="Fix the bug"),
+            created_at="2026-01-31T12:00:00Z",
+            updated_at="2026-01-31T12:00:01Z",
+            owner=wire.Owner(type="TEAM", id="team-1"),
+            agent_config_snapshot=wire.ConfigSnapshot(
+                environment_id="env-1",
+                base_prompt="Be brief",
+                model_id="m",
+                profile_id="p",
+                skill_spec="s",
+                mcp_servers={"github": msgspec.Raw(b'{"url": "https://mcp.test"}')},
+                computer_use_enabled=False,
+                idle_timeout_minutes=7,
+                harness=wire.HarnessConfig(type="claude"),
+                harness_auth_secrets=wire.HarnessAuthSecrets(claude_auth_secret_name="claude-key"),
+                inference_providers=wire.InferenceProviders(
+                    aws=wire.AwsProvider(disabled=False, role_arn="arn", region="eu")
+                ),
+                session_sharing=wire.SessionSharing(public_access="VIEWER"),
+                snapshot_disabled=True,
+                snapshot_upload_timeout_secs=5,
+                snapshot_script_timeout_secs=6,
+            ),
+            agent_conversation_id="conv-1",
+        ),
+        docker_image="img",
+        sidecar_image="side",
+        env_vars={"TOKEN": Secret("t")},
+        additional_sidecars=[wire.SidecarImage(image="i", mount_path="/m", read_write=True)],
+        additional_oz_args=["--x", "1"],
+        instance_shape=wire.InstanceShape(vcpus=2, memory_gb=4),
+    )
+
+
+def test_an_assignment_keeps_its_form_when_it_is_sent_on() -> None:
+    frame = decode_control_plane_frame(json.dumps(FULL_ASSIGNMENT))
+    assert json.loads(encode_frame(frame)) == FULL_ASSIGNMENT
+
+
+def _nulled(value: Any) -> Any:
+    """The same document with every leaf, and then every member, replaced by null."""
+    return {key: None for key in value} if isinstance(value, dict) else None
+
+
+@pytest.mark.parametrize("where", [(), ("task",), ("task", "agent_config_snapshot")])
+def test_null_counts_as_absent(where: tuple[str, ...]) -> None:
+    document: Any = json.loads(json.dumps(FULL_ASSIGNMENT))
+    parent, name, node = document, "data", document["data"]
+    for step in where:
+        parent, name, node = node, step, node[step]
+    parent[name] = _nulled(node)
+    with_nulls = decode_control_plane_frame(json.dumps(document))
+    parent[name] = {}
+    assert with_nulls == decode_control_plane_frame(json.dumps(document))
+
+
+@pytest.mark.parametrize("data", ["", ',"data":null', ',"data":{}', ',"data":{"unknown":[1,{"a":null}]}'])
+def test_absent_and_unknown_members_are_no_error(data: str) -> None:
+    assert decode_control_plane_frame('{"type":"task_assignment"' + data + "}") == TaskAssignment()
+
+
+def test_members_of_the_envelope_that_nobody_knows_are_ignored() -> None:
+    frame = '{"version":9,"data":{"task_id":"a"},"type":"task_cancellation","trace":{"id":1}}'
+    assert decode_control_plane_frame(frame) == TaskCancellation(task_id="a")
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_frame_may_come_as_text_or_as_bytes(as_bytes: bool) -> None:
+    text = '{"type":"task_cancellation","data":{"task_id":"ä"}}'
+    frame = text.encode() if as_bytes else text
+    assert decode_control_plane_frame(frame) == TaskCancellation(task_id="ä")
+
+
+WORKER_FRAMES: list[tuple[WorkerFrame, dict[str, Any]]] = [
+    (
+        TaskClaimed(task_id="t", worker_id="w"),
+        {"type": "task_claimed", "data": {"task_id": "t", "worker_id": "w"}},
+    ),
+    (
+        TaskRejected(task_id="t", reason="r"),
+        {"type": "task_rejected", "data": {"task_id": "t", "reason": "r"}},
+    ),
+    (
+        TaskCompleted(task_id="t", message="m"),
+        {"type": "task_completed", "data": {"task_id": "t", "message": "m"}},
+    ),
+    (
+        TaskCompleted(task_id="t", message="m", task_state="CANCELLED"),
+        {"type": "task_completed", "data": {"task_id": "t", "message": "m", "task_state": "CANCELLED"}},
+    ),
+    (
+        TaskFailed(task_id="t", message="m", failure_reason="container_oom", exit_code=137),
+        {
+            "type": "task_failed",
+            "data": {"task_id": "t", "message": "m", "failure_reason": "container_oom", "exit_code": 137},
+        },
+    ),
+    (
+        TaskFailed(task_id="t", message="m"),
+        {"type": "task_failed", "data": {"task_id": "t", "message": "m"}},
+    ),
+    (
+        TaskLog(task_id="t", execution_id="e", offset=0, text="ä\n"),
+        {"type": "task_log", "data": {"task_id": "t", "execution_id": "e", "offset": 0, "text": "ä\n"}},
+    ),
+    (
+        WorkerHello(
+            worker_id="w",
+            version="1",
+            backend="direct",
+            max_concurrent_tasks=3,
+            executions=[RunningExecution(task_id="t", execution_id="e")],
+        ),
+        {
+            "type": "worker_hello",
+            "data": {
+                "worker_id": "w",
+                "version": "1",
+                "backend": "direct",
+                "max_concurrent_tasks": 3,
+                "executions": [{"task_id": "t", "execution_id": "e"}],
+            },
+        },
+    ),
+    (
+        WorkerHello(worker_id="w", version="1", backend="b"),
+        {"type": "worker_hello", "data": {"worker_id": "w", "version": "1", "backend": "b"}},
+    ),
+    (Heartbeat(), {"type": "heartbeat", "data": {}}),
+]
+
+
+@pytest.mark.parametrize(("frame", "document"), WORKER_FRAMES)
+def test_worker_frames_on_the_wire(frame: WorkerFrame, document: dict[str, Any]) -> None:
+    assert json.loads(encode_frame(frame)) == document
+    assert decode_worker_frame(json.dumps(document)) == frame
+
+
+def test_a_peer_s_frames_are_unknown_in_the_other_direction() -> None:
+    with pytest.raises(FrameError, match="unknown type"):
+        decode_control_plane_frame(encode_frame(Heartbeat()))
+    with pytest.raises(FrameError, match="unknown type"):
+        decode_worker_frame(encode_frame(Ack(ack_id="a")))
+
+
+def test_secrets_are_hidden_in_a_frame_s_text_form_and_revealed_on_the_wire() -> None:
+    frame = TaskAssignment(
+        env_vars={"TOKEN": Secret(CANARY)},
+        task=wire.Task(agent_config_snapshot=wire.ConfigSnapshot(mcp_servers={"a": msgspec.Raw(b"1")})),
+    )
+    assert CANARY not in repr(frame)
+    assert json.loads(encode_frame(frame))["data"]["env_vars"] == {"TOKEN": CANARY}
+
+
+def test_mcp_servers_do_not_print_their_keys() -> None:
+    document = {"task": {"agent_config_snapshot": {"mcp_servers": {"a": {"token": CANARY}}}}}
+    frame = decode_control_plane_frame(json.dumps({"type": "task_assignment", "data": document}))
+    assert CANARY not in repr(frame)
+
+
+# -------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind", "why"),
+    [
+        ("", "?", "not a frame: Input data was truncated"),
+        ("{", "?", "not a frame: Input data was truncated"),
+        ("hello", "?", "not a frame: JSON is malformed: invalid character (byte 0)"),
+        ("[]", "?", "not a frame: Expected `object`, got `array`"),
+        ("{}", "?", "not a frame: Object missing required field `type`"),
+        ('{"type":1}', "?", "not a frame: Expected `str`, got `int` - at `$.type`"),
+        ('{"type":null}', "?", "not a frame: Expected `str`, got `null` - at `$.type`"),
+        ('{"type":"ack"} x', "?", "not a frame: JSON is malformed: trailing characters (byte 16)"),
+        ('{"type":"odd","data":{}}', "odd", "unknown type"),
+        ('{"type":"","data":{}}', "?", "unknown type"),
+        ('{"type":"a b\\u001b[31m","data":{}}', "a?b??31m", "unknown type"),
+        ('{"type":"' + "k" * 99 + '"}', "k" * 40, "unknown type"),
+        ('{"type":"ack","data":{}}', "ack", "Object missing required field `ack_id`"),
+        ('{"type":"ack","data":[1]}', "ack", "Expected `object`, got `array`"),
+        ('{"type":"ack","data":"x"}', "ack", "Expected `object`, got `str`"),
+        ('{"type":"ack","data":{"ack_id":5}}', "ack", "Expected `str`, got `int` - at `$.ack_id`"),
+        (
+            '{"type":"task_assignment","data":{"task":{"owner":7}}}',
+            "task_assignment",
+            "Expected `object | null`, got `int` - at `$.task.owner`",
+        ),
+        (
+            '{"type":"task_assignment","data":{"env_vars":{"A":5}}}',
+            "task_assignment",
+            "Expected `str`, got `int` - at `$.env_vars[...]`",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named_by_kind_size_and_reason(frame: str, kind: str, why: str) -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_control_plane_frame(frame)
+    error = caught.value
+    assert (error.kind, error.size, error.why) == (kind, len(frame.encode()), why)
+    assert str(error) == f"{kind} frame of {len(frame.encode())} bytes: {why}"
+
+
+def test_the_size_counts_bytes() -> None:
+    with pytest.raises(FrameError, match="frame of 20 bytes"):
+        decode_control_plane_frame('{"type":"ääää"}x')
+
+
+def _cancellation_of_size(size: int) -> str:
+    empty = encode_frame(TaskCancellation(task_id=""))
+    return encode_frame(TaskCancellation(task_id="x" * (size - len(empty))))
+
+
+def test_the_largest_frame_is_16_mib() -> None:
+    assert MAX_FRAME_BYTES == 16 * 1024 * 1024
+    assert decode_control_plane_frame(_cancellation_of_size(MAX_FRAME_BYTES))
+    with pytest.raises(FrameError) as caught:
+        decode_control_plane_frame(_cancellation_of_size(MAX_FRAME_BYTES + 1))
+    assert str(caught.value) == "? frame of 16777217 bytes: larger than the limit of 16777216 bytes"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        '{"type":"task_cancellation","data":{"task_id":"\ud800"}}',  # no text at all
+        '{"type":"task_cancellation","data":{"task_id":"\\ud800"}}',  # JSON, but no text
+        b'{"type":"task_cancellation","data":{"task_id":"\xff"}}',
+        # Members that are taken over unread must be text as well.
+        b'{"type":"task_assignment","data":{"task":{"agent_config_snapshot":{"mcp_servers":{"a":"\xff"}}}}}',
+        b"\xff\xfe\x00",
+        '{"type":"ack","data":{"ack_id":' + "[" * 100_000 + "]" * 100_000 + "}}",
+        '{"type":"ack","data":{"ack_id":"a","x":' + '{"x":' * 5000 + "1" + "}" * 5000 + "}}",
+        '{"type":"task_assignment","data":{"instance_shape":{"vcpus":' + "9" * 5000 + "}}}",
+        '{"type":"task_assignment","data":{"instance_shape":{"vcpus":1e999}}}',
+    ],
+)
+def test_hostile_frames_are_frame_errors(frame: str | bytes) -> None:
+    with pytest.raises(FrameError):
+        decode_control_plane_frame(frame)
+
+
+def _refusal(frame: str | bytes) -> FrameError | None:
+    """Decode in both directions; a refusal of either. Anything but FrameError escapes."""
+    refusal = None
+    for decode in (decode_control_plane_frame, decode_worker_frame):
+        try:
+            decode(frame)
+        except FrameError as error:
+            refusal = error
+    return refusal
+
+
+@given(st.binary(max_size=200))
+@example(b'{"type":"ack","data":\x00}')
+def test_arbitrary_bytes_decode_or_are_a_frame_error(frame: bytes) -> None:
+    _refusal(frame)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=()), max_size=200))  # surrogates too
+def test_arbitrary_text_decodes_or_is_a_frame_error(frame: str) -> None:
+    _refusal(frame)
+
+
+KINDS = [
+    "task_assignment", "task_cancellation", "ack", "task_claimed", "task_rejected", "task_completed",
+    "task_failed", "task_log", "worker_hello", "heartbeat",
+]  # fmt: skip
+MEMBERS = sorted(
+    {
+        *("task_id execution_id task docker_image env_vars additional_sidecars additional_oz_args".split()),
+        *("instance_shape vcpus id owner Type agent_config_snapshot mcp_servers harness type".split()),
+        *("ack_id worker_id reason message exit_code offset text executions max_concurrent_tasks".split()),
+        CANARY,
+    }
+)
+_leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([CANARY, f"Invalid JSON UTF-8 {CANARY}", f"x {CANARY} y"])
+)
+_documents = st.recursive(
+    _leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    data=_documents,
+    cut=st.integers(0, 60),
+    tail=st.sampled_from(["", f" {CANARY}"]),
+)
+def test_a_frame_error_holds_nothing_of_the_payload(kind: str, data: Any, cut: int, tail: str) -> None:
+    frame = json.dumps({"type": kind, "data": data})
+    for broken in (frame, frame[: len(frame) - cut] + tail):
+        refusal = _refusal(broken)
+        if refusal is not None:
+            assert CANARY not in str(refusal)
+            assert CANARY not in repr(refusal)
+
+
+# ------------------------------------------------------------------------------ round trip
+
+_text = st.text(max_size=12)
+_optional = st.none() | _text
+_numbers = st.none() | st.integers(-(2**53), 2**53)
+_flags = st.none() | st.booleans()
+_raw = st.builds(
+    lambda value: msgspec.Raw(msgspec.json.encode(value)),
+    st.none() | st.integers(-100, 100) | _text | st.lists(_text, max_size=2),
+)
+
+
+def _struct(type_: type[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | st.builds(type_, **fields)
+
+
+_snapshot = _struct(
+    wire.ConfigSnapshot,
+    environment_id=_optional,
+    model_id=_optional,
+    mcp_servers=st.none() | st.dictionaries(_text, _raw, max_size=2),
+    computer_use_enabled=_flags,
+    idle_timeout_minutes=_numbers,
+    harness=_struct(wire.HarnessConfig, type=_optional),
+    inference_providers=_struct(
+        wire.InferenceProviders,
+        aws=_struct(wire.AwsProvider, disabled=_flags, role_arn=_optional, region=_optional),
+    ),
+    session_sharing=_struct(wire.SessionSharing, public_access=_optional),
+    snapshot_disabled=_flags,
+    snapshot_upload_timeout_secs=_numbers,
+)
+_assignments = st.builds(
+    TaskAssignment,
+    task_id=_optional,
+    execution_id=_optional,
+    task=_struct(
+        wire.Task,
+        id=_optional,
+        title=_optional,
+        owner=_struct(wire.Owner, type=_optional, id=_optional),
+        agent_config_snapshot=_snapshot,
+    ),
+    docker_image=_optional,
+    env_vars=st.none() | st.dictionaries(_text, st.none() | st.builds(Secret, _text), max_size=3),
+    additional_sidecars=st.none()
+    | st.lists(
+        _struct(wire.SidecarImage, image=_optional, mount_path=_optional, read_write=_flags), max_size=2
+    ),
+    additional_oz_args=st.none() | st.lists(_optional, max_size=3),
+    instance_shape=_struct(wire.InstanceShape, vcpus=_numbers, memory_gb=_numbers),
+)
+
+
+@given(
+    _assignments | st.builds(TaskCancellation, task_id=_text) | st.builds(Ack, ack_id=_text),
+)
+def test_control_plane_frames_survive_the_wire(frame: ControlPlaneFrame) -> None:
+    assert decode_control_plane_frame(encode_frame(frame)) == frame
+
+
+@given(
+    st.one_of(
+        st.builds(TaskClaimed, task_id=_text, worker_id=_text, execution_id=_optional),
+        st.builds(TaskRejected, task_id=_text, reason=_text, execution_id=_optional),
+        st.builds(
+            TaskCompleted,
+            task_id=_text,
+            message=_text,
+            task_state=_optional,
+            execution_id=_optional,
+            ack_id=_optional,
+        ),
+        st.builds(
+            TaskFailed,
+            task_id=_text,
+            message=_text,
+            task_state=_optional,
+            failure_reason=_optional,
+            exit_code=st.integers(0, 255),
+            ack_id=_optional,
+        ),
+        st.builds(TaskLog, task_id=_text, execution_id=_text, offset=st.integers(0, 2**60), text=_text),
+        st.builds(
+            WorkerHello,
+            worker_id=_text,
+            version=_text,
+            backend=_text,
+            max_concurrent_tasks=st.integers(0, 10**6),
+            executions=st.lists(st.builds(RunningExecution, task_id=_text, execution_id=_text), max_size=3),
+        ),
+        st.just(Heartbeat()),
+    )
+)
+def test_worker_frames_survive_the_wire(frame: WorkerFrame) -> None:
+    assert decode_worker_frame(encode_frame(frame)) == frame
+
+
+def test_what_is_no_frame_s_value_cannot_be_encoded() -> None:
+    with pytest.raises(NotImplementedError, match="cannot encode object"):
+        encode_frame(TaskCancellation(task_id=object()))  # type: ignore[arg-type]
+
+
+def test_numbers_that_json_has_not_are_refused() -> None:
+    with pytest.raises(FrameError):
+        decode_worker_frame(json.dumps({"type": "task_log", "data": {"offset": math.nan}}))
+
+
+# ---------------------------------------------------------------------------- capabilities
+
+
+@pytest.mark.parametrize(
+    ("header", "capabilities"),
+    [
+        (None, set()),
+        ("", set()),
+        (" , ,", set()),
+        ("ack", {Capability.ACK}),
+        (" ACK ,Logs", {Capability.ACK, Capability.LOGS}),
+        ("hello, ack, logs", {Capability.ACK, Capability.LOGS, Capability.HELLO}),
+        ("telepathy, ack", {Capability.ACK}),
+    ],
+)
+def test_the_capabilities_header(header: str | None, capabilities: set[Capability]) -> None:
+    assert parse_capabilities(header) == capabilities
+
+
+@given(st.frozensets(st.sampled_from(Capability)))
+def test_capabilities_survive_the_header(capabilities: frozenset[Capability]) -> None:
+    assert parse_capabilities(format_capabilities(capabilities)) == capabilities
+
+
+def test_capabilities_are_written_in_one_order() -> None:
+    assert format_capabilities(set(Capability)) == "ack, hello, logs"
