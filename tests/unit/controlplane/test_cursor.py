@@ -2,7 +2,7 @@ import base64
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oz_agent_worker.controlplane.cursor import Cursor, CursorError, decode_cursor, encode_cursor
@@ -10,6 +10,7 @@ from oz_agent_worker.controlplane.cursor import Cursor, CursorError, decode_curs
 KEYS = st.lists(st.integers(-(2**62), 2**62) | st.text(max_size=50), max_size=3).map(tuple)
 
 
+@settings(deadline=None)
 @given(st.builds(Cursor, st.sampled_from(["title", "created_at"]), st.booleans(), KEYS))
 def test_a_cursor_comes_back_as_it_went(cursor: Cursor) -> None:
     text = encode_cursor(cursor)
@@ -17,6 +18,7 @@ def test_a_cursor_comes_back_as_it_went(cursor: Cursor) -> None:
     assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     with suppress(CursorError):

@@ -1,6 +1,6 @@
 from collections import Counter, defaultdict
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oz_agent_worker.controlplane.dispatch import Assignment, Opening, Waiting, plan, requeue_delay
@@ -24,6 +24,7 @@ def load(assignments: tuple[Assignment, ...]) -> Counter[int]:
     return Counter(a.connection_id for a in assignments)
 
 
+@settings(deadline=None)
 @given(queues(), fleets())
 def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
     waiting: list[Waiting], fleet: list[Opening]
@@ -35,6 +36,7 @@ def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
         assert free is None or count <= free
 
 
+@settings(deadline=None)
 @given(queues(), fleets())
 def test_a_named_worker_is_respected(waiting: list[Waiting], fleet: list[Opening]) -> None:
     hosts = {run.run_id: run.worker_host for run in waiting}
@@ -42,6 +44,7 @@ def test_a_named_worker_is_respected(waiting: list[Waiting], fleet: list[Opening
         assert hosts[assignment.run_id] in (None, fleet[assignment.connection_id].worker_id)
 
 
+@settings(deadline=None)
 @given(queues(), fleets())
 def test_runs_of_one_host_keep_their_order(waiting: list[Waiting], fleet: list[Opening]) -> None:
     assigned = {a.run_id for a in plan(waiting, fleet)}
@@ -52,6 +55,7 @@ def test_runs_of_one_host_keep_their_order(waiting: list[Waiting], fleet: list[O
         assert taken == sorted(taken, reverse=True)  # those that wait came last
 
 
+@settings(deadline=None)
 @given(queues(), fleets())
 def test_no_run_waits_beside_room_for_it(waiting: list[Waiting], fleet: list[Opening]) -> None:
     assignments = plan(waiting, fleet)
@@ -62,6 +66,7 @@ def test_no_run_waits_beside_room_for_it(waiting: list[Waiting], fleet: list[Ope
             assert not spare if run.worker_host is None else run.worker_host not in spare
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 8))
 def test_equal_connections_share_equally(runs: int, connections: int) -> None:
     fleet = [Opening(i, "a", None) for i in range(connections)]

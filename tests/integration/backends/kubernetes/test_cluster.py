@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from oz_agent_worker.core.taskspec import TaskSpec
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.rest import RestClient
+from tests.integration.backends.harness import eventually
 
 from .worker import Output, running_backend, task
 

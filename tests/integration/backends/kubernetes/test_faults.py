@@ -403,4 +403,3 @@ async def test_an_api_server_that_comes_up_late_is_waited_for(server: ApiServer,
     server.faults["watch", "pods"].append(breaks)
     async with start() as backend:
         assert backend.stats.requests["list", "jobs", 503] == 3
-

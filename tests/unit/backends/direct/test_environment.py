@@ -21,17 +21,17 @@ OWN = {
     "OZ_RUN_ID": "t",
     "OZ_ENVIRONMENT_FILE": "/ws/t/.oz/environment",
 }
-GIT = {"GIT_CONFIG_GLOBAL": "/ws/t/.oz/gitconfig"}
+FILES = {"GIT_CONFIG_GLOBAL": "/ws/t/.oz/gitconfig", "OZ_AGENT_GRACE_SECONDS": "8"}
 
 
 def test_the_agent_inherits_little_and_gets_the_task_and_the_backends_own() -> None:
     environment = task_environment(task_spec(task_id="t", environment={"A": "1"}), WORKSPACE, grace=10.0)
-    assert environment.of_agent(WORKER, {}) == {"HOME": "/home/w", "PATH": "/bin", "A": "1"} | GIT | OWN
+    assert environment.of_agent(WORKER, {}) == {"HOME": "/home/w", "PATH": "/bin", "A": "1"} | FILES | OWN
 
 
 def test_a_command_inherits_everything_but_the_workers_key() -> None:
     environment = task_environment(task_spec(task_id="t", environment={"A": "1"}), WORKSPACE, grace=10.0)
-    expected = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "A": "1"} | GIT | OWN
+    expected = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "A": "1"} | FILES | OWN
     assert environment.of_command(WORKER, {}) == expected
 
 
@@ -39,7 +39,7 @@ def test_later_layers_win() -> None:
     every = {"HOME": "task", "WARP_API_KEY": "task", "GIT_CONFIG_GLOBAL": "task", "A": "task", "B": "task"}
     environment = task_environment(task_spec(task_id="t", environment=every | OWN), WORKSPACE, grace=10.0)
     exported = {name: Secret("setup") for name in ("B", "C", *OWN)}
-    expected = {"HOME": "task", "WARP_API_KEY": "task", "A": "task", "B": "setup", "C": "setup"} | GIT | OWN
+    expected = {"HOME": "task", "WARP_API_KEY": "task", "A": "task", "B": "setup", "C": "setup"} | FILES | OWN
     assert environment.of_agent(WORKER, exported) == expected | {"PATH": "/bin"}
     assert environment.of_command(WORKER, exported) == expected | {"PATH": "/bin", "LANG": "C"}
 
@@ -62,7 +62,7 @@ def test_a_setup_command_may_choose_the_files_of_git_and_the_harness() -> None:
 )
 def test_a_harness_has_its_home_in_the_workspace(harness: str | None, homes: dict[str, str]) -> None:
     environment = task_environment(task_spec(task_id="t", harness=harness), WORKSPACE, grace=10.0)
-    assert environment.of_agent({}, {}) == GIT | homes | OWN
+    assert environment.of_agent({}, {}) == FILES | homes | OWN
 
 
 def test_a_representation_shows_no_value() -> None:

@@ -33,11 +33,7 @@ def test_lines_are_the_same_however_they_are_cut(lines: list[bytes], cuts: list[
     stream = b"".join(part + b"\n" for part in lines)
     places = sorted({0, *(c for c in cuts if c < len(stream)), len(stream)})
     splitter = LineSplitter()
-    found = [
-        part
-        for start, end in itertools.pairwise(places)
-        for part in splitter.feed(stream[start:end])
-    ]
+    found = [part for start, end in itertools.pairwise(places) for part in splitter.feed(stream[start:end])]
     assert found == [part for part in lines if part]
 
 

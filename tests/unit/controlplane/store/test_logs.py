@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -140,6 +140,7 @@ def test_an_unknown_run_has_no_page(connection: Connection) -> None:
     assert logs.read_page(connection, "none", 0) is None
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(4, 12), st.integers(0, 100))
 def test_cutting_keeps_characters_whole_and_loses_nothing(text: str, size: int, start: int) -> None:
     pieces = split_utf8(Piece(start, text.encode()), size)
@@ -149,6 +150,7 @@ def test_cutting_keeps_characters_whole_and_loses_nothing(text: str, size: int, 
     assert pieces[0].start == start
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(4, 12))
 def test_cutting_ends_for_bytes_that_are_no_text(data: bytes, size: int) -> None:
     assert b"".join(piece.data for piece in split_utf8(Piece(0, data), size)) == data

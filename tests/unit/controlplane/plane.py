@@ -1,0 +1,80 @@
+"""A control plane without its network: store, hub, intake and dispatcher under a clock by hand."""
+
+import asyncio
+from pathlib import Path
+
+from oz_agent_worker.controlplane.capacity import Capacity
+from oz_agent_worker.controlplane.dispatcher import Dispatcher
+from oz_agent_worker.controlplane.followers import Followers
+from oz_agent_worker.controlplane.hub import Connection, Hub
+from oz_agent_worker.controlplane.intake import Intake
+from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+from oz_agent_worker.controlplane.store import runs
+from oz_agent_worker.controlplane.store.database import Database
+from oz_agent_worker.controlplane.store.runs import Run
+from oz_agent_worker.controlplane.times import micros
+from oz_agent_worker.core.wire import ControlPlaneFrame, TaskAssignment, WorkerFrame
+from tests.unit.controlplane.store.support import T0, add_key, new_run
+
+
+class Plane:
+    """``now`` is the time; ``pass_time`` moves it on."""
+
+    def __init__(self, settings: ControlPlaneSettings, database: Database) -> None:
+        self.now = T0
+        self.woken = asyncio.Event()
+        self.database = database
+        self.hub = Hub(self.woken.set)
+        self.followers = Followers()
+        self.intake = Intake(settings, database, self.hub, self.followers, self.clock, self.woken.set)
+        self.dispatcher = Dispatcher(settings, database, self.hub, self.clock, self.woken)
+
+    @classmethod
+    async def open(cls, path: Path, claim_timeout: float = 30.0) -> "Plane":
+        settings = ControlPlaneSettings(database_url=f"sqlite:///{path}", claim_timeout=claim_timeout)
+        database = await Database.open(settings.database_url)
+        await database.write(add_key)
+        return cls(settings, database)
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    def clock(self) -> int:
+        return self.now
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += micros(seconds)
+
+    def worker(self, worker_id: str = "w", limit: int = 0) -> Connection:
+        """Connect a worker that has said hello, or need not."""
+        connection = self.hub.connect(worker_id, "key", self.now)
+        connection.capacity = Capacity().greeted(limit)
+        return connection
+
+    async def queue(self, worker_host: str | None = None) -> str:
+        """Queue a run; returns its ID."""
+        new = new_run(worker_host=worker_host)
+        await self.database.write(runs.create, new, {}, self.now)
+        return new.id
+
+    async def run(self, run_id: str) -> Run:
+        run = await self.database.read(runs.get, run_id)
+        assert run is not None
+        return run
+
+    async def say(self, connection: Connection, *frames: WorkerFrame) -> None:
+        """Let a worker send frames, and wait until they are applied."""
+        await asyncio.gather(*(self.intake.apply(connection, frame) for frame in frames))
+
+
+def heard(connection: Connection) -> list[ControlPlaneFrame]:
+    """What was sent to a worker since the last look."""
+    frames = []
+    while not connection.outgoing.empty():
+        frames.append(connection.outgoing.get_nowait())
+    return frames
+
+
+def assigned(connection: Connection) -> list[str]:
+    """The runs that were assigned to a worker since the last look."""
+    return [f.task_id or "" for f in heard(connection) if isinstance(f, TaskAssignment)]
