@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.bench.assignments import job_body, task_ids
-from tests.bench.bareloop import BareLoop
+from tests.bench.bareloop import BareLoop, Pace
 from tests.bench.errors import BenchError
 from tests.bench.figures import BURST_RATIO, Figure
 from tests.bench.ledger import CANCELLED, Ledger
@@ -29,7 +29,7 @@ async def measure_burst(stage: Stage) -> list[Figure]:
     count = stage.settings.burst
     bare_namespace = await asyncio.to_thread(stage.tier.create_namespace)
     namespace = await asyncio.to_thread(stage.tier.create_namespace)
-    bare_rates, rates = [], []
+    bare_paces, rates = [], []
     async with (
         BareLoop(stage.tier.connection("worker"), bare_namespace) as bare,
         stage.worker(namespace) as worker,
@@ -38,11 +38,12 @@ async def measure_burst(stage: Stage) -> list[Figure]:
             await _bare_round(stage, bare, bare_namespace, "warm", WARM_UP)
             await _worker_round(stage, worker, "warm", WARM_UP)
             for number in range(stage.settings.rounds):
-                bare_rates.append(await _bare_round(stage, bare, bare_namespace, f"a{number}", count))
+                bare_paces.append(await _bare_round(stage, bare, bare_namespace, f"a{number}", count))
                 rates.append(await _worker_round(stage, worker, f"b{number}", count))
-            bare_rates.append(await _bare_round(stage, bare, bare_namespace, "last", count))
-    rate, bare_rate = statistics.median(rates), statistics.median(bare_rates)
-    note = f"{count} assignments: {rate:.0f} against {bare_rate:.0f} a second"
+            bare_paces.append(await _bare_round(stage, bare, bare_namespace, "last", count))
+    rate, bare_rate = statistics.median(rates), statistics.median(pace.rate for pace in bare_paces)
+    cpu = statistics.median(pace.cpu for pace in bare_paces) * 1000
+    note = f"{count} assignments: {rate:.0f} against {bare_rate:.0f} a second, at {cpu:.2f} ms of CPU each"
     return [Figure(BURST_RATIO, rate / bare_rate, note)]
 
 
@@ -55,14 +56,14 @@ def _jobs_left_alone(stage: Stage) -> Iterator[None]:
         stage.tier.controller_manager.resume()
 
 
-async def _bare_round(stage: Stage, bare: BareLoop, namespace: str, name: str, count: int) -> float:
+async def _bare_round(stage: Stage, bare: BareLoop, namespace: str, name: str, count: int) -> Pace:
     bodies = [
         job_body(task_id, namespace, "bare", stage.peer.root_url)
         for task_id in task_ids(f"bare-{name}", count)
     ]
-    seconds = await bare.create(bodies)
+    pace = await bare.create(bodies)
     await stage.api.delete(f"/apis/batch/v1/namespaces/{namespace}/jobs", propagationPolicy="Background")
-    return count / seconds
+    return pace
 
 
 async def _worker_round(stage: Stage, worker: WorkerProcess, name: str, count: int) -> float:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Memory", "cpu_seconds", "memory", "parse_cpu", "parse_memory"]
+__all__ = ["Cpu", "Memory", "cpu", "memory", "parse_cpu", "parse_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,23 @@ class Memory:
 
     resident: float
     peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Seconds of CPU time that a process has used, in its own code and in the kernel."""
+
+    user: float
+    system: float
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.user + self.system
+
+    def __sub__(self, earlier: "Cpu") -> "Cpu":
+        """What was used since."""
+        return Cpu(self.user - earlier.user, self.system - earlier.system)
 
 
 def memory(pid: int) -> Memory:
@@ -24,8 +41,8 @@ def memory(pid: int) -> Memory:
     return parse_memory(Path(f"/proc/{pid}/status").read_text())
 
 
-def cpu_seconds(pid: int) -> float:
-    """Read the CPU time of a process, all its threads, user and system.
+def cpu(pid: int) -> Cpu:
+    """Read the CPU time of a process, all its threads together.
 
     Raises:
         OSError: there is no such process.
@@ -39,11 +56,11 @@ def parse_memory(status: str) -> Memory:
     return Memory(_kib(fields["VmRSS"]) / 1024, _kib(fields["VmHWM"]) / 1024)
 
 
-def parse_cpu(stat: str, ticks: int) -> float:
+def parse_cpu(stat: str, ticks: int) -> Cpu:
     """Read fields 14 and 15, utime and stime, of ``/proc/PID/stat``; ``ticks`` are those of a second."""
     # Field 2 is the program's name in parentheses, and may hold blanks and parentheses itself.
     after_name = stat.rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / ticks
+    return Cpu(int(after_name[11]) / ticks, int(after_name[12]) / ticks)
 
 
 def _kib(field: str) -> int:

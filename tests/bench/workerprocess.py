@@ -18,7 +18,7 @@ import yaml
 from tests.bench import procfs
 from tests.bench.controlplane import API_KEY, ControlPlane
 from tests.bench.errors import BenchError
-from tests.bench.procfs import Memory
+from tests.bench.procfs import Cpu, Memory
 from tests.cluster.cache import progress
 from tests.cluster.processes import die_with_parent
 
@@ -70,9 +70,9 @@ class WorkerProcess:
         if code is not None:
             raise BenchError(f"the worker ended with exit code {code}; its log ends:\n{_tail(self._log)}")
 
-    def cpu_seconds(self) -> float:
+    def cpu(self) -> Cpu:
         """The CPU time that it has used so far."""
-        return procfs.cpu_seconds(self._process.pid)
+        return procfs.cpu(self._process.pid)
 
     async def settled_memory(self, *, timeout: float = 10.0) -> Memory:
         """Its memory, once that has not changed for a second; or after ``timeout`` seconds."""

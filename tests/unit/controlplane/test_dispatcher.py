@@ -1,6 +1,7 @@
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from itertools import chain
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -33,8 +34,9 @@ async def test_the_token_in_the_assignment_is_the_runs(plane: Plane) -> None:
     await plane.dispatcher.step()
     (frame,) = heard(worker)
     assert isinstance(frame, TaskAssignment)
-    assert frame.env_vars is not None
-    found = await plane.database.read(keys.find_workload, hash_token(frame.env_vars["WARP_API_KEY"]))
+    token = (frame.env_vars or {})["WARP_API_KEY"]
+    assert token is not None
+    found = await plane.database.read(keys.find_workload, hash_token(token))
     assert found == run_id
 
 
@@ -43,7 +45,7 @@ async def test_hundreds_of_runs_are_shared_in_one_step(plane: Plane) -> None:
     one, two, three = plane.worker(limit=20), plane.worker(), plane.worker()
     await plane.dispatcher.step()
     shares = [assigned(one), assigned(two), assigned(three)]
-    assert sorted(sum(shares, [])) == sorted(ids)
+    assert sorted(chain.from_iterable(shares)) == sorted(ids)
     assert [len(share) for share in shares] == [20, 90, 90]
 
 

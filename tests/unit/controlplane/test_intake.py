@@ -265,7 +265,7 @@ async def test_bad_frames_are_logged_by_kind_and_size_and_harm_nothing(
     assert (await plane.run(run_id)).state is RunState.CLAIMED
     left_out = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
     assert len(left_out) == len(bad)
-    assert "task_claimed frame of 61 bytes" in caplog.text
+    assert "task_claimed frame of 58 bytes" in caplog.text
     assert "hunter2" not in caplog.text
 
 

@@ -1,10 +1,11 @@
 """The Kubernetes backend: each task a Job, one watch for all Jobs and one for all their Pods."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from oz_agent_worker.backends.base import LaunchError, OutputSink
 from oz_agent_worker.config.schema import KubernetesConfig
@@ -77,6 +78,8 @@ class KubernetesBackend:
         self._environ = environ
         self._settings = settings or BackendSettings()
         self._clock = clock
+        # In a burst, manifests are made as they can be sent: thousands that wait would be the peak of memory.
+        self._launches = asyncio.Semaphore(4 * self._settings.client.in_flight)
         self._ground: Ground | None = None
         self._monitor: JobMonitor | None = None
 
@@ -119,13 +122,12 @@ class KubernetesBackend:
         ground = self._ground
         if ground is None:
             raise LaunchError("the Kubernetes backend is not started")
-        try:
-            manifest = build_job(spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup)
-        except ManifestError as error:
-            outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
-            raise LaunchError(str(error), outcome) from error
         key = ExecutionKey(spec.task_id, spec.execution_id)
-        job, since = await create_or_adopt(ground.client, ground.namespace, manifest, key, ground.index.job)
+        async with self._launches:
+            manifest = self._manifest(spec)
+            job, since = await create_or_adopt(
+                ground.client, ground.namespace, manifest, key, ground.index.job
+            )
         return KubernetesExecution(ground, job.metadata.name, job.metadata.uid or "", since, output)
 
     async def close(self) -> None:
@@ -136,6 +138,13 @@ class KubernetesBackend:
             await monitor.close()
         if ground is not None:
             await ground.client.close()
+
+    def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
+        try:
+            return build_job(spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup)
+        except ManifestError as error:
+            outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
+            raise LaunchError(str(error), outcome) from error
 
     def _shared(self, client: KubernetesClient, index: JobIndex) -> Ground:
         return Ground(

@@ -259,7 +259,10 @@ class KubernetesClient:
         try:
             yield response
         finally:
-            # A connection whose answer was read to its end goes back to the pool all the same.
+            # An answer that was read to its end has given its connection back. What is given up
+            # before, such as a watch, is cut: TLS' farewell could outlive the event loop.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
     async def _answered(

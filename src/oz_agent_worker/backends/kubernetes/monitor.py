@@ -94,5 +94,5 @@ class JobMonitor:
         if not missed:
             return after
         _logger.warning("the watch told nothing of %d changed Jobs, such as %s", len(missed), missed[0])
-        pass
+        self._jobs.restart()
         return {}

@@ -17,7 +17,6 @@ from oz_agent_worker.backends.kubernetes.naming import job_name
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import BackendError, ExitCode, PreflightError
-
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, hangs, says

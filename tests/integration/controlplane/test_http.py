@@ -1,0 +1,125 @@
+"""What the API says beyond the official client: errors, limits, health."""
+
+import aiohttp
+import pytest
+
+from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.core.secret import Secret
+from tests.integration.controlplane.support import bearer
+
+MIB = 1024 * 1024
+MEMBERS = {"type", "title", "status", "detail", "instance", "error", "retryable", "trace_id"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "nothing", 404),
+        ("DELETE", "agent/runs", 405),
+        ("PUT", "agent/runs/x", 405),
+        ("GET", "agent/run", 405),
+        ("GET", "agent/runs/unknown", 404),
+        ("GET", "agent/runs/unknown/logs", 404),
+        ("POST", "agent/runs/unknown/cancel", 404),
+        ("GET", "agent/runs?limit=0", 400),
+        ("GET", "agent/runs?cursor=AAAA", 400),
+        ("GET", "agent/runs?stat=QUEUED", 400),
+        ("POST", "agent/runs", 400),
+    ],
+)
+async def test_every_error_is_a_problem(
+    http: aiohttp.ClientSession, method: str, path: str, status: int
+) -> None:
+    async with http.request(method, path) as response:
+        assert (response.status, response.content_type) == (status, "application/problem+json")
+        problem = await response.json(content_type=None)
+    assert set(problem) == MEMBERS
+    assert problem["status"] == status
+    assert problem["instance"] == f"/api/v1/{path.partition('?')[0]}"
+
+
+async def test_a_wrong_method_names_the_right_ones(http: aiohttp.ClientSession) -> None:
+    async with http.delete("agent/runs") as response:
+        assert {"GET", "POST"} <= set(response.headers["Allow"].replace(" ", "").split(","))
+
+
+async def test_a_validation_error_names_the_field(http: aiohttp.ClientSession) -> None:
+    async with http.post("agent/runs", json={"prompt": "p", "config": {"harness": {"type": 1}}}) as response:
+        problem = await response.json(content_type=None)
+    assert problem["detail"].startswith("config.harness.type: ")
+
+
+async def test_a_body_of_15_mib_is_taken_and_one_of_17_is_not(http: aiohttp.ClientSession) -> None:
+    async with http.post("agent/runs", json={"prompt": "x" * (15 * MIB)}) as response:
+        assert response.status == 200
+        run_id = (await response.json())["run_id"]
+    async with http.get(f"agent/runs/{run_id}") as response:
+        assert len((await response.json())["prompt"]) == 15 * MIB
+
+    async def chunks() -> object:
+        for _ in range(17):
+            yield b" " * MIB
+
+    for body in (b" " * (17 * MIB), chunks()):
+        try:
+            async with http.post("agent/runs", data=body) as response:
+                assert response.status == 413
+        except aiohttp.ClientConnectionError:
+            pass  # closed while the client was still sending: refused as well
+
+
+async def test_health_needs_no_key(server: ControlPlane) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{server.url}/healthz") as response:
+        assert (response.status, await response.json()) == (200, {"status": "ok"})
+
+
+async def test_the_source_is_the_callers_word_among_known_ones(http: aiohttp.ClientSession) -> None:
+    seen = []
+    for source in ("CLI", "cli", "MOON"):
+        async with http.post("agent/runs", json={"prompt": "p"}, headers={"X-Oz-Source": source}) as response:
+            run_id = (await response.json())["run_id"]
+        async with http.get(f"agent/runs/{run_id}") as response:
+            seen.append((await response.json())["source"])
+    assert seen == ["CLI", "CLI", "API"]
+
+
+async def test_a_list_shortens_prompts_and_a_run_does_not(http: aiohttp.ClientSession) -> None:
+    async with http.post("agent/runs", json={"prompt": "x" * 5000}) as response:
+        run_id = (await response.json())["run_id"]
+    async with http.get("agent/runs") as response:
+        assert len((await response.json())["runs"][0]["prompt"]) == 2000
+    async with http.get(f"agent/runs/{run_id}") as response:
+        assert len((await response.json())["prompt"]) == 5000
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Basic abc", "Bearer", "Bearer ", "Bearer ozk_wrong", "Bearer ozw_wrong"]
+)
+async def test_no_valid_key_no_answer(server: ControlPlane, header: str) -> None:
+    headers = {"Authorization": header} if header else {}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for method, path in (("GET", "agent/runs"), ("POST", "agent/runs"), ("GET", "agent/runs/x/logs")):
+            async with session.request(method, f"{server.url}/api/v1/{path}") as response:
+                assert response.status == 401
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_revoked_key_is_worth_nothing(server: ControlPlane, key: Secret) -> None:
+    other = await server.create_api_key("bob")
+    (stored,) = [k for k in await server.list_api_keys() if k.name == "bob"]
+    assert await server.revoke_api_key(stored.id)
+    assert not await server.revoke_api_key(stored.id)
+    async with aiohttp.ClientSession() as session:
+        for token, status in ((other, 401), (key, 200)):
+            async with session.get(f"{server.url}/api/v1/agent/runs", headers=bearer(token)) as response:
+                assert response.status == status
+
+
+async def test_a_key_can_be_brought(server: ControlPlane) -> None:
+    brought = Secret("k" * 40)
+    assert await server.ensure_api_key("chart", brought) == await server.ensure_api_key("chart", brought)
+    async with (
+        aiohttp.ClientSession(headers=bearer(brought)) as session,
+        session.get(f"{server.url}/api/v1/agent/runs") as response,
+    ):
+        assert response.status == 200
