@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from oz_agent_worker.core.backoff import full_jitter
+
 from .api_errors import ApiError
 
 __all__ = ["ONCE", "RetryPolicy", "delays", "retrying"]
@@ -32,14 +34,8 @@ ONCE: Final = RetryPolicy(budget=0.0)
 
 
 def delays(policy: RetryPolicy, jitter: Callable[[float, float], float] = random.uniform) -> Iterator[float]:
-    """Yield delays for ever: exponential with full jitter, so that clients do not return as one wave.
-
-    See "Exponential Backoff and Jitter", AWS Architecture Blog.
-    """
-    ceiling = policy.first
-    while True:
-        yield jitter(0.0, ceiling)
-        ceiling = min(ceiling * 2, policy.longest)
+    """Yield the policy's delays for ever, in seconds."""
+    return full_jitter(policy.first, policy.longest, jitter)
 
 
 async def retrying(
