@@ -111,6 +111,11 @@ class KubernetesConfig:
     ttl_seconds_after_finished: int = key(
         shapes.integer(minimum=0), "How long a finished Job stays, in seconds.", 86400
     )
+    retry_on_disruption: int = key(
+        shapes.integer(minimum=0),
+        "How often a Pod that was evicted, preempted or drained is started again; the task must bear it.",
+        0,
+    )
     workspace_size_limit: str | None = key(shapes.quantity(), "Size limit of the workspace volume.", None)
     unschedulable_timeout: float = key(
         shapes.duration(), "How long a Pod may stay unschedulable; 0s turns it off.", 30.0
@@ -120,6 +125,11 @@ class KubernetesConfig:
     )
     preflight_resources: Mapping[str, Any] = key(
         shapes.raw_mapping(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
+    )
+    preflight_unschedulable: Literal["fail", "warn"] = key(
+        shapes.choice("fail", "warn"),
+        "What a preflight Pod means that no node takes in time; `warn` where an autoscaler adds nodes.",
+        "fail",
     )
     service_account: str | None = key(
         shapes.text(no_space=True), "Shorthand for pod_template.serviceAccountName.", None
@@ -140,6 +150,11 @@ class KubernetesConfig:
         shapes.integer(minimum=0), "Shorthand for pod_template.terminationGracePeriodSeconds.", None
     )
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Shorthand for the task container's env.", ())
+    task_env_secret: bool = key(
+        shapes.boolean(),
+        "Keep the task's variables in a Secret that its Job owns; needs `create` on secrets.",
+        False,
+    )
 
 
 BackendConfig = DockerConfig | DirectConfig | CommandConfig | KubernetesConfig

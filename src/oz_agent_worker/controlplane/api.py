@@ -102,8 +102,8 @@ class RunsApi:
         """Cancel a run, or ask its worker to."""
         await authenticate_user(request, self._database)
         run_id = request.path_params["run_id"]
-        outcome = await self._database.write(reports.cancel, run_id, self._services.clock())
-        match outcome:
+        cancellation = await self._database.write(reports.cancel, run_id, self._services.clock())
+        match cancellation.outcome:
             case reports.Cancel.NOT_FOUND:
                 raise not_found(run_id)
             case reports.Cancel.ENDED:
@@ -112,7 +112,7 @@ class RunsApi:
                 detail = "The run is on its way to a worker; try again in a moment."
                 raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
             case reports.Cancel.REQUESTED:
-                told = self._services.hub.cancel(run_id)
+                told = self._services.hub.cancel(run_id, cancellation.worker_id)
                 _log.info("run %s: cancellation %s", run_id, "sent" if told else "waits for its worker")
             case reports.Cancel.DONE:
                 _log.info("run %s cancelled in the queue", run_id)

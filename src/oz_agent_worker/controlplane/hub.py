@@ -125,13 +125,17 @@ class Hub:
         pauses = (c.capacity.ready_at for c in self._connections.values())
         return min((at for at in pauses if at > now), default=None)
 
-    def cancel(self, run_id: str) -> bool:
-        """Tell the connection that has a run to stop it; False where none has it."""
-        connection = self._holders.get(run_id)
-        if connection is None:
-            return False
-        connection.send(TaskCancellation(task_id=run_id))
-        return True
+    def cancel(self, run_id: str, worker_id: str) -> bool:
+        """Tell the worker that has a run to stop it; False where that worker is not connected.
+
+        Every connection with its ID is told. A public worker that connected again said
+        nothing of its runs, and the connection before may be dead without a sign of it;
+        one that does not have the run takes no notice.
+        """
+        told = [c for c in self._connections.values() if c.worker_id == worker_id]
+        for connection in told:
+            connection.send(TaskCancellation(task_id=run_id))
+        return bool(told)
 
     def drop_key(self, key_id: str) -> None:
         """Close the connections that came with a key which is valid no longer."""

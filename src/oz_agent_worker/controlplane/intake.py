@@ -241,5 +241,4 @@ class Intake:
     async def _send_cancellations(self, connection: Connection) -> None:
         """Repeat the cancellations that this worker may not have received."""
         for run_id in await self._database.read(reports.pending_cancellations, connection.worker_id):
-            if self._hub.holder(run_id) is None:
-                connection.send(TaskCancellation(task_id=run_id))
+            connection.send(TaskCancellation(task_id=run_id))

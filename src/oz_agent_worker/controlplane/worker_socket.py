@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 _LONGEST_WORKER_ID: Final = 255
 #: A worker that takes no data for so many seconds is gone.
 _WRITE_TIMEOUT: Final = 10.0
+_CLOSE_TIMEOUT: Final = 1.0
 #: RFC 6455, section 7.4.1: the server met a condition that kept it from going on.
 _INTERNAL_ERROR: Final = 1011
 
@@ -59,9 +60,11 @@ class WorkerSocket:
                 part.cancel()
             results = await asyncio.gather(*parts, return_exceptions=True)
             hub.disconnect(connection)
-        # Closing fails where the peer has closed already, which is just as well.
+        # Closing fails where the peer has closed already, and waits for ever for one that
+        # takes no data: the connection is let go of either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
-            await websocket.close(_INTERNAL_ERROR)
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await websocket.close(_INTERNAL_ERROR)
         _log.info("worker %s disconnected%s", connection, _reason(results[0], results[1]))
 
     async def _pump(self, websocket: WebSocket, connection: Connection) -> None:

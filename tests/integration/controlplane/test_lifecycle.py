@@ -55,9 +55,12 @@ async def test_serving_for_ever_ends_when_cancelled(settings: ControlPlaneSettin
 async def test_it_starts_again_on_the_same_database(settings: ControlPlaneSettings) -> None:
     async with ControlPlane(settings) as server:
         key = await server.create_api_key("alice")
-    async with ControlPlane(settings) as server, aiohttp.ClientSession() as session:
-        async with session.get(f"{server.url}/api/v1/agent/runs", headers=bearer(key)) as response:
-            assert response.status == 200
+    async with (
+        ControlPlane(settings) as server,
+        aiohttp.ClientSession(headers=bearer(key)) as session,
+        session.get(f"{server.url}/api/v1/agent/runs") as response,
+    ):
+        assert response.status == 200
 
 
 async def test_two_on_one_database_are_refused(settings: ControlPlaneSettings) -> None:

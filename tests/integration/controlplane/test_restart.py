@@ -116,13 +116,11 @@ async def test_killed_after_the_claim_the_run_is_still_its_workers(tmp_path: Pat
 async def test_what_was_acknowledged_is_not_lost(tmp_path: Path) -> None:
     async with control_plane(tmp_path / "db") as first:
         ids = [(await first.sdk.agent.run(prompt="p")).run_id for _ in range(20)]
-        acknowledged = []
         async with first.worker() as w:
             tasks = [await w.assignment() for _ in ids]
             for task in tasks:
                 await w.send("task_completed", task_id=task["task_id"], message="", ack_id=task["task_id"])
-            for _ in range(7):
-                acknowledged.append((await w.receive("ack"))["ack_id"])
+            acknowledged = [(await w.receive("ack"))["ack_id"] for _ in range(7)]
             await first.kill()
             # What was on its way when the process died counts too: it had been committed.
             while (message := await w.socket.receive()).type is aiohttp.WSMsgType.TEXT:

@@ -181,6 +181,38 @@ async def test_a_cancellation_waits_for_a_worker_that_is_away(
         assert await w.receive("task_cancellation") == {"task_id": run_id}
 
 
+async def test_a_public_worker_that_came_back_is_told_to_cancel(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(capacity=None) as w:
+        task = await w.assignment()
+        await w.claim(task)
+        await reaches(run_id, "CLAIMED")
+    async with worker(capacity=None) as w:
+        await sdk.agent.runs.cancel(run_id)
+        assert await w.receive("task_cancellation") == {"task_id": run_id}
+
+
+async def test_a_worker_that_takes_no_data_is_let_go_of(
+    sdk: AsyncOzAPI, worker: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._CLOSE_TIMEOUT", 0.1)
+    async with worker("stuck") as stuck, worker("well") as well:
+        # More than the buffers of both sides: the client reads ahead a little and stops.
+        for _ in range(30):
+            await sdk.agent.run(prompt="x" * 1024 * 1024, config={"worker_host": "stuck"})
+
+        async def lines() -> str:
+            return caplog.text
+
+        await until(lines, lambda text: "it took no data for 0.2 s" in text)
+        await sdk.agent.run(prompt="p", config={"worker_host": "well"})
+        await well.assignment()
+        del stuck
+
+
 async def test_an_agent_reads_its_own_run_and_nothing_else(
     server: ControlPlane, sdk: AsyncOzAPI, worker: Connect
 ) -> None:

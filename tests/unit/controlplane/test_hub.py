@@ -59,13 +59,13 @@ def test_a_connection_that_is_gone_holds_nothing() -> None:
     assert hub.openings(NOW) == []
 
 
-def test_a_cancellation_goes_to_the_holder() -> None:
+def test_a_cancellation_goes_to_every_connection_of_the_worker_alone() -> None:
     hub, _ = a_hub()
-    connection = ready(hub, "w")
-    assert not hub.cancel("r")
-    hub.bind("r", connection)
-    assert hub.cancel("r")
-    assert connection.outgoing.get_nowait() == TaskCancellation(task_id="r")
+    one, two, other = ready(hub, "w"), ready(hub, "w"), ready(hub, "x")
+    assert hub.cancel("r", "w")
+    assert one.outgoing.get_nowait() == two.outgoing.get_nowait() == TaskCancellation(task_id="r")
+    assert other.outgoing.empty()
+    assert not hub.cancel("r", "absent")
 
 
 def test_a_worker_that_reads_too_slowly_is_given_no_more() -> None:

@@ -169,7 +169,8 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     run_id = await assign(plane, first)
     await plane.say(first, claimed(run_id))
     plane.hub.disconnect(first)
-    assert await plane.database.write(reports.cancel, run_id, plane.now) is Cancel.REQUESTED
+    cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
+    assert cancellation.outcome is Cancel.REQUESTED
 
     public = plane.hub.connect("w", "key", plane.now)
     await consume(plane, public, [])
@@ -188,7 +189,8 @@ async def test_whoever_claims_a_cancelled_run_is_told_to_stop(plane: Plane) -> N
     run_id = await assign(plane, worker)
     plane.pass_time(31)
     await plane.dispatcher.step()
-    assert await plane.database.write(reports.cancel, run_id, plane.now) is Cancel.DONE
+    cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
+    assert cancellation.outcome is Cancel.DONE
     await plane.say(worker, claimed(run_id))
     assert heard(worker) == [TaskCancellation(task_id=run_id)]
 

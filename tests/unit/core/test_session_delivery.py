@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from oz_agent_worker.core.logstream import LogBook
 from oz_agent_worker.core.outbox import Claim, Outbox
-from oz_agent_worker.core.outcome import FailureReason, cancelled, failed, succeeded
+from oz_agent_worker.core.outcome import FailureReason, Outcome, cancelled, failed, succeeded
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
 from oz_agent_worker.core.session import Delivered, FrameIgnored, Ping, Session, Text
 from oz_agent_worker.core.wire import Ack, Capability, WorkerHello, encode_frame
@@ -66,8 +66,8 @@ class Peer:
         self.inbound.clear()
         self.outbound.clear()
 
-    def read(self, *, with_ack: bool = True) -> None:
-        """Read the next message; ``with_ack`` false: the acknowledgement gets lost inside the peer."""
+    def read(self, *, stores: bool = True) -> None:
+        """Read the next message; ``stores`` false: a report that it would acknowledge gets lost inside."""
         message = self.inbound.popleft()
         if isinstance(message, Ping):
             self.outbound.append(message.payload)
@@ -91,7 +91,7 @@ class Peer:
             case "task_log":
                 self._store(run, data)
             case kind:
-                self._end(run, kind, data, with_ack=with_ack)
+                self._end(run, kind, data, stores=stores)
 
     def _store(self, run: Run, data: dict[str, Any]) -> None:
         assert Capability.LOGS in self.capabilities
@@ -104,12 +104,14 @@ class Peer:
         assert not (run.ends and fresh), "output after the end"
         run.log += fresh
 
-    def _end(self, run: Run, kind: str, data: dict[str, Any], *, with_ack: bool) -> None:
+    def _end(self, run: Run, kind: str, data: dict[str, Any], *, stores: bool) -> None:
         assert kind in TERMINAL
         assert run.claims, "an end before its claim"
-        run.ends.append(kind)
         assert ("ack_id" in data) == (Capability.ACK in self.capabilities)
-        if Capability.ACK in self.capabilities and with_ack:
+        if Capability.ACK not in self.capabilities:
+            run.ends.append(kind)
+        elif stores:
+            run.ends.append(kind)
             self.outbound.append(Ack(ack_id=data["ack_id"]))
 
 
@@ -167,10 +169,10 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.peer.inbound.append(message)
 
     @precondition(lambda self: self.peer.inbound)
-    @rule(count=st.integers(1, 6), with_ack=st.booleans())
-    def peer_reads(self, count: int, with_ack: bool) -> None:
+    @rule(count=st.integers(1, 6), stores=st.booleans())
+    def peer_reads(self, count: int, stores: bool) -> None:
         for _ in range(min(count, len(self.peer.inbound))):
-            self.peer.read(with_ack=with_ack)
+            self.peer.read(stores=stores)
 
     @precondition(lambda self: self.peer.outbound)
     @rule(count=st.integers(1, 6))
@@ -239,8 +241,13 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.logs.write(key, chunk, held_back=held_back)
         self.written.setdefault(key, bytearray()).extend(chunk)
 
-    @rule(key=consumes(running), outcome=st.sampled_from(OUTCOMES))
-    def end(self, key: ExecutionKey, outcome: Any) -> None:
+    @rule(
+        key=consumes(running),
+        outcome=st.sampled_from(OUTCOMES),
+        last=st.sampled_from([b"", b"half a character: \xe2\x82", b"x" * 150_000]),
+    )
+    def end(self, key: ExecutionKey, outcome: Outcome, last: bytes) -> None:
+        self._print(key, last)
         self.logs.write(key, b"", final=True)
         self.reported[key] = TerminalReport(key, outcome)
         self.outbox.add(self.reported[key])

@@ -15,7 +15,7 @@ from . import rest
 from .api_errors import ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .credentials import Credentials, CredentialsError
 from .joblog import LogTail
-from .rest import EVENTS, JOBS, ItemList, ObjectT, Request, Resource
+from .rest import EVENTS, JOBS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
 from .views import EventView, JobView
@@ -231,18 +231,23 @@ class KubernetesClient:
         async with self._open(request, timeout) as response:
             yield self._chunks(response)
 
-    async def _send(self, request: Request, policy: RetryPolicy) -> bytes:
-        """Send until it succeeds or the policy gives up; return the body."""
+    async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
+        """Send a prepared request until it succeeds or the policy (``read``) gives up."""
 
-        async def attempt() -> bytes:
+        async def attempt() -> Answer:
             timeout = self._timeout(self.settings.request_timeout)
             async with self._places, self._open(request, timeout) as response:
                 try:
-                    return await response.read()
+                    body = await response.read()
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
                     raise self._unreachable(error) from error
+                warnings = rest.warning_texts(response.headers.getall("Warning", ()))
+                return Answer(body, warnings, response.headers.get("Date"))
 
-        return await retrying(attempt, policy)
+        return await retrying(attempt, policy or self.settings.read)
+
+    async def _send(self, request: Request, policy: RetryPolicy) -> bytes:
+        return (await self.exchange(request, policy)).body
 
     @asynccontextmanager
     async def _open(

@@ -1,7 +1,8 @@
 """The Job of an execution, as plain data for the API server.
 
 Pure and deterministic: equal input gives an equal manifest, in the same order. The
-secrets of the task's environment stand revealed in it, so it is never logged.
+secrets of the task's environment stand revealed in it (or in its Secret, ``envsecret``),
+so it is never logged.
 """
 
 import posixpath
@@ -16,7 +17,15 @@ from oz_agent_worker.core.assignment import AssignmentError
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import WORKSPACE, TaskSpec, check_sidecars
 
-from .naming import job_name, task_annotations, task_labels
+from .envsecret import check_variables, moved_to_secret, task_variables
+from .limits import job_limits
+from .naming import (
+    ANNOTATION_ENVIRONMENT_SECRET,
+    environment_secret_name,
+    job_name,
+    task_annotations,
+    task_labels,
+)
 from .podtemplate import (
     WORKSPACE_VOLUME,
     base_pod,
@@ -49,17 +58,22 @@ class ManifestError(AssignmentError):
     """No Job can be made of this assignment with this configuration."""
 
 
-def build_job(spec: TaskSpec, config: KubernetesConfig, *, worker_id: str, cleanup: bool) -> dict[str, Any]:
+def build_job(
+    spec: TaskSpec, config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str = ""
+) -> dict[str, Any]:
     """Write the Job of an execution (batch/v1, Job).
 
     ``config.environment`` entries without a value are left out: the configuration
     resolves them from the worker's own environment beforehand. With ``cleanup`` off
-    the Job has no TTL: it stays until someone deletes it.
+    the Job has no TTL: it stays until someone deletes it. ``unique`` (a-z, 0-9) tells the
+    Secret of ``config.task_env_secret`` from one that belonged to an earlier Job of the name.
 
     Raises:
-        ManifestError: a sidecar cannot be mounted, or the template is unusable.
+        ManifestError: a sidecar cannot be mounted, the template is unusable, or the
+            variables fit into no Secret.
     """
     key = ExecutionKey(spec.task_id, spec.execution_id)
+    secret = environment_secret_name(key, unique) if config.task_env_secret else None
     # Extra labels and annotations come first: what the worker finds its Jobs by wins.
     labels = {**config.extra_labels, **task_labels(worker_id, key)}
     annotations = {**config.extra_annotations, **task_annotations(key)}
@@ -70,30 +84,23 @@ def build_job(spec: TaskSpec, config: KubernetesConfig, *, worker_id: str, clean
             "name": job_name(key),
             "namespace": config.namespace,
             "labels": labels,
-            "annotations": annotations,
+            "annotations": {**annotations, ANNOTATION_ENVIRONMENT_SECRET: secret} if secret else annotations,
         },
         "spec": {
-            **_job_limits(config, cleanup=cleanup),
+            **job_limits(config, cleanup=cleanup),
             "template": {
                 "metadata": {"labels": dict(labels), "annotations": dict(annotations)},
-                "spec": build_pod(spec, config),
+                "spec": build_pod(spec, config, secret=secret),
             },
         },
     }
 
 
-def _job_limits(config: KubernetesConfig, *, cleanup: bool) -> dict[str, Any]:
-    # A task is not repeated: its effects outside the Pod cannot be undone.
-    limits: dict[str, Any] = {"backoffLimit": 0}
-    if config.active_deadline_seconds is not None:
-        limits["activeDeadlineSeconds"] = config.active_deadline_seconds
-    if cleanup:
-        limits["ttlSecondsAfterFinished"] = config.ttl_seconds_after_finished
-    return limits
+def build_pod(spec: TaskSpec, config: KubernetesConfig, *, secret: str | None = None) -> dict[str, Any]:
+    """Write the PodSpec of an execution: the template with what the task needs.
 
-
-def build_pod(spec: TaskSpec, config: KubernetesConfig) -> dict[str, Any]:
-    """Write the PodSpec of an execution: the template with what the task needs."""
+    The task's variables stand in it, or are read from the Secret named ``secret``.
+    """
     for path, problem in template_problems(config.pod_template):
         raise ManifestError(f"backend.kubernetes.{path}: {problem}")
     pod = base_pod(config)
@@ -103,6 +110,8 @@ def build_pod(spec: TaskSpec, config: KubernetesConfig) -> dict[str, Any]:
     parts = _sidecar_parts(spec, config, resources)
     mounts = [{"name": WORKSPACE_VOLUME, "mountPath": WORKSPACE}, *parts.mounts]
     _complete_task(task, spec, config, resources, mounts)
+    if secret is not None:
+        task["env"] = _moved_variables(task["env"], spec, config, secret)
     setup = [_setup_container(task, config.setup_command)] if config.setup_command else []
     pod["restartPolicy"] = "Never"
     pod["initContainers"] = [*parts.init_containers, *setup, *pod["initContainers"]]
@@ -144,15 +153,7 @@ def _complete_task(
     mounts: list[dict[str, Any]],
 ) -> None:
     """Make the template's container ``task`` the one that runs the agent."""
-    own = environment_of(
-        spec,
-        {
-            "OZ_ENVIRONMENT_FILE": ENVIRONMENT_FILE,
-            "OZ_RUN_ID": spec.task_id,
-            "OZ_WORKER_BACKEND": "kubernetes",
-            "OZ_WORKSPACE_ROOT": WORKSPACE,
-        },
-    )
+    own = environment_of(spec, _own_variables(spec))
     task.update(
         image=spec.image,
         imagePullPolicy=task.get("imagePullPolicy") or config.image_pull_policy,
@@ -164,6 +165,27 @@ def _complete_task(
     )
     if resources:
         task["resources"] = resources
+
+
+def _own_variables(spec: TaskSpec) -> dict[str, str]:
+    """What the backend itself tells the agent."""
+    return {
+        "OZ_ENVIRONMENT_FILE": ENVIRONMENT_FILE,
+        "OZ_RUN_ID": spec.task_id,
+        "OZ_WORKER_BACKEND": "kubernetes",
+        "OZ_WORKSPACE_ROOT": WORKSPACE,
+    }
+
+
+def _moved_variables(
+    entries: list[dict[str, Any]], spec: TaskSpec, config: KubernetesConfig, secret: str
+) -> list[dict[str, Any]]:
+    variables = task_variables(spec, config)
+    try:
+        check_variables(variables)
+    except AssignmentError as error:
+        raise ManifestError(str(error)) from error
+    return moved_to_secret(entries, variables, secret, kept=_own_variables(spec))
 
 
 def _joined_mounts(template: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,20 +12,24 @@ from typing import Final
 from oz_agent_worker.core.report import ExecutionKey
 
 __all__ = [
+    "ANNOTATION_ENVIRONMENT_SECRET",
     "ANNOTATION_EXECUTION_ID",
     "ANNOTATION_TASK_ID",
     "LABEL_EXECUTION_HASH",
     "LABEL_EXECUTION_ID",
+    "LABEL_PREFLIGHT",
     "LABEL_TASK_HASH",
     "LABEL_TASK_ID",
     "LABEL_WORKER_HASH",
     "LABEL_WORKER_ID",
     "MAX_LABEL",
+    "environment_secret_name",
     "id_hash",
     "job_name",
     "label_safe",
     "label_selector",
     "preflight_job_name",
+    "preflight_labels",
     "task_annotations",
     "task_labels",
     "worker_hash",
@@ -37,8 +41,12 @@ LABEL_TASK_ID: Final = "oz-task-id"
 LABEL_TASK_HASH: Final = "oz-task-hash"
 LABEL_EXECUTION_ID: Final = "oz-execution-id"
 LABEL_EXECUTION_HASH: Final = "oz-execution-hash"
+#: On preflight Jobs in place of the worker's hash, so that nothing that looks for tasks finds them.
+LABEL_PREFLIGHT: Final = "oz-preflight"
 ANNOTATION_TASK_ID: Final = "oz.warp.dev/task-id"
 ANNOTATION_EXECUTION_ID: Final = "oz.warp.dev/execution-id"
+#: On a Job whose variables are in a Secret: its name, for whoever adopts the Job.
+ANNOTATION_ENVIRONMENT_SECRET: Final = "oz.warp.dev/environment-secret"  # noqa: S105 - a name
 
 #: The longest label value and DNS label (RFC 1123), in characters.
 MAX_LABEL: Final = 63
@@ -84,9 +92,19 @@ def _name_safe(value: str) -> str:
     return _NOT_IN_NAMES.sub("-", value.lower())
 
 
+def environment_secret_name(key: ExecutionKey, unique: str) -> str:
+    """The name of the Secret of an execution's variables; ``unique`` tells its Jobs apart (a-z, 0-9)."""
+    return f"{job_name(key)}-env-{unique}".rstrip("-")
+
+
 def preflight_job_name(worker_id: str, unique: str) -> str:
     """The name of a start-up preflight Job; ``unique`` tells its runs apart (a-z, 0-9)."""
     return f"oz-preflight-{worker_hash(worker_id)}-{unique}"
+
+
+def preflight_labels(worker_id: str) -> dict[str, str]:
+    """The labels of a preflight Job and its Pod."""
+    return {LABEL_WORKER_ID: label_safe(worker_id), LABEL_PREFLIGHT: worker_hash(worker_id)}
 
 
 def label_selector(worker_id: str) -> str:

@@ -4,7 +4,8 @@ Paths, verbs and parameters are those of the Kubernetes API reference; verbs are
 (``create``, ``list``, ``watch``, …), which is how an operator's Role names them.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import quote
@@ -20,6 +21,7 @@ __all__ = [
     "JOBS",
     "JOB_VERSIONS",
     "PODS",
+    "Answer",
     "ItemList",
     "Observed",
     "PartialObject",
@@ -32,6 +34,7 @@ __all__ = [
     "interpret",
     "list_page",
     "read_log",
+    "warning_texts",
     "watch",
 ]
 
@@ -114,6 +117,9 @@ JOB_VERSIONS: Final = Resource(
 )
 
 
+_WARNING: Final = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)".*')
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request, ready to send. The body holds secrets and is never printed."""
@@ -127,10 +133,29 @@ class Request:
     accept: str = "application/json"
 
 
-def create(resource: Resource[Any], namespace: str, manifest: Mapping[str, Any]) -> Request:
-    """Create an object from its manifest."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: its body and what its headers add.
+
+    ``warnings`` are the texts of the server's ``Warning`` headers, ``date`` is its ``Date``.
+    """
+
+    body: bytes
+    warnings: tuple[str, ...] = ()
+    date: str | None = None
+
+
+def create(
+    resource: Resource[Any], namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False
+) -> Request:
+    """Create an object from its manifest.
+
+    With ``dry_run`` the server goes through everything, admission included, strict about
+    unknown fields, and keeps nothing (API concepts: dry-run, field validation).
+    """
     body = msgspec.json.encode(manifest)
-    return Request("create", resource.plural, "POST", resource.path(namespace), body=body)
+    query = _query(dryRun="All", fieldValidation="Strict") if dry_run else ()
+    return Request("create", resource.plural, "POST", resource.path(namespace), query, body)
 
 
 def get(resource: Resource[Any], namespace: str, name: str) -> Request:
@@ -236,6 +261,12 @@ def _status(body: bytes) -> Status:
 def _seconds(retry_after: str | None) -> float | None:
     """Read a Retry-After header (RFC 9110, 10.2.3); of its two forms the API server sends seconds."""
     return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+
+
+def warning_texts(headers: Iterable[str]) -> tuple[str, ...]:
+    """Read ``Warning`` headers as the API server writes them: ``299 - "text"`` (RFC 7234, 5.5)."""
+    found = (_WARNING.fullmatch(header.strip()) for header in headers)
+    return tuple(re.sub(r"\\(.)", r"\1", match[1]) for match in found if match)
 
 
 def decode(request: Request, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

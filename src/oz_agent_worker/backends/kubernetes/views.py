@@ -64,10 +64,11 @@ class Labels(_View, frozen=True):
 
 
 class Annotations(_View, frozen=True):
-    """The raw IDs, unharmed by the rules for labels."""
+    """The raw IDs, unharmed by the rules for labels; the Secret of a Job's variables (``naming``)."""
 
     task_id: str | None = field(name="oz.warp.dev/task-id", default=None)
     execution_id: str | None = field(name="oz.warp.dev/execution-id", default=None)
+    environment_secret: str | None = field(name="oz.warp.dev/environment-secret", default=None)
 
 
 class ObjectMeta(_View, frozen=True):

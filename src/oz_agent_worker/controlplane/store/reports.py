@@ -11,7 +11,7 @@ from oz_agent_worker.controlplane.states import TERMINAL, RunState
 from .runs import head, move
 from .schema import runs
 
-__all__ = ["Cancel", "Claim", "Finish", "cancel", "claim", "finish", "pending_cancellations"]
+__all__ = ["Cancel", "Cancellation", "Claim", "Finish", "cancel", "claim", "finish", "pending_cancellations"]
 
 _RUNNING = (RunState.CLAIMED, RunState.INPROGRESS)
 
@@ -86,22 +86,30 @@ def finish(
     return Finish(changed=True, state=ending.state)
 
 
-def cancel(connection: Connection, run_id: str, now: int) -> Cancel:
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of a wish to cancel; ``worker_id`` names the worker to be told."""
+
+    outcome: Cancel
+    worker_id: str = ""
+
+
+def cancel(connection: Connection, run_id: str, now: int) -> Cancellation:
     """Cancel a queued run; for a running one, store that its worker is to be told."""
     run = head(connection, run_id)
     if run is None:
-        return Cancel.NOT_FOUND
+        return Cancellation(Cancel.NOT_FOUND)
     if run.state in TERMINAL:
-        return Cancel.ENDED
+        return Cancellation(Cancel.ENDED)
     if run.state is RunState.PENDING:
-        return Cancel.PENDING
+        return Cancellation(Cancel.PENDING)
     if run.state is RunState.QUEUED:
         move(connection, run, RunState.CANCELLED, now, message="Cancelled before a worker took it.")
-        return Cancel.DONE
+        return Cancellation(Cancel.DONE)
     if not run.cancel_requested:
         statement = update(runs).where(runs.c.id == run_id)
         connection.execute(statement.values(cancel_requested=True, updated_at=now))
-    return Cancel.REQUESTED
+    return Cancellation(Cancel.REQUESTED, run.worker_id or "")
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:

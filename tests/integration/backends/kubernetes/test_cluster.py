@@ -221,13 +221,15 @@ async def test_fifty_tasks_cost_two_watches_and_two_requests_each(
         results = await asyncio.gather(*(live(f"task-{n}") for n in range(50)))
         assert results == [TaskResult.SUCCEEDED] * 50
         entries = api_tier.audit(user="worker", namespace=namespace)
-    verbs = [entry.verb for entry in entries if "resourceVersion=0" not in entry.request_uri]
-    assert {verb: verbs.count(verb) for verb in set(verbs)} == {
-        "create": 50,
-        "delete": 50,
-        "list": 2,
-        "watch": 2,
-    }
+    asked = [entry for entry in entries if "resourceVersion=0" not in entry.request_uri]
+    watches = [entry for entry in asked if entry.verb == "watch"]
+    others = [entry.verb for entry in asked if entry.verb != "watch"]
+    assert {verb: others.count(verb) for verb in others} == {"create": 50, "delete": 50, "list": 2}
+    # A busy API server ends watches whose events it could not hand over in time, and they are
+    # resumed: what matters is that one of each kind stands, and that their number is not the tasks'.
+    standing = sorted(entry.resource for entry in watches if entry.stage == "ResponseStarted")
+    assert standing == ["jobs", "pods"]
+    assert len(watches) < 10
     assert {entry.user_agent.split("/")[0] for entry in entries} == {"oz-agent-worker"}
 
 

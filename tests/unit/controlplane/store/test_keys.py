@@ -36,7 +36,7 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
     reports.claim(connection, run_id, None, "w", T0)
-    assert reports.cancel(connection, run_id, T0) is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
     assert keys.find_workload(connection, token) == run_id
     reports.finish(connection, run_id, None, "w", Ending(state=RunState.CANCELLED, message=""), T0)
     assert keys.find_workload(connection, token) is None

@@ -69,7 +69,7 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
 def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.expire_claims(connection, T0 + 30 * S)
-    assert reports.cancel(connection, run_id, T0) is Cancel.DONE
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.DONE
     assert reports.claim(connection, run_id, None, "w", T0).cancel
 
 
@@ -114,22 +114,22 @@ def test_an_ending_of_another_execution_changes_nothing(connection: Connection) 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
-    assert reports.cancel(connection, run_id, T0) is Cancel.DONE
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.DONE
     assert stored(connection, run_id).state is RunState.CANCELLED
-    assert reports.cancel(connection, run_id, T0) is Cancel.ENDED
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.ENDED
 
 
 def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    assert reports.cancel(connection, run_id, T0) is Cancel.PENDING
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.PENDING
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     assert reports.pending_cancellations(connection, "w") == []
-    assert reports.cancel(connection, run_id, T0) is Cancel.REQUESTED
-    assert reports.cancel(connection, run_id, T0) is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
@@ -139,4 +139,4 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
 
 
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:
-    assert reports.cancel(connection, "nothing", T0) is Cancel.NOT_FOUND
+    assert reports.cancel(connection, "nothing", T0).outcome is Cancel.NOT_FOUND

@@ -1,0 +1,1 @@
+"""The parts of a real node: its sandbox, its configuration, its network, its images."""

@@ -1,0 +1,134 @@
+"""The programs of a node that Kubernetes does not bring: a container runtime, network plugins, BusyBox.
+
+Those of the system are used where they are there. The others are taken out of Debian
+packages, into the cache: nothing is installed, so no service starts and nothing that
+the machine has is replaced. apt has checked the packages against its signed lists.
+"""
+
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.cluster.cache import cache_root, locked, progress
+from tests.cluster.errors import ProvisionError
+
+__all__ = ["PROGRAMS", "is_static", "node_programs"]
+
+PROGRAMS: Final = {
+    "containerd": "containerd",
+    "containerd-shim-runc-v2": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "bridge": "containernetworking-plugins",
+    "host-local": "containernetworking-plugins",
+    "loopback": "containernetworking-plugins",
+    "busybox": "busybox-static",
+}
+"""Each program, and the Debian package that has it."""
+
+# Where programs lie below a root; the last two are network plugins.
+FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin", "usr/lib/cni", "opt/cni/bin")
+
+# Programs that say their version; one that cannot lacks a library.
+VERSIONED: Final = ("containerd", "runc")
+
+
+def node_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Return the path of each of ``PROGRAMS``.
+
+    Raises:
+        ProvisionError: one is not there, and cannot be taken from a package.
+    """
+    found = {name: _on_the_system(name) for name in PROGRAMS}
+    missing = sorted({PROGRAMS[name] for name, path in found.items() if path is None})
+    if not missing:
+        return {name: path for name, path in found.items() if path is not None}
+    unpacked = cache_root(environ) / "packages" / _system_name()
+    try:
+        with locked(unpacked):
+            for package in missing:
+                _provide(package, unpacked / package)
+    except OSError as error:
+        raise ProvisionError(f"cannot unpack {', '.join(missing)} into {unpacked}: {error}") from error
+    return {name: path or _in(unpacked / PROGRAMS[name], name) for name, path in found.items()}
+
+
+def is_static(program: Path) -> bool:
+    """Whether an ELF program needs no interpreter (elf(5), PT_INTERP), and so runs in an empty image."""
+    content = program.read_bytes()
+    if content[:5] != b"\x7fELF\x02":
+        return False
+    (offset,) = struct.unpack_from("<Q", content, 32)
+    size, count = struct.unpack_from("<HH", content, 54)
+    interpreter = 3
+    return all(
+        struct.unpack_from("<I", content, offset + size * n) != (interpreter,) for n in range(count)
+    )
+
+
+def _on_the_system(name: str) -> Path | None:
+    path = shutil.which(name) or _first(Path("/"), name)
+    if path is None or (name == "busybox" and not is_static(Path(path))):
+        return None
+    return Path(path)
+
+
+def _first(root: Path, name: str) -> Path | None:
+    places = (root / folder / name for folder in FOLDERS)
+    return next((place for place in places if os.access(place, os.X_OK)), None)
+
+
+def _in(folder: Path, name: str) -> Path:
+    path = _first(folder, name)
+    if path is None:
+        raise ProvisionError(f"Debian's package {folder.name} has no program {name}")
+    return path
+
+
+def _provide(package: str, folder: Path) -> None:
+    """Unpack a package, unless that has been done."""
+    if folder.exists():
+        return
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        names = ", ".join(name for name, of in PROGRAMS.items() if of == package)
+        raise ProvisionError(f"{names}: not installed, and there is no apt-get to take them from {package}")
+    progress(f"unpacking Debian's {package} (once)")
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
+        archive = _download(package, Path(scratch))
+        tree = Path(scratch) / "tree"
+        _run(["dpkg-deb", "--extract", str(archive), str(tree)], Path(scratch))
+        for name in VERSIONED:
+            if (program := _first(tree, name)) is not None:
+                _run([str(program), "--version"], Path(scratch))
+        tree.rename(folder)
+
+
+def _download(package: str, folder: Path) -> Path:
+    command = ["apt-get", "download", "--quiet", package]
+    try:
+        _run(command, folder)
+    except ProvisionError:
+        # The lists are missing, as in most images, or name a version that is no longer there.
+        _run(["apt-get", "update", "--quiet"], folder)
+        _run(command, folder)
+    return next(folder.glob("*.deb"))
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip())[-500:]
+        raise ProvisionError(f"{' '.join(command)} failed: {said}")
+
+
+def _system_name() -> str:
+    """Name the release and the machine: a package of one does not run on the other."""
+    release = platform.freedesktop_os_release()
+    return f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}-{platform.machine()}"
