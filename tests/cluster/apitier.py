@@ -196,9 +196,11 @@ class ApiTier:
         for folder in (layout.authority.parent, layout.audit_log.parent):
             folder.mkdir(parents=True)
         serving = self._authority.server("127.0.0.1", "localhost", "kubernetes.default.svc")
-        certificate, key = layout.serving
-        certificate.write_bytes(serving.certificate)
-        key.write_bytes(serving.key)
+        kubelet_client = self._authority.client("kube-apiserver", "system:masters")
+        for pair, paths in ((serving, layout.serving), (kubelet_client, layout.kubelet_client)):
+            certificate, key = paths
+            certificate.write_bytes(pair.certificate)
+            key.write_bytes(pair.key)
         layout.authority.write_bytes(self._authority.certificate)
         layout.service_account_key.write_bytes(signing_key())
         layout.audit_policy.write_text(yaml.safe_dump(POLICY))

@@ -31,6 +31,11 @@ class Layout:
         return self.root / "pki" / "apiserver.crt", self.root / "pki" / "apiserver.key"
 
     @property
+    def kubelet_client(self) -> tuple[Path, Path]:
+        """The certificate and key with which the API server comes to a kubelet."""
+        return self.root / "pki" / "kubelet-client.crt", self.root / "pki" / "kubelet-client.key"
+
+    @property
     def service_account_key(self) -> Path:
         """The key that signs service account tokens."""
         return self.root / "pki" / "service-accounts.key"
@@ -80,6 +85,7 @@ def etcd_command(binary: Path, layout: Layout) -> list[str]:
 def apiserver_command(binary: Path, layout: Layout) -> list[str]:
     """RBAC with a static token a user, client certificates besides, and every request in the audit log."""
     certificate, key = layout.serving
+    kubelet_certificate, kubelet_key = layout.kubelet_client
     return [
         str(binary),
         f"--etcd-servers=http://127.0.0.1:{layout.etcd_port}",
@@ -99,6 +105,8 @@ def apiserver_command(binary: Path, layout: Layout) -> list[str]:
         "--service-cluster-ip-range=10.96.0.0/16",
         "--allow-privileged=true",
         "--kubelet-preferred-address-types=InternalIP",
+        f"--kubelet-client-certificate={kubelet_certificate}",
+        f"--kubelet-client-key={kubelet_key}",
         f"--audit-policy-file={layout.audit_policy}",
         f"--audit-log-path={layout.audit_log}",
         "--audit-log-maxsize=100000",  # MB; rotated files would be missed

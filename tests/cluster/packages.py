@@ -32,8 +32,10 @@ PROGRAMS: Final = {
 }
 """Each program, and the Debian package that has it."""
 
-# Where programs lie below a root; the last two are network plugins.
-FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin", "usr/lib/cni", "opt/cni/bin")
+# Network plugins have common names: iproute2 has a `bridge` too.
+PLUGINS: Final = frozenset({"bridge", "host-local", "loopback"})
+PLUGIN_FOLDERS: Final = ("usr/lib/cni", "opt/cni/bin")
+FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin")
 
 # Programs that say their version; one that cannot lacks a library.
 VERSIONED: Final = ("containerd", "runc")
@@ -73,14 +75,14 @@ def is_static(program: Path) -> bool:
 
 
 def _on_the_system(name: str) -> Path | None:
-    path = shutil.which(name) or _first(Path("/"), name)
-    if path is None or (name == "busybox" and not is_static(Path(path))):
-        return None
-    return Path(path)
+    on_path = None if name in PLUGINS else shutil.which(name)
+    path = Path(on_path) if on_path else _first(Path("/"), name)
+    return None if path is None or (name == "busybox" and not is_static(path)) else path
 
 
 def _first(root: Path, name: str) -> Path | None:
-    places = (root / folder / name for folder in FOLDERS)
+    folders = PLUGIN_FOLDERS if name in PLUGINS else FOLDERS
+    places = (root / folder / name for folder in folders)
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 

@@ -42,6 +42,7 @@ class ApiClient:
             headers={
                 "Authorization": f"Bearer {self._target.api_key.reveal()}",
                 "User-Agent": f"oz-agent-worker/{__version__}",
+                "X-Oz-Source": "CLI",
             },
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60),
         )

@@ -41,6 +41,8 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
+    """One run for one connection."""
+
     run_id: str
     connection_id: int
 

@@ -20,6 +20,7 @@ class Follower:
         self.closed = False
 
     def wake(self) -> None:
+        """Say that there may be something to read."""
         self._changed.set()
 
     async def changed(self, timeout: float) -> bool:

@@ -67,9 +67,6 @@ class Hub:
         self._numbers = 0
         self._served = 0
 
-    def __len__(self) -> int:
-        return len(self._connections)
-
     def connect(self, worker_id: str, key_id: str, now: int) -> Connection:
         """Add a worker's connection."""
         self._numbers += 1
@@ -86,6 +83,7 @@ class Hub:
         connection.runs.clear()
 
     def get(self, number: int) -> Connection | None:
+        """The connection with this number, while it is open."""
         return self._connections.get(number)
 
     def holder(self, run_id: str) -> Connection | None:

@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 #: Frames of one connection that may wait for their commit.
 _WINDOW: Final = 256
+#: A frame longer than this is stored before the next is read: bounds what waits in memory.
+_LARGE: Final = 256 * 1024
 #: Beyond what any run prints, and well within a database's integers.
 _LARGEST_OFFSET: Final = 2**53
 
@@ -86,6 +88,8 @@ class Intake:
                 task = asyncio.create_task(self._apply_or_close(connection, frame))
                 tasks.add(task)
                 task.add_done_callback(done)
+                if len(raw) > _LARGE:
+                    await asyncio.wait((task,))
         finally:
             await asyncio.gather(*tasks)
 

@@ -29,28 +29,37 @@ class _Options(Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unk
 
 
 class Harness(_Options, frozen=True):
-    # Which harnesses there are is the agent runtime's business.
+    """The program that does the work. Which ones there are is the agent runtime's business."""
+
     type: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] | None = None
     model_id: _Text | None = None
     reasoning_level: _Text | None = None
 
 
 class HarnessAuthSecrets(_Options, frozen=True):
+    """Names of secrets, not secrets."""
+
     claude_auth_secret_name: _Text | None = None
     codex_auth_secret_name: _Text | None = None
 
 
 class AwsProvider(_Options, frozen=True):
+    """Bedrock as the provider of inference."""
+
     disabled: bool | None = None
     role_arn: _Text | None = None
     region: _Text | None = None
 
 
 class InferenceProviders(_Options, frozen=True):
+    """Who serves the model."""
+
     aws: AwsProvider | None = None
 
 
 class SessionSharing(_Options, frozen=True):
+    """Who else may look on."""
+
     public_access: Literal["VIEWER", "EDITOR"] | None = None
 
 

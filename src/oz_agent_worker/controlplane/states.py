@@ -22,6 +22,8 @@ __all__ = ["TERMINAL", "TRANSITIONS", "RunState", "can_move"]
 
 
 class RunState(StrEnum):
+    """A run's state, as the public API spells it."""
+
     QUEUED = "QUEUED"
     PENDING = "PENDING"
     CLAIMED = "CLAIMED"

@@ -197,9 +197,10 @@ async def test_a_public_worker_that_came_back_is_told_to_cancel(
 async def test_a_worker_that_takes_no_data_is_let_go_of(
     sdk: AsyncOzAPI, worker: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._WRITE_TIMEOUT", 0.2)
     monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._CLOSE_TIMEOUT", 0.1)
-    async with worker("stuck") as stuck, worker("well") as well:
+    async with worker("stuck"), worker("well") as well:
         # More than the buffers of both sides: the client reads ahead a little and stops.
         for _ in range(30):
             await sdk.agent.run(prompt="x" * 1024 * 1024, config={"worker_host": "stuck"})
@@ -210,7 +211,6 @@ async def test_a_worker_that_takes_no_data_is_let_go_of(
         await until(lines, lambda text: "it took no data for 0.2 s" in text)
         await sdk.agent.run(prompt="p", config={"worker_host": "well"})
         await well.assignment()
-        del stuck
 
 
 async def test_an_agent_reads_its_own_run_and_nothing_else(

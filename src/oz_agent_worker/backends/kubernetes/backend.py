@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from oz_agent_worker.errors import PreflightError
 
 from .api_errors import ApiError, ForbiddenError, UnauthorizedError
 from .client import ClientSettings, KubernetesClient
-from .creation import create_or_adopt
+from .creation import create_environment_secret, create_or_adopt
 from .credentials import load_credentials
+from .envsecret import task_variables
 from .execution import Ground, KubernetesExecution
 from .index import JobIndex
 from .manifest import ManifestError, build_job
@@ -115,6 +117,8 @@ class KubernetesBackend:
     async def launch(self, spec: TaskSpec, output: OutputSink) -> KubernetesExecution:
         """Create the execution's Job, or adopt it where it stands; one request in the usual case.
 
+        One more creates the Secret of its variables, where the configuration wants one.
+
         Raises:
             LaunchError: with an outcome where no Job can be made of the task or the API server
                 refuses it; without one where the API server cannot be asked.
@@ -125,10 +129,11 @@ class KubernetesBackend:
         key = ExecutionKey(spec.task_id, spec.execution_id)
         async with self._launches:
             manifest = self._manifest(spec)
-            job, since = await create_or_adopt(
-                ground.client, ground.namespace, manifest, key, ground.index.job
-            )
-        return KubernetesExecution(ground, job.metadata.name, job.metadata.uid or "", since, output)
+            standing = await create_or_adopt(ground.client, ground.namespace, manifest, key, ground.index.job)
+            variables = task_variables(spec, self._config)
+            await create_environment_secret(ground.client, manifest, standing, variables)
+        job = standing.job.metadata
+        return KubernetesExecution(ground, job.name, job.uid or "", standing.since, output)
 
     async def close(self) -> None:
         """End the watches and close the connections; Jobs go on."""
@@ -141,7 +146,10 @@ class KubernetesBackend:
 
     def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
         try:
-            return build_job(spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup)
+            unique = secrets.token_hex(4)
+            return build_job(
+                spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup, unique=unique
+            )
         except ManifestError as error:
             outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
             raise LaunchError(str(error), outcome) from error

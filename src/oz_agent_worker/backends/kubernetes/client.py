@@ -12,10 +12,10 @@ import aiohttp
 from oz_agent_worker import __version__
 
 from . import rest
-from .api_errors import ConflictError, NotFoundError, UnauthorizedError, UnreachableError
+from .api_errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .credentials import Credentials, CredentialsError
 from .joblog import LogTail
-from .rest import EVENTS, JOBS, Answer, ItemList, ObjectT, Request, Resource
+from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
 from .views import EventView, JobView
@@ -130,6 +130,14 @@ class KubernetesClient:
         """
         request = rest.create(JOBS, namespace, manifest)
         return rest.decode(request, await self._send(request, self.settings.create), JOBS.decoder)
+
+    async def create_secret(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+        """Create a Secret; one that stands is what was asked for, because no two share a name."""
+        request = rest.create(SECRETS, namespace, manifest)
+        try:
+            await self._send(request, self.settings.create)
+        except AlreadyExistsError:
+            return
 
     async def get_job(self, namespace: str, name: str) -> JobView:
         """Read a Job."""

@@ -15,7 +15,7 @@ from .index import JobIndex
 from .joblog import log_container, write_log, write_note
 from .observe import Observation, ObservationPolicy, Verdict, judge, primary_container
 from .ownership import OwnedPod
-from .views import JobView
+from .views import JobView, last_pod
 
 __all__ = ["Ground", "KubernetesExecution"]
 
@@ -211,7 +211,8 @@ class KubernetesExecution:
         of_interest = self._output.wanted or verdict.outcome.result is TaskResult.FAILED
         if verdict.phase != "finished" or self._gone or not of_interest:
             return None
-        if any(pod.has_ended for pod in self._pods()):
+        last = last_pod(self._pods())
+        if last is not None and last.has_ended:
             return None
         if self._ended_at is None:
             self._ended_at = now
@@ -254,10 +255,9 @@ class KubernetesExecution:
 
     async def _copy_log(self) -> None:
         """Write the log of the Job's last Pod to the sink; that it cannot be read changes no outcome."""
-        pods = self._pods()
-        if not pods:
+        pod = last_pod(self._pods())
+        if pod is None:
             return
-        pod = max(pods, key=lambda p: p.metadata.creation_timestamp or "")
         container = log_container(pod, primary_container(pod))
         if container is None:
             return

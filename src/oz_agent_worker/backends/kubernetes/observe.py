@@ -16,7 +16,7 @@ from oz_agent_worker.core.outcome import Outcome, succeeded
 from .podtemplate import TASK_CONTAINER
 from .postmortem import explain_failure
 from .troubles import ObservationPolicy, Trouble, pod_troubles
-from .views import JobView, PodView
+from .views import JobView, PodView, last_pod
 
 __all__ = ["Observation", "ObservationPolicy", "TaskPhase", "Verdict", "judge", "primary_container"]
 
@@ -72,7 +72,8 @@ def judge(
     if ended is not None:
         return Verdict(ended, None, "finished")
     troubles = [trouble for pod in observation.pods for trouble in pod_troubles(pod, policy)]
-    started = any(pod.phase not in {"", "Pending"} for pod in observation.pods)
+    last = last_pod(observation.pods)
+    started = last is not None and last.phase not in {"", "Pending"}
     if not troubles:
         return _RUNNING if started else _PENDING
     return _weigh(troubles, first_seen, now, "running" if started else "pending")

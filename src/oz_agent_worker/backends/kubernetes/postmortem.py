@@ -7,7 +7,7 @@ from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_c
 
 from .podtemplate import TASK_CONTAINER
 from .troubles import START_FAILURES
-from .views import Condition, ContainerStatus, PodView, Terminated
+from .views import Condition, ContainerStatus, PodView, Terminated, last_pod
 from .wording import container_reason, said
 
 __all__ = ["explain_failure"]
@@ -24,22 +24,26 @@ _EXIT_ADVICE: Final = {
 
 
 def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
-    """The outcome of a Job whose condition ``Failed`` holds. The newest Pod speaks first."""
-    newest_first = sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or "", reverse=True)
+    """The outcome of a Job whose condition ``Failed`` holds.
+
+    Its last Pod alone speaks: those before it were disrupted, and started again.
+    """
+    last = last_pod(pods)
+    pods = () if last is None else (last,)
     # A Job past its deadline has its Pods ended: how their containers ended is the effect.
     # An eviction or the OOM killer is never that effect.
-    for pod in newest_first:
+    for pod in pods:
         outcome = _eviction(pod) or _out_of_memory(pod)
         if outcome is not None:
             return outcome
-    outcome = _deadline(condition, newest_first)
+    outcome = _deadline(condition, pods)
     if outcome is not None:
         return outcome
-    for pod in newest_first:
+    for pod in pods:
         outcome = _container_end(pod)
         if outcome is not None:
             return outcome
-    return _job_failure(condition, newest_first)
+    return _job_failure(condition, pods)
 
 
 def _eviction(pod: PodView) -> Outcome | None:

@@ -21,6 +21,7 @@ __all__ = [
     "JOBS",
     "JOB_VERSIONS",
     "PODS",
+    "SECRETS",
     "Answer",
     "ItemList",
     "Observed",
@@ -116,6 +117,14 @@ JOB_VERSIONS: Final = Resource(
     accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
 )
 
+#: Created and never read: of what the server sends back, the metadata is enough.
+SECRETS: Final = Resource(
+    "/api/v1",
+    "secrets",
+    msgspec.json.Decoder(PartialObject),
+    msgspec.json.Decoder(ItemList[PartialObject]),
+    accept="application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+)
 
 _WARNING: Final = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)".*')
 
@@ -155,7 +164,8 @@ def create(
     """
     body = msgspec.json.encode(manifest)
     query = _query(dryRun="All", fieldValidation="Strict") if dry_run else ()
-    return Request("create", resource.plural, "POST", resource.path(namespace), query, body)
+    path = resource.path(namespace)
+    return Request("create", resource.plural, "POST", path, query, body, resource.accept)
 
 
 def get(resource: Resource[Any], namespace: str, name: str) -> Request:

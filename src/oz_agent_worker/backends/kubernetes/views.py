@@ -11,6 +11,8 @@ thousands of views share one string each.
 """
 
 import sys
+from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, field
@@ -35,6 +37,7 @@ __all__ = [
     "Running",
     "Terminated",
     "Waiting",
+    "last_pod",
 ]
 
 
@@ -239,6 +242,14 @@ class PodView(_View, frozen=True):
         """Names of the init containers that run beside the task for as long as it runs."""
         declared = self.spec.init_containers if self.spec else None
         return frozenset(c.name for c in declared or () if c.restart_policy == "Always")
+
+
+PodT = TypeVar("PodT", bound=PodView)
+
+
+def last_pod(pods: Iterable[PodT]) -> PodT | None:
+    """The newest Pod of a Job: where a Pod is started again, what became of it becomes of the task."""
+    return max(pods, key=lambda pod: pod.metadata.creation_timestamp or "", default=None)
 
 
 class ObjectReference(_View, frozen=True):

@@ -36,6 +36,7 @@ class Piece:
 
     @property
     def end(self) -> int:
+        """The offset after the last byte."""
         return self.start + len(self.data)
 
 

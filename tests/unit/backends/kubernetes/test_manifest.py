@@ -120,6 +120,39 @@ CASES: dict[str, tuple[TaskSpec, KubernetesConfig, bool]] = {
         True,
     ),
     "cleanup-off": (task_spec(), KubernetesConfig(active_deadline_seconds=60), False),
+    "disruption": (task_spec(), KubernetesConfig(retry_on_disruption=3), True),
+    "env-secret": (
+        task_spec(sidecars=(AGENT,)),
+        KubernetesConfig(
+            task_env_secret=True,
+            setup_command="make deps",
+            pod_template=TASK_TEMPLATE,
+            environment=(EnvEntry("REGION", "eu"), EnvEntry("NPM_CONFIG_REGISTRY", "https://npm.internal")),
+        ),
+        True,
+    ),
+    "token": (task_spec(), KubernetesConfig(pod_template={"automountServiceAccountToken": True}), True),
+    "shorthands-beside-template": (
+        task_spec(),
+        KubernetesConfig(**{**SHORTHANDS, "resources": {}}, pod_template=TASK_TEMPLATE),
+        True,
+    ),
+    "shape-alone": (
+        task_spec(shape=InstanceShape(vcpus=2), sidecars=(AGENT,)),
+        KubernetesConfig(resources={"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "4Gi"}}),
+        True,
+    ),
+    "image-volumes-setup": (
+        task_spec(sidecars=(AGENT, CLI)),
+        KubernetesConfig(
+            use_image_volumes=True,
+            image_pull_policy="Always",
+            setup_command="make deps",
+            teardown_command="make clean",
+            workspace_size_limit="500M",
+        ),
+        True,
+    ),
     "awkward-values": (
         task_spec(
             arguments=("agent", "run", "--mcp", '{"a":"$(HOME) $$ é"}', "two\nlines", ""),
@@ -184,6 +217,23 @@ def test_secrets_stand_in_the_values_of_variables_and_nowhere_else(name: str) ->
     secret = spec.environment.get("GITHUB_TOKEN")
     if secret is not None:
         assert secret.reveal() not in json.dumps(job)
+
+
+def test_with_a_secret_for_them_no_value_of_a_variable_stands_in_the_job() -> None:
+    spec, config, _ = CASES["env-secret"]
+    text = json.dumps(built("env-secret"))
+    values = [value.reveal() for value in spec.environment.values()] + ["https://npm.internal"]
+    assert [value for value in values if len(value) > 1 and f'"value": "{value}"' in text] == []
+    assert "ghp_secret" not in text
+
+
+def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creations_apart() -> None:
+    spec, config, cleanup = CASES["env-secret"]
+    job = build_job(spec, config, worker_id="w", cleanup=cleanup, unique="1a2b")
+    name = job["metadata"]["name"] + "-env-1a2b"
+    assert job["metadata"]["annotations"]["oz.warp.dev/environment-secret"] == name
+    assert json.dumps(job).count(f'"secretKeyRef": {{"name": "{name}"') == 2 * 4
+    assert "environment-secret" not in json.dumps(job["spec"]["template"]["metadata"])
 
 
 IDS = st.text(min_size=1, max_size=80)

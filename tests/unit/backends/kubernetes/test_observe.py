@@ -91,7 +91,7 @@ def test_a_trouble_keeps_its_key_while_the_clusters_words_change() -> None:
 def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
     other = pod(
         phase="Running",
-        metadata={"uid": "uid-2"},
+        metadata={"uid": "uid-2", "creationTimestamp": "2026-01-01T00:00:10Z"},
         containerStatuses=[waiting("helper", "CreateContainerError"), running("task")],
     )
     seen = verdict(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)

@@ -1,0 +1,234 @@
+"""The preflight Job: created, followed to its end, deleted in every case."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.core.outcome import FailureReason, TaskResult
+
+from . import rest
+from .admission import may_heal, of_refusal, refusal_words
+from .api_errors import AlreadyExistsError, ApiError, ApiStatusError, ForbiddenError, NotFoundError, UnauthorizedError
+from .client import KubernetesClient
+from .diagnosis import Diagnosis
+from .manifest import ManifestError
+from .observe import Observation, ObservationPolicy, judge
+from .ownership import OwnedPod
+from .poddiagnosis import of_no_pod, of_outcome, of_standstill, scheduler_words
+from .preflightjob import build_preflight_job
+from .rest import JOBS, PODS
+from .retry import RetryPolicy
+from .views import EventView, JobView
+
+__all__ = ["Stage", "Trial", "TrialResult", "TrialSettings"]
+
+_logger = logging.getLogger(__name__)
+
+#: How much longer than the worker the cluster waits before it ends the Job by itself, in seconds.
+_SLACK: Final = 60
+_SHORTEST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 1.0
+_DELETION: Final = RetryPolicy(budget=10.0)
+
+
+class Stage(IntEnum):
+    """How far the preflight Job has come."""
+
+    NOTHING = 0
+    ADMITTED = 1
+    SCHEDULED = 2
+    PULLED = 3
+    ENDED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSettings:
+    """Times in seconds: for the Pod to be made, and for all of it."""
+
+    admission: float = 30.0
+    whole: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """What the Job showed: how far it came, and why no further.
+
+    With ``pending`` the Pod waits for a node, and the configuration says that this is no failure.
+    """
+
+    reached: Stage
+    diagnosis: Diagnosis | None = None
+    pending: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """The Job and its Pods, as last read."""
+
+    job: JobView
+    pods: tuple[OwnedPod, ...]
+
+    def stage(self) -> Stage:
+        if self.job.condition("Complete") is not None:
+            return Stage.ENDED
+        if not self.pods:
+            return Stage.NOTHING
+        pod = self.pods[0]
+        if any(c.state and (c.state.running or c.state.terminated) for c in _containers(pod)):
+            return Stage.PULLED
+        return Stage.SCHEDULED if pod.spec and pod.spec.node_name else Stage.ADMITTED
+
+
+def _containers(pod: OwnedPod) -> Sequence[Any]:
+    return (pod.status.container_statuses if pod.status else None) or ()
+
+
+class Trial:
+    """Runs one preflight Job. ``clock`` gives seconds, and never runs backwards."""
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        config: KubernetesConfig,
+        *,
+        worker_id: str,
+        unique: str,
+        policy: ObservationPolicy,
+        settings: TrialSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._worker_id = worker_id
+        self._unique = unique
+        self._policy = policy
+        self._settings = settings
+        self._clock = clock
+        self._first_seen: Mapping[str, float] = {}
+        self._reached = Stage.NOTHING
+
+    async def run(self) -> TrialResult:
+        """Create the Job, follow it, and delete it whatever happens, a cancellation included.
+
+        Raises:
+            ApiError: the API server cannot be asked.
+        """
+        deadline = int(self._settings.whole + _SLACK)
+        try:
+            manifest = build_preflight_job(
+                self._config, worker_id=self._worker_id, unique=self._unique, deadline=deadline
+            )
+        except ManifestError as error:
+            what = f"no Job can be made of a task: {error}"
+            return TrialResult(Stage.NOTHING, Diagnosis(what, mend="correct the config file"))
+        name: str = manifest["metadata"]["name"]
+        try:
+            refusal = await self._create(manifest)
+            return refusal or await self._follow(name, manifest)
+        finally:
+            await self._delete(name)
+
+    async def _create(self, manifest: Mapping[str, Any]) -> TrialResult | None:
+        try:
+            await self._client.create_job(self._config.namespace, manifest)
+        except AlreadyExistsError:
+            # The name is nobody else's: an answer to a first attempt was lost.
+            return None
+        except UnauthorizedError:
+            raise
+        except ApiStatusError as error:
+            if error.transient:
+                raise
+            return TrialResult(Stage.NOTHING, of_refusal(error.message, self._config))
+        return None
+
+    async def _follow(self, name: str, manifest: Mapping[str, Any]) -> TrialResult:
+        began = self._clock()
+        pause = _SHORTEST_PAUSE
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            try:
+                sight = await self._look(name)
+            except NotFoundError:
+                return TrialResult(self._reached, Diagnosis("the preflight Job was deleted by somebody else"))
+            self._reached = max(self._reached, sight.stage())
+            result = await self._judge(sight, manifest, self._clock() - began)
+            if result is not None:
+                return result
+
+    async def _look(self, name: str) -> _Sight:
+        namespace = self._config.namespace
+        job, page = await asyncio.gather(
+            self._client.get_job(namespace, name),
+            self._client.list_page(PODS, namespace, label_selector=f"job-name={name}"),
+        )
+        return _Sight(job, tuple(page.items or ()))
+
+    async def _judge(
+        self, sight: _Sight, manifest: Mapping[str, Any], elapsed: float
+    ) -> TrialResult | None:
+        now = self._clock()
+        verdict = judge(Observation(sight.job, sight.pods), self._first_seen, now, self._policy)
+        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+        if verdict.outcome is not None:
+            return self._ended(sight, manifest, verdict.outcome)
+        if not sight.pods:
+            return await self._without_pod(sight, elapsed)
+        if elapsed < self._settings.whole:
+            return None
+        events = await self._events(sight.pods[0].metadata.uid)
+        return self._failed(of_standstill(self._settings.whole, sight.pods, events))
+
+    def _ended(self, sight: _Sight, manifest: Mapping[str, Any], outcome: Any) -> TrialResult:
+        if outcome.result is TaskResult.SUCCEEDED:
+            return TrialResult(Stage.ENDED)
+        if outcome.reason is FailureReason.UNSCHEDULABLE and self._config.preflight_unschedulable == "warn":
+            return TrialResult(self._reached, pending=scheduler_words(sight.pods))
+        return self._failed(of_outcome(outcome, sight.pods, manifest, self._config))
+
+    async def _without_pod(self, sight: _Sight, elapsed: float) -> TrialResult | None:
+        """Admission of the Pods is told by events of the Job (Job controller: FailedCreate)."""
+        words = [
+            event.message or ""
+            for event in await self._events(sight.job.metadata.uid)
+            if event.reason == "FailedCreate"
+        ]
+        late = elapsed >= self._settings.admission
+        if words and (late or not may_heal(words[-1])):
+            return self._failed(of_refusal(words[-1], self._config))
+        if not late:
+            return None
+        suspended = sight.job.condition("Suspended")
+        return self._failed(of_no_pod(elapsed, (suspended.message if suspended else None) or ""))
+
+    async def _events(self, uid: str | None) -> list[EventView]:
+        """What happened to an object; nothing where that may not be read."""
+        try:
+            return await self._client.list_events(self._config.namespace, f"involvedObject.uid={uid}")
+        except ForbiddenError:
+            return []
+
+    def _failed(self, diagnosis: Diagnosis) -> TrialResult:
+        return TrialResult(self._reached, diagnosis)
+
+    async def _delete(self, name: str) -> None:
+        """Delete the Job, best effort; what interrupts the worker does not interrupt this."""
+        deleting = asyncio.ensure_future(
+            self._client.delete_job(self._config.namespace, name, policy=_DELETION)
+        )
+        try:
+            await asyncio.shield(deleting)
+        except asyncio.CancelledError:
+            await asyncio.wait({deleting})
+            raise
+        except ApiError as error:
+            _logger.warning("the preflight Job %s is left behind, and ends by itself: %s", name, error)
+        finally:
+            if deleting.done() and not deleting.cancelled():
+                deleting.exception()
