@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import pytest
 
@@ -102,7 +102,7 @@ async def api(cluster: Cluster) -> AsyncIterator[AsyncRestClient]:
 def kubelet(api_tier: ApiTier, namespace: str) -> KubeletFactory:
     """Make played kubelets for the test's namespace: ``async with kubelet(always(succeed())) as node``."""
 
-    def create(behaviour: Behaviour, *, name: str | None = None) -> Kubelet:
-        return Kubelet(api_tier.connection("kubelet"), behaviour, namespaces=[namespace], name=name)
+    def create(behaviour: Behaviour, **options: Any) -> Kubelet:
+        return Kubelet(api_tier.connection("kubelet"), behaviour, namespaces=[namespace], **options)
 
     return create

@@ -171,7 +171,7 @@ class Link:
                         "Authorization": f"Bearer {settings.api_key.reveal()}",
                         "User-Agent": f"oz-agent-worker/{__version__}",
                     },
-                    proxy=_proxy_for(settings.url),
+                    proxy=proxy_for(settings.url),
                     autoping=False,
                     max_msg_size=MAX_FRAME_BYTES,
                 )
@@ -265,8 +265,8 @@ class Link:
             raise _ConnectionLostError(f"writing failed: {error}") from error
 
 
-def _proxy_for(url: str) -> str | None:
-    """The proxy that ``https_proxy``, ``http_proxy`` and ``no_proxy`` choose for a WebSocket.
+def proxy_for(url: str) -> str | None:
+    """The proxy that ``https_proxy``, ``http_proxy`` and ``no_proxy`` choose for a WebSocket or HTTP address.
 
     The HTTP library's own reading of the environment knows no ``https_proxy`` for ``wss``,
     and fails where ``~/.netrc`` has a login for the host.

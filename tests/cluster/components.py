@@ -122,6 +122,8 @@ def controller_manager_command(binary: Path, layout: Layout, kubeconfig: Path) -
         f"--service-account-private-key-file={layout.service_account_key}",
         "--leader-elect=false",
         "--secure-port=0",
+        # By default a folder under /usr, which it makes.
+        f"--flex-volume-plugin-dir={layout.root / 'volume-plugins'}",
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
         "--concurrent-job-syncs=20",

@@ -96,9 +96,9 @@ class NodeTier:
             stack.enter_context(self.api)
             self._occupy(stack)
             self._start_scheduler(stack)
-            self._start_containerd()
+            self._start_containerd(stack)
             self.load(images.standard_images(self._programs["busybox"]))
-            self._start_kubelet()
+            self._start_kubelet(stack)
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -168,13 +168,14 @@ class NodeTier:
         stack.callback(self._scheduler.stop, grace=0)
         self._scheduler.start()
 
-    def _start_containerd(self) -> None:
+    def _start_containerd(self, stack: ExitStack) -> None:
         # containerd finds its shim, and the shim runc, on the path.
         folders = dict.fromkeys(str(path.parent) for path in self._programs.values())
         search = ":".join([*folders, os.environ.get("PATH", os.defpath)])
-        program = self._programs["containerd"]
-        command = ["env", f"PATH={search}", program, "--config", self.layout.containerd_config]
-        self._containerd = Child(self.sandbox.command(*command), self.layout.log("containerd"))
+        program, file = self._programs["containerd"], self.layout.containerd_config
+        command = self.sandbox.command("env", f"PATH={search}", program, "--config", file)
+        self._containerd = Child(command, self.layout.log("containerd"))
+        stack.callback(self._containerd.stop, grace=0)
         self._containerd.start()
         self._containerd.wait_until(self._runtime_answers, timeout=READY_TIMEOUT)
 
@@ -192,10 +193,11 @@ class NodeTier:
         if done.returncode != 0:
             raise ClusterError(f"ctr {' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
 
-    def _start_kubelet(self) -> None:
+    def _start_kubelet(self, stack: ExitStack) -> None:
         credentials = self._kubeconfig(f"system:node:{self.node}", "system:nodes")
         command = config.kubelet_command(self._binaries["kubelet"], self.layout, credentials)
         self._kubelet = Child(self.sandbox.command(*command), self.layout.log("kubelet"))
+        stack.callback(self._kubelet.stop, grace=0)
         self._kubelet.start()
         self._kubelet.wait_until(self._is_ready, timeout=READY_TIMEOUT)
 

@@ -69,9 +69,7 @@ def is_static(program: Path) -> bool:
     (offset,) = struct.unpack_from("<Q", content, 32)
     size, count = struct.unpack_from("<HH", content, 54)
     interpreter = 3
-    return all(
-        struct.unpack_from("<I", content, offset + size * n) != (interpreter,) for n in range(count)
-    )
+    return all(struct.unpack_from("<I", content, offset + size * n) != (interpreter,) for n in range(count))
 
 
 def _on_the_system(name: str) -> Path | None:

@@ -13,7 +13,7 @@ from oz_agent_worker.app import task_settings
 from oz_agent_worker.config.load import WorkerConfig
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import Assignment, AssignmentError, parse_assignment
-from oz_agent_worker.core.taskspec import build_task_spec
+from oz_agent_worker.core.taskspec import TaskSpec, build_task_spec
 from oz_agent_worker.core.wire import FrameError, TaskAssignment, decode_control_plane_frame
 from oz_agent_worker.errors import UsageError
 
@@ -40,10 +40,11 @@ def render(
     """Print the Job that an assignment would become.
 
     No cluster is touched and no API key is needed. The worker's own flags count,
-    -e included. The output holds the task's variables in clear, as the Job would.
+    -e included. The output holds the task's variables in clear, as the Job would; with
+    backend.kubernetes.task_env_secret it is the Job, and a Secret whose values are not shown.
     """
     from oz_agent_worker.backends.kubernetes.manifest import build_job
-    from oz_agent_worker.backends.kubernetes.render import render_job
+    from oz_agent_worker.backends.kubernetes.render import render_manifests
 
     flags = flags_from(options, under=ctx.obj)
     if not flags.backend and not flags.config_file:
@@ -56,7 +57,22 @@ def render(
         job = build_job(spec, kubernetes, worker_id=config.worker_id, cleanup=config.cleanup)
     except AssignmentError as error:
         raise UsageError(f"{assignment_file}: {error}") from error
-    click.echo(render_job(job, output), nl=False)
+    manifests = [job, *_secrets_of(job, spec, kubernetes)]
+    click.echo(render_manifests(manifests, output), nl=False)
+
+
+def _secrets_of(job: dict[str, Any], spec: TaskSpec, config: KubernetesConfig) -> list[dict[str, Any]]:
+    """The Secret that follows the Job, without its values, where there is one."""
+    from oz_agent_worker.backends.kubernetes.envsecret import build_environment_secret, task_variables
+    from oz_agent_worker.backends.kubernetes.naming import ANNOTATION_ENVIRONMENT_SECRET
+    from oz_agent_worker.backends.kubernetes.render import without_values
+
+    name = job["metadata"]["annotations"].get(ANNOTATION_ENVIRONMENT_SECRET)
+    if name is None:
+        return []
+    variables = task_variables(spec, config)
+    secret = build_environment_secret(variables, job, name=name, uid="(the Job's, once it stands)")
+    return [without_values(secret)]
 
 
 def _kubernetes_section(config: WorkerConfig) -> KubernetesConfig:

@@ -19,6 +19,7 @@ __all__ = [
     "image_pull_back_off",
     "init_fails",
     "invalid_image_name",
+    "is_preflight",
     "oom_killed",
     "runs_until_cancelled",
     "succeed",
@@ -52,6 +53,11 @@ def by_image(scripts: Mapping[str, Script], default: Script) -> Behaviour:
         return scripts.get(task["image"], default)
 
     return choose
+
+
+def is_preflight(pod: Pod) -> bool:
+    """Whether it is the Pod of a worker's start-up preflight, and of no task."""
+    return "oz-preflight" in (pod["metadata"].get("labels") or {})
 
 
 def succeed(*, after: float = 0.0, output: str | bytes = b"") -> Script:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.cluster.errors import ApiError
 from tests.cluster.kubelet.environment import command_line, environment
 from tests.cluster.kubelet.logs import ContainerLog
 from tests.cluster.kubelet.podrun import PodRun, Script
@@ -27,6 +28,8 @@ __all__ = ["execute"]
 
 # Stands for what the sidecars' root init containers copy: the command given is already there.
 EXECUTED_INITS: Final = ("setup",)
+
+RECHECK_PAUSE: Final = 0.1
 
 CANNOT_RUN: Final = 128
 """The exit code of a container whose command cannot be started."""
@@ -54,13 +57,16 @@ def execute(entrypoint: Sequence[str | os.PathLike[str]]) -> Script:
 async def _run_pod(run: PodRun, host: "_Host") -> None:
     for init in run.pod["spec"].get("initContainers") or []:
         if init["name"] in EXECUTED_INITS:
+            variables = await _environment(run, init)
             await run.start_init(init["name"])
-            code, message = await _run_container(run, init, host)
+            code, message = await _run_container(run, init, variables, host)
             await run.end_init(init["name"], code, message=message, reason=_reason(message))
             if code != 0:
                 return
+    main = run.container(run.main)
+    variables = await _environment(run, main)
     await run.run()
-    code, message = await _run_container(run, run.container(run.main), host)
+    code, message = await _run_container(run, main, variables, host)
     await run.finish(code, message=message, reason=_reason(message))
 
 
@@ -94,15 +100,20 @@ class _Host:
         return Path(self.translate(container.get("workingDir") or "/workspace"))
 
 
-async def _run_container(run: PodRun, container: Mapping[str, Any], host: _Host) -> tuple[int, str]:
-    """Run one container to its end; return its exit code, and why where it could not start."""
+async def _environment(run: PodRun, container: Mapping[str, Any]) -> dict[str, str]:
+    """Return a container's variables; it waits for what they come from."""
 
     async def read(kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = await run.api.get(f"/api/v1/namespaces/{run.namespace}/{kind}/{name}")
-        return found
+        return await _existing(run, container["name"], kind, name)
 
+    return await environment(run.pod, container, read)
+
+
+async def _run_container(
+    run: PodRun, container: Mapping[str, Any], own: Mapping[str, str], host: _Host
+) -> tuple[int, str]:
+    """Run one container to its end; return its exit code, and why where it could not start."""
     image = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(host.workspace), "HOSTNAME": run.name}
-    own = await environment(run.pod, container, read)
     variables = image | {name: host.translate(value) for name, value in own.items()}
     command = [host.translate(part) for part in command_line(container, own)]
     process = _Process(command, host.directory(container), variables, run.open_log(container["name"]))
@@ -119,6 +130,21 @@ async def _run_container(run: PodRun, container: Mapping[str, Any], host: _Host)
         raise
     finally:
         process.kill()  # also when the wait for its end was cut short
+
+
+async def _existing(run: PodRun, container: str, kind: str, name: str) -> dict[str, Any]:
+    """Read an object; while it does not exist, the container says so and waits."""
+    while True:
+        try:
+            found: dict[str, Any] = await run.api.get(f"/api/v1/namespaces/{run.namespace}/{kind}/{name}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        else:
+            return found
+        message = f'{kind.removesuffix("s")} "{name}" not found'
+        await run.wait("CreateContainerConfigError", message, container=container)
+        await asyncio.sleep(RECHECK_PAUSE)
 
 
 class _Process:

@@ -14,6 +14,7 @@ import aiohttp
 from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.kubeconfig import Connection
+from tests.cluster.kubelet.behaviours import always, is_preflight, succeed
 from tests.cluster.kubelet.logs import ContainerLog, LogServer
 from tests.cluster.kubelet.node import LEASE_SECONDS, LEASES, lease, node
 from tests.cluster.kubelet.podrun import Behaviour, PodGoneError, PodRun
@@ -24,6 +25,8 @@ __all__ = ["Kubelet"]
 
 RELIST_PAUSE = 0.1
 
+PASS = always(succeed())
+
 
 class Kubelet:
     """An async context manager: a node that takes every Pod of its namespaces.
@@ -33,6 +36,7 @@ class Kubelet:
         behaviour: chooses each Pod's script; ``behaviours`` has ready ones.
         namespaces: whose Pods to take; none given means all.
         name: the Node's name; by default a new one.
+        preflight: the behaviour of preflight Pods, which by default succeed at once.
 
     A script that raises makes the context manager raise when it is left.
     """
@@ -44,10 +48,14 @@ class Kubelet:
         *,
         namespaces: Iterable[str] = (),
         name: str | None = None,
+        preflight: Behaviour = PASS,
     ) -> None:
         self.name = name or f"node-{secrets.token_hex(4)}"
         self.started: list[Pod] = []
-        """Every Pod that was given a script, in order, once each."""
+        """Every Pod of a task that was given a script, in order, once each."""
+        self.preflights: list[Pod] = []
+        """Every preflight Pod, likewise."""
+        self._preflight = preflight
         self._behaviour = behaviour
         self._paths = [f"/api/v1/namespaces/{namespace}/pods" for namespace in namespaces] or ["/api/v1/pods"]
         self._api = AsyncRestClient(connection, user_agent="played-kubelet")
@@ -177,7 +185,7 @@ class Kubelet:
             if pod["status"].get("phase") in {"Succeeded", "Failed"}:
                 return
             run = self._runs[uid] = PodRun(pod, self, self._api)
-            self.started.append(pod)
+            (self.preflights if is_preflight(pod) else self.started).append(pod)
             self._lives[uid] = self._spawn(self._live(run))
         if "deletionTimestamp" in metadata and uid not in self._deleting:
             self._deleting.add(uid)
@@ -202,7 +210,8 @@ class Kubelet:
             self._notify()
 
     async def _live(self, run: PodRun) -> None:
-        await self._behaviour(run.pod)(run)
+        behaviour = self._preflight if is_preflight(run.pod) else self._behaviour
+        await behaviour(run.pod)(run)
 
     async def _end(self, run: PodRun, life: asyncio.Task[None]) -> None:
         """Delete a Pod as a kubelet does: stop its containers, report their end, then remove the object."""

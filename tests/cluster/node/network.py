@@ -54,7 +54,7 @@ def _routes(rows: Iterable[str]) -> Iterator[ipaddress.IPv4Network]:
     for row in rows:
         columns = row.split()
         address, mask = (struct.pack("=I", int(columns[n], 16)) for n in (1, 7))
-        length = bin(int.from_bytes(mask, "big")).count("1")
+        length = int.from_bytes(mask, "big").bit_count()
         if length:
             yield ipaddress.IPv4Network((address, length), strict=False)
 
@@ -84,9 +84,7 @@ def _control() -> Iterator[socket.socket]:
 
 
 def _set_address(control: socket.socket, name: str, request: int, address: ipaddress.IPv4Address) -> None:
-    fcntl.ioctl(
-        control, request, struct.pack("16sHH4s8x", name.encode(), socket.AF_INET, 0, address.packed)
-    )
+    fcntl.ioctl(control, request, struct.pack("16sHH4s8x", name.encode(), socket.AF_INET, 0, address.packed))
 
 
 def _set_up(control: socket.socket, name: str, *, up: bool) -> None:

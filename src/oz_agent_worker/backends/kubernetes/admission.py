@@ -28,7 +28,8 @@ _PASSING: Final = re.compile(
 
 _RESTRICTED: Final = """\
 pod_template:
-  securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
+  securityContext:
+    {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {type: RuntimeDefault}}
   containers:
   - name: task
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}"""
@@ -39,7 +40,8 @@ def _pod_security(found: Mapping[str, str], config: KubernetesConfig) -> str:
     lower = "baseline" if level == "restricted" else "privileged"
     label = f"kubectl label namespace {namespace} pod-security.kubernetes.io/enforce={lower} --overwrite"
     if level != "restricted":
-        return f"remove from backend.kubernetes.pod_template what the cluster names, or lower the level:\n{label}"
+        what = "remove from backend.kubernetes.pod_template what the cluster names"
+        return f"{what}, or lower the level:\n{label}"
     lines = ["give the Pods what the level asks for, under backend.kubernetes:"]
     if not config.use_image_volumes:
         lines.append("use_image_volumes: true  # else sidecars are copied by a container that runs as root")
@@ -78,8 +80,7 @@ def _service_account(found: Mapping[str, str], config: KubernetesConfig) -> str:
 
 def _class(field: str) -> _Mend:
     return lambda found, config: (
-        f"create it, or correct backend.kubernetes.pod_template.{field}"
-        f" (kubectl get {found['kind'].lower()})"
+        f"create it, or correct backend.kubernetes.pod_template.{field} (kubectl get {found['kind'].lower()})"
     )
 
 
@@ -98,15 +99,13 @@ def _webhook(found: Mapping[str, str], config: KubernetesConfig) -> str:
 
 
 def _namespace(found: Mapping[str, str], config: KubernetesConfig) -> str:
-    return (
-        f"create it (kubectl create namespace {config.namespace}), or correct backend.kubernetes.namespace"
-    )
+    return f"create it (kubectl create namespace {config.namespace}), or correct backend.kubernetes.namespace"
 
 
 def _permission(found: Mapping[str, str], config: KubernetesConfig) -> str:
     group = found["group"]
     return (
-        f'let the Role that is bound to the worker in namespace {config.namespace} {found["verb"]}'
+        f"let the Role that is bound to the worker in namespace {config.namespace} {found['verb']}"
         f' {found["resource"]} (apiGroups: ["{group}"])'
     )
 
@@ -168,9 +167,7 @@ _RULES: Final = (
         "the admission policy `{name}` refuses a task's Pod",
         _policy,
     ),
-    _rule(
-        r'namespaces? "(?P<name>[^"]+)" not found', "the namespace {namespace} does not exist", _namespace
-    ),
+    _rule(r'namespaces? "(?P<name>[^"]+)" not found', "the namespace {namespace} does not exist", _namespace),
     _rule(
         r'cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"',
         "the worker may not {verb} {resource} in namespace {namespace}",

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from oz_agent_worker.backends.base import LaunchError, OutputSink
 from oz_agent_worker.config.schema import KubernetesConfig
@@ -15,10 +15,11 @@ from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
 from oz_agent_worker.errors import PreflightError
 
-from .api_errors import ApiError, ForbiddenError, UnauthorizedError
+from .api_errors import ApiError
 from .client import ClientSettings, KubernetesClient
 from .creation import create_environment_secret, create_or_adopt
 from .credentials import load_credentials
+from .diagnosis import of_api_error
 from .envsecret import task_variables
 from .execution import Ground, KubernetesExecution
 from .index import JobIndex
@@ -26,16 +27,14 @@ from .manifest import ManifestError, build_job
 from .monitor import JobMonitor
 from .naming import label_selector
 from .observe import ObservationPolicy
+from .permissions import needed_permissions, summary
+from .preflight import Preflight, PreflightSettings
 from .reflector import WatchSettings
 from .stats import ApiStats
 
 __all__ = ["BackendSettings", "KubernetesBackend"]
 
 _logger = logging.getLogger(__name__)
-
-_PERMISSIONS: Final = (
-    "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +43,13 @@ class BackendSettings:
 
     ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
     compared with the API server's cache; ``pull_grace``: how long an image may fail to be pulled.
+    Without ``preflight`` the start shows only that Jobs and Pods can be watched.
     """
 
     patience: float = 10.0
     check_every: float = 30.0
     pull_grace: float = 60.0
+    preflight: PreflightSettings | None = field(default_factory=PreflightSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
@@ -86,11 +87,12 @@ class KubernetesBackend:
         self._monitor: JobMonitor | None = None
 
     async def start(self) -> None:
-        """Reach the API server, list what stands and watch it; return when both watches stand.
+        """Reach the API server, show that tasks can run, watch what stands; return when the watches stand.
 
         Raises:
             CredentialsError: no usable kubeconfig or service account.
-            PreflightError: the API server cannot be reached, or refuses to list or to watch.
+            PreflightError: the API server cannot be reached, or a task could not run in this
+                namespace; the text is a diagnosis.
         """
         credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
         client = KubernetesClient(credentials, settings=self._settings.client, stats=self.stats)
@@ -105,6 +107,7 @@ class KubernetesBackend:
             settings=self._settings.watch,
         )
         try:
+            await self._preflight(client, self._ground.policy)
             await self._monitor.start(self._settings.patience)
         except ApiError as error:
             await self.close()
@@ -144,6 +147,20 @@ class KubernetesBackend:
         if ground is not None:
             await ground.client.close()
 
+    async def _preflight(self, client: KubernetesClient, policy: ObservationPolicy) -> None:
+        if self._settings.preflight is None:
+            return
+        preflight = Preflight(
+            client,
+            self._config,
+            worker_id=self._worker_id,
+            cleanup=self._cleanup,
+            policy=policy,
+            settings=self._settings.preflight,
+            clock=self._clock,
+        )
+        await preflight.run()
+
     def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
         try:
             unique = secrets.token_hex(4)
@@ -168,21 +185,11 @@ class KubernetesBackend:
         )
 
     def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
-        """Say what stands in the way of tasks and what to do about it."""
-        credentials = client.credentials
-        if isinstance(error, UnauthorizedError):
-            return (
-                f"the Kubernetes API server {credentials.server} does not accept the credentials of "
-                f"{credentials.description}: {error.message}. They may have expired: log in to the "
-                "cluster again, or check the token or client certificate."
-            )
-        if isinstance(error, ForbiddenError):
-            return (
-                f"the Kubernetes API server {credentials.server} forbids what tasks need in namespace "
-                f"{self._config.namespace!r}: {error.message}. The worker's Role ({credentials.description}) "
-                f"needs {_PERMISSIONS}."
-            )
-        return (
-            f"the Kubernetes backend cannot start ({credentials.description}): {error}. Check that the "
-            "cluster runs, that this is its address, and that a firewall or proxy lets this machine reach it."
+        diagnosis = of_api_error(
+            error,
+            server=client.credentials.server,
+            description=client.credentials.description,
+            namespace=self._config.namespace,
+            permissions=summary(needed_permissions(self._config)),
         )
+        return str(diagnosis)

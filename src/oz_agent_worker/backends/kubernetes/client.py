@@ -1,11 +1,11 @@
 """The Kubernetes API over aiohttp: prepare (``rest``), send, interpret (``rest``)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 
@@ -14,13 +14,16 @@ from oz_agent_worker import __version__
 from . import rest
 from .api_errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .credentials import Credentials, CredentialsError
-from .joblog import LogTail
+from .joblog import LogRest, LogTail
+from .loglines import LogPosition
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
 from .views import EventView, JobView
 
 __all__ = ["ClientSettings", "KubernetesClient"]
+
+LogT = TypeVar("LogT", LogTail, LogRest)
 
 USER_AGENT: Final = f"oz-agent-worker/{__version__}"
 
@@ -33,12 +36,14 @@ class ClientSettings:
     """How many requests at once, how long each may take (seconds), how patient each kind is.
 
     More than 32 requests in flight buy latency and nothing else (measured on one API server).
+    ``log_silence`` is how long a followed log may be silent before its connection counts as lost.
     """
 
     in_flight: int = 32
     connect_timeout: float = 10.0
     request_timeout: float = 30.0
     log_timeout: float = 60.0
+    log_silence: float = 300.0
     create: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=30.0))
     delete: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=300.0, longest=15.0))
     read: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=10.0))
@@ -197,20 +202,52 @@ class KubernetesClient:
         return rest.decode(request, body, resource.list_decoder)
 
     async def read_log(
-        self, namespace: str, pod: str, container: str, *, limit_bytes: int = LOG_LIMIT
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        limit_bytes: int = LOG_LIMIT,
+        timestamps: bool = False,
     ) -> LogTail:
         """Read a container's log and keep its last ``limit_bytes``."""
-        request = rest.read_log(namespace, pod, container)
+        request = rest.read_log(namespace, pod, container, timestamps=timestamps)
+        return await self._read_into(request, lambda: LogTail(limit_bytes))
 
-        async def attempt() -> LogTail:
-            tail = LogTail(limit_bytes)
+    async def read_log_rest(
+        self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
+    ) -> LogRest:
+        """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
+        request = rest.read_log(namespace, pod, container, timestamps=True, since=after.since)
+        return await self._read_into(request, lambda: LogRest(limit_bytes, after))
+
+    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> LogT:
+        """Read a log to its end; each attempt feeds a reader of its own."""
+
+        async def attempt() -> LogT:
+            log = reader()
             timeout = self._timeout(self.settings.log_timeout)
             async with self._places, self._open(request, timeout) as response:
                 async for chunk in self._chunks(response):
-                    tail.feed(chunk)
-            return tail
+                    log.feed(chunk)
+            return log
 
         return await retrying(attempt, self.settings.log)
+
+    @asynccontextmanager
+    async def follow_log(
+        self, namespace: str, pod: str, container: str, *, since: str | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Follow a container's log, with timestamps, from ``since`` (RFC 3339) until the container ends.
+
+        It has a connection of its own, as a watch has. A log may stay silent for
+        ``settings.log_silence`` seconds before the connection counts as lost.
+        """
+        request = rest.read_log(namespace, pod, container, follow=True, timestamps=True, since=since)
+        silence = self.settings.log_silence
+        # A kubelet sends its headers with the log's first line: they come no sooner than that.
+        async with self._open(request, self._timeout(None, silence=silence), patience=silence) as response:
+            yield self._chunks(response)
 
     @asynccontextmanager
     async def watch(
@@ -259,16 +296,18 @@ class KubernetesClient:
 
     @asynccontextmanager
     async def _open(
-        self, request: Request, timeout: aiohttp.ClientTimeout
+        self, request: Request, timeout: aiohttp.ClientTimeout, *, patience: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request and hold its good answer open.
 
         A 401 has the credentials renewed and is asked once more: tokens expire in between.
+        The answer may take ``patience`` seconds to begin, by default as long as any request.
         """
+        patience = patience or self.settings.request_timeout
         try:
-            response = await self._answered(request, timeout, renew=False)
+            response = await self._answered(request, timeout, patience, renew=False)
         except UnauthorizedError:
-            response = await self._answered(request, timeout, renew=True)
+            response = await self._answered(request, timeout, patience, renew=True)
         try:
             yield response
         finally:
@@ -279,12 +318,12 @@ class KubernetesClient:
             response.close()
 
     async def _answered(
-        self, request: Request, timeout: aiohttp.ClientTimeout, *, renew: bool
+        self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, *, renew: bool
     ) -> aiohttp.ClientResponse:
         code = NO_ANSWER
         try:
             # Until the headers are there even a watch is a request like any other.
-            async with asyncio.timeout(self.settings.request_timeout):
+            async with asyncio.timeout(patience):
                 headers = await self.credentials.headers(force_refresh=renew)
                 response = await self._current_session().request(
                     request.method,

@@ -62,12 +62,10 @@ def of_api_error(
     )
 
 
-def of_permissions(
-    missing: Sequence[str], rules: str, words: str, *, description: str, namespace: str
-) -> Diagnosis:
+def of_permissions(missing: str, rules: str, words: str, *, description: str, namespace: str) -> Diagnosis:
     """Name the permissions that are missing; ``rules`` are the lines that a Role needs for them."""
     return Diagnosis(
-        f"the worker lacks permissions in namespace {namespace!r}: {'; '.join(missing)}",
+        f"the worker lacks permissions in namespace {namespace!r}: {missing}",
         words,
         f"add to the Role that is bound to the worker ({description}):\n{rules}",
     )

@@ -126,7 +126,9 @@ def field_problems(text: str, manifest: Mapping[str, Any], config: KubernetesCon
         for kind, path in _FIELD_ERROR.findall(text)
     ]
     for read, path, wanted in _TYPE_ERROR.findall(text):
-        found.append(f"{config_path(path, manifest, config)}: read a {read}, allowed is a {_plain_type(wanted)}")
+        found.append(
+            f"{config_path(path, manifest, config)}: read a {read}, allowed is a {_plain_type(wanted)}"
+        )
     return found
 
 

@@ -77,7 +77,9 @@ def needed_permissions(config: KubernetesConfig) -> tuple[Permission, ...]:
 
 def summary(permissions: Iterable[Permission]) -> str:
     """Write permissions in one line: ``jobs: create, get; events: list``."""
-    return "; ".join(f"{resource}: {', '.join(verbs)}" for (_, resource), verbs in _grouped(permissions).items())
+    return "; ".join(
+        f"{resource}: {', '.join(verbs)}" for (_, resource), verbs in _grouped(permissions).items()
+    )
 
 
 def role_rules(permissions: Iterable[Permission]) -> str:
@@ -161,9 +163,7 @@ def _review_request(namespace: str, permission: Permission) -> Request:
     return Request("create", "selfsubjectaccessreviews", "POST", _REVIEWS, body=msgspec.json.encode(body))
 
 
-async def _tried(
-    client: KubernetesClient, namespace: str, permission: Permission, unique: str
-) -> str | None:
+async def _tried(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> str | None:
     """Try it; ``None`` where it is allowed, else the server's words."""
     try:
         await _attempt(client, namespace, permission, unique)
@@ -200,8 +200,9 @@ async def _attempt(client: KubernetesClient, namespace: str, permission: Permiss
         case "get":
             await client.exchange(rest.get(resource, namespace, unique))
         case "delete":
-            await client.exchange(rest.delete(resource, namespace, unique, uid=None, propagation="Background"))
+            await client.exchange(
+                rest.delete(resource, namespace, unique, uid=None, propagation="Background")
+            )
         case _:
             body = {"metadata": {"name": unique}}
             await client.exchange(rest.create(resource, namespace, body, dry_run=True))
-

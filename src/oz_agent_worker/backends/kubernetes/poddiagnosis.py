@@ -4,32 +4,57 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.core.outcome import FailureReason, Outcome
+from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_code
 
 from .diagnosis import Diagnosis
+from .preflightjob import is_own_container
 from .views import ContainerStatus, EventView, PodView
 
-__all__ = ["event_words", "of_outcome", "of_standstill", "scheduler_words", "of_no_pod"]
+__all__ = ["event_words", "of_no_pod", "of_outcome", "of_standstill", "scheduler_words"]
 
 _CONFIG: Final = "backend.kubernetes"
 _DENIED: Final = ("denied", "unauthorized", "no basic auth credentials", "authentication required")
+#: Where the end of a container is the cause, and not the effect of an eviction or a deadline.
+_PROGRAM_ENDS: Final = frozenset(
+    {
+        FailureReason.CONTAINER_EXIT,
+        FailureReason.CONTAINER_OOM,
+        FailureReason.CONTAINER_START,
+        FailureReason.INIT_CONTAINER,
+        FailureReason.SETUP_COMMAND,
+        FailureReason.SIDECAR_PREP,
+    }
+)
+#: Events of volumes (kubelet, and the attach-detach controller).
+_VOLUMES: Final = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 _UNKNOWN: Final = ("not found", "manifest unknown", "name unknown", "does not exist")
 
 
 def of_outcome(
-    outcome: Outcome, pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig
+    outcome: Outcome,
+    pods: Sequence[PodView],
+    manifest: Mapping[str, Any],
+    config: KubernetesConfig,
+    log: str = "",
 ) -> Diagnosis:
-    """Explain a Job that failed, or is certain to; ``outcome`` is what a task would be reported with."""
-    match outcome.reason:
-        case FailureReason.UNSCHEDULABLE:
-            return _unschedulable(scheduler_words(pods), config)
-        case FailureReason.IMAGE_PULL | FailureReason.INVALID_IMAGE:
-            return _no_image(pods, manifest, config)
-        case FailureReason.CONTAINER_CREATE | FailureReason.SIDECAR_PREP | FailureReason.SETUP_COMMAND:
-            return _not_created(outcome, pods, config)
-        case _:
-            # The sentence of a task's report has all three parts in it already.
-            return Diagnosis(f"the preflight Pod failed: {outcome.message}")
+    """Explain a Job that failed, or is certain to.
+
+    ``outcome`` is what a task would be reported with, ``log`` the end of the log of the
+    container that failed.
+    """
+    reason = outcome.reason
+    if reason is FailureReason.UNSCHEDULABLE:
+        return _unschedulable(scheduler_words(pods), config)
+    if reason in {FailureReason.IMAGE_PULL, FailureReason.INVALID_IMAGE}:
+        return _no_image(pods, manifest, config)
+    waiting = next(_waiting(pods), None)
+    if waiting is not None:
+        return _not_created(waiting, config)
+    ended = next(_ended_badly(pods), None)
+    if ended is not None and reason in _PROGRAM_ENDS:
+        return _ended(ended, log, config)
+    # The sentence of a task's report has all three parts in it already.
+    return Diagnosis(f"the preflight Pod failed: {outcome.message}")
 
 
 def scheduler_words(pods: Sequence[PodView]) -> str:
@@ -52,15 +77,15 @@ def _unschedulable(words: str, config: KubernetesConfig) -> Diagnosis:
     )
 
 
-def _no_image(
-    pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig
-) -> Diagnosis:
+def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Diagnosis:
     container = next(_waiting(pods), None)
     name = container.name if container else "task"
     words = container.waiting.message if container and container.waiting else ""
     image, key = _image(name, manifest, config)
     return Diagnosis(
-        f"the image {image} of container `{name}` cannot be pulled", words or "", _pull_mend(words or "", key, config)
+        f"the image {image} of container `{name}` cannot be pulled",
+        words or "",
+        _pull_mend(words or "", key, config),
     )
 
 
@@ -82,7 +107,8 @@ def _pull_mend(words: str, key: str, config: KubernetesConfig) -> str:
             f" (kubectl -n {config.namespace} create secret docker-registry NAME …), or correct {key}"
         )
     if any(word in low for word in _UNKNOWN):
-        return f"correct {key}: the registry has no such image (a private one may need {_CONFIG}.image_pull_secrets)"
+        private = f"(a private one may need {_CONFIG}.image_pull_secrets)"
+        return f"correct {key}: the registry has no such image {private}"
     if "invalid" in low or "couldn't parse" in low:
         return f"correct {key}: this is no image's name"
     if "never" in low:
@@ -90,15 +116,35 @@ def _pull_mend(words: str, key: str, config: KubernetesConfig) -> str:
     return f"check that the nodes reach the registry, and {key}"
 
 
-def _not_created(outcome: Outcome, pods: Sequence[PodView], config: KubernetesConfig) -> Diagnosis:
-    container = next(_waiting(pods), None)
-    if container is None or container.waiting is None:
-        return Diagnosis(f"the preflight Pod failed: {outcome.message}")
+def _not_created(container: ContainerStatus, config: KubernetesConfig) -> Diagnosis:
+    assert container.waiting is not None
     return Diagnosis(
         f"container `{container.name}` of a task's Pod cannot be created",
         f"{container.waiting.reason}: {container.waiting.message or ''}".rstrip(": "),
         f"create in namespace {config.namespace} the Secret or ConfigMap that {_CONFIG}.pod_template names,"
         " or correct the name; or correct the security context",
+    )
+
+
+def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Diagnosis:
+    name, state = container.name, container.terminated
+    assert state is not None
+    how = describe_exit_code(state.exit_code)
+    what = f"container `{name}` of the preflight Pod ended with {how}"
+    # "Error" is the runtimes' word for any exit code but 0: it says nothing.
+    reason = state.reason if state.reason != "Error" else None
+    words = ": ".join(part for part in (reason, state.message or log) if part)
+    if state.reason == "OOMKilled":
+        return Diagnosis(what, words, f"give it more memory in {_CONFIG}.preflight_resources")
+    if not is_own_container(name):
+        return Diagnosis(
+            what, words, f"correct {_CONFIG}.pod_template: the container `{name}` is the template's"
+        )
+    return Diagnosis(
+        what,
+        words,
+        f"it runs `/bin/sh -c 'exit 0'`: name in {_CONFIG}.preflight_image an image that has /bin/sh and is"
+        " built for the nodes' architecture, and check the security context",
     )
 
 
@@ -108,6 +154,15 @@ def _waiting(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
         for container in _statuses(pod):
             reason = container.waiting.reason if container.waiting else None
             if reason not in (None, "PodInitializing", "ContainerCreating"):
+                yield container
+
+
+def _ended_badly(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
+    for pod in pods:
+        native = pod.native_sidecars()
+        for container in _statuses(pod):
+            ended = container.terminated
+            if ended is not None and ended.exit_code != 0 and container.name not in native:
                 yield container
 
 
@@ -123,7 +178,7 @@ def of_no_pod(seconds: float, words: str) -> Diagnosis:
     return Diagnosis(
         f"the cluster made no Pod for the preflight Job within {seconds:g} s",
         words,
-        "check that kube-controller-manager runs, and whatever holds Jobs back in this namespace, such as Kueue",
+        "check that kube-controller-manager runs, and what else holds Jobs back in this namespace (Kueue?)",
     )
 
 
@@ -137,6 +192,13 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
             words,
             "a task is over when all containers of its Pod have ended: where one serves the others,"
             " make it an init container with restartPolicy: Always (a native sidecar)",
+        )
+    if words.startswith(_VOLUMES):
+        return Diagnosis(
+            "a volume of a task's Pod cannot be mounted",
+            words,
+            f"create what the volumes in {_CONFIG}.pod_template name (Secret, ConfigMap, volume claim), or"
+            " correct the names",
         )
     return Diagnosis(
         f"the preflight Pod did not start within {seconds:g} s",

@@ -17,7 +17,7 @@ from .naming import preflight_job_name, preflight_labels
 from .podtemplate import TASK_CONTAINER, base_pod, task_container_of
 from .sidecars import COPY_CONTAINER_PREFIX
 
-__all__ = ["LEFTOVER_TTL", "build_preflight_job", "build_sample_job"]
+__all__ = ["LEFTOVER_TTL", "build_preflight_job", "build_sample_job", "is_own_container"]
 
 #: After how many seconds a preflight Job that ended removes itself, if its worker could not.
 LEFTOVER_TTL: Final = 60
@@ -27,7 +27,9 @@ _COMMAND: Final = ("/bin/sh", "-c", "exit 0")
 _PROGRAM_FIELDS: Final = ("args", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
 
 
-def build_sample_job(config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str) -> dict[str, Any]:
+def build_sample_job(
+    config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str
+) -> dict[str, Any]:
     """Write the Job of a task as the control plane sends them: with the agent's sidecar.
 
     Raises:
@@ -59,7 +61,7 @@ def build_preflight_job(
     template = task_container_of(base_pod(plain))
     assert template is not None
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
-        if _is_own(container["name"]):
+        if is_own_container(container["name"]):
             _pass(container, template, config)
     labels = {**config.extra_labels, **preflight_labels(worker_id)}
     metadata = {"labels": labels, "annotations": dict(config.extra_annotations)}
@@ -94,7 +96,8 @@ def _sample_task(image: str, sidecar: str, unique: str) -> TaskSpec:
     )
 
 
-def _is_own(container: str) -> bool:
+def is_own_container(container: str) -> bool:
+    """Whether the worker puts a container of this name into a Pod, and no template."""
     return container in {TASK_CONTAINER, SETUP_CONTAINER} or container.startswith(COPY_CONTAINER_PREFIX)
 
 

@@ -1,12 +1,14 @@
 """A manifest as text for people and for kubectl; the same manifest is the same text."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import yaml
 
-__all__ = ["render_job"]
+from oz_agent_worker.core.secret import REDACTED
+
+__all__ = ["render_job", "render_manifests", "without_values"]
 
 # The order in which Kubernetes' own documentation writes the fields; any other field
 # stands between the two groups, by name.
@@ -45,6 +47,20 @@ def render_job(manifest: Mapping[str, Any], fmt: Literal["yaml", "json"]) -> str
         return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
     # No line is folded: a folded command cannot be compared or copied.
     return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
+
+
+def render_manifests(manifests: Sequence[Mapping[str, Any]], fmt: Literal["yaml", "json"]) -> str:
+    """Write manifests as kubectl does: YAML documents, or one JSON object, a List of them if there are more."""
+    if fmt == "yaml":
+        return "---\n".join(render_job(manifest, fmt) for manifest in manifests)
+    if len(manifests) == 1:
+        return render_job(manifests[0], fmt)
+    return render_job({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, fmt)
+
+
+def without_values(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """A Secret's manifest with its keys alone. What stands for a value is no base64: nobody applies it."""
+    return {**secret, "data": dict.fromkeys(secret["data"], REDACTED)}
 
 
 def _ordered(value: Any) -> Any:

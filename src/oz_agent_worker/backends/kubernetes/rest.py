@@ -233,10 +233,26 @@ def watch(
     return Request("watch", resource.plural, "GET", resource.path(namespace), query)
 
 
-def read_log(namespace: str, pod: str, container: str) -> Request:
-    """Read a container's log from its beginning: the API can cut it at its end alone."""
-    path = PODS.path(namespace, pod, "log")
-    return Request("get", "pods/log", "GET", path, _query(container=container), accept="*/*")
+def read_log(
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    follow: bool = False,
+    timestamps: bool = False,
+    since: str | None = None,
+) -> Request:
+    """Read a container's log from its beginning, or from ``since`` (RFC 3339): it can be cut at its end alone.
+
+    With ``follow`` the answer goes on until the container ends.
+    """
+    query = _query(
+        container=container,
+        follow="true" if follow else None,
+        timestamps="true" if timestamps else None,
+        sinceTime=since,
+    )
+    return Request("get", "pods/log", "GET", PODS.path(namespace, pod, "log"), query, accept="*/*")
 
 
 def _query(**parameters: str | None) -> tuple[tuple[str, str], ...]:

@@ -53,7 +53,9 @@ async def check_template(
     try:
         job = build_sample_job(config, worker_id=worker_id, cleanup=cleanup, unique=unique)
     except ManifestError as error:
-        return TemplateCheck(Diagnosis(f"no Job can be made of a task: {error}", mend="correct the config file"))
+        return TemplateCheck(
+            Diagnosis(f"no Job can be made of a task: {error}", mend="correct the config file")
+        )
     strict, diagnosis = await _fields(client, config, job)
     if diagnosis is not None:
         return TemplateCheck(diagnosis)

@@ -9,19 +9,27 @@ from enum import IntEnum
 from typing import Any, Final
 
 from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.core.outcome import FailureReason, TaskResult
+from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
 
-from . import rest
-from .admission import may_heal, of_refusal, refusal_words
-from .api_errors import AlreadyExistsError, ApiError, ApiStatusError, ForbiddenError, NotFoundError, UnauthorizedError
+from .admission import may_heal, of_refusal
+from .api_errors import (
+    AlreadyExistsError,
+    ApiError,
+    ApiStatusError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthorizedError,
+)
 from .client import KubernetesClient
 from .diagnosis import Diagnosis
+from .joblog import log_container
 from .manifest import ManifestError
 from .observe import Observation, ObservationPolicy, judge
 from .ownership import OwnedPod
 from .poddiagnosis import of_no_pod, of_outcome, of_standstill, scheduler_words
+from .podtemplate import TASK_CONTAINER
 from .preflightjob import build_preflight_job
-from .rest import JOBS, PODS
+from .rest import PODS
 from .retry import RetryPolicy
 from .views import EventView, JobView
 
@@ -33,6 +41,8 @@ _logger = logging.getLogger(__name__)
 _SLACK: Final = 60
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
+#: How much of a failed container's log is told, in bytes.
+_LOG: Final = 400
 _DELETION: Final = RetryPolicy(budget=10.0)
 
 
@@ -127,11 +137,13 @@ class Trial:
             what = f"no Job can be made of a task: {error}"
             return TrialResult(Stage.NOTHING, Diagnosis(what, mend="correct the config file"))
         name: str = manifest["metadata"]["name"]
+        refused: TrialResult | None = None
         try:
-            refusal = await self._create(manifest)
-            return refusal or await self._follow(name, manifest)
+            refused = await self._create(manifest)
+            return refused or await self._follow(name, manifest)
         finally:
-            await self._delete(name)
+            if refused is None:
+                await self._delete(name)
 
     async def _create(self, manifest: Mapping[str, Any]) -> TrialResult | None:
         try:
@@ -170,14 +182,12 @@ class Trial:
         )
         return _Sight(job, tuple(page.items or ()))
 
-    async def _judge(
-        self, sight: _Sight, manifest: Mapping[str, Any], elapsed: float
-    ) -> TrialResult | None:
+    async def _judge(self, sight: _Sight, manifest: Mapping[str, Any], elapsed: float) -> TrialResult | None:
         now = self._clock()
         verdict = judge(Observation(sight.job, sight.pods), self._first_seen, now, self._policy)
         self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
         if verdict.outcome is not None:
-            return self._ended(sight, manifest, verdict.outcome)
+            return await self._ended(sight, manifest, verdict.outcome)
         if not sight.pods:
             return await self._without_pod(sight, elapsed)
         if elapsed < self._settings.whole:
@@ -185,12 +195,26 @@ class Trial:
         events = await self._events(sight.pods[0].metadata.uid)
         return self._failed(of_standstill(self._settings.whole, sight.pods, events))
 
-    def _ended(self, sight: _Sight, manifest: Mapping[str, Any], outcome: Any) -> TrialResult:
+    async def _ended(self, sight: _Sight, manifest: Mapping[str, Any], outcome: Outcome) -> TrialResult:
         if outcome.result is TaskResult.SUCCEEDED:
             return TrialResult(Stage.ENDED)
         if outcome.reason is FailureReason.UNSCHEDULABLE and self._config.preflight_unschedulable == "warn":
             return TrialResult(self._reached, pending=scheduler_words(sight.pods))
-        return self._failed(of_outcome(outcome, sight.pods, manifest, self._config))
+        log = await self._log(sight.pods[0]) if sight.pods and outcome.exit_code is not None else ""
+        return self._failed(of_outcome(outcome, sight.pods, manifest, self._config, log))
+
+    async def _log(self, pod: OwnedPod) -> str:
+        """The end of the log of the container that failed; empty where it cannot be read."""
+        container = log_container(pod, TASK_CONTAINER)
+        if container is None:
+            return ""
+        try:
+            tail = await self._client.read_log(
+                self._config.namespace, pod.metadata.name, container, limit_bytes=_LOG
+            )
+        except ApiError:
+            return ""
+        return " ".join(b"".join(tail.chunks()).decode(errors="replace").split())
 
     async def _without_pod(self, sight: _Sight, elapsed: float) -> TrialResult | None:
         """Admission of the Pods is told by events of the Job (Job controller: FailedCreate)."""
@@ -225,10 +249,15 @@ class Trial:
         try:
             await asyncio.shield(deleting)
         except asyncio.CancelledError:
-            await asyncio.wait({deleting})
+            done, _ = await asyncio.wait({deleting}, timeout=_DELETION.budget)
+            _note_failure(name, *done)
             raise
-        except ApiError as error:
-            _logger.warning("the preflight Job %s is left behind, and ends by itself: %s", name, error)
-        finally:
-            if deleting.done() and not deleting.cancelled():
-                deleting.exception()
+        except ApiError:
+            _note_failure(name, deleting)
+
+
+def _note_failure(name: str, *deletions: asyncio.Future[None]) -> None:
+    for deletion in deletions:
+        error = deletion.exception()
+        if error is not None:
+            _logger.warning("The preflight Job %s is left behind, and ends by itself: %s", name, error)

@@ -25,6 +25,8 @@ __all__ = [
     "ContainerSpec",
     "ContainerState",
     "ContainerStatus",
+    "EventSeries",
+    "EventSource",
     "EventView",
     "JobStatus",
     "JobView",
@@ -85,6 +87,8 @@ class ObjectMeta(_View, frozen=True):
     annotations: Annotations | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    """When the object's grace period ends: the time of the deletion, and the grace after it."""
+    deletion_grace_period_seconds: int | None = None
 
     def __post_init__(self) -> None:
         _intern(self, "namespace")
@@ -115,6 +119,8 @@ class JobStatus(_View, frozen=True):
     """``status`` of a Job (batch/v1, JobStatus)."""
 
     conditions: tuple[Condition, ...] | None = None
+    start_time: str | None = None
+    """When the Job controller first saw to the Job."""
     active: int | None = None
     succeeded: int | None = None
     failed: int | None = None
@@ -263,6 +269,22 @@ class ObjectReference(_View, frozen=True):
         _intern(self, "kind")
 
 
+class EventSource(_View, frozen=True):
+    """Who wrote an event (core/v1, EventSource)."""
+
+    component: str | None = None
+
+    def __post_init__(self) -> None:
+        _intern(self, "component")
+
+
+class EventSeries(_View, frozen=True):
+    """An event that was repeated (core/v1, EventSeries)."""
+
+    count: int | None = None
+    last_observed_time: str | None = None
+
+
 class EventView(_View, frozen=True):
     """An event (core/v1, Event); ``type`` is ``Normal`` or ``Warning``."""
 
@@ -275,6 +297,14 @@ class EventView(_View, frozen=True):
     first_timestamp: str | None = None
     last_timestamp: str | None = None
     event_time: str | None = None
+    series: EventSeries | None = None
+    source: EventSource | None = None
+    reporting_component: str | None = None
 
     def __post_init__(self) -> None:
-        _intern(self, "type", "reason")
+        _intern(self, "type", "reason", "reporting_component")
+
+    @property
+    def component(self) -> str:
+        """Who wrote it, such as ``kubelet``: the two APIs of events have a field each."""
+        return (self.source.component if self.source else None) or self.reporting_component or ""

@@ -24,7 +24,11 @@ Fault: TypeAlias = Callable[[web.Request, Handler], Awaitable[web.StreamResponse
 
 COMPLETE: Final = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
 
-_COLLECTIONS: Final = {"jobs": "/apis/batch/v1/namespaces/{ns}/jobs", "pods": "/api/v1/namespaces/{ns}/pods"}
+_COLLECTIONS: Final = {
+    "jobs": "/apis/batch/v1/namespaces/{ns}/jobs",
+    "pods": "/api/v1/namespaces/{ns}/pods",
+    "secrets": "/api/v1/namespaces/{ns}/secrets",
+}
 
 
 def says(code: int, reason: str = "", message: str = "as ordered", **headers: str) -> Fault:
@@ -87,8 +91,8 @@ class ApiServer:
         self._versions = itertools.count(100)
         self._version = 99
         self._compacted = 0
-        self._objects: dict[str, dict[str, Object]] = {"jobs": {}, "pods": {}}
-        self._history: dict[str, list[tuple[int, str, Object]]] = {"jobs": [], "pods": []}
+        self._objects: dict[str, dict[str, Object]] = {resource: {} for resource in _COLLECTIONS}
+        self._history: dict[str, list[tuple[int, str, Object]]] = {r: [] for r in _COLLECTIONS}
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self.url = ""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.client import ClientSettings
@@ -20,6 +21,7 @@ QUICK = BackendSettings(
     patience=5.0,
     check_every=0.2,
     pull_grace=1.0,
+    preflight=None,
     client=ClientSettings(
         request_timeout=5.0,
         create=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
@@ -69,10 +71,11 @@ async def running_backend(
     cleanup: bool = True,
     settings: BackendSettings = QUICK,
     unschedulable_timeout: float = 1.0,
+    **keys: Any,
 ) -> AsyncIterator[KubernetesBackend]:
-    """Start a backend, and close it at the end."""
+    """Start a backend, and close it at the end; ``keys`` are of its configuration."""
     config = KubernetesConfig(
-        namespace=namespace, kubeconfig=str(kubeconfig), unschedulable_timeout=unschedulable_timeout
+        namespace=namespace, kubeconfig=str(kubeconfig), unschedulable_timeout=unschedulable_timeout, **keys
     )
     backend = KubernetesBackend(config, worker_id=worker_id, cleanup=cleanup, environ={}, settings=settings)
     await backend.start()

@@ -220,11 +220,9 @@ def test_secrets_stand_in_the_values_of_variables_and_nowhere_else(name: str) ->
 
 
 def test_with_a_secret_for_them_no_value_of_a_variable_stands_in_the_job() -> None:
-    spec, config, _ = CASES["env-secret"]
     text = json.dumps(built("env-secret"))
-    values = [value.reveal() for value in spec.environment.values()] + ["https://npm.internal"]
-    assert [value for value in values if len(value) > 1 and f'"value": "{value}"' in text] == []
     assert "ghp_secret" not in text
+    assert "npm.internal" not in text
 
 
 def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creations_apart() -> None:

@@ -1,0 +1,82 @@
+"""Which API server answers, and what its clock says."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import msgspec
+
+from . import rest
+from .api_errors import ForbiddenError, NotFoundError
+from .client import KubernetesClient
+from .rest import Request
+from .retry import RetryPolicy
+
+__all__ = ["OLDEST", "ServerInfo", "clock_skew", "parse_version", "read_server_info"]
+
+#: The oldest Kubernetes whose Jobs do all that the worker builds on: native sidecars (1.29).
+OLDEST: Final = (1, 29)
+
+_VERSION: Final = Request("get", "version", "GET", "/version")
+_NUMBERS: Final = re.compile(r"v?(\d+)\.(\d+)")
+
+
+class _Version(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of version.Info that is read."""
+
+    git_version: str = ""
+
+
+_DECODER: Final = msgspec.json.Decoder(_Version)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What the server says of itself; both are ``None`` where it says nothing.
+
+    ``skew`` is how many seconds the server's clock is ahead of this machine's.
+    """
+
+    version: str | None
+    skew: float | None
+
+
+async def read_server_info(client: KubernetesClient, policy: RetryPolicy | None = None) -> ServerInfo:
+    """Ask for the version: the first request, which shows that the server can be reached.
+
+    Raises:
+        ApiError: it cannot, or does not accept the credentials.
+    """
+    began = datetime.now(UTC)
+    try:
+        answer = await client.exchange(_VERSION, policy)
+    except (ForbiddenError, NotFoundError):
+        # Not for everybody on every cluster; but it is the server that says so.
+        return ServerInfo(None, None)
+    skew = clock_skew(answer.date, began, datetime.now(UTC))
+    return ServerInfo(rest.decode(_VERSION, answer.body, _DECODER).git_version or None, skew)
+
+
+def parse_version(text: str | None) -> tuple[int, int] | None:
+    """Read major and minor of ``v1.35.2-gke.100``; ``None`` where there are none."""
+    found = _NUMBERS.match(text or "")
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | None:
+    """How many seconds a server's clock is ahead, from the ``Date`` of its answer (RFC 9110, 6.6.1).
+
+    A Date has no fractions: what lies within its second, and between question and answer, is
+    no skew.
+    """
+    try:
+        told = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    if told.tzinfo is None:
+        told = told.replace(tzinfo=UTC)
+    ahead = (told - answered).total_seconds()
+    behind = (sent - told).total_seconds() - 1.0
+    return ahead if ahead > 0 else -behind if behind > 0 else 0.0

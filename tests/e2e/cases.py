@@ -1,0 +1,144 @@
+"""The outcomes that a real node brings about, as a table: what is assigned, and what must be reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from oz_agent_worker.core import wire
+from tests.cluster.node.images import BUSYBOX_IMAGE, EMPTY_IMAGE
+from tests.e2e.tasks import script_task
+
+__all__ = ["DRESSED", "LIMITED", "Case", "dressed_cases", "limited_cases"]
+
+LIMITED: Final[Mapping[str, Any]] = {
+    "resources": {"limits": {"memory": "64Mi"}},
+    "workspace_size_limit": "4Mi",
+    "unschedulable_timeout": "3s",
+}
+"""A worker's section whose tasks have little room."""
+
+# A native sidecar (core/v1, Container.restartPolicy) that ends as the kubelet's TERM makes it.
+PROXY: Final[Mapping[str, Any]] = {
+    "name": "proxy",
+    "image": BUSYBOX_IMAGE,
+    "restartPolicy": "Always",
+    "command": ["/bin/sh", "-c", "trap 'exit 143' TERM; while :; do sleep 1 & wait $!; done"],
+}
+
+DRESSED: Final[Mapping[str, Any]] = {
+    "setup_command": (
+        'test -z "$SETUP_FAILS" || exit 9\n'
+        'echo "set up in $PWD"; echo 0 > runs\n'
+        'echo "GREETING=good morning" | sed "s/=\\(.*\\)/=\'\\1\'/" > "$OZ_ENVIRONMENT_FILE"'
+    ),
+    "teardown_command": 'echo $(( `cat runs` + 1 )) > runs; echo "torn down: `cat runs`"',
+    "pod_template": {"initContainers": [PROXY]},
+}
+"""A worker's section with commands around the task, and a native sidecar beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A task, and its report: ``reason`` None is success; all ``words`` stand in the message.
+
+    ``output`` is the task's whole output, where that is told.
+    """
+
+    name: str
+    task: wire.TaskAssignment
+    reason: str | None = None
+    exit_code: int = 0
+    words: Sequence[str] = field(default=())
+    output: str | None = None
+
+
+def limited_cases() -> list[Case]:
+    """Tasks of the worker ``LIMITED``."""
+    return [
+        Case(name="success", task=script_task("echo done"), output="done\n"),
+        Case(
+            name="exit code 3",
+            task=script_task("echo about to fail; exit 3"),
+            reason="container_exit",
+            exit_code=3,
+            words=["`task`", "exit code 3"],
+            output="about to fail\n",
+        ),
+        Case(
+            name="a signal of its own",
+            task=script_task("/bin/sh -c 'kill -s SEGV $$'; exit $?"),
+            reason="container_exit",
+            exit_code=139,
+            words=["SIGSEGV"],
+        ),
+        Case(
+            name="out of memory",
+            task=script_task("exec dd if=/dev/zero of=/dev/null bs=256M count=1"),
+            reason="container_oom",
+            exit_code=137,
+            words=["`task`", "OOMKilled", "more memory"],
+        ),
+        Case(
+            name="workspace over its limit",
+            task=script_task("dd if=/dev/zero of=/workspace/big bs=1M count=32; sleep 120"),
+            reason="evicted",
+            words=["workspace", "4Mi"],
+        ),
+        Case(
+            name="no such agent program",
+            task=script_task("exit 0", agent=BUSYBOX_IMAGE),
+            reason="container_exit",
+            exit_code=127,
+            words=["/agent/entrypoint.sh"],
+        ),
+        Case(
+            name="task image without a shell",
+            task=script_task("exit 0", image=EMPTY_IMAGE),
+            reason="container_start",
+            words=["`task`", "/bin/sh"],
+        ),
+        Case(
+            name="sidecar image without a shell",
+            task=script_task("exit 0", agent=EMPTY_IMAGE),
+            reason="sidecar_prep",
+            words=["`copy-sidecar-0`", "/bin/sh"],
+        ),
+        Case(
+            name="image name that is none",
+            task=script_task("exit 0", image="oz.test/UPPER CASE"),
+            reason="invalid_image",
+            words=["oz.test/UPPER CASE"],
+        ),
+        Case(
+            name="more processors than any node has",
+            task=script_task("exit 0", vcpus=500),
+            reason="unschedulable",
+            words=["Insufficient cpu", "unschedulable_timeout"],
+        ),
+    ]
+
+
+def dressed_cases() -> list[Case]:
+    """Tasks of the worker ``DRESSED``: a native sidecar that ends with 143 decides none of them."""
+    return [
+        Case(
+            name="setup, environment file, teardown, native sidecar",
+            task=script_task('echo "$GREETING"'),
+            output="good morning\ntorn down: 1\n",
+        ),
+        Case(
+            name="teardown keeps the exit code",
+            task=script_task("echo failing; exit 5"),
+            reason="container_exit",
+            exit_code=5,
+            words=["exit code 5"],
+            output="failing\ntorn down: 1\n",
+        ),
+        Case(
+            name="setup that fails",
+            task=script_task("exit 0", SETUP_FAILS="yes"),
+            reason="setup_command",
+            exit_code=9,
+            words=["`setup`", "exit code 9", "setup_command"],
+        ),
+    ]

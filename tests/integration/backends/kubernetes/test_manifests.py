@@ -1,0 +1,52 @@
+"""Every Job of the golden files, and its Secret, before a real API server that is strict about fields."""
+
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.backends.kubernetes.envsecret import build_environment_secret, task_variables
+from tests.cluster.apitier import ApiTier
+from tests.cluster.errors import ApiError
+from tests.unit.backends.kubernetes.test_manifest import CASES, built
+
+pytestmark = pytest.mark.cluster
+
+STRICT = "dryRun=All&fieldValidation=Strict"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_api_server_takes_the_job_as_it_is(api_tier: ApiTier, namespace: str, name: str) -> None:
+    job = built(name)
+    job["metadata"]["namespace"] = namespace
+    answer: Any = api_tier.client("worker").create(
+        f"/apis/batch/v1/namespaces/{namespace}/jobs?{STRICT}", job
+    )
+    assert _missing(job["spec"], answer["spec"]) == []
+    secret = job["metadata"]["annotations"].get("oz.warp.dev/environment-secret")
+    if secret is not None:
+        spec, config, _ = CASES[name]
+        manifest = build_environment_secret(task_variables(spec, config), job, name=secret, uid="u")
+        api_tier.client().create(f"/api/v1/namespaces/{namespace}/secrets?{STRICT}", manifest)
+
+
+def test_the_api_server_would_have_refused_a_field_that_it_does_not_know(
+    api_tier: ApiTier, namespace: str
+) -> None:
+    job = built("minimal")
+    job["metadata"]["namespace"] = namespace
+    job["spec"]["template"]["spec"]["nodeSelectr"] = {}
+    with pytest.raises(ApiError, match="nodeSelectr"):
+        api_tier.client("worker").create(f"/apis/batch/v1/namespaces/{namespace}/jobs?{STRICT}", job)
+
+
+def _missing(sent: Any, kept: Any, path: str = "spec") -> list[str]:
+    """Find what was sent and is not in the answer: dropped, as a field behind a feature gate is."""
+    if isinstance(sent, dict) and isinstance(kept, dict):
+        # An empty text is left out of an answer, which means the same.
+        pairs = [(name, value, kept.get(name, "")) for name, value in sent.items()]
+    elif isinstance(sent, list) and isinstance(kept, list) and len(sent) == len(kept):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(sent, kept, strict=True))]
+    else:
+        # Of quantities, 1 and "1" are one.
+        return [] if str(sent) == str(kept) else [f"{path}: {sent!r} became {kept!r}"]
+    return [found for name, a, b in pairs for found in _missing(a, b, f"{path}.{name}")]
