@@ -25,7 +25,7 @@ from .core.session import DEAD_AFTER, PING_INTERVAL, Event, Session, Text
 from .core.wire import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
 from .errors import AuthRefusedError
 
-__all__ = ["Link", "LinkListener", "LinkSettings"]
+__all__ = ["Link", "LinkListener", "LinkSettings", "proxy_for"]
 
 logger: Final = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from tests.bench.figures import Figure, summary, table
 from tests.bench.flight import measure_flight
 from tests.bench.idle import measure_idle
 from tests.bench.machine import describe_machine
+from tests.bench.nodeprocess import running_node
 from tests.bench.settings import Settings, parse_settings
 from tests.bench.stage import Stage
 from tests.cluster.apitier import ApiTier
@@ -28,15 +29,16 @@ async def _measure(tier: ApiTier, folder: Path, settings: Settings) -> list[Figu
     async with (
         AsyncRestClient(tier.connection(), user_agent="bench") as api,
         ControlPlane(settings.capabilities) as peer,
+        running_node(tier.kubeconfig("kubelet")) as node,
     ):
-        stage = Stage(tier, api, peer, folder, settings)
+        stage = Stage(tier, api, node, peer, folder, settings)
         progress(f"{settings.starts} starts of the worker")
         idle = await measure_idle(stage)
         progress(f"{settings.rounds} round(s) of {settings.burst} assignments at once, and a bare loop")
         burst = await measure_burst(stage)
         progress(f"{settings.in_flight} tasks in flight")
         flight = await measure_flight(stage)
-    print(f"\nrequests to the API server, {settings.in_flight} tasks")
+    print(f"\nrequests to the API server after the start, {settings.in_flight} tasks")
     print("\n".join(flight.costs.rows(settings.in_flight)), end="\n\n")
     return [*idle, *burst, *flight.figures]
 

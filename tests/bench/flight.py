@@ -11,11 +11,11 @@ from tests.bench.errors import BenchError
 from tests.bench.figures import Figure, percentile
 from tests.bench.jobwatch import JobWatch, watching_jobs
 from tests.bench.ledger import COMPLETED, Ledger
-from tests.bench.nodeprocess import NodeProcess, running_node
 from tests.bench.procfs import Cpu, Memory
 from tests.bench.stage import Stage
 from tests.bench.waiting import until
 from tests.bench.workerprocess import WorkerProcess
+from tests.cluster.audit import AuditEntry
 
 __all__ = ["FlightResult", "measure_flight"]
 
@@ -30,14 +30,14 @@ class FlightResult:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """One phase's parts."""
+    """One phase's parts; ``pods_before`` are the tasks' Pods of phases before."""
 
     stage: Stage
     namespace: str
     worker: WorkerProcess
-    node: NodeProcess
     watch: JobWatch
     ledger: Ledger
+    pods_before: int
 
     @property
     def tasks(self) -> int:
@@ -45,23 +45,23 @@ class _Flight:
 
     async def until(self, what: str, count: int, now: Any) -> None:
         """Wait until ``now()`` is ``count``; what happens to thousands of Pods takes its time."""
-        alive = (self.worker.check, self.node.check, self.watch.check)
+        alive = (self.worker.check, self.stage.node.check, self.watch.check)
         await until(f"{count} {what}", lambda: now() >= count, *alive, timeout=60 + 0.1 * self.tasks)
 
 
 async def measure_flight(stage: Stage) -> FlightResult:
     """Assign all tasks, let them run, end them; watch what that takes."""
     namespace = await asyncio.to_thread(stage.tier.create_namespace)
-    kubeconfig = stage.tier.kubeconfig("kubelet", namespace)
-    async with running_node(kubeconfig, namespace) as node, stage.worker(namespace) as worker:
+    async with stage.worker(namespace) as worker:
         ledger = stage.peer.ledger
         async with watching_jobs(stage.api, namespace, ledger) as watch:
-            flight = _Flight(stage, namespace, worker, node, watch, ledger)
+            flight = _Flight(stage, namespace, worker, watch, ledger, stage.node.started)
             return await _measure(flight)
 
 
 async def _measure(flight: _Flight) -> FlightResult:
     count, trickled = flight.tasks, flight.stage.settings.trickled
+    at_start = {entry.id for entry in await _audit(flight)}
     cpu_before = flight.worker.cpu()
     await _take_off(flight)
     memory = await flight.worker.settled_memory()
@@ -71,8 +71,7 @@ async def _measure(flight: _Flight) -> FlightResult:
     cpu = flight.worker.cpu() - cpu_before
     after = await flight.worker.settled_memory()
     await _check(flight)
-    entries = await asyncio.to_thread(flight.stage.tier.audit, user="worker", namespace=flight.namespace)
-    costs = count_costs(entries)
+    costs = count_costs(await _audit(flight), at_start)
     return FlightResult(
         [
             _memory_figure(count, memory, after),
@@ -84,16 +83,20 @@ async def _measure(flight: _Flight) -> FlightResult:
     )
 
 
+async def _audit(flight: _Flight) -> list[AuditEntry]:
+    return await asyncio.to_thread(flight.stage.tier.audit, user="worker", namespace=flight.namespace)
+
+
 async def _take_off(flight: _Flight) -> None:
     await flight.stage.assign(task_ids("flight", flight.tasks))
     await flight.until("tasks are claimed", flight.tasks, lambda: flight.ledger.claims)
-    await flight.until("Pods run", flight.tasks, lambda: flight.node.running)
+    await flight.until("Pods run", flight.tasks, lambda: flight.stage.node.running)
 
 
 async def _end_some(flight: _Flight, count: int, *, pause: float) -> list[float]:
     """End ``count`` Pods; return how long each task's report took from its Job's end."""
     before = flight.ledger.reported_ids()
-    await flight.node.finish(count, pause=pause)
+    await flight.stage.node.finish(count, pause=pause)
     await flight.until("tasks are reported", len(before) + count, lambda: flight.ledger.reports)
     return flight.ledger.latencies(flight.ledger.reported_ids() - before)
 
@@ -101,8 +104,9 @@ async def _end_some(flight: _Flight, count: int, *, pause: float) -> list[float]
 async def _check(flight: _Flight) -> None:
     """Raise BenchError unless every task ran once, succeeded, and left nothing behind."""
     problems = flight.ledger.check(COMPLETED)
-    if flight.node.started != flight.tasks:
-        problems.append(f"{flight.node.started} Pods ran for {flight.tasks} tasks")
+    pods = flight.stage.node.started - flight.pods_before
+    if pods != flight.tasks:
+        problems.append(f"{pods} Pods ran for {flight.tasks} tasks")
     left = await flight.stage.api.get(f"/apis/batch/v1/namespaces/{flight.namespace}/jobs")
     if left["items"]:
         problems.append(f"{len(left['items'])} Jobs were left behind")
@@ -116,7 +120,7 @@ def _memory_figure(count: int, memory: Memory, after: Memory) -> Figure:
 
 
 def _request_figures(count: int, costs: ApiCosts) -> list[Figure]:
-    checks = f"besides {costs.checks} check(s) of the whole, and the two lists at the start"
+    checks = f"after the start, besides {costs.checks} check(s) of the whole"
     watches = f"{costs.watches_started} started, {costs.watches_open} open at once"
     return [
         Figure(figures.REQUESTS_A_TASK, costs.changes / count, f"{costs.refused} refused"),

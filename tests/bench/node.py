@@ -1,9 +1,11 @@
-"""The node, a process of its own: ``python -m tests.bench.node KUBECONFIG NAMESPACE``.
+"""The node, a process of its own: ``python -m tests.bench.node KUBECONFIG``.
 
-Every Pod runs until it is told to end. Standard input takes a JSON object a line:
+It takes the Pods of all namespaces. Those of a preflight end at once, and every other one
+runs until it is told to end. Standard input takes a JSON object a line:
 ``{"finish": 10, "pause": 0.04}`` ends the ten Pods that have run the longest, one each
 0.04 s. Standard output gives one whenever something changed: how many Pods were
-``started`` so far, and how many are ``running``. The end of the input ends the node.
+``started`` so far, preflights aside, and how many are ``running``. The end of the input
+ends the node.
 """
 
 import asyncio
@@ -13,22 +15,32 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.kubeconfig import Connection
-from tests.cluster.kubelet import Kubelet, PodRun, behaviours
+from tests.cluster.kubelet import Kubelet, PodRun, Script, behaviours
+from tests.cluster.kubelet.states import Pod
 
 __all__ = ["main"]
 
 #: Seconds between two reports at least: counting must not be what keeps the node busy.
 REPORT_EVERY: Final = 0.1
 
+#: What the names of preflight Jobs, and of their Pods, begin with.
+PREFLIGHT: Final = "oz-preflight-"
+
 
 class _Gate:
-    """Lets Pods end, in the order in which they began to wait."""
+    """Lets Pods end, in the order in which they began to wait. ``held`` counts them all."""
 
     def __init__(self) -> None:
+        self.held = 0
         self._places = asyncio.Semaphore(0)
 
-    async def hold(self, run: PodRun) -> None:
-        """The script of every Pod."""
+    def choose(self, pod: Pod) -> Script:
+        """The behaviour of the node."""
+        preflight = pod["metadata"]["name"].startswith(PREFLIGHT)
+        return behaviours.succeed() if preflight else self._hold
+
+    async def _hold(self, run: PodRun) -> None:
+        self.held += 1
         await run.run()
         await self._places.acquire()
         await run.finish(0)
@@ -39,11 +51,11 @@ class _Gate:
             await asyncio.sleep(pause)
 
 
-async def _play(kubeconfig: Path, namespace: str) -> None:
+async def _play(kubeconfig: Path) -> None:
     gate = _Gate()
     connection = Connection.from_kubeconfig(kubeconfig)
-    async with Kubelet(connection, behaviours.always(gate.hold), namespaces=[namespace]) as node:
-        reporting = asyncio.create_task(_report(node))
+    async with Kubelet(connection, gate.choose) as node:
+        reporting = asyncio.create_task(_report(node, gate))
         commands = await _standard_input()
         async for line in commands:
             order = json.loads(line)
@@ -51,10 +63,10 @@ async def _play(kubeconfig: Path, namespace: str) -> None:
         reporting.cancel()
 
 
-async def _report(node: Kubelet) -> None:
+async def _report(node: Kubelet, gate: _Gate) -> None:
     said: tuple[int, int] | None = None
     while True:
-        state = (len(node.started), node.count("Running"))
+        state = (gate.held, node.count("Running"))
         if state != said:
             said = state
             print(json.dumps({"started": state[0], "running": state[1]}), flush=True)
@@ -70,8 +82,8 @@ async def _standard_input() -> asyncio.StreamReader:
 
 def main() -> None:
     """Run the node until the input ends."""
-    kubeconfig, namespace = sys.argv[1:]
-    asyncio.run(_play(Path(kubeconfig), namespace))
+    (kubeconfig,) = sys.argv[1:]
+    asyncio.run(_play(Path(kubeconfig)))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class NodeProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.started = -1
-        """How many Pods were ever started; -1 before the node stands."""
+        """How many tasks' Pods were ever started; -1 before the node stands."""
         self.running = 0
         self._process = process
 
@@ -49,14 +49,14 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def running_node(kubeconfig: Path, namespace: str) -> AsyncIterator[NodeProcess]:
-    """Start a node for one namespace, and end it at the end.
+async def running_node(kubeconfig: Path) -> AsyncIterator[NodeProcess]:
+    """Start a node for all namespaces, and end it at the end.
 
     Raises:
         BenchError: it does not start.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.node", str(kubeconfig), namespace,
+        sys.executable, "-m", "tests.bench.node", str(kubeconfig),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, preexec_fn=die_with_parent,
     )  # fmt: skip
     node = NodeProcess(process)

@@ -1,4 +1,4 @@
-"""What all phases share: the cluster, the control plane and a folder; and how each gets its worker."""
+"""What all phases share: the cluster, its node, the control plane; and how each gets its worker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +9,7 @@ from oz_agent_worker.core.wire import encode_frame
 from tests.bench.assignments import assignment
 from tests.bench.controlplane import ControlPlane
 from tests.bench.ledger import Ledger
+from tests.bench.nodeprocess import NodeProcess
 from tests.bench.settings import Settings
 from tests.bench.waiting import until
 from tests.bench.workerprocess import WorkerFiles, WorkerProcess, running_worker
@@ -20,10 +21,11 @@ __all__ = ["Stage"]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``api`` is the bench's own access to the cluster, with all rights."""
+    """``api`` is the bench's own access to the cluster, with all rights; ``folder`` takes files."""
 
     tier: ApiTier
     api: AsyncRestClient
+    node: NodeProcess
     peer: ControlPlane
     folder: Path
     settings: Settings

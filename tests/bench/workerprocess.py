@@ -22,13 +22,14 @@ from tests.bench.procfs import Cpu, Memory
 from tests.cluster.cache import progress
 from tests.cluster.processes import die_with_parent
 
-__all__ = ["WORKER_ID", "WorkerFiles", "WorkerProcess", "running_worker"]
+__all__ = ["WORKER_ID", "Start", "WorkerFiles", "WorkerProcess", "preflight_seconds", "running_worker"]
 
 WORKER_ID: Final = "bench"
 
 COMPLAINT: Final = re.compile(r"^\S+ (WARN|ERROR)\b")
+PREFLIGHT: Final = re.compile(r"Preflight passed in ([0-9.]+) s")
 LISTENING: Final = b"Listening for tasks"
-START_TIMEOUT: Final = 30.0
+START_TIMEOUT: Final = 60.0
 STOP_TIMEOUT: Final = 30.0
 
 #: Variables of the machine that would change what the worker does.
@@ -56,11 +57,27 @@ class WorkerFiles:
         return self.folder / f"{self.namespace}.log"
 
 
-class WorkerProcess:
-    """A worker that listens for tasks. ``start_seconds`` is from the start of its process to that."""
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How long a worker took until it listened for tasks, and how much of that its preflight; seconds.
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, start_seconds: float) -> None:
-        self.start_seconds = start_seconds
+    The preflight's time is as its log has it, to a tenth: it waits for Pods.
+    """
+
+    whole: float
+    preflight: float
+
+    @property
+    def own(self) -> float:
+        """The start without the preflight."""
+        return self.whole - self.preflight
+
+
+class WorkerProcess:
+    """A worker that listens for tasks."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, start: Start) -> None:
+        self.start = start
         self._process = process
         self._log = log
 
@@ -138,14 +155,20 @@ async def running_worker(files: WorkerFiles, peer: ControlPlane) -> AsyncIterato
         process.wait()
 
 
-async def _listening(process: subprocess.Popen[bytes], log: Path, began: float) -> float:
+async def _listening(process: subprocess.Popen[bytes], log: Path, began: float) -> Start:
     # Finer than `until` waits: the time of the log's line is the figure.
     while LISTENING not in log.read_bytes():
         now = time.monotonic()
         if process.poll() is not None or now > began + START_TIMEOUT:
             raise BenchError(f"the worker does not listen; its log ends:\n{_tail(log)}")
         await asyncio.sleep(0.002)
-    return time.monotonic() - began
+    return Start(time.monotonic() - began, preflight_seconds(log.read_text()))
+
+
+def preflight_seconds(log: str) -> float:
+    """Read how long the preflight took; 0 where there was none."""
+    found = PREFLIGHT.search(log)
+    return float(found[1]) if found else 0.0
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -22,14 +22,14 @@ from typing import Any, Final, Self
 from tests.cluster import kubeconfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ApiError, ClusterError, ProvisionError, StartError
-from tests.cluster.node import cgroups, config, images, network
+from tests.cluster.node import cgroups, config, images, init, network
 from tests.cluster.node.config import NodeLayout
 from tests.cluster.node.sandbox import Sandbox
 from tests.cluster.packages import node_programs
 from tests.cluster.processes import Child, free_ports
 from tests.cluster.provision import API_TIER, binaries
 
-__all__ = ["NODE_TIER", "NodeTier", "leftovers", "obstacle", "provide_node_tier"]
+__all__ = ["NODE_TIER", "NodeTier", "leftovers", "obstacle", "provide_node_tier", "reclaim"]
 
 NODE_TIER: Final = (*API_TIER, "kube-scheduler", "kubelet")
 
@@ -50,8 +50,11 @@ def obstacle() -> str | None:
     writable = [path for path in cgroups.hierarchies() if os.access(path, os.W_OK)]
     if not writable:
         return "no control group hierarchy can be written"
-    probe = ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    tried = subprocess.run(probe, capture_output=True, text=True, check=False)
+    place = Path(tempfile.gettempdir()).resolve()
+    if hidden := next((path for path in init.OVERLAID if place.is_relative_to(path)), None):
+        return f"the node hides {hidden}, where the temporary folder {place} is: set TMPDIR to another"
+    probe = ["unshare", "--fork", "--pid", "--mount", "--mount-proc", "mount", "-t", "tmpfs", "tmpfs"]
+    tried = subprocess.run([*probe, str(place)], capture_output=True, text=True, check=False)
     return f"no namespaces or mounts may be made: {tried.stderr.strip()}" if tried.returncode else None
 
 
@@ -91,7 +94,7 @@ class NodeTier:
         if (reason := obstacle()) is not None:
             raise ProvisionError(reason)
         self._binaries, self._programs = binaries(NODE_TIER), node_programs()
-        _reclaim()
+        reclaim()
         with ExitStack() as stack:
             stack.enter_context(self.api)
             self._occupy(stack)
@@ -230,7 +233,7 @@ def leftovers(pid: int) -> list[str]:
     return found
 
 
-def _reclaim() -> None:
+def reclaim() -> None:
     """Remove what tiers have left whose process was killed; the kernel has ended their programs."""
     for owner in {*_owners(network.BRIDGES, network.bridges()), *_owners(FOLDER, _marked_names())}:
         if not Path(f"/proc/{owner}").exists():

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from typing import NoReturn, TypeAlias
 
 import pytest
@@ -15,6 +16,7 @@ from tests.e2e.ledger import Entry, entry_of, table
 from tests.e2e.peer import Ending, Peer
 
 Report: TypeAlias = Callable[[str, Ending, float], None]
+Notice: TypeAlias = Callable[..., None]
 
 LEDGER = pytest.StashKey[list[Entry]]()
 UNAVAILABLE = pytest.StashKey[str]()
@@ -77,7 +79,7 @@ def temporary_namespace(tier: NodeTier) -> Iterator[str]:
     yield name
 
     def delete() -> None:
-        with suppress(OSError, ApiError):  # the cluster may be gone first
+        with suppress(OSError, HTTPException, ApiError):  # the cluster may be gone first
             tier.api.delete_namespace(name)
 
     threading.Thread(target=delete, name=f"delete {name}", daemon=True).start()
@@ -95,6 +97,16 @@ def peer() -> Iterator[Peer]:
     """A control plane that hands out what the test makes up."""
     with Peer() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def notice(request: pytest.FixtureRequest) -> Notice:
+    """Note what is no report: ``notice(case, result, message, seconds)``."""
+
+    def note(case: str, result: str, message: str, seconds: float | None = None) -> None:
+        request.config.stash[LEDGER].append(Entry(case, result, message, None, seconds))
+
+    return note
 
 
 @pytest.fixture(scope="session")

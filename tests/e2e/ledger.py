@@ -34,12 +34,16 @@ def entry_of(case: str, ending: TaskCompleted | TaskFailed, seconds: float) -> E
 
 
 def table(entries: Sequence[Entry]) -> list[str]:
-    """Write the entries as lines: case, time, reason and exit code; below them the message."""
+    """Write the entries as lines: case, time, reason and exit code; below them the message, line for line."""
     widest = max((len(entry.case) for entry in entries), default=0)
     lines: list[str] = []
     for entry in entries:
         time = "" if entry.seconds is None else f"{entry.seconds:.1f} s"
         code = "" if entry.exit_code is None else f" (exit code {entry.exit_code})"
         lines.append(f"{entry.case:{widest}}  {time:>7}  {entry.reason}{code}")
-        lines += textwrap.wrap(entry.message, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        for line in entry.message.splitlines():
+            indent = " " * (4 + len(line) - len(line.lstrip()))
+            lines += textwrap.wrap(
+                line.strip(), WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+            )
     return lines

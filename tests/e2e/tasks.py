@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.cluster.nodetier import NodeTier
 from tests.e2e.peer import Peer
 from tests.integration.programs import BIN, Program, environment, program
 
-__all__ = ["config_file", "processes_of", "script_task", "send_signal", "worker_of"]
+__all__ = ["config_file", "failed_start", "processes_of", "script_task", "send_signal", "worker_of"]
 
 WORKER_ID: Final = "e2e"
 
@@ -67,6 +68,21 @@ def worker_of(peer: Peer, config: Path) -> Iterator[Program]:
             yield running
         finally:
             print(running.text)
+
+
+def failed_start(peer: Peer, config: Path) -> tuple[int | None, str]:
+    """Run a worker that should not come to listen; return its exit code and its last words.
+
+    The exit code is None where it listens all the same.
+    """
+    command = [str(BIN / "oz-agent-worker"), "--config-file", str(config), *peer.flags]
+    with program(command, environment(config.parent, WARP_API_KEY=peer.key)) as running:
+        deadline = time.monotonic() + 120
+        while running.process.poll() is None and "Listening for tasks" not in running.text:
+            assert time.monotonic() < deadline, f"neither listens nor ends: {running.text}"
+            time.sleep(0.1)
+        code = running.process.poll()
+    return code, "\n".join(line for line in running.lines if " INFO " not in line)
 
 
 def processes_of(task_id: str) -> list[int]:

@@ -38,8 +38,9 @@ def dressed(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def _shared_worker(node_tier: NodeTier, folder: Path, **section: Any) -> Iterator[Peer]:
-    with temporary_namespace(node_tier) as namespace, Peer() as peer:
-        with worker_of(peer, config_file(node_tier, namespace, folder, **section)):
+    with temporary_namespace(node_tier) as namespace:
+        config = config_file(node_tier, namespace, folder, **section)
+        with Peer() as peer, worker_of(peer, config):
             yield peer
 
 
@@ -88,8 +89,7 @@ def test_an_image_that_its_registry_does_not_have(limited: Peer, report: Report)
 def test_a_signal_from_outside(limited: Peer, report: Report) -> None:
     began = time.monotonic()
     task = limited.assign(script_task("echo working; exec sleep 300"))
-    limited_process = the_process_of(task)
-    send_signal(limited_process, signal.SIGKILL)
+    send_signal(the_process_of(task), signal.SIGKILL)
     ending = limited.ending(task, 60)
     report("a signal from outside", ending, began)
     check(ending, "container_exit", 137, "SIGKILL")

@@ -24,6 +24,7 @@ SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "cancel": ("user", "Cancel runs."),
     "control-plane": ("controlplane", "Serve the control plane, and manage its keys."),
     "render": ("render", "Print the Job that an assignment would become."),
+    "doctor": ("doctor", "Check whether this worker could run tasks."),
     "completion": ("completion", "Print a shell completion script."),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from . import shapes
+from . import objectmeta, shapes
 from .shapes import EnvEntry, Shape
 
 __all__ = [
@@ -79,49 +79,99 @@ class CommandConfig:
 class KubernetesConfig:
     """``backend.kubernetes``: each task as a Job in one namespace."""
 
-    namespace: str = key(shapes.dns_label(), "Namespace of the task Jobs.", "default")
+    namespace: str = key(shapes.dns_label(), "Namespace of the tasks' Jobs; it must exist.", "default")
     kubeconfig: str | None = key(
         shapes.text(),
-        "A kubeconfig file; else the Pod's service account; else the usual kubeconfig rules.",
+        "A kubeconfig file; else the Pod's service account where one is mounted; else `KUBECONFIG`,"
+        " `~/.kube/config` and the current context.",
         None,
     )
-    default_image: str | None = key(_IMAGE, "Image of a task that names none.", None)
-    preflight_image: str = key(_IMAGE, "Image of the start-up preflight Job.", "busybox:1.36")
-    sidecar_image: str | None = key(_IMAGE, "Replaces the assignment's agent image.", None)
+    default_image: str | None = key(_IMAGE, "Image of a task that names none; else `ubuntu:22.04`.", None)
+    preflight_image: str = key(
+        _IMAGE, "Image of the start-up preflight Job, which needs `/bin/sh`.", "busybox:1.36"
+    )
+    sidecar_image: str | None = key(
+        _IMAGE, "Replaces the agent's image, where an assignment names one.", None
+    )
     image_pull_policy: ImagePullPolicy = key(
-        shapes.choice("Always", "Never", "IfNotPresent"), "Pull policy of the task's images.", "IfNotPresent"
+        shapes.choice("Always", "Never", "IfNotPresent"),
+        "Pull policy of the task's image and of sidecars; the template's own for its container `task` wins.",
+        "IfNotPresent",
     )
     use_image_volumes: bool = key(
-        shapes.boolean(), "Mount sidecars as image volumes, without root init containers.", False
+        shapes.boolean(),
+        "Mount sidecars as image volumes, read-only, in place of copying them with init containers that run"
+        " as root. A sidecar that asks to be written to is refused.",
+        False,
     )
     coding_cli_sidecars: Mapping[str, str] = key(
-        shapes.mapping_of(_IMAGE), "Harness name to the image of its command-line program.", {}
+        shapes.mapping_of(_IMAGE),
+        "Harness name to the image of its command-line program, mounted at `/mnt/<harness>-cli-sidecar` for"
+        " runs of that harness.",
+        {},
     )
-    setup_command: str | None = key(_COMMAND, "Shell command before the task, in its Pod.", None)
-    teardown_command: str | None = key(_COMMAND, "Shell command after the task, in its Pod.", None)
+    setup_command: str | None = key(
+        _COMMAND,
+        "Shell command before the task, in an init container with the task's image, variables and mounts."
+        " Lines `KEY=VALUE` in `$OZ_ENVIRONMENT_FILE` become variables of the task.",
+        None,
+    )
+    teardown_command: str | None = key(
+        _COMMAND,
+        "Shell command after the task, in its container: once, whatever the exit code, which it does not"
+        " change.",
+        None,
+    )
     extra_labels: Mapping[str, str] = key(
-        shapes.mapping_of(shapes.label_value()), "Labels on Jobs and Pods.", {}
+        objectmeta.labels(), "Labels on Jobs and Pods; the worker's own (`oz-…`) win.", {}
     )
     extra_annotations: Mapping[str, str] = key(
-        shapes.mapping_of(shapes.text(empty_is_none=False)), "Annotations on Jobs and Pods.", {}
+        objectmeta.annotations(), "Annotations on Jobs and Pods; the worker's own (`oz.warp.dev/…`) win.", {}
     )
     active_deadline_seconds: int | None = key(
-        shapes.integer(minimum=1), "The longest that a Job may run, in seconds.", None
+        shapes.integer(minimum=1),
+        "The longest that a Job may take in seconds: waiting, pulling and every attempt included.",
+        None,
     )
     ttl_seconds_after_finished: int = key(
-        shapes.integer(minimum=0), "How long a finished Job stays, in seconds.", 86400
+        shapes.integer(minimum=0),
+        "How long a finished Job stays, in seconds. A successful one goes as soon as its result is"
+        " delivered. Without effect where `cleanup` is off: then Jobs stay.",
+        86400,
     )
     retry_on_disruption: int = key(
         shapes.integer(minimum=0),
-        "How often a Pod that was evicted, preempted or drained is started again; the task must bear it.",
+        "How often a Pod that was evicted, preempted or drained is started again, from the beginning; a"
+        " failure of the task itself never is.",
         0,
     )
-    workspace_size_limit: str | None = key(shapes.quantity(), "Size limit of the workspace volume.", None)
+    workspace_size_limit: str | None = key(
+        shapes.quantity(),
+        "Size limit of `/workspace`; a Pod that exceeds it is evicted. Not together with a volume `workspace`"
+        " in the template.",
+        None,
+    )
     unschedulable_timeout: float = key(
-        shapes.duration(), "How long a Pod may stay unschedulable; 0s turns it off.", 30.0
+        shapes.duration(),
+        "How long a Pod may stay without a node, or without room in a quota; 0s is without end.",
+        30.0,
+    )
+    scale_up_timeout: float = key(
+        shapes.duration(),
+        "How long a Pod may stay without a node once an autoscaler says that it adds one.",
+        600.0,
+    )
+    pull_grace: float = key(
+        shapes.duration(),
+        "How long an image may fail to be pulled, a volume to be mounted, or a container to be created,"
+        " where the cause may pass.",
+        60.0,
     )
     pod_template: Mapping[str, Any] = key(
-        shapes.raw_mapping(), "A PodSpec; its container `task` customises the main container.", {}
+        shapes.raw_mapping(),
+        "A PodSpec, the base of every task's Pod; its container `task`, where there is one, customises the"
+        " task's own.",
+        {},
     )
     preflight_resources: Mapping[str, Any] = key(
         shapes.raw_mapping(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
@@ -132,27 +182,35 @@ class KubernetesConfig:
         "fail",
     )
     service_account: str | None = key(
-        shapes.text(no_space=True), "Shorthand for pod_template.serviceAccountName.", None
+        shapes.text(no_space=True), "Shorthand for `pod_template.serviceAccountName`.", None
     )
     image_pull_secrets: tuple[str, ...] = key(
-        shapes.list_of(shapes.text(no_space=True)), "Shorthand for pod_template.imagePullSecrets.", ()
+        shapes.list_of(shapes.text(no_space=True)),
+        "Names; shorthand for `pod_template.imagePullSecrets`.",
+        (),
     )
     node_selector: Mapping[str, str] = key(
-        shapes.mapping_of(shapes.text(empty_is_none=False)), "Shorthand for pod_template.nodeSelector.", {}
+        shapes.mapping_of(shapes.text(empty_is_none=False)), "Shorthand for `pod_template.nodeSelector`.", {}
     )
     tolerations: tuple[Mapping[str, Any], ...] = key(
-        shapes.list_of(shapes.raw_mapping()), "Shorthand for pod_template.tolerations.", ()
+        shapes.list_of(shapes.raw_mapping()), "Shorthand for `pod_template.tolerations`.", ()
     )
     resources: Mapping[str, Any] = key(
-        shapes.raw_mapping(), "Shorthand for the task container's resources.", {}
+        shapes.raw_mapping(), "Shorthand for `resources` of the template's container `task`.", {}
     )
     termination_grace_period_seconds: int | None = key(
-        shapes.integer(minimum=0), "Shorthand for pod_template.terminationGracePeriodSeconds.", None
+        shapes.integer(minimum=0), "Shorthand for `pod_template.terminationGracePeriodSeconds`.", None
     )
-    environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Shorthand for the task container's env.", ())
+    environment: tuple[EnvEntry, ...] = key(
+        _ENVIRONMENT,
+        "Shorthand for `env` of the template's container `task`; an entry without a value passes the worker's"
+        " own on. The assignment's variables win.",
+        (),
+    )
     task_env_secret: bool = key(
         shapes.boolean(),
-        "Keep the task's variables in a Secret that its Job owns; needs `create` on secrets.",
+        "Keep the variables of assignment and operator in a Secret that the Job owns, in place of the Pod's"
+        " spec; needs the permission to create secrets.",
         False,
     )
 
@@ -174,9 +232,9 @@ class BackendsConfig:
 class FileConfig:
     """The config file as a whole."""
 
-    worker_id: str | None = key(shapes.text(), "This worker's ID.", None)
-    cleanup: bool = key(shapes.boolean(), "Remove Jobs, containers and workspaces.", True)
-    max_concurrent_tasks: int = key(shapes.integer(minimum=0), "0 is unlimited.", 0)
+    worker_id: str | None = key(shapes.text(), "This worker's ID; not one that begins with `warp`.", None)
+    cleanup: bool = key(shapes.boolean(), "Remove Jobs, containers and workspaces that are done with.", True)
+    max_concurrent_tasks: int = key(shapes.integer(minimum=0), "How many at a time; 0 is unlimited.", 0)
     idle_on_complete: str | None = key(
         shapes.humantime(), "How long the agent stays after its task, such as 45m.", None
     )

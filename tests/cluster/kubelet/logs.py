@@ -116,6 +116,7 @@ class LogServer:
 
     def __init__(self) -> None:
         self._logs: dict[tuple[str, str, str], ContainerLog] = {}
+        self._connections: set[asyncio.Transport] = set()
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -135,6 +136,10 @@ class LogServer:
             log.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        # TLS' farewell needs an answer, for which the event loop of a test does not wait.
+        for connection in self._connections:
+            connection.abort()
+        await asyncio.sleep(0)
 
     def open(self, namespace: str, pod: str, container: str) -> ContainerLog:
         """Return the log of one container, a new one where it has none."""
@@ -146,6 +151,8 @@ class LogServer:
             self._logs.pop(key).close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            self._connections.add(request.transport)
         path = request.match_info
         log = self._logs.get((path["namespace"], path["pod"], path["container"]))
         if log is None:

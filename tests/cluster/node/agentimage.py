@@ -45,7 +45,8 @@ def _entries() -> dict[str, File | Link]:
     python = Path(sys.executable).resolve()
     standard = Path(sysconfig.get_path("stdlib"))
     package = Path(oz_agent_worker.__file__).parent
-    files = {path: f"python/{sys.platlibdir}/{VERSION}/{path.relative_to(standard)}" for path in _below(standard)}
+    library = f"python/{sys.platlibdir}/{VERSION}"
+    files = {path: f"{library}/{path.relative_to(standard)}" for path in _below(standard)}
     own = [package / "__init__.py", *_below(package / "agent")]
     files |= {path: f"app/oz_agent_worker/{path.relative_to(package)}" for path in own}
     files[python] = "python/bin/python"

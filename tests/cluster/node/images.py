@@ -24,6 +24,7 @@ __all__ = [
     "Image",
     "Link",
     "archive",
+    "busybox_layer",
     "layer",
     "standard_images",
 ]

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["READY", "main"]
+__all__ = ["OVERLAID", "READY", "main"]
 
 READY: Final = "ready"
 """The file in FOLDER that says that all mounts stand."""

@@ -12,7 +12,7 @@ from tests.cluster.errors import StartError
 from tests.cluster.node import init
 from tests.cluster.processes import Child
 
-__all__ = ["Sandbox", "processes_in"]
+__all__ = ["Sandbox", "namespace_of", "processes_in"]
 
 START_TIMEOUT: Final = 20.0
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 class KubernetesHarness:
     """The Kubernetes backend in a namespace of this test, where Pods run as processes of this host."""
 
-    streams = False
+    streams = True
 
     def __init__(self, tier: ApiTier, namespace: str, folder: Path) -> None:
         self._tier = tier

@@ -74,11 +74,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_file(str(path))
     assert str(caught.value) == f"config file {path}: no such file"
-    assert caught.value.exit_code is ExitCode.USAGE == 2
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert int(ExitCode.USAGE) == 2
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: .*Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*Is a directory"):
         read_file(str(tmp_path))
 
 
@@ -105,14 +106,18 @@ def test_what_is_no_yaml(content: str, text: str) -> None:
     assert str(caught.value) == text
 
 
-@pytest.mark.parametrize("content", ["a: \0\n", "[" * 100_000, "a: &a\n  b: *a\nbackend: &b\n  docker: *b\n"])
-def test_what_no_parser_should_choke_on(content: str) -> None:
+def _complaint(content: str) -> str:
+    """What is wrong with a file, by whichever way it is said."""
     try:
         _, problems = parse_file(content, "f.yaml")
     except ConfigError as error:
-        assert str(error).startswith("f.yaml")
-    else:
-        assert problems.found
+        return str(error)
+    return "\n".join(problems.found)
+
+
+@pytest.mark.parametrize("content", ["a: \0\n", "[" * 100_000, "a: &a\n  b: *a\nbackend: &b\n  docker: *b\n"])
+def test_what_no_parser_should_choke_on(content: str) -> None:
+    assert _complaint(content).startswith("f.yaml")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +131,7 @@ def test_what_no_parser_should_choke_on(content: str) -> None:
     ],
 )
 def test_an_alias_of_what_it_stands_in_is_an_error(content: str) -> None:
-    try:
-        _, problems = parse_file(content, "f.yaml")
-    except ConfigError as error:
-        assert "f.yaml" in str(error)
-    else:
-        assert problems.found
+    assert _complaint(content).startswith("f.yaml")
 
 
 def test_two_backends_are_one_too_many() -> None:

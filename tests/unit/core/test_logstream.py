@@ -60,7 +60,7 @@ def test_a_pong_frees_what_was_sent_before_its_ping() -> None:
     _drained(stream, barrier=2)
     stream.write(b"three")
     stream.confirm_barrier(1)
-    assert not stream.confirmed
+    assert (stream.confirmed, stream.has_due) == (False, True)
     stream.reset()
     assert _drained(stream, barrier=3) == [LogPiece(A, 3, "twothree")]
     stream.confirm_barrier(3)

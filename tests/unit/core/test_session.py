@@ -114,15 +114,29 @@ def test_an_assignment_that_cannot_be_carried_out_is_answered(data: str, key: Ex
     [
         ("", "?", "not a frame: Input data was truncated"),
         ('{"type":"odd","data":{"a":"' + CANARY + '"}}', "odd", "unknown type"),
-        ('{"type":"task_cancellation","data":{}}', "task_cancellation", "Object missing required field `task_id`"),
+        (
+            '{"type":"task_cancellation","data":{}}',
+            "task_cancellation",
+            "Object missing required field `task_id`",
+        ),
         ('{"type":"task_assignment"}', "task_assignment", "`task_id` is missing"),
-        ('{"type":"task_assignment","data":{"task_id":"ä ","task":{},"execution_id":7}}', "task_assignment",
-         "Expected `str | null`, got `int` - at `$.execution_id`"),
-        ('{"type":"task_assignment","data":{"task_id":["' + CANARY + '"]}}', "task_assignment",
-         "Expected `str | null`, got `array` - at `$.task_id`"),
-        ('{"type":"task_assignment","data":{"task_id":"  ","title":"ä"}}', "task_assignment", "`task_id` is missing"),
+        (
+            '{"type":"task_assignment","data":{"task_id":"ä ","task":{},"execution_id":7}}',
+            "task_assignment",
+            "Expected `str | null`, got `int` - at `$.execution_id`",
+        ),
+        (
+            '{"type":"task_assignment","data":{"task_id":["' + CANARY + '"]}}',
+            "task_assignment",
+            "Expected `str | null`, got `array` - at `$.task_id`",
+        ),
+        (
+            '{"type":"task_assignment","data":{"task_id":"  ","title":"ä"}}',
+            "task_assignment",
+            "`task_id` is missing",
+        ),
     ],
-)  # fmt: skip
+)
 def test_frames_that_nothing_can_be_done_with(frame: str, kind: str, why: str) -> None:
     event = Worker().session.receive_text(frame, 0.0)
     assert event == FrameIgnored(kind, len(frame.encode()), why)
@@ -369,9 +383,15 @@ def test_any_sign_of_life_counts(sign: str) -> None:
 
 def test_death_comes_before_the_next_ping_where_it_is_nearer() -> None:
     session = Session(
-        Outbox(), LogBook(), worker_id="w", capabilities=PUBLIC, hello=HELLO, now=0.0,
-        ping_interval=30.0, dead_after=10.0,
-    )  # fmt: skip
+        Outbox(),
+        LogBook(),
+        worker_id="w",
+        capabilities=PUBLIC,
+        hello=HELLO,
+        now=0.0,
+        ping_interval=30.0,
+        dead_after=10.0,
+    )
     assert session.next_timer() == 10.0
 
 

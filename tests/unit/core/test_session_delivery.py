@@ -148,8 +148,13 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.writing = None
         self.peer.connected(frozenset(capabilities))
         self.session = Session(
-            self.outbox, self.logs, worker_id="w", capabilities=frozenset(capabilities), hello=HELLO, now=self.now
-        )  # fmt: skip
+            self.outbox,
+            self.logs,
+            worker_id="w",
+            capabilities=frozenset(capabilities),
+            hello=HELLO,
+            now=self.now,
+        )
 
     @rule(seconds=st.sampled_from([0.1, 5.0, 31.0]))
     def time_passes(self, seconds: float) -> None:

@@ -64,37 +64,66 @@ def test_the_whole_command_line_in_order() -> None:
     }
     settings = replace(SETTINGS, idle_on_complete="5m", session_sharing_server_url="wss://share.test")
     assert _arguments(snapshot, settings=settings, owner="TEAM", additional_oz_args=["--more", "x"]) == [
-        "agent", "run",
-        "--share", "team:edit",
-        "--task-id", "run-1",
+        "agent",
+        "run",
+        "--share",
+        "team:edit",
+        "--task-id",
+        "run-1",
         "--sandboxed",
-        "--server-root-url", ROOT,
-        "--model", "opus",
-        "--profile", "prof",
-        "--skill", "repo:skill",
-        "--mcp", '{"a":{"command":"x"},"b":{"url":"u"}}',
+        "--server-root-url",
+        ROOT,
+        "--model",
+        "opus",
+        "--profile",
+        "prof",
+        "--skill",
+        "repo:skill",
+        "--mcp",
+        '{"a":{"command":"x"},"b":{"url":"u"}}',
         "--no-computer-use",
-        "--bedrock-inference-role", "arn:1",
-        "--bedrock-role-region", "eu-west-1",
-        "--harness", "oz",
-        "--share", "public:edit",
+        "--bedrock-inference-role",
+        "arn:1",
+        "--bedrock-role-region",
+        "eu-west-1",
+        "--harness",
+        "oz",
+        "--share",
+        "public:edit",
         "--no-snapshot",
-        "--snapshot-upload-timeout", "11s",
-        "--snapshot-script-timeout", "12s",
-        "--environment", "env-1",
-        "--more", "x",
-        "--idle-on-complete", "30m",
-        "--session-sharing-server-url", "wss://share.test",
-    ]  # fmt: skip
+        "--snapshot-upload-timeout",
+        "11s",
+        "--snapshot-script-timeout",
+        "12s",
+        "--environment",
+        "env-1",
+        "--more",
+        "x",
+        "--idle-on-complete",
+        "30m",
+        "--session-sharing-server-url",
+        "wss://share.test",
+    ]
 
 
 def test_without_a_snapshot_only_the_arguments_outside_the_list_appear() -> None:
     settings = replace(SETTINGS, idle_on_complete="5m", session_sharing_server_url="wss://share.test")
     assert _arguments(settings=settings, owner="TEAM", additional_oz_args=["--more"]) == [
-        "agent", "run", "--share", "team:edit", "--task-id", "run-1", "--sandboxed",
-        "--server-root-url", ROOT, "--more", "--idle-on-complete", "5m",
-        "--session-sharing-server-url", "wss://share.test",
-    ]  # fmt: skip
+        "agent",
+        "run",
+        "--share",
+        "team:edit",
+        "--task-id",
+        "run-1",
+        "--sandboxed",
+        "--server-root-url",
+        ROOT,
+        "--more",
+        "--idle-on-complete",
+        "5m",
+        "--session-sharing-server-url",
+        "wss://share.test",
+    ]
 
 
 def test_the_least_command_line() -> None:
@@ -112,29 +141,56 @@ SNAPSHOTS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("model, no harness", {"model_id": "m"}, ("--model", "m", ON)),
     ("model, harness empty", {"model_id": "m", "harness": {"type": ""}}, ("--model", "m", ON)),
     ("model, harness blank", {"model_id": "m", "harness": {"type": " "}}, ("--model", "m", ON)),
-    ("model, harness oz", {"model_id": "m", "harness": {"type": "oz"}}, ("--model", "m", ON, "--harness", "oz")),
+    (
+        "model, harness oz",
+        {"model_id": "m", "harness": {"type": "oz"}},
+        ("--model", "m", ON, "--harness", "oz"),
+    ),
     ("model, another harness", {"model_id": "m", **CLAUDE}, (OFF, "--harness", "claude")),
     ("model empty", {"model_id": "  "}, (ON,)),
     # --profile, --skill, --mcp where not empty
     ("profile", {"profile_id": "p"}, ("--profile", "p", ON)),
-    ("profile, another harness", {"profile_id": "p", **CLAUDE}, ("--profile", "p", OFF, "--harness", "claude")),
+    (
+        "profile, another harness",
+        {"profile_id": "p", **CLAUDE},
+        ("--profile", "p", OFF, "--harness", "claude"),
+    ),
     ("profile empty", {"profile_id": ""}, (ON,)),
     ("skill", {"skill_spec": "s"}, ("--skill", "s", ON)),
     ("skill empty", {"skill_spec": " "}, (ON,)),
     ("mcp", {"mcp_servers": {"a": {"url": "u"}}}, ("--mcp", '{"a":{"url":"u"}}', ON)),
     ("mcp empty", {"mcp_servers": {}}, (ON,)),
-    ("mcp keeps values raw", {"mcp_servers": {"a": [1, 2.50, None, "x"]}}, ("--mcp", '{"a":[1,2.5,null,"x"]}', ON)),
+    (
+        "mcp keeps values raw",
+        {"mcp_servers": {"a": [1, 2.50, None, "x"]}},
+        ("--mcp", '{"a":[1,2.5,null,"x"]}', ON),
+    ),
     # an explicit value wins; unset means on for the built-in harness, off for any other
     ("computer use on", {"computer_use_enabled": True}, (ON,)),
     ("computer use off", {"computer_use_enabled": False}, (OFF,)),
-    ("computer use on, another harness", {"computer_use_enabled": True, **CLAUDE}, (ON, "--harness", "claude")),
-    ("computer use off, another harness", {"computer_use_enabled": False, **CLAUDE}, (OFF, "--harness", "claude")),
+    (
+        "computer use on, another harness",
+        {"computer_use_enabled": True, **CLAUDE},
+        (ON, "--harness", "claude"),
+    ),
+    (
+        "computer use off, another harness",
+        {"computer_use_enabled": False, **CLAUDE},
+        (OFF, "--harness", "claude"),
+    ),
     ("computer use unset, another harness", CLAUDE, (OFF, "--harness", "claude")),
     # --bedrock-inference-role (not when disabled), and then the region where set
     ("role", {"inference_providers": {"aws": {"role_arn": "r"}}}, (ON, "--bedrock-inference-role", "r")),
-    ("role and region", {"inference_providers": {"aws": {"role_arn": "r", "region": "e", "disabled": False}}},
-     (ON, "--bedrock-inference-role", "r", "--bedrock-role-region", "e")),
-    ("role disabled", {"inference_providers": {"aws": {"role_arn": "r", "region": "e", "disabled": True}}}, (ON,)),
+    (
+        "role and region",
+        {"inference_providers": {"aws": {"role_arn": "r", "region": "e", "disabled": False}}},
+        (ON, "--bedrock-inference-role", "r", "--bedrock-role-region", "e"),
+    ),
+    (
+        "role disabled",
+        {"inference_providers": {"aws": {"role_arn": "r", "region": "e", "disabled": True}}},
+        (ON,),
+    ),
     ("region alone", {"inference_providers": {"aws": {"region": "e"}}}, (ON,)),
     ("role blank", {"inference_providers": {"aws": {"role_arn": " ", "region": "e"}}}, (ON,)),
     ("no aws", {"inference_providers": {}}, (ON,)),
@@ -157,7 +213,7 @@ SNAPSHOTS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("environment empty", {"environment_id": ""}, (ON,)),
     # What no argument stands for.
     ("the rest", {"base_prompt": "b", "harness_auth_secrets": {"claude_auth_secret_name": "n"}}, (ON,)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oz_agent_worker.backends.base import LaunchError, OutputSink
@@ -21,12 +21,14 @@ from .creation import create_environment_secret, create_or_adopt
 from .credentials import load_credentials
 from .diagnosis import of_api_error
 from .envsecret import task_variables
+from .eventreader import EventReader, EventSettings
 from .execution import Ground, KubernetesExecution
 from .index import JobIndex
+from .livelog import Follows, LogSettings
 from .manifest import ManifestError, build_job
 from .monitor import JobMonitor
 from .naming import label_selector
-from .observe import ObservationPolicy
+from .patience import ObservationPolicy
 from .permissions import needed_permissions, summary
 from .preflight import Preflight, PreflightSettings
 from .reflector import WatchSettings
@@ -42,16 +44,18 @@ class BackendSettings:
     """Times in seconds.
 
     ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
-    compared with the API server's cache; ``pull_grace``: how long an image may fail to be pulled.
+    compared with the API server's cache. ``observation`` has its config keys from the config.
     Without ``preflight`` the start shows only that Jobs and Pods can be watched.
     """
 
     patience: float = 10.0
     check_every: float = 30.0
-    pull_grace: float = 60.0
+    observation: ObservationPolicy = field(default_factory=ObservationPolicy)
+    events: EventSettings = field(default_factory=EventSettings)
     preflight: PreflightSettings | None = field(default_factory=PreflightSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
 
 
 class KubernetesBackend:
@@ -145,6 +149,8 @@ class KubernetesBackend:
         if monitor is not None:
             await monitor.close()
         if ground is not None:
+            await ground.events.close()
+            await ground.follows.close()
             await ground.client.close()
 
     async def _preflight(self, client: KubernetesClient, policy: ObservationPolicy) -> None:
@@ -172,16 +178,26 @@ class KubernetesBackend:
             raise LaunchError(str(error), outcome) from error
 
     def _shared(self, client: KubernetesClient, index: JobIndex) -> Ground:
+        config = self._config
         return Ground(
             client=client,
             index=index,
-            namespace=self._config.namespace,
+            namespace=config.namespace,
             cleanup=self._cleanup,
-            policy=ObservationPolicy(
-                unschedulable_timeout=self._config.unschedulable_timeout,
-                pull_grace=self._settings.pull_grace,
+            policy=replace(
+                self._settings.observation,
+                unschedulable_timeout=config.unschedulable_timeout,
+                scale_up_timeout=config.scale_up_timeout,
+                pull_grace=config.pull_grace,
+            ),
+            events=EventReader(
+                client,
+                config.namespace,
+                clock=self._clock,
+                settings=replace(self._settings.events, scale_up=config.scale_up_timeout),
             ),
             clock=self._clock,
+            follows=Follows(self._settings.logs),
         )
 
     def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:

@@ -2,26 +2,25 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from oz_agent_worker.backends.checks import Check, Verdict, fail, ok, skip, warn
+from oz_agent_worker.backends.clock import judge_clock
 from oz_agent_worker.config.schema import KubernetesConfig
 
 from . import rest
-from .api_errors import ApiError, ApiStatusError, NotFoundError
+from .api_errors import ApiError, ApiStatusError, ForbiddenError, InvalidError, NotFoundError
 from .client import ClientSettings, KubernetesClient
 from .credentials import load_credentials
 from .diagnosis import Diagnosis, of_api_error
-from .manifest import ManifestError
-from .namespacechecks import check_limit_ranges, check_pod_security, check_quotas
+from .namespacechecks import check_limit_ranges, check_pod_security, check_quotas, is_pod_security
 from .observe import ObservationPolicy
 from .permissions import Grant, Permission, needed_permissions, review, role_rules, summary
-from .preflightjob import build_preflight_job
-from .retry import RetryPolicy
 from .rest import JOBS
+from .retry import RetryPolicy
 from .serverinfo import OLDEST, ServerInfo, parse_version, read_server_info
 from .templatecheck import TemplateCheck, check_template
 from .trial import Stage, Trial, TrialResult, TrialSettings
@@ -46,16 +45,15 @@ _STAGES: Final = (
 class _Once(Generic[T]):
     """Something that several checks look at, and that is found out by the first."""
 
-    def __init__(self, find: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, find: Callable[[], Coroutine[None, None, T]]) -> None:
         self._find = find
-        self._lock = asyncio.Lock()
-        self._found: list[T] = []
+        self._task: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        async with self._lock:
-            if not self._found:
-                self._found.append(await self._find())
-        return self._found[0]
+        """Find it out, or return what was found; an error is found once too."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._find())
+        return await self._task
 
 
 class KubernetesDoctor:
@@ -68,7 +66,6 @@ class KubernetesDoctor:
         worker_id: str,
         cleanup: bool,
         environ: Mapping[str, str],
-        policy: ObservationPolicy,
         trial: TrialSettings | None = None,
         with_job: bool = True,
     ) -> None:
@@ -76,7 +73,7 @@ class KubernetesDoctor:
         self._worker_id = worker_id
         self._cleanup = cleanup
         self._environ = environ
-        self._policy = policy
+        self._policy = ObservationPolicy(unschedulable_timeout=config.unschedulable_timeout)
         self._trial_settings = trial or TrialSettings()
         self._with_job = with_job
         self._stack = AsyncExitStack()
@@ -98,7 +95,6 @@ class KubernetesDoctor:
     def checks(self) -> list[Check]:
         """The checks, in the order in which they are shown."""
         permissions = [str(permission) for permission in self._permissions]
-        # What follows the Job, and what only adds to its explanation.
         job_needs = (_NAMESPACE, _TEMPLATE, *(name for name in permissions if _needed_by_job(name)))
         return [
             Check("credentials", self._check_credentials),
@@ -172,10 +168,8 @@ class KubernetesDoctor:
             grant = (await self._grants.get())[permission]
             if grant.allowed:
                 return ok(f"to {permission.purpose}")
-            return fail(
-                grant.words,
-                f"add to the worker's Role in namespace {self._config.namespace}:\n{role_rules([permission])}",
-            )
+            role = f"add to the worker's Role in namespace {self._config.namespace}"
+            return fail(grant.words, f"{role}:\n{role_rules([permission])}")
 
         return check
 
@@ -192,7 +186,9 @@ class KubernetesDoctor:
 
     async def _check_namespace(self) -> Verdict:
         """Existence is told by a creation: a list of what is in no namespace is merely empty."""
-        request = rest.create(JOBS, self._config.namespace, {"metadata": {"name": "oz-preflight"}}, dry_run=True)
+        request = rest.create(
+            JOBS, self._config.namespace, {"metadata": {"name": "oz-preflight"}}, dry_run=True
+        )
         try:
             await self._open.exchange(request)
         except NotFoundError as error:
@@ -210,8 +206,10 @@ class KubernetesDoctor:
         check = await self._template.get()
         if check.diagnosis is not None:
             return _as_failure(check.diagnosis)
-        if check.warnings:
-            return warn("; ".join(check.warnings), "correct the config file, if it is not meant so")
+        # What a Pod Security level would say has a check of its own.
+        told = [text for text in check.warnings if not is_pod_security(text)]
+        if told:
+            return warn("; ".join(told), "correct the config file, if it is not meant so")
         return ok("every field is known, and the Job of a task is accepted as a dry run")
 
     async def _check_pod_security(self) -> Verdict:
@@ -226,18 +224,7 @@ class KubernetesDoctor:
 
     async def _check_image_volumes(self) -> Verdict:
         """A server without the feature drops the field, and then misses a type in the volume."""
-        supported = await self._takes_image_volumes()
         used = self._config.use_image_volumes
-        if supported:
-            return ok("supported by the API server" + (" (nodes need containerd 2.1 or CRI-O 1.31)" if used else ""))
-        if used:
-            return fail(
-                "not supported by this API server",
-                "set backend.kubernetes.use_image_volumes to false, or enable the feature gate ImageVolume",
-            )
-        return ok("not supported by this API server, and not used")
-
-    async def _takes_image_volumes(self) -> bool:
         pod = {
             "restartPolicy": "Never",
             "containers": [{"name": "task", "image": self._config.preflight_image}],
@@ -246,11 +233,17 @@ class KubernetesDoctor:
         job = {"metadata": {"name": "oz-preflight"}, "spec": {"template": {"spec": pod}}}
         try:
             await self._open.exchange(rest.create(JOBS, self._config.namespace, job, dry_run=True))
-        except ApiStatusError as error:
-            if error.transient:
+        except InvalidError as error:
+            if "volumes[0]" not in error.message:
                 raise
-            return "volumes[0]" not in error.message
-        return True
+            mend = "set backend.kubernetes.use_image_volumes to false, or enable the feature gate ImageVolume"
+            told = "not supported by this API server"
+            return fail(told, mend) if used else ok(f"{told}, and not used")
+        except ForbiddenError as error:
+            return skip(f"a dry run is refused: {error.message}")
+        return ok(
+            "supported by the API server" + ("; the nodes need containerd 2.1 or newer" if used else "")
+        )
 
     # ---------------------------------------------------------------------- the preflight Job
 
@@ -275,20 +268,18 @@ class KubernetesDoctor:
 
 
 def _needed_by_job(permission: str) -> bool:
-    return permission.startswith("jobs: ") and permission != "jobs: watch" or permission == "pods: list"
+    return permission in {"jobs: create", "jobs: get", "jobs: delete", "pods: list"}
 
 
 def _as_failure(diagnosis: Diagnosis) -> Verdict:
-    words = f": {diagnosis.words}" if diagnosis.words else ""
+    words = f"\nthe cluster says: {diagnosis.words}" if diagnosis.words else ""
     return fail(diagnosis.what + words, diagnosis.mend)
 
 
 def judge_stage(result: TrialResult, stage: Stage, said: str) -> Verdict:
-    """What the preflight Job shows of one stage: the first that it did not reach tells why."""
-    if result.reached >= stage:
-        return ok(said)
-    if result.reached < stage - 1:
-        return skip("not reached")
+    """What the preflight Job shows of one stage: the one at which it stopped tells why."""
+    if stage != result.stopped_at:
+        return ok(said) if result.reached >= stage else skip("not reached")
     if result.pending is not None:
         return warn(
             f"no node takes it yet: {result.pending}",
@@ -297,20 +288,3 @@ def judge_stage(result: TrialResult, stage: Stage, said: str) -> Verdict:
         )
     assert result.diagnosis is not None
     return _as_failure(result.diagnosis)
-
-
-_SKEW_WARNING: Final = 30.0
-_SKEW_FAILURE: Final = 300.0
-
-
-def judge_clock(skew: float | None) -> Verdict:
-    """Judge by how many seconds a server's clock is ahead of this machine's."""
-    if skew is None:
-        return skip("the server's answer has no Date")
-    if abs(skew) < 1:
-        return ok("agrees with this machine's")
-    told = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
-    mend = "set both clocks by NTP: tokens and certificates are valid for a time that both must agree on"
-    if abs(skew) > _SKEW_FAILURE:
-        return fail(told, mend)
-    return warn(told, mend) if abs(skew) > _SKEW_WARNING else ok(told)

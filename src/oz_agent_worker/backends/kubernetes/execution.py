@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.backends.base import NoOutput, OutputSink
+from oz_agent_worker.backends.base import OutputSink
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
 
 from .api_errors import ApiError
 from .client import KubernetesClient
+from .eventreader import EventReader
 from .index import JobIndex
-from .joblog import log_container, write_log, write_note
-from .observe import Observation, ObservationPolicy, Verdict, judge, primary_container
+from .livelog import Follows, TaskLog
+from .observe import Observation, ObservationPolicy, Verdict, judge
 from .ownership import OwnedPod
 from .views import JobView, last_pod
 
@@ -38,7 +39,9 @@ class Ground:
     namespace: str
     cleanup: bool
     policy: ObservationPolicy
+    events: EventReader
     clock: Callable[[], float]
+    follows: Follows
     settle: float = 2.0
 
 
@@ -87,6 +90,7 @@ class KubernetesExecution:
         "_gone",
         "_ground",
         "_last",
+        "_log",
         "_name",
         "_outcome",
         "_output",
@@ -112,12 +116,15 @@ class KubernetesExecution:
         self._ended_at: float | None = None
         self._gone = False
         self._last: JobView | None = None
+        self._log: TaskLog | None = None
         ground.index.follow(name, self)
+        self._look_at_log()
 
     # The index tells ---------------------------------------------------------------------------
 
     def touched(self) -> None:
         """The Job or one of its Pods is not as it was."""
+        self._look_at_log()
         self._signal.set()
 
     def vanished(self, last: JobView | None) -> None:
@@ -171,11 +178,12 @@ class KubernetesExecution:
 
     async def _conclude(self) -> Outcome:
         outcome = await self._decided()
-        if self._output.wanted:
-            await self._copy_log()
+        if (log := self._task_log()) is not None:
+            await log.finish(self._pods())
         if outcome.result is TaskResult.FAILED and self._is_active():
             await self._end_active()
         self._ground.index.unfollow(self._name, self)
+        self._ground.events.forget(self.uid)
         return outcome
 
     async def _decided(self) -> Outcome:
@@ -190,16 +198,26 @@ class KubernetesExecution:
         if self._stopping is not None and (self._deleted or self._gone):
             return cancelled(self._stopping), None
         now = self._ground.clock()
-        verdict = judge(Observation(self._job(), self._pods()), self._first_seen, now, self._ground.policy)
+        seen = Observation(self._job(), self._pods(), self._ground.events.facts(self.uid))
+        verdict = judge(seen, self._first_seen, now, self._ground.policy)
         if verdict.outcome is not None:
             pause = self._until_pods_tell(verdict, now)
             return (verdict.outcome, None) if pause is None else (None, pause)
         if self._gone:
             return failed(FailureReason.JOB_FAILED, _DELETED), None
         if verdict.troubles or self._first_seen:
-            self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+            self._note_troubles(verdict, now)
         again = verdict.look_again_at
-        return None, None if again is None else max(0.0, again - now)
+        pauses = [] if again is None else [max(0.0, again - now)]
+        if verdict.ask:
+            pause = self._ground.events.ask(self.uid, verdict.ask, self._signal.set)
+            pauses += [] if pause is None else [pause]
+        return None, min(pauses, default=None)
+
+    def _note_troubles(self, verdict: Verdict, now: float) -> None:
+        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+        if not self._first_seen:
+            self._ground.events.forget(self.uid)
 
     def _until_pods_tell(self, verdict: Verdict, now: float) -> float | None:
         """Return for how many seconds to wait for the Pod of a Job that has ended; ``None``: not at all.
@@ -253,20 +271,15 @@ class KubernetesExecution:
         except ApiError as error:
             _logger.warning("Job %s has failed for good and cannot be deleted yet: %s", self._name, error)
 
-    async def _copy_log(self) -> None:
-        """Write the log of the Job's last Pod to the sink; that it cannot be read changes no outcome."""
-        pod = last_pod(self._pods())
-        if pod is None:
-            return
-        container = log_container(pod, primary_container(pod))
-        if container is None:
-            return
-        # Written once, also where a wait that was given up at the next step is taken up again.
-        output = self._output
-        try:
-            tail = await self._ground.client.read_log(self._ground.namespace, pod.metadata.name, container)
-        except ApiError as error:
-            write_note(output, f"the log could not be read: {error}")
-        else:
-            write_log(output, tail)
-        self._output = NoOutput()
+    def _look_at_log(self) -> None:
+        if (log := self._task_log()) is not None:
+            log.look(self._pods())
+
+    def _task_log(self) -> TaskLog | None:
+        """What copies the output, where it is wanted."""
+        if not self._output.wanted:
+            return None
+        if self._log is None:
+            ground = self._ground
+            self._log = TaskLog(ground.client, ground.namespace, ground.follows, self._output)
+        return self._log

@@ -9,7 +9,7 @@ there are none where nobody wants the output.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +45,7 @@ class Follows:
         self.settings = settings or LogSettings()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(
-        self, work: Callable[[], Coroutine[Any, Any, None]], name: str
-    ) -> asyncio.Task[None] | None:
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None] | None:
         """Start to follow, where there is a place; ``None`` where there is none."""
         if len(self._tasks) >= self.settings.most_followed:
             return None
@@ -70,105 +68,107 @@ class Follows:
 
 
 class TaskLog:
-    """Copies the output of one execution to its sink: each byte once, in order.
+    """Copies the output of one execution to its sink: each byte once, in order."""
 
-    ``pods`` gives the execution's Pods as last seen.
-    """
-
-    __slots__ = ("_client", "_done", "_follows", "_namespace", "_pods", "_positions", "_refused", "_sink", "_task")
+    __slots__ = (
+        "_client",
+        "_done",
+        "_follows",
+        "_namespace",
+        "_over",
+        "_pods",
+        "_positions",
+        "_sink",
+        "_task",
+    )
 
     def __init__(
         self,
         client: KubernetesClient,
         namespace: str,
         follows: Follows,
-        pods: Callable[[], Iterable[PodView]],
         sink: OutputSink,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._follows = follows
-        self._pods = pods
+        self._pods: tuple[PodView, ...] = ()
         self._sink = sink
         self._positions: dict[tuple[str, str], LogPosition] = {}
         self._done: set[tuple[str, str]] = set()
         self._task: asyncio.Task[None] | None = None
-        self._refused = False
+        self._over = False
 
-    def look(self) -> None:
-        """A Pod is not as it was: follow it, where it has something to say and is not followed yet."""
+    def look(self, pods: tuple[PodView, ...]) -> None:
+        """The execution's Pods are so: follow them, where they have something to say and are not followed."""
+        self._pods = pods
         followed = self._task is not None and not self._task.done()
-        if followed or self._refused or self._current() is None:
-            return
-        self._task = self._follows.start(self._follow, f"log of {next(log_sources(self._pods())).pod}")
+        source = self._current()
+        if source is not None and not followed and not self._over:
+            self._task = self._follows.start(self._follow, f"log of {source.pod}")
 
-    def pause(self) -> None:
-        """Follow no more; what was read is not read again."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
+    async def finish(self, pods: tuple[PodView, ...]) -> None:
+        """Follow no more, and write what is missing: no container says any more that is of interest.
 
-    async def finish(self) -> None:
-        """Write what is missing. All containers have ended, or are of no more interest."""
-        self.pause()
+        To be called again where it was cancelled; nothing is written twice.
+        """
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+        self._pods = pods
         while (source := self._current()) is not None:
             await self._complete(source)
 
     def _current(self) -> LogSource | None:
         """The first log that has begun and is not copied to its end."""
-        return next((s for s in log_sources(self._pods()) if s.key not in self._done), None)
+        return next((s for s in log_sources(self._pods) if s.key not in self._done), None)
 
     async def _follow(self) -> None:
         """Copy what has begun, log by log, until nothing more has begun or the last has ended."""
         policy = self._follows.settings.pauses
         pauses = delays(policy)
-        while (source := self._current()) is not None and not self._refused:
+        while (source := self._current()) is not None:
             if source.ended:
                 await self._complete(source)
                 continue
-            if await self._stream(source):
+            before, pause = self._positions.get(source.key), next(pauses)
+            try:
+                await self._stream(source)
+            except ForbiddenError:
+                # An API server that starts refuses for a moment what it allows later.
+                pause = policy.longest
+            except ApiError as error:
+                _logger.debug("The log of Pod %s will be followed again: %s", source.pod, error)
+            if self._positions.get(source.key) != before:
                 pauses = delays(policy)
-            await asyncio.sleep(next(pauses))
+            await asyncio.sleep(pause)
 
-    async def _stream(self, source: LogSource) -> bool:
-        """Copy a log as it is written, until the stream ends; say whether anything came."""
+    async def _stream(self, source: LogSource) -> None:
+        """Copy a log as it is written, until the stream ends."""
         self._introduce(source)
-        position = self._positions.get(source.key, BEGINNING)
+        position = self._positions[source.key]
         reader = LogReader(position)
-        came = False
-        try:
-            async with self._client.follow_log(
-                self._namespace, source.pod, source.container, since=position.since
-            ) as chunks:
-                async for chunk in chunks:
-                    output = reader.feed(chunk)
-                    self._positions[source.key] = reader.position
-                    write_output(self._sink, output)
-                    came = came or bool(output)
-        except ForbiddenError:
-            # The end tells of it, once.
-            self._refused = True
-        except ApiError as error:
-            _logger.debug("the log of Pod %s is followed again later: %s", source.pod, error)
-        return came
+        async with self._client.follow_log(
+            self._namespace, source.pod, source.container, since=position.since
+        ) as chunks:
+            async for chunk in chunks:
+                output = reader.feed(chunk)
+                self._positions[source.key] = reader.position
+                write_output(self._sink, output)
 
     async def _complete(self, source: LogSource) -> None:
         """Write what is missing of a log, and be done with it."""
         position = self._positions.get(source.key, BEGINNING)
-        note: str | None = None
         try:
-            log = await self._client.read_log_rest(
-                self._namespace, source.pod, source.container, position
-            )
+            log = await self._client.read_log_rest(self._namespace, source.pod, source.container, position)
         except ApiError as error:
             # A Pod that is gone after its log was followed has most likely said all.
             if not isinstance(error, NotFoundError) or position == BEGINNING:
-                note = f"the log could not be read{_to_its_end(position)}: {error}"
+                extent = "" if position == BEGINNING else " to its end"
+                write_note(self._sink, f"the log could not be read{extent}: {error}")
         else:
             self._introduce(source)
             write_log(self._sink, log.tail)
-        if note is not None:
-            write_note(self._sink, note)
         self._done.add(source.key)
 
     def _introduce(self, source: LogSource) -> None:
@@ -177,7 +177,3 @@ class TaskLog:
         if known and source.uid not in known:
             write_note(self._sink, f"the task was started again, as Pod {source.pod}")
         self._positions.setdefault(source.key, BEGINNING)
-
-
-def _to_its_end(position: LogPosition) -> str:
-    return "" if position == BEGINNING else " to its end"

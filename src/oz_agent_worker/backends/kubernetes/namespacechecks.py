@@ -17,10 +17,12 @@ from .api_errors import ForbiddenError
 from .client import KubernetesClient
 from .rest import Request
 
-__all__ = ["check_limit_ranges", "check_pod_security", "check_quotas", "worst_quota"]
+__all__ = ["check_limit_ranges", "check_pod_security", "check_quotas", "is_pod_security", "worst_quota"]
 
 _ENFORCE: Final = "pod-security.kubernetes.io/enforce"
-_WOULD_VIOLATE: Final = re.compile(r'would violate PodSecurity "(?P<level>\w+):[^"]*": (?P<what>.*)', re.DOTALL)
+_WOULD_VIOLATE: Final = re.compile(
+    r'would violate PodSecurity "(?P<level>\w+):[^"]*": (?P<what>.*)', re.DOTALL
+)
 _DENIED: Final = "reading {0} is not among the worker's permissions; the preflight Job shows the effect"
 #: What a task takes of a quota at least.
 _COUNTED: Final = ("pods", "count/pods", "count/jobs.batch")
@@ -78,9 +80,12 @@ async def _read(client: KubernetesClient, resource: str, path: str, kind: type[T
     return rest.decode(request, answer.body, msgspec.json.Decoder(kind))
 
 
-async def check_pod_security(
-    client: KubernetesClient, namespace: str, warnings: tuple[str, ...]
-) -> Verdict:
+def is_pod_security(warning: str) -> bool:
+    """Whether a warning of the API server tells of a Pod Security level."""
+    return _WOULD_VIOLATE.match(warning) is not None
+
+
+async def check_pod_security(client: KubernetesClient, namespace: str, warnings: tuple[str, ...]) -> Verdict:
     """Tell the level that the namespace enforces; ``warnings`` are those of a task's dry run."""
     for text in warnings:
         found = _WOULD_VIOLATE.match(text)

@@ -7,15 +7,19 @@ the clock of the API server may be another, and a skew must not fail a task. The
 keeps these times, ``Verdict.troubles`` tells it which to keep.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from oz_agent_worker.core.outcome import Outcome, succeeded
 
+from .absence import missing_pod
+from .patience import ObservationPolicy, Trouble
+from .podevents import NOT_READ, EventFacts
 from .podtemplate import TASK_CONTAINER
 from .postmortem import explain_failure
-from .troubles import ObservationPolicy, Trouble, pod_troubles
+from .troubles import pod_troubles
 from .views import JobView, PodView, last_pod
 
 __all__ = ["Observation", "ObservationPolicy", "TaskPhase", "Verdict", "judge", "primary_container"]
@@ -25,10 +29,15 @@ TaskPhase = Literal["creating", "pending", "running", "finished"]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The latest known state of one execution: its Job, and the Pods of that Job."""
+    """The latest known state of one execution: its Job, and the Pods of that Job.
+
+    ``events`` is what the events say of the object about which they were last asked,
+    ``NOT_READ`` where they were not, ``None`` where nobody can ask.
+    """
 
     job: JobView | None
     pods: tuple[PodView, ...] = ()
+    events: EventFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +46,15 @@ class Verdict:
 
     ``outcome`` is set once the task has ended or cannot run. ``look_again_at`` is when,
     in the epoch seconds of ``now``, the same observation would fail the task, ``None``
-    where time alone changes nothing. ``troubles`` are the keys of what is wrong.
+    where time alone changes nothing. ``troubles`` are the keys of what is wrong. ``ask`` is
+    the UID of the object whose events should be read, empty where none should.
     """
 
     outcome: Outcome | None
     look_again_at: float | None
     phase: TaskPhase
     troubles: frozenset[str] = frozenset()
+    ask: str = ""
 
 
 _CREATING: Final = Verdict(None, None, "creating")
@@ -62,8 +73,8 @@ def judge(
     """Judge an observation.
 
     ``first_seen`` holds when each trouble was first seen, by key; a trouble that is not
-    in it begins at ``now``. Both are epoch seconds of the worker's own clock. A Job or a
-    Pod that is missing says nothing here: that is not yet evidence.
+    in it begins at ``now``. Both are epoch seconds of the worker's own clock. A Job that is
+    missing says nothing here: that is not yet evidence.
     """
     job = observation.job
     if job is None:
@@ -71,12 +82,13 @@ def judge(
     ended = _job_end(job, observation.pods)
     if ended is not None:
         return Verdict(ended, None, "finished")
-    troubles = [trouble for pod in observation.pods for trouble in pod_troubles(pod, policy)]
+    troubles = _troubles(job, observation, policy)
     last = last_pod(observation.pods)
     started = last is not None and last.phase not in {"", "Pending"}
     if not troubles:
         return _RUNNING if started else _PENDING
-    return _weigh(troubles, first_seen, now, "running" if started else "pending")
+    phase: TaskPhase = "running" if started else "pending"
+    return _weigh(troubles, first_seen, now, phase, observation.events, policy)
 
 
 def _job_end(job: JobView, pods: tuple[PodView, ...]) -> Outcome | None:
@@ -89,13 +101,45 @@ def _job_end(job: JobView, pods: tuple[PodView, ...]) -> Outcome | None:
     return explain_failure(failure, pods) if failure is not None else None
 
 
-def _weigh(troubles: list[Trouble], first_seen: Mapping[str, float], now: float, phase: TaskPhase) -> Verdict:
-    """Fail the task for the first trouble whose grace is over; else say when one will be."""
+def _troubles(job: JobView, observation: Observation, policy: ObservationPolicy) -> list[Trouble]:
+    events = observation.events or NOT_READ
+
+    def facts(about: str | None) -> EventFacts:
+        return events if events.about == about else NOT_READ
+
+    found = [*missing_pod(job, observation.pods, policy, facts(job.metadata.uid))]
+    for pod in observation.pods:
+        found += pod_troubles(pod, policy, facts(pod.identity))
+    return found
+
+
+def _weigh(
+    troubles: list[Trouble],
+    first_seen: Mapping[str, float],
+    now: float,
+    phase: TaskPhase,
+    events: EventFacts | None,
+    policy: ObservationPolicy,
+) -> Verdict:
+    """Fail the task for the first trouble whose grace is over; else say when one will be.
+
+    Where events tell more of a trouble, they are read once more when its grace is over:
+    what they said before may have passed.
+    """
     keys = frozenset(trouble.key for trouble in troubles)
     due: list[float] = []
+    ask = ""
     for trouble in troubles:
-        over_at = first_seen.get(trouble.key, now) + trouble.grace
+        since = first_seen.get(trouble.key, now)
+        over_at = since + trouble.grace
+        if trouble.about and events is not None:
+            asks_at = since + min(trouble.ask_after, trouble.grace / 2)
+            ask = ask or (trouble.about if asks_at <= now else "")
+            due.append(asks_at)
+            if events.about != trouble.about or events.read_at < over_at:
+                over_at += policy.ask_patience if over_at <= now else 0.0
         if over_at <= now:
             return Verdict(trouble.outcome, None, phase, keys)
         due.append(over_at)
-    return Verdict(None, min(due), phase, keys)
+    coming = [moment for moment in due if now < moment < math.inf]
+    return Verdict(None, min(coming, default=None), phase, keys, ask)

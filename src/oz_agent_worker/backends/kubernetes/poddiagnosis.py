@@ -7,6 +7,7 @@ from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_code
 
 from .diagnosis import Diagnosis
+from .podevents import NOT_READ, EventFacts
 from .preflightjob import is_own_container
 from .views import ContainerStatus, EventView, PodView
 
@@ -35,16 +36,20 @@ def of_outcome(
     pods: Sequence[PodView],
     manifest: Mapping[str, Any],
     config: KubernetesConfig,
+    *,
+    facts: EventFacts = NOT_READ,
     log: str = "",
 ) -> Diagnosis:
     """Explain a Job that failed, or is certain to.
 
-    ``outcome`` is what a task would be reported with, ``log`` the end of the log of the
-    container that failed.
+    ``outcome`` is what a task would be reported with, ``facts`` what the events of the Pod
+    say, ``log`` the end of the log of the container that failed.
     """
     reason = outcome.reason
     if reason is FailureReason.UNSCHEDULABLE:
-        return _unschedulable(scheduler_words(pods), config)
+        return _unschedulable(scheduler_words(pods, facts), config)
+    if reason is FailureReason.VOLUME_MOUNT:
+        return _not_mounted(_unquoted(facts.mount))
     if reason in {FailureReason.IMAGE_PULL, FailureReason.INVALID_IMAGE}:
         return _no_image(pods, manifest, config)
     waiting = next(_waiting(pods), None)
@@ -57,13 +62,22 @@ def of_outcome(
     return Diagnosis(f"the preflight Pod failed: {outcome.message}")
 
 
-def scheduler_words(pods: Sequence[PodView]) -> str:
-    """What the scheduler says of the Pod that waits for a node."""
-    for pod in pods:
-        for condition in (pod.status.conditions if pod.status else None) or ():
-            if condition.type == "PodScheduled" and condition.status == "False":
-                return condition.message or condition.reason or ""
+def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> str:
+    """What the scheduler, and then the autoscaler, say of the Pod that waits for a node."""
+    told = [_unscheduled(pod) for pod in pods] + [_unquoted(facts.autoscaler)]
+    return "; ".join(words for words in told if words)
+
+
+def _unscheduled(pod: PodView) -> str:
+    for condition in (pod.status.conditions if pod.status else None) or ():
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.message or condition.reason or ""
     return ""
+
+
+def _unquoted(words: str) -> str:
+    """Words that stand alone, without the parentheses of a quotation (``wording.said``)."""
+    return words.strip().removeprefix("(").removesuffix(")")
 
 
 def _unschedulable(words: str, config: KubernetesConfig) -> Diagnosis:
@@ -194,16 +208,20 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
             " make it an init container with restartPolicy: Always (a native sidecar)",
         )
     if words.startswith(_VOLUMES):
-        return Diagnosis(
-            "a volume of a task's Pod cannot be mounted",
-            words,
-            f"create what the volumes in {_CONFIG}.pod_template name (Secret, ConfigMap, volume claim), or"
-            " correct the names",
-        )
+        return _not_mounted(words)
     return Diagnosis(
         f"the preflight Pod did not start within {seconds:g} s",
         words or scheduler_words(pods),
         f"check that its volumes can be mounted and that {_CONFIG}.preflight_image is a small image",
+    )
+
+
+def _not_mounted(words: str) -> Diagnosis:
+    return Diagnosis(
+        "a volume of a task's Pod cannot be mounted",
+        words,
+        f"create what the volumes in {_CONFIG}.pod_template name (Secret, ConfigMap, volume claim), or"
+        " correct the names",
     )
 
 

@@ -6,6 +6,7 @@ tell of has passed. The newest word on a question counts.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -66,7 +67,8 @@ class EventFacts:
 #: Of an object whose events can be read, and were not.
 NOT_READ: Final = EventFacts()
 
-_MOUNT_FAILURES: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})  # kubelet, events
+# kubelet, events; FailedAttachVolume is the attach-detach controller's as well.
+_MOUNT_FAILURES: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 # Words of the kubelet that it has only for a Pod whose volumes are mounted.
 _PAST_MOUNTS: Final = frozenset({"Pulling", "Pulled", "Created", "Started", "FailedCreatePodSandBox"})
 _IMAGES: Final = frozenset({"Pulling", "Pulled", "BackOff", "Failed", "Created", "Started"})
@@ -92,7 +94,7 @@ def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
 
     cluster-autoscaler has no event for a Pod that fits a node which is on its way.
     """
-    if facts.scale_up is not ScaleUp.UNSAID:
+    if facts.autoscaler:
         return facts
     return replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
 
@@ -117,7 +119,7 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
     )
 
 
-def _newest(ordered: Sequence[EventView], reasons: Iterable[str]) -> EventView | None:
+def _newest(ordered: Sequence[EventView], reasons: AbstractSet[str]) -> EventView | None:
     return next((event for event in reversed(ordered) if event.reason in reasons), None)
 
 
@@ -163,4 +165,4 @@ def _last_seen(event: EventView) -> float:
     """When the event last happened, in epoch seconds of the cluster; 0 where it does not say."""
     repeated = event.series.last_observed_time if event.series else None
     told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)
-    return max(datetime.fromisoformat(time).timestamp() for time in (*told, "1970-01-01T00:00:00Z") if time)
+    return max((datetime.fromisoformat(time).timestamp() for time in told if time), default=0.0)

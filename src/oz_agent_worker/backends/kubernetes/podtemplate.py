@@ -130,8 +130,12 @@ def shorthand_conflicts(config: KubernetesConfig) -> list[tuple[str, str]]:
         for key, field, value in _pod_shorthands(config)
         if _set_in(template, field) not in (None, _plain(value))
     ]
-    # A template that cannot be read has problems of its own, which are told apart from these.
-    task = (task_container_of(template) or {}) if not template_problems(template) else {}
+    if template_problems(template):
+        # A template that cannot be read has problems of its own, which are told apart from these.
+        return found
+    if config.workspace_size_limit and not _limits_workspace(template, config.workspace_size_limit):
+        found.append(("workspace_size_limit", f"volumes[{WORKSPACE_VOLUME}]"))
+    task = task_container_of(template) or {}
     path = f"containers[{TASK_CONTAINER}]"
     if config.resources and task.get("resources") not in (None, _plain(config.resources)):
         found.append(("resources", f"{path}.resources"))
@@ -141,6 +145,12 @@ def shorthand_conflicts(config: KubernetesConfig) -> list[tuple[str, str]]:
         if entry.value is not None and entries.get(entry.name) not in (None, shown):
             found.append(("environment", f"{path}.env[{entry.name}]"))
     return found
+
+
+def _limits_workspace(template: Mapping[str, Any], limit: str) -> bool:
+    """Whether the workspace has this limit: the worker's own volume, or the template's in its place."""
+    volumes = (v for v in template.get("volumes") or () if v["name"] == WORKSPACE_VOLUME)
+    return all((volume.get("emptyDir") or {}).get("sizeLimit") == limit for volume in volumes)
 
 
 def template_problems(template: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -161,6 +171,9 @@ def template_problems(template: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _reserved(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if template.get("restartPolicy") not in (None, "Never"):
+        hint = "a task's Pod has restartPolicy Never; backend.kubernetes.retry_on_disruption repeats tasks"
+        yield "pod_template.restartPolicy", hint
     for field, names in (("initContainers", _RESERVED_INIT), ("volumes", _RESERVED_VOLUME)):
         for item in template.get(field) or ():
             if names.fullmatch(item["name"]):

@@ -1,10 +1,12 @@
 """Why a Job failed: the Pod is asked first, because it knows more, then the Job."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_code, failed
 
+from .disruptions import disruption
 from .podtemplate import TASK_CONTAINER
 from .troubles import START_FAILURES
 from .views import Condition, ContainerStatus, PodView, Terminated, last_pod
@@ -12,15 +14,16 @@ from .wording import container_reason, said
 
 __all__ = ["explain_failure"]
 
-# Reasons of a Pod that its node ended (kubelet: eviction, nodeshutdown, preemption; the
-# node lifecycle controller: NodeLost).
-_NODE_ENDED: Final = frozenset(
-    {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
-)
 _EXIT_ADVICE: Final = {
     126: "a program that the agent calls cannot be executed",
     127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
 }
+
+#: Exit codes of a container that was told to end, and of one that was made to.
+_SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
+_CLOCK_SKEW: Final = timedelta(seconds=60)
+#: Reasons of a Job that failed with its Pod (batch/v1, JobReasonBackoffLimitExceeded and PodFailurePolicy).
+_POD_COUNTS: Final = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
 
 
 def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
@@ -31,9 +34,9 @@ def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
     last = last_pod(pods)
     pods = () if last is None else (last,)
     # A Job past its deadline has its Pods ended: how their containers ended is the effect.
-    # An eviction or the OOM killer is never that effect.
+    # A disruption or the OOM killer is never that effect.
     for pod in pods:
-        outcome = _eviction(pod) or _out_of_memory(pod)
+        outcome = disruption(pod) or _out_of_memory(pod)
         if outcome is not None:
             return outcome
     outcome = _deadline(condition, pods)
@@ -44,23 +47,6 @@ def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
         if outcome is not None:
             return outcome
     return _job_failure(condition, pods)
-
-
-def _eviction(pod: PodView) -> Outcome | None:
-    """core/v1, PodStatus.reason of the kubelet, or the condition DisruptionTarget."""
-    status = pod.status
-    if status is None:
-        return None
-    target = next((c for c in status.conditions or () if c.type == "DisruptionTarget"), None)
-    if status.reason in _NODE_ENDED:
-        quote = said(status.reason, status.message)
-    elif target is not None and target.status == "True":
-        quote = said(target.reason, target.message)
-    else:
-        return None
-    node = f" from node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
-    text = f"The Pod was evicted{node}{quote}: run the task again, on a node with room for what it asks for"
-    return failed(FailureReason.EVICTED, text)
 
 
 def _out_of_memory(pod: PodView) -> Outcome | None:
@@ -126,10 +112,15 @@ def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -
 def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
     code = _exit_code(ended)
     reason = container_reason(container.name, FailureReason.CONTAINER_EXIT, init=init)
+    if _ended_by_deletion(pod, ended):
+        text = (
+            f"The Pod was deleted by somebody while container `{container.name}` ran, which ended with"
+            f" {describe_exit_code(code)}: find out who deletes Pods, and run the task again"
+        )
+        return failed(FailureReason.POD_MISSING, text, exit_code=code)
     # "Error" is the runtimes' word for any exit code but 0: it says nothing.
     quote = said(ended.reason if ended.reason != "Error" else None, ended.message)
-    meanwhile = " while its Pod was being deleted" if pod.metadata.deletion_timestamp else ""
-    text = f"Container `{container.name}` ended with {describe_exit_code(code)}{meanwhile}{quote}"
+    text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
     return failed(reason, f"{text}: {_advice(pod, container.name, reason, code)}", exit_code=code)
 
 
@@ -144,18 +135,38 @@ def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> s
     return f"its log tells why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
 
 
+def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
+    """Whether a container ended because its Pod was deleted, and not before.
+
+    A deletion's time is that of its request and the grace period (meta/v1,
+    ObjectMeta.deletionTimestamp). The node's clock may be another than the API server's:
+    a container that ended by the signals of a deletion has the benefit of that doubt.
+    """
+    deleted, grace = pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds
+    if not deleted:
+        return False
+    if not ended.finished_at:
+        return True
+    asked = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
+    skew = _CLOCK_SKEW if _exit_code(ended) in _SIGNALS_OF_DELETION else timedelta()
+    return datetime.fromisoformat(ended.finished_at) >= asked - skew
+
+
 def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
     text = f"The Job failed{said(condition.reason, condition.message)}"
+    reason = FailureReason.JOB_FAILED
     pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
     if pod is not None and pod.status is not None:
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
         text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
-    elif not pods:
-        text += ", and its Pod is gone"
+    elif not pods and condition.reason in _POD_COUNTS:
+        reason = FailureReason.POD_MISSING
+        text += ", and its Pod is gone: somebody deleted it before its end was seen"
     elif any(p.metadata.deletion_timestamp for p in pods):
+        reason = FailureReason.POD_MISSING
         text += ", because its Pod was deleted"
-    return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
+    return failed(reason, f"{text}: its events tell more (kubectl describe job)")
 
 
 def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:

@@ -242,9 +242,9 @@ def read_log(
     timestamps: bool = False,
     since: str | None = None,
 ) -> Request:
-    """Read a container's log from its beginning, or from ``since`` (RFC 3339): it can be cut at its end alone.
+    """Read a container's log from its beginning, or from ``since`` (RFC 3339) on.
 
-    With ``follow`` the answer goes on until the container ends.
+    The API can cut it at its end alone. With ``follow`` the answer goes on until the container ends.
     """
     query = _query(
         container=container,

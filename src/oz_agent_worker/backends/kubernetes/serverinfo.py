@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
+
+from oz_agent_worker.backends.clock import clock_skew
 
 from . import rest
 from .api_errors import ForbiddenError, NotFoundError
@@ -14,7 +15,7 @@ from .client import KubernetesClient
 from .rest import Request
 from .retry import RetryPolicy
 
-__all__ = ["OLDEST", "ServerInfo", "clock_skew", "parse_version", "read_server_info"]
+__all__ = ["OLDEST", "ServerInfo", "parse_version", "read_server_info"]
 
 #: The oldest Kubernetes whose Jobs do all that the worker builds on: native sidecars (1.29).
 OLDEST: Final = (1, 29)
@@ -63,20 +64,3 @@ def parse_version(text: str | None) -> tuple[int, int] | None:
     """Read major and minor of ``v1.35.2-gke.100``; ``None`` where there are none."""
     found = _NUMBERS.match(text or "")
     return (int(found[1]), int(found[2])) if found else None
-
-
-def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | None:
-    """How many seconds a server's clock is ahead, from the ``Date`` of its answer (RFC 9110, 6.6.1).
-
-    A Date has no fractions: what lies within its second, and between question and answer, is
-    no skew.
-    """
-    try:
-        told = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    if told.tzinfo is None:
-        told = told.replace(tzinfo=UTC)
-    ahead = (told - answered).total_seconds()
-    behind = (sent - told).total_seconds() - 1.0
-    return ahead if ahead > 0 else -behind if behind > 0 else 0.0

@@ -27,6 +27,7 @@ from .manifest import ManifestError
 from .observe import Observation, ObservationPolicy, judge
 from .ownership import OwnedPod
 from .poddiagnosis import of_no_pod, of_outcome, of_standstill, scheduler_words
+from .podevents import NOT_READ, event_facts, unreadable
 from .podtemplate import TASK_CONTAINER
 from .preflightjob import build_preflight_job
 from .rest import PODS
@@ -41,6 +42,8 @@ _logger = logging.getLogger(__name__)
 _SLACK: Final = 60
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
+#: Events tell what has happened; asked more often, they say the same.
+_EVENTS_EVERY: Final = 2.0
 #: How much of a failed container's log is told, in bytes.
 _LOG: Final = 400
 _DELETION: Final = RetryPolicy(budget=10.0)
@@ -56,9 +59,17 @@ class Stage(IntEnum):
     ENDED = 4
 
 
+#: The stage that a failure belongs to; any other is the end's.
+_STAGE_OF: Final[Mapping[FailureReason | None, Stage]] = {
+    FailureReason.UNSCHEDULABLE: Stage.SCHEDULED,
+    FailureReason.IMAGE_PULL: Stage.PULLED,
+    FailureReason.INVALID_IMAGE: Stage.PULLED,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSettings:
-    """Times in seconds: for the Pod to be made, and for all of it."""
+    """Times in seconds: for the Pod to be made, and for all that follows once it has a node."""
 
     admission: float = 30.0
     whole: float = 300.0
@@ -66,12 +77,14 @@ class TrialSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What the Job showed: how far it came, and why no further.
+    """What the Job showed: how far it came, at which stage it stopped, and why.
 
-    With ``pending`` the Pod waits for a node, and the configuration says that this is no failure.
+    ``pending`` are the scheduler's words where the Pod waits for a node, and the
+    configuration says that this is no failure.
     """
 
     reached: Stage
+    stopped_at: Stage | None = None
     diagnosis: Diagnosis | None = None
     pending: str | None = None
 
@@ -82,6 +95,9 @@ class _Sight:
 
     job: JobView
     pods: tuple[OwnedPod, ...]
+
+    def has_ended(self) -> bool:
+        return self.job.condition("Complete") is not None or self.job.condition("Failed") is not None
 
     def stage(self) -> Stage:
         if self.job.condition("Complete") is not None:
@@ -120,6 +136,7 @@ class Trial:
         self._settings = settings
         self._clock = clock
         self._first_seen: Mapping[str, float] = {}
+        self._facts = NOT_READ
         self._reached = Stage.NOTHING
 
     async def run(self) -> TrialResult:
@@ -128,14 +145,15 @@ class Trial:
         Raises:
             ApiError: the API server cannot be asked.
         """
-        deadline = int(self._settings.whole + _SLACK)
+        waits = max(self._policy.unschedulable_timeout, self._policy.scale_up_timeout)
+        deadline = int(self._settings.whole + waits + _SLACK)
         try:
             manifest = build_preflight_job(
                 self._config, worker_id=self._worker_id, unique=self._unique, deadline=deadline
             )
         except ManifestError as error:
             what = f"no Job can be made of a task: {error}"
-            return TrialResult(Stage.NOTHING, Diagnosis(what, mend="correct the config file"))
+            return self._failed(Stage.ADMITTED, Diagnosis(what, mend="correct the config file"))
         name: str = manifest["metadata"]["name"]
         refused: TrialResult | None = None
         try:
@@ -156,7 +174,7 @@ class Trial:
         except ApiStatusError as error:
             if error.transient:
                 raise
-            return TrialResult(Stage.NOTHING, of_refusal(error.message, self._config))
+            return self._failed(Stage.ADMITTED, of_refusal(error.message, self._config))
         return None
 
     async def _follow(self, name: str, manifest: Mapping[str, Any]) -> TrialResult:
@@ -168,7 +186,7 @@ class Trial:
             try:
                 sight = await self._look(name)
             except NotFoundError:
-                return TrialResult(self._reached, Diagnosis("the preflight Job was deleted by somebody else"))
+                return self._failed(Stage.ENDED, Diagnosis("the preflight Job was deleted by somebody else"))
             self._reached = max(self._reached, sight.stage())
             result = await self._judge(sight, manifest, self._clock() - began)
             if result is not None:
@@ -183,25 +201,41 @@ class Trial:
         return _Sight(job, tuple(page.items or ()))
 
     async def _judge(self, sight: _Sight, manifest: Mapping[str, Any], elapsed: float) -> TrialResult | None:
+        if not sight.pods and not sight.has_ended():
+            return await self._without_pod(sight, elapsed)
         now = self._clock()
-        verdict = judge(Observation(sight.job, sight.pods), self._first_seen, now, self._policy)
+        observation = Observation(sight.job, sight.pods, self._facts)
+        verdict = judge(observation, self._first_seen, now, self._policy)
         self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
         if verdict.outcome is not None:
             return await self._ended(sight, manifest, verdict.outcome)
-        if not sight.pods:
-            return await self._without_pod(sight, elapsed)
-        if elapsed < self._settings.whole:
+        if verdict.ask and now - self._facts.read_at >= _EVENTS_EVERY:
+            events = await self._events(verdict.ask)
+            self._facts = unreadable(verdict.ask) if events is None else event_facts(verdict.ask, events, now)
+        # How long a Pod may wait for a node is a matter of its own, unless that has no end.
+        waits = self._reached < Stage.SCHEDULED and self._policy.unschedulable_timeout > 0
+        if waits or elapsed < self._settings.whole:
             return None
-        events = await self._events(sight.pods[0].metadata.uid)
-        return self._failed(of_standstill(self._settings.whole, sight.pods, events))
+        return await self._stands_still(sight)
+
+    async def _stands_still(self, sight: _Sight) -> TrialResult:
+        if self._reached < Stage.SCHEDULED and self._config.preflight_unschedulable == "warn":
+            return TrialResult(self._reached, Stage.SCHEDULED, pending=scheduler_words(sight.pods))
+        events = await self._events(sight.pods[0].identity)
+        stage = Stage(min(self._reached + 1, Stage.ENDED))
+        return self._failed(stage, of_standstill(self._settings.whole, sight.pods, events or ()))
 
     async def _ended(self, sight: _Sight, manifest: Mapping[str, Any], outcome: Outcome) -> TrialResult:
         if outcome.result is TaskResult.SUCCEEDED:
             return TrialResult(Stage.ENDED)
         if outcome.reason is FailureReason.UNSCHEDULABLE and self._config.preflight_unschedulable == "warn":
-            return TrialResult(self._reached, pending=scheduler_words(sight.pods))
+            return TrialResult(
+                self._reached, Stage.SCHEDULED, pending=scheduler_words(sight.pods, self._facts)
+            )
         log = await self._log(sight.pods[0]) if sight.pods and outcome.exit_code is not None else ""
-        return self._failed(of_outcome(outcome, sight.pods, manifest, self._config, log))
+        stage = _STAGE_OF.get(outcome.reason, Stage.ENDED)
+        diagnosis = of_outcome(outcome, sight.pods, manifest, self._config, facts=self._facts, log=log)
+        return self._failed(stage, diagnosis)
 
     async def _log(self, pod: OwnedPod) -> str:
         """The end of the log of the container that failed; empty where it cannot be read."""
@@ -218,28 +252,27 @@ class Trial:
 
     async def _without_pod(self, sight: _Sight, elapsed: float) -> TrialResult | None:
         """Admission of the Pods is told by events of the Job (Job controller: FailedCreate)."""
-        words = [
-            event.message or ""
-            for event in await self._events(sight.job.metadata.uid)
-            if event.reason == "FailedCreate"
-        ]
+        events = await self._events(sight.job.metadata.uid or "")
+        words = [event.message or "" for event in events or () if event.reason == "FailedCreate"]
         late = elapsed >= self._settings.admission
         if words and (late or not may_heal(words[-1])):
-            return self._failed(of_refusal(words[-1], self._config))
+            return self._failed(Stage.ADMITTED, of_refusal(words[-1], self._config))
         if not late:
             return None
         suspended = sight.job.condition("Suspended")
-        return self._failed(of_no_pod(elapsed, (suspended.message if suspended else None) or ""))
+        return self._failed(
+            Stage.ADMITTED, of_no_pod(elapsed, (suspended.message if suspended else None) or "")
+        )
 
-    async def _events(self, uid: str | None) -> list[EventView]:
-        """What happened to an object; nothing where that may not be read."""
+    async def _events(self, uid: str) -> list[EventView] | None:
+        """What happened to an object; ``None`` where that may not be read."""
         try:
             return await self._client.list_events(self._config.namespace, f"involvedObject.uid={uid}")
         except ForbiddenError:
-            return []
+            return None
 
-    def _failed(self, diagnosis: Diagnosis) -> TrialResult:
-        return TrialResult(self._reached, diagnosis)
+    def _failed(self, stage: Stage, diagnosis: Diagnosis) -> TrialResult:
+        return TrialResult(self._reached, stage, diagnosis)
 
     async def _delete(self, name: str) -> None:
         """Delete the Job, best effort; what interrupts the worker does not interrupt this."""

@@ -11,36 +11,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from oz_agent_worker.core.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.core.outcome import FailureReason, failed
 
+from .disruptions import lost_pods
+from .patience import ObservationPolicy, Trouble
+from .podevents import NOT_READ, EventFacts
+from .scheduling import scheduling_troubles
+from .startup import startup_troubles
 from .views import ContainerStatus, PodView, Waiting
-from .wording import container_reason, said
+from .wording import container_reason, said, sentence
 
 __all__ = ["START_FAILURES", "ObservationPolicy", "Trouble", "pod_troubles"]
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationPolicy:
-    """How patient the worker is, in seconds.
-
-    ``unschedulable_timeout``: for a node, 0 without end. ``pull_grace``: for an image
-    that cannot be pulled and for a container that cannot be created or started.
-    """
-
-    unschedulable_timeout: float
-    pull_grace: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A state that becomes ``outcome`` when it has lasted ``grace`` seconds.
-
-    ``key`` names the state across observations; what the cluster says of it changes.
-    """
-
-    key: str
-    grace: float
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,40 +92,33 @@ _HOPELESS: Final = re.compile(
 )
 
 
-def pod_troubles(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
-    """Yield what keeps this Pod from running; nothing for a Pod that ends or is deleted."""
+def pod_troubles(pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ) -> Iterator[Trouble]:
+    """Yield what keeps this Pod from running, or from ending; nothing for one that has ended.
+
+    ``facts`` are what its own events say, as far as they have been read.
+    """
     status = pod.status
-    if status is None or pod.metadata.deletion_timestamp or status.phase in _ENDED:
+    if status is None or status.phase in {"Succeeded", "Failed"}:
+        return
+    yield from lost_pods(pod, policy)
+    if pod.metadata.deletion_timestamp:
         return
     if status.phase != "Running":
-        yield from _scheduling(pod, policy)
-    for container in status.init_container_statuses or ():
-        state = container.state
-        if state is not None and state.waiting is not None:
-            yield from _waiting(pod, container, state.waiting, policy, init=True)
-    for container in status.container_statuses or ():
-        state = container.state
-        if state is not None and state.waiting is not None:
-            yield from _waiting(pod, container, state.waiting, policy, init=False)
+        yield from scheduling_troubles(pod, policy, facts)
+    told = [*_container_troubles(pod, policy)]
+    yield from told
+    if not told:
+        yield from startup_troubles(pod, policy, facts)
 
 
-_ENDED: Final = frozenset({"Succeeded", "Failed"})
-
-
-def _scheduling(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
-    """core/v1, PodReasonUnschedulable; a Pod behind a scheduling gate is not in trouble."""
-    patience = policy.unschedulable_timeout
-    conditions = pod.status.conditions if pod.status else None
-    for condition in conditions or ():
-        if condition.type != "PodScheduled" or condition.status != "False":
-            continue
-        if condition.reason == "Unschedulable" and patience > 0:
-            message = (
-                f"the Pod found no node within {patience:g} s{said(None, condition.message)}: add capacity,"
-                " or raise backend.kubernetes.unschedulable_timeout where an autoscaler adds nodes"
-            )
-            outcome = failed(FailureReason.UNSCHEDULABLE, _sentence(message))
-            yield Trouble(f"{_identity(pod)}/unschedulable", patience, outcome)
+def _container_troubles(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
+    assert pod.status is not None
+    for container in pod.status.init_container_statuses or ():
+        if container.waiting is not None:
+            yield from _waiting(pod, container, container.waiting, policy, init=True)
+    for container in pod.status.container_statuses or ():
+        if container.waiting is not None:
+            yield from _waiting(pod, container, container.waiting, policy, init=False)
 
 
 def _waiting(
@@ -158,8 +132,8 @@ def _waiting(
     failure = kind.reason
     if kind in (_CREATE, _START):
         failure = container_reason(container.name, failure, init=init)
-    key = f"{_identity(pod)}/{container.name}/{kind.reason.value}"
-    yield Trouble(key, 0.0 if final else policy.pull_grace, failed(failure, _sentence(text)))
+    key = f"{pod.identity}/{container.name}/{kind.reason.value}"
+    yield Trouble(key, 0.0 if final else policy.pull_grace, failed(failure, sentence(text)))
 
 
 def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None, str | None, str | None]:
@@ -171,11 +145,3 @@ def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None
         if last is not None and last.reason in START_FAILURES:
             return _START, last.reason, last.message
     return _WAITING.get(waiting.reason or ""), waiting.reason, waiting.message
-
-
-def _identity(pod: PodView) -> str:
-    return pod.metadata.uid or pod.metadata.name
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

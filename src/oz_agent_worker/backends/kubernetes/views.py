@@ -244,6 +244,11 @@ class PodView(_View, frozen=True):
         """``Pending``, ``Running``, ``Succeeded``, ``Failed`` or ``Unknown``; empty where unsaid."""
         return (self.status.phase if self.status else None) or ""
 
+    @property
+    def identity(self) -> str:
+        """What no other Pod shares: the UID, which every Pod of an API server has."""
+        return self.metadata.uid or self.metadata.name
+
     def native_sidecars(self) -> frozenset[str]:
         """Names of the init containers that run beside the task for as long as it runs."""
         declared = self.spec.init_containers if self.spec else None

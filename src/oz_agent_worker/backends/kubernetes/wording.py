@@ -8,7 +8,7 @@ from .manifest import SETUP_CONTAINER
 from .podtemplate import TASK_CONTAINER
 from .sidecars import COPY_CONTAINER_PREFIX
 
-__all__ = ["MAX_QUOTE", "container_reason", "said"]
+__all__ = ["MAX_QUOTE", "container_reason", "said", "sentence"]
 
 #: The longest quotation of the cluster in a message, in characters.
 MAX_QUOTE: Final = 400
@@ -36,3 +36,8 @@ def said(reason: str | None, message: str | None) -> str:
         text = "…" + text[1 - MAX_QUOTE :]
     quote = ": ".join(part for part in (reason, text) if part)
     return f" ({quote})" if quote else ""
+
+
+def sentence(text: str) -> str:
+    """Begin a text with a capital letter."""
+    return text[:1].upper() + text[1:]

@@ -25,6 +25,7 @@ Fault: TypeAlias = Callable[[web.Request, Handler], Awaitable[web.StreamResponse
 COMPLETE: Final = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
 
 _COLLECTIONS: Final = {
+    "events": "/api/v1/namespaces/{ns}/events",
     "jobs": "/apis/batch/v1/namespaces/{ns}/jobs",
     "pods": "/api/v1/namespaces/{ns}/pods",
     "secrets": "/api/v1/namespaces/{ns}/secrets",
@@ -77,6 +78,8 @@ class ApiServer:
     ``events_a_watch`` closes each watch after so many events, ``chunk`` cuts its stream into
     pieces of so many bytes, ``deaf`` lets watches hear nothing any more. ``token`` is the one
     that is accepted, ``None`` any. ``stale`` is what lists from the cache show in place of the truth.
+    A dry run is accepted whatever its fields, as by a server of the old ``version`` that this one is;
+    access reviews are unknown to it.
     """
 
     def __init__(self, objects: Iterable[tuple[str, Object]] = ()) -> None:
@@ -88,6 +91,7 @@ class ApiServer:
         self.token: str | None = None
         self.stale: list[Object] | None = None
         self.page_limit: int | None = None
+        self.version = "v1.19.0"
         self._versions = itertools.count(100)
         self._version = 99
         self._compacted = 0
@@ -106,6 +110,7 @@ class ApiServer:
             app.router.add_get(path + "/{name}", self._guard(resource, self._get, "get"))
             app.router.add_delete(path + "/{name}", self._guard(resource, self._delete, "delete"))
         app.router.add_get("/api/v1/namespaces/ns/pods/{name}/log", self._guard("pods/log", self._log, "get"))
+        app.router.add_get("/version", self._guard("version", self._tell_version, "get"))
         self._runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -264,6 +269,8 @@ class ApiServer:
     async def _create(self, request: web.Request, resource: str) -> web.StreamResponse:
         body = await request.json()
         name = body["metadata"]["name"]
+        if "dryRun" in request.query:
+            return web.json_response(body, status=201)
         if name in self._objects[resource]:
             return _status(409, "AlreadyExists", f'{resource} "{name}" already exists')
         return web.json_response(await self.put(resource, name, **body), status=201)
@@ -285,3 +292,6 @@ class ApiServer:
 
     async def _log(self, request: web.Request, resource: str) -> web.StreamResponse:
         return web.Response(body=b"first line\nlast line\n")
+
+    async def _tell_version(self, request: web.Request, resource: str) -> web.StreamResponse:
+        return web.json_response({"gitVersion": self.version})

@@ -98,10 +98,12 @@ async def test_a_disrupted_pod_is_started_again_so_often_and_no_more(
     assert attempts.begun == dict.fromkeys(runs, 2)
     for name in ("evicted-once", "drained"):
         outcome, output = outcomes[name]
-        assert (outcome.result, output) == (TaskResult.SUCCEEDED, "second attempt\n")
+        assert outcome.result is TaskResult.SUCCEEDED
+        assert output.endswith("second attempt\n")
     assert outcomes["evicted-always"][0].reason is FailureReason.EVICTED
     outcome, output = outcomes["then-fails"]
-    assert (outcome.reason, outcome.exit_code, output) == (FailureReason.CONTAINER_EXIT, 3, "oh\n")
+    assert (outcome.reason, outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
+    assert output.endswith("oh\n")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.client import ClientSettings
+from oz_agent_worker.backends.kubernetes.eventreader import EventSettings
 from oz_agent_worker.backends.kubernetes.reflector import WatchSettings
 from oz_agent_worker.backends.kubernetes.retry import RetryPolicy
 from oz_agent_worker.config.schema import KubernetesConfig
@@ -20,7 +21,7 @@ __all__ = ["QUICK", "Output", "running_backend", "task"]
 QUICK = BackendSettings(
     patience=5.0,
     check_every=0.2,
-    pull_grace=1.0,
+    events=EventSettings(every=0.3, spacing=0.02),
     preflight=None,
     client=ClientSettings(
         request_timeout=5.0,
@@ -71,11 +72,16 @@ async def running_backend(
     cleanup: bool = True,
     settings: BackendSettings = QUICK,
     unschedulable_timeout: float = 1.0,
+    pull_grace: float = 1.0,
     **keys: Any,
 ) -> AsyncIterator[KubernetesBackend]:
     """Start a backend, and close it at the end; ``keys`` are of its configuration."""
     config = KubernetesConfig(
-        namespace=namespace, kubeconfig=str(kubeconfig), unschedulable_timeout=unschedulable_timeout, **keys
+        namespace=namespace,
+        kubeconfig=str(kubeconfig),
+        unschedulable_timeout=unschedulable_timeout,
+        pull_grace=pull_grace,
+        **keys,
     )
     backend = KubernetesBackend(config, worker_id=worker_id, cleanup=cleanup, environ={}, settings=settings)
     await backend.start()

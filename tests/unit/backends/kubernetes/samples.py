@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from oz_agent_worker.backends.kubernetes.views import JobView, PodView
+from oz_agent_worker.backends.kubernetes.views import EventView, JobView, PodView
 from oz_agent_worker.core.assignment import InstanceShape, Sidecar
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
@@ -70,3 +70,11 @@ def waiting(name: str, reason: str, message: str = "", **more: Any) -> dict[str,
 def running(name: str) -> dict[str, Any]:
     """The status of a container that runs."""
     return {"name": name, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+
+
+def event(reason: str, message: str = "", *, at: int = 0, kind: str = "Warning", **more: Any) -> EventView:
+    """An event that was last seen ``at`` seconds after noon."""
+    time = f"2026-01-01T12:{at // 60:02}:{at % 60:02}Z"
+    return msgspec.convert(
+        {"reason": reason, "message": message, "type": kind, "lastTimestamp": time, **more}, EventView
+    )

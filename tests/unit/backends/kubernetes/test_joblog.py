@@ -3,11 +3,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.backends.base import MAX_OUTPUT_CHUNK
-from oz_agent_worker.backends.kubernetes.joblog import LogTail, log_container, write_log, write_note
+from oz_agent_worker.backends.kubernetes.joblog import (
+    LogRest,
+    LogTail,
+    log_container,
+    log_sources,
+    write_log,
+    write_note,
+    write_output,
+)
+from oz_agent_worker.backends.kubernetes.loglines import LogPosition
 from oz_agent_worker.backends.kubernetes.views import (
     ContainerSpec,
     ContainerState,
     ContainerStatus,
+    ObjectMeta,
     PodSpec,
     PodStatus,
     PodView,
@@ -48,7 +58,25 @@ def test_what_is_missing_is_said_first() -> None:
     tail, sink = LogTail(4), Sink()
     tail.feed(b"0123456789")
     write_log(sink, tail)
-    assert sink.chunks == [b"[oz-agent-worker: the log's first 6 bytes are left out]\n", b"6789"]
+    assert sink.chunks == [b"[oz-agent-worker: 6 bytes of the log are left out here]\n", b"6789"]
+
+
+def test_output_of_any_size_is_cut_into_pieces() -> None:
+    sink = Sink()
+    write_output(sink, b"x" * (MAX_OUTPUT_CHUNK + 1))
+    write_output(sink, b"")
+    assert [len(chunk) for chunk in sink.chunks] == [MAX_OUTPUT_CHUNK, 1]
+
+
+def test_of_the_rest_of_a_log_the_last_part_is_kept_without_its_timestamps() -> None:
+    first = LogRest(100)
+    first.feed(b"2026-01-01T00:00:00Z one\n")
+    rest = LogRest(6, first.position)
+    rest.feed(b"2026-01-01T00:00:00Z one\n2026-01-01T00:00:01Z two\n2026-01-01T00:00:02Z three\n")
+    assert b"".join(rest.tail.chunks()) == b"three\n"
+    assert rest.tail.dropped == 4
+    assert rest.position.since == "2026-01-01T00:00:02Z"
+    assert first.position != LogPosition()
 
 
 def test_a_note_is_a_line() -> None:
@@ -89,3 +117,37 @@ WAITING = ContainerState(waiting=Waiting(reason="PodInitializing"))
 )
 def test_the_container_whose_log_tells(seen: PodView, container: str | None) -> None:
     assert log_container(seen, "task") == container
+
+
+def named(name: str, seen: PodView, created: str = "2026-01-01T00:00:00Z") -> PodView:
+    return PodView(
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", creation_timestamp=created),
+        spec=seen.spec,
+        status=seen.status,
+    )
+
+
+RUNS = ContainerState(running=Running())
+
+
+@pytest.mark.parametrize(
+    ("seen", "sources"),
+    [
+        (pod(WAITING, {"setup": WAITING}), []),
+        (pod(WAITING, {"copy-sidecar-0": EXIT_0, "setup": RUNS}), [("setup", False)]),
+        (pod(RUNS, {"copy-sidecar-0": EXIT_0, "setup": EXIT_0}), [("setup", True), ("task", False)]),
+        (pod(WAITING, {"copy-sidecar-0": EXIT_1}), [("copy-sidecar-0", True)]),
+        (pod(EXIT_1, {"proxy": EXIT_1}, sidecar="proxy"), [("task", True)]),
+        (PodView(), []),
+    ],
+    ids=["nothing", "setup", "task", "failed copy", "native sidecar", "no status"],
+)
+def test_the_logs_that_are_a_tasks_output(seen: PodView, sources: list[tuple[str, bool]]) -> None:
+    found = list(log_sources([named("p", seen)]))
+    assert [(source.container, source.ended) for source in found] == sources
+    assert all((source.pod, source.key[0]) == ("p", "uid-p") for source in found)
+
+
+def test_the_output_of_an_earlier_pod_comes_first() -> None:
+    pods = [named("b", pod(RUNS), "2026-01-01T00:01:00Z"), named("a", pod(EXIT_1))]
+    assert [source.pod for source in log_sources(pods)] == ["a", "b"]

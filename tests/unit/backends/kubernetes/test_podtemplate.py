@@ -182,6 +182,27 @@ def test_without_shorthands_nothing_conflicts() -> None:
     assert podtemplate.shorthand_conflicts(KubernetesConfig(pod_template=TEMPLATE)) == []
 
 
+@pytest.mark.parametrize(
+    ("volume", "conflicts"),
+    [
+        ({"emptyDir": {"sizeLimit": "1Gi"}}, []),
+        ({"emptyDir": {"sizeLimit": "2Gi"}}, [("workspace_size_limit", "volumes[workspace]")]),
+        ({"emptyDir": {}}, [("workspace_size_limit", "volumes[workspace]")]),
+        (
+            {"persistentVolumeClaim": {"claimName": "c"}},
+            [("workspace_size_limit", "volumes[workspace]")],
+        ),
+    ],
+)
+def test_a_limit_of_the_workspace_goes_with_no_other_volume(
+    volume: dict[str, Any], conflicts: list[tuple[str, str]]
+) -> None:
+    template = {"volumes": [{"name": "workspace", **volume}, {"name": "cache", "emptyDir": {}}]}
+    config = KubernetesConfig(workspace_size_limit="1Gi", pod_template=template)
+    assert podtemplate.shorthand_conflicts(config) == conflicts
+    assert podtemplate.shorthand_conflicts(KubernetesConfig(pod_template=template)) == []
+
+
 def test_an_unusable_template_conflicts_with_no_shorthand_of_the_container() -> None:
     config = KubernetesConfig(resources={"limits": {"cpu": "1"}}, pod_template={"containers": "task"})
     assert podtemplate.shorthand_conflicts(config) == []
@@ -219,6 +240,7 @@ def test_a_pod_gets_no_token_unless_it_is_asked_for(settings: dict[str, Any], ex
             {"containers": [{"name": "task", "volumeMounts": [{"name": "v", "mountPath": "/workspace/"}]}]},
             "pod_template.containers[task].volumeMounts[v]",
         ),
+        ({"restartPolicy": "OnFailure"}, "pod_template.restartPolicy"),
         ({"nodeSelector": {1: "x"}}, "pod_template.nodeSelector.1"),
         ({"nodeSelector": {"day": date(2026, 1, 1)}}, "pod_template.nodeSelector.day"),
     ],

@@ -50,7 +50,10 @@ def test_a_waiting_container(reason: str, failure: FailureReason, grace: float) 
     "reason", ["PodInitializing", "ContainerCreating", "CrashLoopBackOff", "SomethingNew"]
 )
 def test_a_container_that_waits_as_it_should(reason: str) -> None:
-    assert troubles(pod(phase="Pending", containerStatuses=[waiting("task", reason)])) == []
+    status = [waiting("task", reason)]
+    assert troubles(pod(phase="Running", containerStatuses=status)) == []
+    # While nothing runs, that it goes on for ever is trouble.
+    assert only(pod(phase="Pending", containerStatuses=status)).grace == POLICY.stuck_timeout
 
 
 @pytest.mark.parametrize(
@@ -122,38 +125,30 @@ def test_words_of_a_hopeless_pull_do_not_shorten_other_troubles() -> None:
     assert only(view).grace == 60.0
 
 
-def scheduling(**condition: Any) -> PodView:
-    return pod(
-        phase="Pending", spec={}, conditions=[{"type": "PodScheduled", "status": "False", **condition}]
-    )
+def test_a_pod_that_has_ended_is_in_no_trouble() -> None:
+    assert troubles(pod(phase="Failed", containerStatuses=[waiting("task", "ErrImagePull")])) == []
 
 
-def test_an_unschedulable_pod() -> None:
-    trouble = only(
-        scheduling(reason="Unschedulable", message="0/3 nodes are available:\n 3 Insufficient cpu.")
-    )
-    assert (trouble.key, trouble.grace) == ("uid-1/unschedulable", 30.0)
-    assert trouble.outcome.reason is FailureReason.UNSCHEDULABLE
-    assert trouble.outcome.message == (
-        "The Pod found no node within 30 s (0/3 nodes are available: 3 Insufficient cpu): add capacity,"
-        " or raise backend.kubernetes.unschedulable_timeout where an autoscaler adds nodes"
-    )
-
-
-def test_a_pod_behind_a_scheduling_gate_is_in_no_trouble() -> None:
-    assert troubles(scheduling(reason="SchedulingGated", message="gated")) == []
-
-
-def test_a_pod_that_is_being_deleted_or_ended_is_in_no_trouble() -> None:
+def test_a_pod_that_is_being_deleted_need_not_start_any_more() -> None:
     status = [waiting("task", "ErrImagePull")]
     deleted = pod(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}, containerStatuses=status)
-    assert troubles(deleted) == []
-    assert troubles(pod(phase="Failed", containerStatuses=status)) == []
+    assert only(deleted).outcome.reason is FailureReason.NODE_LOST
 
 
-def native(*statuses: dict[str, Any]) -> PodView:
-    return pod(
+def test_each_kind_of_trouble_is_asked_about() -> None:
+    unbound = pod(
         phase="Pending",
+        spec={},
+        conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}],
+    )
+    assert only(unbound).outcome.reason is FailureReason.UNSCHEDULABLE
+    assert only(pod(phase="Pending")).outcome.reason is FailureReason.NODE_LOST
+    assert only(pod(phase="Unknown", spec={"nodeName": "n"})).outcome.reason is FailureReason.NODE_LOST
+
+
+def native(*statuses: dict[str, Any], phase: str = "Running") -> PodView:
+    return pod(
+        phase=phase,
         spec={"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]},
         initContainerStatuses=list(statuses),
     )
@@ -170,8 +165,8 @@ def test_a_native_sidecar_that_ends_again_and_again_is_no_trouble() -> None:
 
 @pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
 def test_a_native_sidecar_that_never_starts_is_trouble_under_one_key(reason: str) -> None:
-    looping = only(native(waiting("proxy", "CrashLoopBackOff", **ended(reason, 128))))
-    starting = only(native(waiting("proxy", "RunContainerError", "no such file")))
+    looping = only(native(waiting("proxy", "CrashLoopBackOff", **ended(reason, 128)), phase="Pending"))
+    starting = only(native(waiting("proxy", "RunContainerError", "no such file"), phase="Pending"))
     assert looping.key == starting.key
     assert looping.outcome.reason is FailureReason.INIT_CONTAINER
     assert f"({reason}: no such file)" in looping.outcome.message

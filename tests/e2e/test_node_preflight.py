@@ -1,0 +1,84 @@
+"""A worker that cannot run tasks ends at its start, and says what to change."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.node.registry import EmptyRegistry
+from tests.cluster.nodetier import NodeTier
+from tests.cluster.rest import wait_for
+from tests.e2e.conftest import Notice
+from tests.e2e.peer import Peer
+from tests.e2e.tasks import config_file, failed_start
+
+pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+
+
+def expect(
+    peer: Peer,
+    config: Path,
+    notice: Notice,
+    case: str,
+    words: Sequence[str],
+) -> None:
+    """Start a worker that must end with exit code 3, having said the words in its last line."""
+    code, said = failed_start(peer, config)
+    notice(case, f"exit code {code}", said)
+    assert code == 3, said
+    for word in words:
+        assert word in said
+
+
+def test_pod_security_that_is_restricted(
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+) -> None:
+    label: Mapping[str, Any] = {"pod-security.kubernetes.io/enforce": "restricted"}
+    client = node_tier.api.client()
+    found: Any = client.get(f"/api/v1/namespaces/{namespace}")
+    found["metadata"]["labels"] |= label
+    client.request("PUT", f"/api/v1/namespaces/{namespace}", found)
+    words = ["violates PodSecurity", "restricted", "runAsNonRoot"]
+    config = config_file(node_tier, namespace, tmp_path)
+    expect(peer, config, notice, "preflight: restricted Pod Security", words)
+    assert jobs(node_tier, namespace) == []
+
+
+def test_an_image_that_its_registry_does_not_have(
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+) -> None:
+    with EmptyRegistry() as registry:
+        image = registry.image("missing:1")
+        config = config_file(node_tier, namespace, tmp_path, preflight_image=image)
+        expect(peer, config, notice, "preflight: missing image", [image, "not found", "preflight_image"])
+    assert jobs(node_tier, namespace) == []
+
+
+def test_a_node_selector_that_no_node_has(
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+) -> None:
+    config = config_file(
+        node_tier, namespace, tmp_path, node_selector={"gpu": "yes"}, unschedulable_timeout="3s"
+    )
+    words = ["node affinity/selector", "nodeSelector"]
+    expect(peer, config, notice, "preflight: no such node", words)
+    assert jobs(node_tier, namespace) == []
+
+
+def test_a_quota_that_is_full(
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+) -> None:
+    client = node_tier.api.client()
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    client.create(quotas, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}})
+    wait_for("the quota's status", lambda: "hard" in client.get(f"{quotas}/full").get("status", {}))
+    config = config_file(node_tier, namespace, tmp_path)
+    expect(peer, config, notice, "preflight: quota", ["exceeded quota: full"])
+    assert jobs(node_tier, namespace) == []
+
+
+def jobs(node_tier: NodeTier, namespace: str) -> list[str]:
+    """The Jobs that are left."""
+    listed: Any = node_tier.api.client().get(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+    return [item["metadata"]["name"] for item in listed["items"]]

@@ -1,0 +1,135 @@
+"""The preflight against an API server that is old, and one that misbehaves."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.backends.kubernetes.preflight import PreflightSettings
+from oz_agent_worker.backends.kubernetes.trial import TrialSettings
+from oz_agent_worker.errors import PreflightError
+from tests.integration.backends.harness import eventually
+
+from .apiserver import COMPLETE, ApiServer, breaks, forbidden, hangs, says
+from .worker import QUICK, running_backend
+
+SETTINGS = dataclasses.replace(
+    QUICK,
+    patience=1.0,
+    preflight=PreflightSettings(patience=1.0, trial=TrialSettings(admission=5.0, whole=5.0)),
+)
+
+Start = Callable[[], Any]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer() as running:
+        yield running
+
+
+@pytest.fixture
+def start(server: ApiServer, tmp_path: Path) -> Start:
+    async def begin() -> None:
+        async with running_backend(server.kubeconfig(tmp_path), "ns", settings=SETTINGS):
+            pass
+
+    return begin
+
+
+async def finish_preflight(server: ApiServer) -> None:
+    """Let the preflight Job complete as soon as it stands."""
+    await eventually(lambda: server.names() != [])
+    await server.finish(server.names()[0], COMPLETE)
+
+
+async def test_an_old_server_is_tried_and_not_asked(
+    server: ApiServer, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.gather(start(), finish_preflight(server))
+    (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert "does not check the fields" in warning
+    assert server.names() == []
+    assert server.asked("get", "pods/log") == 1
+    assert server.asked("list", "events") >= 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [("list", "events"), ("get", "pods/log"), ("delete", "jobs"), ("create", "jobs"), ("watch", "pods")],
+)
+async def test_what_is_refused_when_it_is_tried_is_missing(
+    server: ApiServer, start: Start, verb: str, resource: str
+) -> None:
+    server.faults[verb, resource].append(forbidden(verb, resource))
+    with pytest.raises(PreflightError, match=f"{resource}: {verb}") as caught:
+        await start()
+    assert f'cannot {verb} resource "{resource}"' in str(caught.value)
+    assert server.names() == []
+
+
+async def test_a_server_that_is_away_for_a_moment_is_waited_for(server: ApiServer, start: Start) -> None:
+    server.faults["get", "version"].extend([says(503, "ServiceUnavailable"), breaks])
+    await asyncio.gather(start(), finish_preflight(server))
+
+
+async def test_a_version_that_is_nobodys_business_is_no_failure(server: ApiServer, start: Start) -> None:
+    server.faults["get", "version"].append(says(403, "Forbidden", "no"))
+    await asyncio.gather(start(), finish_preflight(server))
+
+
+async def test_a_server_that_stays_away_is_said(server: ApiServer, start: Start) -> None:
+    server.faults["get", "version"].extend([says(503, "ServiceUnavailable", "etcd is gone")] * 50)
+    with pytest.raises(PreflightError, match="etcd is gone") as caught:
+        await start()
+    assert "kubectl get --raw /readyz" in str(caught.value)
+
+
+async def test_a_job_that_somebody_deletes_is_told(server: ApiServer, start: Start) -> None:
+    async def delete() -> None:
+        await eventually(lambda: server.names() != [])
+        await server.remove("jobs", server.names()[0])
+
+    deleting = asyncio.create_task(delete())
+    with pytest.raises(PreflightError, match="deleted by somebody else"):
+        await start()
+    await deleting
+
+
+async def test_no_pod_and_no_word_why(server: ApiServer, tmp_path: Path) -> None:
+    trial = TrialSettings(admission=0.3)
+    settings = dataclasses.replace(SETTINGS, preflight=PreflightSettings(trial=trial))
+    with pytest.raises(PreflightError, match="made no Pod for the preflight Job within"):
+        async with running_backend(server.kubeconfig(tmp_path), "ns", settings=settings):
+            pass
+    assert server.names() == []
+
+
+async def test_a_webhook_that_fails_once_is_given_time(server: ApiServer, start: Start) -> None:
+    words = 'Error creating: Internal error occurred: failed calling webhook "policy.example": timeout'
+    await server.put("events", "e", type="Warning", reason="FailedCreate", message=words)
+    await asyncio.gather(start(), finish_preflight(server))
+
+
+async def test_a_job_that_cannot_be_deleted_is_said_and_fails_nothing(
+    server: ApiServer, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The first is the permission that is tried, and the name that nobody has.
+    server.faults["delete", "jobs"].extend([says(404, "NotFound"), says(409, "Conflict")])
+    await asyncio.gather(start(), finish_preflight(server))
+    assert any("is left behind, and ends by itself" in r.message for r in caplog.records)
+
+
+async def test_a_server_that_hangs_does_not_keep_an_interrupted_start(
+    server: ApiServer, start: Start
+) -> None:
+    server.faults["get", "jobs"].extend([says(404, "NotFound"), hangs])
+    starting = asyncio.create_task(start())
+    await eventually(lambda: server.asked("get", "jobs") >= 2)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert server.names() == []
