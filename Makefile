@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SOURCES := src tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e bench chaos lock clean
+.PHONY: help run dev test check format e2e bench chaos docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ e2e: $(STAMP) ## Whole journeys as a user would make them
 bench: $(STAMP) ## Figures against the budgets; the last line is JSON
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.bench
+
+docs: $(STAMP) ## Write the generated parts of docs/ anew
+	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
 
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

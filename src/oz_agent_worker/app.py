@@ -84,6 +84,7 @@ async def _serve(worker: Worker, link: Link, stop: asyncio.Event, grace: float) 
     stopping = asyncio.create_task(stop.wait(), name="stop-wait")
     try:
         await asyncio.wait((connection, stopping), return_when=asyncio.FIRST_COMPLETED)
+        link.hurry()
         await worker.drain(grace)
     finally:
         stopping.cancel()

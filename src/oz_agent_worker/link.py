@@ -91,6 +91,9 @@ class Link:
         self._session: Session | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._hurrying = False
+        self._pause_over = asyncio.Event()
+        self._dialing: asyncio.Timeout | None = None
 
     @property
     def connected(self) -> bool:
@@ -107,9 +110,17 @@ class Link:
             self._session.reject(key, reason)
             self.wake()
 
+    def hurry(self) -> None:
+        """The worker leaves soon, with what it could deliver until then: try at once, and often."""
+        self._hurrying = True
+        self._pause_over.set()
+
     def stop(self) -> None:
-        """Close the connection and let ``run`` return."""
+        """Close the connection, or give up making one, and let ``run`` return."""
         self._stopping.set()
+        self._pause_over.set()
+        if self._dialing is not None and not self._dialing.expired():
+            self._dialing.reschedule(0.0)
         self.wake()
 
     async def run(self) -> None:
@@ -127,22 +138,31 @@ class Link:
             except AuthRefusedError as error:
                 if self._settings.exit_on_auth_failure:
                     raise
-                logger.error("%s; next try in %.0f s", error, self._settings.retry_cap)
-                await self._pause(self._settings.retry_cap)
+                delay = self._hurried(self._settings.retry_cap)
+                logger.error("%s; next try in %.0f s", error, delay)
+                await self._pause(delay)
             except _ConnectionLostError as ended:
-                delay = next(delays)
+                if self._stopping.is_set():
+                    return
+                delay = self._hurried(next(delays))
                 logger.warning("Connection to Oz lost: %s; next try in %.1f s", ended, delay)
                 await self._pause(delay)
 
     def _delays(self) -> Iterator[float]:
         return full_jitter(self._settings.retry_first, self._settings.retry_cap, self._uniform)
 
+    def _hurried(self, delay: float) -> float:
+        return min(delay, self._settings.retry_first) if self._hurrying else delay
+
     async def _pause(self, seconds: float) -> None:
+        """Wait, but not on from ``hurry`` or ``stop``."""
         try:
             async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                await self._pause_over.wait()
         except TimeoutError:
             pass
+        if not self._stopping.is_set():
+            self._pause_over.clear()
 
     # -------------------------------------------------------------------- connecting
 
@@ -163,7 +183,7 @@ class Link:
     async def _dial(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         settings = self._settings
         try:
-            async with asyncio.timeout(settings.connect_timeout):
+            async with asyncio.timeout(settings.connect_timeout) as self._dialing:
                 return await http.ws_connect(
                     settings.url,
                     params={"worker_id": settings.worker_id},
@@ -186,6 +206,8 @@ class Link:
             raise _ConnectionLostError(f"no answer from {settings.url}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _ConnectionLostError(f"{settings.url} cannot be reached: {error}") from error
+        finally:
+            self._dialing = None
 
     def _open_session(self, capabilities: str | None) -> Session:
         settings = self._settings

@@ -100,7 +100,7 @@ class NodeTier:
             self._occupy(stack)
             self._start_scheduler(stack)
             self._start_containerd(stack)
-            self.load(images.standard_images(self._programs["busybox"]))
+            self.load(images.standard_images(self.busybox))
             self._start_kubelet(stack)
             self._stack = stack.pop_all()
 
@@ -117,6 +117,11 @@ class NodeTier:
     def node(self) -> str:
         """The node's name."""
         return self.layout.name
+
+    @property
+    def busybox(self) -> Path:
+        """A BusyBox program that needs no library."""
+        return self._programs["busybox"]
 
     def load(self, wanted: Sequence[images.Image]) -> None:
         """Give the node images, which no registry has.

@@ -1,24 +1,21 @@
 """Fixtures of the node tests (marker ``node``): one real node a session, a namespace a test."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from typing import NoReturn, TypeAlias
 
 import pytest
 
-from tests.cluster.errors import ApiError, ClusterError
+from tests.cluster.errors import ClusterError
 from tests.cluster.nodetier import NodeTier, leftovers, obstacle, provide_node_tier
-from tests.e2e.ledger import Entry, entry_of, table
+from tests.e2e.ledger import Ledger, table
 from tests.e2e.peer import Ending, Peer
+from tests.e2e.site import temporary_namespace
 
 Report: TypeAlias = Callable[[str, Ending, float], None]
-Notice: TypeAlias = Callable[..., None]
 
-LEDGER = pytest.StashKey[list[Entry]]()
+LEDGER = pytest.StashKey[Ledger]()
 UNAVAILABLE = pytest.StashKey[str]()
 
 
@@ -26,7 +23,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Provide the node's programs before the first test: minutes, which no test's time-out allows for."""
     if session.config.option.collectonly or not any(i.get_closest_marker("node") for i in session.items):
         return
-    session.config.stash[LEDGER] = []
     if (reason := obstacle()) is not None:
         session.config.stash[UNAVAILABLE] = reason
         return
@@ -43,9 +39,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show each case with its reason and message."""
-    if entries := config.stash.get(LEDGER, []):
-        terminalreporter.section("what the worker reported of each case")
-        for line in table(entries):
+    ledger = config.stash.get(LEDGER, None)
+    if ledger is not None and ledger.entries:
+        terminalreporter.section("each case, with its reason and message")
+        for line in table(ledger.entries):
             terminalreporter.write_line(line)
 
 
@@ -72,22 +69,9 @@ def _cannot(reason: str) -> NoReturn:
     pytest.skip(f"no node tier: {reason}")
 
 
-@contextmanager
-def temporary_namespace(tier: NodeTier) -> Iterator[str]:
-    """A namespace in which the user ``worker`` has its documented permissions."""
-    name = tier.api.create_namespace()
-    yield name
-
-    def delete() -> None:
-        with suppress(OSError, HTTPException, ApiError):  # the cluster may be gone first
-            tier.api.delete_namespace(name)
-
-    threading.Thread(target=delete, name=f"delete {name}", daemon=True).start()
-
-
 @pytest.fixture
 def namespace(node_tier: NodeTier) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own, in which the user ``worker`` has its documented permissions."""
     with temporary_namespace(node_tier) as name:
         yield name
 
@@ -100,20 +84,12 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture(scope="session")
-def notice(request: pytest.FixtureRequest) -> Notice:
-    """Note what is no report: ``notice(case, result, message, seconds)``."""
-
-    def note(case: str, result: str, message: str, seconds: float | None = None) -> None:
-        request.config.stash[LEDGER].append(Entry(case, result, message, None, seconds))
-
-    return note
+def report(ledger: Ledger) -> Report:
+    """Note what the worker has just reported: ``report(case, ending, began)``, by the monotonic clock."""
+    return lambda case, ending, began: ledger.report(case, ending, time.monotonic() - began)
 
 
 @pytest.fixture(scope="session")
-def report(request: pytest.FixtureRequest) -> Report:
-    """Note a case's end for the table: ``report(case, ending, began)``, ``began`` by the monotonic clock."""
-
-    def note(case: str, ending: Ending, began: float) -> None:
-        request.config.stash[LEDGER].append(entry_of(case, ending, time.monotonic() - began))
-
-    return note
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    """Where tests note how their cases ended, for the table at the end."""
+    return request.config.stash.setdefault(LEDGER, Ledger())

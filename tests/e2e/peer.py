@@ -5,6 +5,7 @@ synchronous: the server has threads of its own.
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,7 +21,6 @@ from oz_agent_worker.core import wire
 from oz_agent_worker.core.wire import (
     CAPABILITIES_HEADER,
     Capability,
-    TaskClaimed,
     TaskCompleted,
     TaskFailed,
     TaskLog,
@@ -44,9 +44,9 @@ class Peer:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._connection: ServerConnection | None = None
-        self._claimed: set[str] = set()
+        self._assigned: dict[str, float] = {}
         self._rejected: dict[str, str] = {}
-        self._endings: dict[str, list[Ending]] = defaultdict(list)
+        self._endings: dict[str, list[tuple[float, Ending]]] = defaultdict(list)
         self._output: dict[str, bytearray] = defaultdict(bytearray)
 
     def __enter__(self) -> Self:
@@ -83,22 +83,34 @@ class Peer:
     def assign(self, assignment: wire.TaskAssignment) -> str:
         """Hand out a task and return its ID."""
         self._until(lambda: self._connection is not None, 10.0, "the worker's connection")
-        self._send(assignment)
         assert assignment.task_id is not None
+        self._assigned[assignment.task_id] = time.monotonic()
+        self._send(assignment)
         return assignment.task_id
 
     def cancel(self, task_id: str) -> None:
         """Ask for the end of a task."""
         self._send(wire.TaskCancellation(task_id=task_id))
 
-    def ending(self, task_id: str, timeout: float) -> Ending:
-        """Wait for a task's terminal report."""
-        self._until(lambda: bool(self._endings[task_id]), timeout, f"the end of {task_id}")
-        with self._changed:
-            assert task_id not in self._rejected, f"rejected: {self._rejected[task_id]}"
-            return self._endings[task_id][0]
+    def ending(self, task_id: str, timeout: float = 60.0) -> Ending:
+        """Wait for a task's terminal report, the first and only one."""
+        return self._ended(task_id, timeout)[1]
 
-    def wait_for_output(self, task_id: str, text: str, timeout: float) -> None:
+    def seconds(self, task_id: str) -> float:
+        """How long a task that has ended took, from its assignment to its report."""
+        return self._ended(task_id, 0.0)[0] - self._assigned[task_id]
+
+    def _ended(self, task_id: str, timeout: float) -> tuple[float, Ending]:
+        def told() -> bool:
+            assert task_id not in self._rejected, f"rejected: {self._rejected[task_id]}"
+            return bool(self._endings[task_id])
+
+        self._until(told, timeout, f"the end of {task_id}")
+        with self._changed:
+            (ending,) = self._endings[task_id]
+            return ending
+
+    def wait_for_output(self, task_id: str, text: str, timeout: float = 30.0) -> None:
         """Wait for a text in a task's output."""
         self._until(lambda: text.encode() in self._output[task_id], timeout, f"{text!r} in the output")
 
@@ -134,12 +146,10 @@ class Peer:
     def _take(self, frame: WorkerFrame) -> None:
         with self._changed:
             match frame:
-                case TaskClaimed(task_id=task_id):
-                    self._claimed.add(task_id)
                 case TaskRejected(task_id=task_id, reason=reason):
                     self._rejected[task_id] = reason
                 case TaskCompleted(task_id=task_id) | TaskFailed(task_id=task_id):
-                    self._endings[task_id].append(frame)
+                    self._endings[task_id].append((time.monotonic(), frame))
                 case TaskLog(task_id=task_id, offset=offset, text=text):
                     output, new = self._output[task_id], text.encode()
                     del output[offset:]

@@ -5,8 +5,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,57 +14,66 @@ from oz_agent_worker.core import wire
 from oz_agent_worker.core.secret import Secret
 from tests.cluster.node.images import AGENT_IMAGE, BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
+from tests.cluster.rest import wait_for
 from tests.e2e.peer import Peer
 from tests.integration.programs import BIN, Program, environment, program
 
-__all__ = ["config_file", "failed_start", "processes_of", "script_task", "send_signal", "worker_of"]
+__all__ = [
+    "WORKER_ID",
+    "config_file",
+    "failed_start",
+    "process_of",
+    "processes_of",
+    "script_task",
+    "send_signal",
+    "worker_of",
+]
 
 WORKER_ID: Final = "e2e"
+LISTENING: Final = "Listening for tasks"
 
 
 def script_task(
     script: str,
     *,
     image: str = BUSYBOX_IMAGE,
-    agent: str | None = AGENT_IMAGE,
-    sidecars: Sequence[wire.SidecarImage] = (),
+    agent: str = AGENT_IMAGE,
     vcpus: int | None = None,
     **env: str,
 ) -> wire.TaskAssignment:
     """Return an assignment whose agent runs a POSIX script in the task's image."""
     task_id = f"task-{secrets.token_hex(4)}"
+    variables = {"OZ_TEST_SCRIPT": script, **env}
     return wire.TaskAssignment(
         task_id=task_id,
         task=wire.Task(id=task_id, title="A script", task_definition=wire.TaskDefinition(prompt=script)),
         docker_image=image,
         sidecar_image=agent,
-        additional_sidecars=list(sidecars),
         instance_shape=wire.InstanceShape(vcpus=vcpus) if vcpus else None,
-        env_vars={"OZ_TEST_SCRIPT": Secret(script), **{name: Secret(text) for name, text in env.items()}},
+        env_vars={name: Secret(value) for name, value in variables.items()},
     )
 
 
-def config_file(node_tier: NodeTier, namespace: str, folder: Path, **section: Any) -> Path:
+def config_file(tier: NodeTier, namespace: str, folder: Path, **section: Any) -> Path:
     """Write a worker's config file: the user ``worker`` in a namespace, with the node's own images."""
-    path = folder / f"worker.{namespace}.json"
     kubernetes = {
         "namespace": namespace,
-        "kubeconfig": str(node_tier.api.kubeconfig("worker", namespace)),
+        "kubeconfig": str(tier.api.kubeconfig("worker", namespace)),
         "default_image": BUSYBOX_IMAGE,
         "preflight_image": BUSYBOX_IMAGE,
         **section,
     }
+    path = folder / f"worker.{namespace}.json"
     path.write_text(json.dumps({"worker_id": WORKER_ID, "backend": {"kubernetes": kubernetes}}))
     return path
 
 
 @contextmanager
 def worker_of(peer: Peer, config: Path) -> Iterator[Program]:
-    """Run a worker of that peer until it listens, and on; at the end, print its log for whoever needs it."""
-    command = [str(BIN / "oz-agent-worker"), "--config-file", str(config), *peer.flags]
-    with program(command, environment(config.parent, WARP_API_KEY=peer.key)) as running:
+    """Run a worker of that peer until it listens, and on; at the end its log is printed, for who needs it."""
+    with _worker(peer, config) as running:
         try:
-            running.wait_for("Listening for tasks", timeout=90.0)
+            running.wait_for(LISTENING, timeout=90.0)
             yield running
         finally:
             print(running.text)
@@ -75,24 +84,35 @@ def failed_start(peer: Peer, config: Path) -> tuple[int | None, str]:
 
     The exit code is None where it listens all the same.
     """
-    command = [str(BIN / "oz-agent-worker"), "--config-file", str(config), *peer.flags]
-    with program(command, environment(config.parent, WARP_API_KEY=peer.key)) as running:
+    with _worker(peer, config) as worker:
         deadline = time.monotonic() + 120
-        while running.process.poll() is None and "Listening for tasks" not in running.text:
-            assert time.monotonic() < deadline, f"neither listens nor ends: {running.text}"
+        while worker.process.poll() is None and LISTENING not in worker.text:
+            assert time.monotonic() < deadline, f"neither listens nor ends: {worker.text}"
             time.sleep(0.1)
-        code = running.process.poll()
-    return code, "\n".join(line for line in running.lines if " INFO " not in line)
+        code = worker.process.poll()
+    return code, "\n".join(line for line in worker.lines if " INFO " not in line)
+
+
+def _worker(peer: Peer, config: Path) -> AbstractContextManager[Program]:
+    command = [str(BIN / "oz-agent-worker"), "--config-file", str(config), *peer.flags]
+    return program(command, environment(config.parent, WARP_API_KEY=peer.key))
 
 
 def processes_of(task_id: str) -> list[int]:
     """The processes, as the machine counts, of a task's containers: its run stands in their environment."""
+    mark = f"OZ_RUN_ID={task_id}\0".encode()
     found: list[int] = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and f"OZ_RUN_ID={task_id}\0".encode() in (entry / "environ").read_bytes():
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def process_of(task_id: str) -> int:
+    """Wait until the task's agent runs; return its first process."""
+    wait_for("the task's process", lambda: processes_of(task_id) != [], timeout=60.0)
+    return processes_of(task_id)[0]
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

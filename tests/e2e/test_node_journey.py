@@ -13,10 +13,9 @@ import pytest
 from tests.cluster.node.agentimage import PYTHON_AGENT_IMAGE, agent_image
 from tests.cluster.node.images import busybox_layer
 from tests.cluster.nodetier import NodeTier
-from tests.cluster.packages import node_programs
 from tests.cluster.processes import free_ports
 from tests.cluster.rest import wait_for
-from tests.e2e.conftest import Notice
+from tests.e2e.ledger import Ledger
 from tests.e2e.tasks import config_file
 from tests.integration.programs import BIN, ControlPlane, environment, oz, program, worker
 
@@ -26,7 +25,7 @@ pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def agent(node_tier: NodeTier) -> None:
     """Give the node the agent's image."""
-    node_tier.load([agent_image(busybox_layer(node_programs()["busybox"]))])
+    node_tier.load([agent_image(busybox_layer(node_tier.busybox))])
 
 
 @pytest.fixture
@@ -51,12 +50,12 @@ def journey(
         print(running.text)
 
 
-def test_a_prompt_becomes_output_and_a_result(journey: ControlPlane, notice: Notice) -> None:
+def test_a_prompt_becomes_output_and_a_result(journey: ControlPlane, ledger: Ledger) -> None:
     prompt = 'echo "hello from $OZ_WORKER_BACKEND in $PWD"; echo "run $OZ_RUN_ID"; touch proof && ls'
     began = time.monotonic()
     done = journey.oz("run", prompt, "--harness", "shell", "--follow", check=False)
     *_, last = done.stdout.splitlines()
-    notice("whole journey, success", "succeeded", last, time.monotonic() - began)
+    ledger.note("whole journey, success", "succeeded", last, time.monotonic() - began)
     assert done.returncode == 0, done.stdout + done.stderr
     run_id = last.split()[1]
     assert last == f"run {run_id} SUCCEEDED"
@@ -65,11 +64,11 @@ def test_a_prompt_becomes_output_and_a_result(journey: ControlPlane, notice: Not
     assert "proof" in done.stdout.splitlines()
 
 
-def test_an_exit_code_comes_back(journey: ControlPlane, notice: Notice) -> None:
+def test_an_exit_code_comes_back(journey: ControlPlane, ledger: Ledger) -> None:
     began = time.monotonic()
     done = journey.oz("run", "echo about to fail; exit 3", "--harness", "shell", "--follow", check=False)
     *_, last = done.stdout.splitlines()
-    notice("whole journey, exit code 3", "failed", last, time.monotonic() - began)
+    ledger.note("whole journey, exit code 3", "failed", last, time.monotonic() - began)
     assert done.returncode == 1
     assert "about to fail" in done.stdout
     assert " FAILED: " in last
@@ -77,7 +76,7 @@ def test_an_exit_code_comes_back(journey: ControlPlane, notice: Notice) -> None:
 
 
 def test_a_run_is_seen_live_and_cancelled(
-    journey: ControlPlane, node_tier: NodeTier, namespace: str, notice: Notice
+    journey: ControlPlane, node_tier: NodeTier, namespace: str, ledger: Ledger
 ) -> None:
     prompt = "what=begins; echo it $what; sleep 300"  # the title must not hold what is waited for
     run_id = json.loads(journey.oz("run", prompt, "--harness", "shell", "-o", "json").stdout)["run_id"]
@@ -85,11 +84,11 @@ def test_a_run_is_seen_live_and_cancelled(
     began = time.monotonic()
     with program(following, journey.env()) as logs:
         logs.wait_for("it begins", timeout=60)
-        notice("whole journey, live", "running", f"{logs.text!r} was seen", time.monotonic() - began)
+        ledger.note("whole journey, live", "running", f"{logs.text!r} was seen", time.monotonic() - began)
         began = time.monotonic()
         assert journey.oz("cancel", run_id, "--wait").returncode == 0
     state = json.loads(journey.oz("runs", run_id, "-o", "json").stdout)["state"]
-    notice("whole journey, cancelled", state.lower(), "", time.monotonic() - began)
+    ledger.note("whole journey, cancelled", state.lower(), seconds=time.monotonic() - began)
     assert state == "CANCELLED"
     jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
     wait_for("the Job's deletion", lambda: node_tier.api.client().get(jobs)["items"] == [])

@@ -2,64 +2,76 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
-from tests.cluster.node.registry import EmptyRegistry
+from tests.cluster.node.images import Image, busybox_layer
+from tests.cluster.node.registry import Registry
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
 from tests.e2e.cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases
-from tests.e2e.conftest import Report, temporary_namespace
-from tests.e2e.peer import Ending, Peer
-from tests.e2e.tasks import config_file, processes_of, script_task, send_signal, worker_of
+from tests.e2e.ledger import Ledger
+from tests.e2e.peer import Ending
+from tests.e2e.site import Site, running_site, temporary_namespace
+from tests.e2e.tasks import process_of, processes_of, script_task, send_signal
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 
-GRACE = 35.0
+CANCELLATION: Final = 35.0
 """How long a cancelled task's processes may go on, in seconds: a Pod's grace period, and what it takes."""
 
+LIMITED_CASES: Final = limited_cases()
+DRESSED_CASES: Final = dressed_cases()
 
-def by_name(case: Case) -> str:
-    return case.name
+
+@dataclass(frozen=True)
+class Station:
+    """A worker that has been given all cases of a table at once; ``tasks`` are their IDs by name."""
+
+    site: Site
+    tasks: dict[str, str]
+
+
+@contextmanager
+def station(tier: NodeTier, folder: Path, cases: Sequence[Case], section: Any) -> Iterator[Station]:
+    """Run a worker and assign it the cases."""
+    with temporary_namespace(tier) as namespace, running_site(tier, namespace, folder, **section) as site:
+        yield Station(site, {case.name: site.peer.assign(case.task) for case in cases})
 
 
 @pytest.fixture(scope="module")
-def limited(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
-    yield from _shared_worker(node_tier, tmp_path_factory.mktemp("limited"), **LIMITED)
+def limited(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    with station(node_tier, tmp_path_factory.mktemp("limited"), LIMITED_CASES, LIMITED) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def dressed(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
-    yield from _shared_worker(node_tier, tmp_path_factory.mktemp("dressed"), **DRESSED)
+def dressed(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    with station(node_tier, tmp_path_factory.mktemp("dressed"), DRESSED_CASES, DRESSED) as running:
+        yield running
 
 
-def _shared_worker(node_tier: NodeTier, folder: Path, **section: Any) -> Iterator[Peer]:
-    with temporary_namespace(node_tier) as namespace:
-        config = config_file(node_tier, namespace, folder, **section)
-        with Peer() as peer, worker_of(peer, config):
-            yield peer
+@pytest.mark.parametrize("case", LIMITED_CASES, ids=lambda case: case.name)
+def test_a_task_with_little_room(limited: Station, case: Case, ledger: Ledger) -> None:
+    check_case(limited, case, ledger)
 
 
-@pytest.mark.parametrize("case", limited_cases(), ids=by_name)
-def test_a_task_with_little_room(limited: Peer, case: Case, report: Report) -> None:
-    run(limited, case, report)
+@pytest.mark.parametrize("case", DRESSED_CASES, ids=lambda case: case.name)
+def test_a_task_with_commands_around_it(dressed: Station, case: Case, ledger: Ledger) -> None:
+    check_case(dressed, case, ledger)
 
 
-@pytest.mark.parametrize("case", dressed_cases(), ids=by_name)
-def test_a_task_with_commands_around_it(dressed: Peer, case: Case, report: Report) -> None:
-    run(dressed, case, report)
-
-
-def run(peer: Peer, case: Case, report: Report) -> None:
-    """Assign the case's task, and compare its report."""
-    began = time.monotonic()
-    task = peer.assign(case.task)
-    ending = peer.ending(task, 90)
-    report(case.name, ending, began)
+def check_case(at: Station, case: Case, ledger: Ledger) -> None:
+    """Wait for the case's report, and compare it."""
+    peer, task = at.site.peer, at.tasks[case.name]
+    ending = peer.ending(task, 120)
+    ledger.report(case.name, ending, peer.seconds(task))
     check(ending, case.reason, case.exit_code, *case.words)
     if case.output is not None:
         assert peer.output(task) == case.output
@@ -77,57 +89,84 @@ def check(ending: Ending, reason: str | None, exit_code: int = 0, *words: str) -
         assert word in ending.message
 
 
-def test_an_image_that_its_registry_does_not_have(limited: Peer, report: Report) -> None:
-    with EmptyRegistry() as registry:
-        began = time.monotonic()
-        image = registry.image("missing:1")
-        ending = limited.ending(limited.assign(script_task("exit 0", image=image)), 60)
-    report("missing image", ending, began)
+def test_an_image_that_its_registry_does_not_have(limited: Station, ledger: Ledger) -> None:
+    peer = limited.site.peer
+    with Registry() as registry:
+        image = registry.reference("missing:1")
+        task = peer.assign(script_task("exit 0", image=image))
+        ending = peer.ending(task)
+    ledger.report("missing image", ending, peer.seconds(task))
     check(ending, "image_pull", 0, image, "not found")
 
 
-def test_a_signal_from_outside(limited: Peer, report: Report) -> None:
-    began = time.monotonic()
-    task = limited.assign(script_task("echo working; exec sleep 300"))
-    send_signal(the_process_of(task), signal.SIGKILL)
-    ending = limited.ending(task, 60)
-    report("a signal from outside", ending, began)
+def test_a_registry_that_comes_back(limited: Station, node_tier: NodeTier, ledger: Ledger) -> None:
+    peer = limited.site.peer
+    image = Image("late:1", [busybox_layer(node_tier.busybox)])
+    with Registry([image], failures=2) as registry:
+        task = peer.assign(script_task("echo here", image=registry.reference("late:1")))
+        ending = peer.ending(task)
+    ledger.report("a registry that comes back", ending, peer.seconds(task))
+    check(ending, None)
+
+
+def test_a_signal_from_outside(limited: Station, ledger: Ledger) -> None:
+    peer = limited.site.peer
+    task = peer.assign(script_task("exec sleep 300"))
+    send_signal(process_of(task), signal.SIGKILL)
+    ending = peer.ending(task)
+    ledger.report("a signal from outside", ending, peer.seconds(task))
     check(ending, "container_exit", 137, "SIGKILL")
 
 
-def test_the_deadline(
-    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, report: Report
-) -> None:
-    config = config_file(node_tier, namespace, tmp_path, active_deadline_seconds=8)
-    with worker_of(peer, config):
-        began = time.monotonic()
-        task = peer.assign(script_task("trap 'exit 0' TERM; sleep 300 & wait $!"))
-        ending = peer.ending(task, 60)
-    report("deadline", ending, began)
-    check(ending, "active_deadline", 0, "active_deadline_seconds")
+def test_a_pod_that_somebody_deletes(limited: Station, ledger: Ledger) -> None:
+    site = limited.site
+    task = site.peer.assign(script_task("trap 'exit 0' TERM; sleep 300 & wait $!"))
+    process_of(task)
+    (pod,) = [name for item in site.items("pods") if task in (name := item["metadata"]["name"])]
+    site.client.delete(f"{site.core}/pods/{pod}")
+    ending = site.peer.ending(task)
+    ledger.report("kubectl delete pod", ending, site.peer.seconds(task))
+    check(ending, "pod_missing", ending.exit_code if isinstance(ending, TaskFailed) else 0, "deleted")
+
+
+def test_output_comes_while_the_task_runs(limited: Station, ledger: Ledger) -> None:
+    peer = limited.site.peer
+    task = peer.assign(script_task("echo first; while [ ! -e go ]; do sleep 0.2; done; echo last"))
+    agent = process_of(task)
+    peer.wait_for_output(task, "first\n")
+    assert peer.output(task) == "first\n"
+    Path(f"/proc/{agent}/root/workspace/go").touch()
+    ending = peer.ending(task)
+    ledger.report("live logs", ending, peer.seconds(task))
+    check(ending, None)
+    assert peer.output(task) == "first\nlast\n"
 
 
 @pytest.mark.parametrize(
-    ("agent", "case"),
+    ("script", "case"),
     [
-        ("trap 'exit 0' TERM; echo ready; sleep 300 & wait $!", "cancelled: an agent that listens"),
-        ("trap '' TERM; echo ready; while :; do sleep 1; done", "cancelled: an agent that does not"),
+        ("trap 'exit 0' TERM; sleep 300 & wait $!", "cancelled, and the agent listens"),
+        ("trap '' TERM; while :; do sleep 1; done", "cancelled, and the agent is deaf"),
     ],
-    ids=["polite", "deaf"],
+    ids=["listens", "deaf"],
 )
-def test_a_cancellation_ends_the_process(limited: Peer, agent: str, case: str, report: Report) -> None:
-    task = limited.assign(script_task(agent))
-    the_process_of(task)
+def test_a_cancellation_ends_the_process(limited: Station, script: str, case: str, ledger: Ledger) -> None:
+    peer = limited.site.peer
+    task = peer.assign(script_task(script))
+    process_of(task)
     began = time.monotonic()
-    limited.cancel(task)
-    ending = limited.ending(task, 60)
-    report(case, ending, began)
+    peer.cancel(task)
+    ending = peer.ending(task)
     assert ending.task_state == "CANCELLED"
-    wait_for("the end of its processes", lambda: processes_of(task) == [], timeout=GRACE)
-    assert time.monotonic() - began < GRACE
+    wait_for("the end of its processes", lambda: processes_of(task) == [], timeout=CANCELLATION)
+    passed = time.monotonic() - began
+    ledger.note(case, "cancelled", f"{ending.message}; the last process was gone in that time", passed)
+    assert passed < CANCELLATION
 
 
-def the_process_of(task: str) -> int:
-    """Wait until the task's agent runs; return its first process."""
-    wait_for("the task's processes", lambda: processes_of(task) != [], timeout=60)
-    return processes_of(task)[0]
+def test_the_deadline(node_tier: NodeTier, namespace: str, tmp_path: Path, ledger: Ledger) -> None:
+    with running_site(node_tier, namespace, tmp_path, active_deadline_seconds=8) as site:
+        task = site.peer.assign(script_task("trap 'exit 0' TERM; sleep 300 & wait $!"))
+        ending = site.peer.ending(task)
+        ledger.report("deadline", ending, site.peer.seconds(task))
+    check(ending, "active_deadline", 0, "active_deadline_seconds")

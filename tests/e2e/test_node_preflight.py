@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.node.registry import EmptyRegistry
+from tests.cluster.node.registry import Registry
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.conftest import Notice
+from tests.e2e.ledger import Ledger
 from tests.e2e.peer import Peer
 from tests.e2e.tasks import config_file, failed_start
 
@@ -19,20 +19,20 @@ pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 def expect(
     peer: Peer,
     config: Path,
-    notice: Notice,
+    ledger: Ledger,
     case: str,
     words: Sequence[str],
 ) -> None:
     """Start a worker that must end with exit code 3, having said the words in its last line."""
     code, said = failed_start(peer, config)
-    notice(case, f"exit code {code}", said)
+    ledger.note(case, f"exit code {code}", said)
     assert code == 3, said
     for word in words:
         assert word in said
 
 
 def test_pod_security_that_is_restricted(
-    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, ledger: Ledger
 ) -> None:
     label: Mapping[str, Any] = {"pod-security.kubernetes.io/enforce": "restricted"}
     client = node_tier.api.client()
@@ -41,40 +41,40 @@ def test_pod_security_that_is_restricted(
     client.request("PUT", f"/api/v1/namespaces/{namespace}", found)
     words = ["violates PodSecurity", "restricted", "runAsNonRoot"]
     config = config_file(node_tier, namespace, tmp_path)
-    expect(peer, config, notice, "preflight: restricted Pod Security", words)
+    expect(peer, config, ledger, "preflight: restricted Pod Security", words)
     assert jobs(node_tier, namespace) == []
 
 
 def test_an_image_that_its_registry_does_not_have(
-    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, ledger: Ledger
 ) -> None:
-    with EmptyRegistry() as registry:
-        image = registry.image("missing:1")
+    with Registry() as registry:
+        image = registry.reference("missing:1")
         config = config_file(node_tier, namespace, tmp_path, preflight_image=image)
-        expect(peer, config, notice, "preflight: missing image", [image, "not found", "preflight_image"])
+        expect(peer, config, ledger, "preflight: missing image", [image, "not found", "preflight_image"])
     assert jobs(node_tier, namespace) == []
 
 
 def test_a_node_selector_that_no_node_has(
-    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, ledger: Ledger
 ) -> None:
     config = config_file(
         node_tier, namespace, tmp_path, node_selector={"gpu": "yes"}, unschedulable_timeout="3s"
     )
     words = ["node affinity/selector", "nodeSelector"]
-    expect(peer, config, notice, "preflight: no such node", words)
+    expect(peer, config, ledger, "preflight: no such node", words)
     assert jobs(node_tier, namespace) == []
 
 
 def test_a_quota_that_is_full(
-    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, notice: Notice
+    node_tier: NodeTier, namespace: str, peer: Peer, tmp_path: Path, ledger: Ledger
 ) -> None:
     client = node_tier.api.client()
     quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
     client.create(quotas, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}})
     wait_for("the quota's status", lambda: "hard" in client.get(f"{quotas}/full").get("status", {}))
     config = config_file(node_tier, namespace, tmp_path)
-    expect(peer, config, notice, "preflight: quota", ["exceeded quota: full"])
+    expect(peer, config, ledger, "preflight: quota", ["exceeded quota: full"])
     assert jobs(node_tier, namespace) == []
 
 

@@ -1,5 +1,6 @@
 """The product's programs as real processes, for tests that make whole journeys."""
 
+import asyncio
 import json
 import os
 import socket
@@ -7,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["ControlPlane", "Program", "control_plane", "environment", "oz", "program", "worker"]
+__all__ = ["ControlPlane", "Program", "beside", "control_plane", "environment", "oz", "program", "worker"]
+
+T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 
@@ -158,3 +161,13 @@ def worker(plane: ControlPlane, *flags: str, worker_id: str = "w1") -> Iterator[
     with program(command, env) as running:
         running.wait_for("Listening for tasks")
         yield running
+
+
+@asynccontextmanager
+async def beside(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
+    """Start and end a program without holding up the event loop, on which its kubelet is played."""
+    started = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield started
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)

@@ -142,6 +142,18 @@ class Bench:
         reports = self.outbox.confirm_barrier(barrier, terminal_too=True)
         self.worker.on_event(Delivered(tuple(reports)))
 
+    @property
+    def closed(self) -> bool:
+        """Whether the worker has let go of everything."""
+        return self.worker.active == 0 and self.worker.hello().executions == [] and len(self.logs) == 0
+
+    async def finish(self) -> None:
+        """Deliver what is due, and see that nothing is left in the worker's hands."""
+        self.sent()
+        self.deliver()
+        await settle()
+        assert self.closed
+
 
 def assignment(task_id: str, execution_id: str | None = None, **more: Any) -> Assignment:
     return Assignment(task_id=task_id, execution_id=execution_id or task_id, agent_task_id=task_id, **more)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -60,7 +61,7 @@ def resolve_target(server: str | None, api_key: str | None, environ: Mapping[str
     """Find the control plane.
 
     Raises:
-        UsageError: none is named, or there is no key for it.
+        UsageError: none is named, its URL is none, or there is no key for it.
     """
     note = {} if server else _read_note(_note_path(environ))
     url = server or note.get("url")
@@ -73,7 +74,10 @@ def resolve_target(server: str | None, api_key: str | None, environ: Mapping[str
         )
     if not key:
         raise UsageError(f"no API key for {url}: set WARP_API_KEY, or give --api-key")
-    return Target(url.rstrip("/"), Secret(key))
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{url!r} is no URL of a control plane: give one such as http://127.0.0.1:8080")
+    return Target(url.rstrip("/"), Secret(key.strip()))
 
 
 def _read_note(path: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.secret import Secret
-from oz_agent_worker.errors import ExitCode, UsageError
+from oz_agent_worker.errors import ExitCode
 
 from .apiclient import ApiClient
 from .context import Target, announce, state_dir
@@ -26,7 +26,7 @@ from .loading import load_worker_config
 from .logsetup import configure_logging
 from .options import log_level_option
 from .serve import prepare_process, run_until_signalled
-from .user import ending, exit_code_of, stream_run
+from .user import ending, exit_code_of, read_prompt_file, stream_run
 
 if TYPE_CHECKING:
     from oz_agent_worker.controlplane.server import ControlPlane
@@ -101,10 +101,7 @@ def dev(
     configure_logging(log_level)
     prepare_process()
     if run_file is not None:
-        try:
-            prompt = Path(run_file).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"prompt file {run_file} cannot be read: {error}") from error
+        prompt = read_prompt_file(run_file)
     flags = WorkerFlags(
         worker_id=worker_id,
         backend=backend or (None if config_file else "direct"),

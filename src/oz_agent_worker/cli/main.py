@@ -2,6 +2,7 @@
 worker starts fast and holds nothing of the control plane."""
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
@@ -31,6 +32,15 @@ SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 
 class _LazyGroup(click.Group):
     """A group whose subcommands live in modules of their own."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of a pipe went away, as `head` does: nothing is wrong. What is
+            # left in the buffer goes nowhere, or its flush would fail once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.OK
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUBCOMMANDS)
@@ -102,8 +112,4 @@ def main(argv: list[str] | None = None) -> None:
     except OzError as error:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away, as `head` does: nothing is wrong.
-        sys.stderr.close()
-        sys.exit(ExitCode.OK)
     sys.exit(status if isinstance(status, int) else ExitCode.OK)

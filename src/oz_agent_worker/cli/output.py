@@ -7,6 +7,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from oz_agent_worker.core.spans import short_span
+
 __all__ = ["age", "echo_json", "output_option", "state_text", "table"]
 
 _COLOURS: Final = {
@@ -52,8 +54,4 @@ def age(timestamp: str | None, now: datetime | None = None) -> str:
     if not timestamp:
         return "-"
     then = datetime.fromisoformat(timestamp)
-    seconds = int(((now or datetime.now(UTC)) - then).total_seconds())
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size or (seconds >= size and unit != "m"):
-            return f"{seconds // size}{unit}"
-    return f"{max(0, seconds)}s"
+    return short_span(((now or datetime.now(UTC)) - then).total_seconds())

@@ -15,7 +15,7 @@ from .apiclient import TERMINAL_STATES, ApiClient
 from .context import resolve_target, target_options
 from .output import age, echo_json, output_option, state_text, table
 
-__all__ = ["cancel", "ending", "exit_code_of", "logs", "run", "runs", "stream_run"]
+__all__ = ["cancel", "ending", "exit_code_of", "logs", "read_prompt_file", "run", "runs", "stream_run"]
 
 
 def _with_client(
@@ -66,6 +66,7 @@ def run(
       oz-agent-worker run --file task.md --harness claude --host my-worker
     """
     text = _prompt(prompt, file)
+    title = _unicode(title, "the title") if title else None
     chosen = {"worker_host": host, "model_id": model, "harness": {"type": harness} if harness else None}
     config = {name: value for name, value in chosen.items() if value is not None}
 
@@ -89,17 +90,34 @@ def _prompt(prompt: str | None, file: str | None) -> str:
     if (prompt is None) == (file is None):
         raise UsageError("give the prompt as one argument, or with --file FILE (- is standard input)")
     if prompt is not None and prompt != "-":
-        text = prompt
+        text = _unicode(prompt, "the prompt")
     elif file in {None, "-"}:
-        text = sys.stdin.read()
+        text = _utf8(sys.stdin.buffer.read(), "the prompt")
     else:
-        try:
-            text = Path(str(file)).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"prompt file {file} cannot be read: {error}") from error
+        text = read_prompt_file(str(file))
     if not text.strip():
         raise UsageError("the prompt is empty")
     return text
+
+
+def read_prompt_file(path: str) -> str:
+    """Read a prompt. Raises UsageError where the file cannot be read or is no text."""
+    try:
+        return _utf8(Path(path).read_bytes(), f"prompt file {path}")
+    except OSError as error:
+        raise UsageError(f"prompt file {path} cannot be read: {error.strerror}") from error
+
+
+def _utf8(data: bytes, what: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what} is not UTF-8 text: byte {error.start + 1} is wrong") from error
+
+
+def _unicode(argument: str, what: str) -> str:
+    """Refuse an argument with bytes that are no character (PEP 383)."""
+    return _utf8(os.fsencode(argument), what)
 
 
 async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> int:

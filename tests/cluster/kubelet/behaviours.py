@@ -21,7 +21,9 @@ __all__ = [
     "invalid_image_name",
     "is_preflight",
     "oom_killed",
+    "preempted",
     "runs_until_cancelled",
+    "stuck",
     "succeed",
     "unschedulable",
 ]
@@ -104,6 +106,28 @@ def evicted(message: str = "The node was low on resource: memory. ", *, after: f
         await asyncio.sleep(after)
         await run.event("Evicted", message)
         await run.evict(message)
+
+    return script
+
+
+def preempted(message: str = "default-scheduler: preempting to accommodate a higher priority pod") -> Script:
+    """Run until the scheduler gives the Pod's place to one of a higher priority."""
+
+    async def script(run: PodRun) -> None:
+        await run.run()
+        await run.disrupt("PreemptionByScheduler", message)
+        await _for_ever()
+
+    return script
+
+
+def stuck(reason: str = "FailedCreatePodSandBox", message: str = "no free IP in the range") -> Script:
+    """The Pod gets a node and no further; an Event says why."""
+
+    async def script(run: PodRun) -> None:
+        await run.publish()
+        await run.event(reason, message)
+        await _for_ever()
 
     return script
 
@@ -195,13 +219,19 @@ def failed_mount(message: str, *, then: Script | None = None, after: float = 0.2
 def unschedulable(
     message: str = "0/1 nodes are available: 1 Insufficient cpu.",
     *,
+    autoscaler: tuple[str, str] | None = None,
     then: Script | None = None,
     after: float = 0.2,
 ) -> Script:
-    """No node fits the Pod: for ever, or until ``after`` seconds later it follows ``then``."""
+    """No node fits the Pod: for ever, or until ``after`` seconds later it follows ``then``.
+
+    ``autoscaler`` is what it says of the Pod: an Event's reason and message.
+    """
 
     async def script(run: PodRun) -> None:
         await run.unschedulable(message)
+        if autoscaler is not None:
+            await run.event(*autoscaler, kind="Normal", component="cluster-autoscaler")
         if then is None:
             await _for_ever()
         else:

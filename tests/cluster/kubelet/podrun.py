@@ -173,6 +173,12 @@ class PodRun:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         await self._request("DELETE", self._path, options)
 
+    async def disrupt(self, reason: str, message: str) -> None:
+        """Somebody marks the Pod for a disruption and deletes it: scheduler, taint manager, eviction."""
+        condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}
+        await self._patch({"conditions": [condition | {"lastTransitionTime": timestamp(_now())}]})
+        await self._request("DELETE", self._path, {"preconditions": {"uid": self.uid}})
+
     async def unschedulable(self, message: str) -> None:
         """The scheduler finds no node for the Pod."""
         await self._patch(unscheduled_status(message, _now()))

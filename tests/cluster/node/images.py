@@ -25,6 +25,8 @@ __all__ = [
     "Link",
     "archive",
     "busybox_layer",
+    "digest",
+    "image_config",
     "layer",
     "standard_images",
 ]
@@ -104,26 +106,36 @@ def archive(images: Sequence[Image], path: Path) -> None:
     manifest: list[Any] = []
     members: dict[str, bytes] = {}
     for image in images:
-        digests = [hashlib.sha256(content).hexdigest() for content in image.layers]
-        members.update({f"{d}.tar": content for d, content in zip(digests, image.layers, strict=True)})
-        config = json.dumps(_config(image, digests)).encode()
-        name = f"{hashlib.sha256(config).hexdigest()}.json"
-        members[name] = config
-        manifest.append({"Config": name, "RepoTags": [image.name], "Layers": [f"{d}.tar" for d in digests]})
+        config = image_config(image)
+        layers = {f"{_file_name(content)}.tar": content for content in image.layers}
+        name = f"{_file_name(config)}.json"
+        members |= {name: config, **layers}
+        manifest.append({"Config": name, "RepoTags": [image.name], "Layers": list(layers)})
     members["manifest.json"] = json.dumps(manifest).encode()
     path.write_bytes(layer({name: File(content) for name, content in members.items()}))
 
 
-def _config(image: Image, digests: Sequence[str]) -> Any:
-    return {
+def _file_name(content: bytes) -> str:
+    return digest(content).partition(":")[2]
+
+
+def image_config(image: Image) -> bytes:
+    """Return the image's configuration, JSON: what it runs, and the digests of its layers."""
+    config = {
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {
             "Cmd": list(image.command),
             "Env": [f"{name}={value}" for name, value in image.environment.items()],
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(content) for content in image.layers]},
     }
+    return json.dumps(config).encode()
+
+
+def digest(content: bytes) -> str:
+    """Name a content as registries do."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def busybox_layer(busybox: Path) -> bytes:

@@ -115,7 +115,7 @@ def _complaint(content: str) -> str:
     return "\n".join(problems.found)
 
 
-@pytest.mark.parametrize("content", ["a: \0\n", "[" * 100_000, "a: &a\n  b: *a\nbackend: &b\n  docker: *b\n"])
+@pytest.mark.parametrize("content", ["a: \0\n", "[" * 5_000, "a: &a\n  b: *a\nbackend: &b\n  docker: *b\n"])
 def test_what_no_parser_should_choke_on(content: str) -> None:
     assert _complaint(content).startswith("f.yaml")
 

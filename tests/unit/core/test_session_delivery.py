@@ -303,5 +303,5 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert all(not self.peer.runs.get(key.task_id) for key in self.written if key not in self.claimed)
 
 
-DeliveryMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+DeliveryMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestDelivery = DeliveryMachine.TestCase

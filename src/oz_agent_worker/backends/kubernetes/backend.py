@@ -191,8 +191,7 @@ class KubernetesBackend:
                 pull_grace=config.pull_grace,
             ),
             events=EventReader(
-                client,
-                config.namespace,
+                lambda uid: client.list_events(config.namespace, f"involvedObject.uid={uid}"),
                 clock=self._clock,
                 settings=replace(self._settings.events, scale_up=config.scale_up_timeout),
             ),

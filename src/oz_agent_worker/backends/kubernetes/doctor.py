@@ -73,7 +73,11 @@ class KubernetesDoctor:
         self._worker_id = worker_id
         self._cleanup = cleanup
         self._environ = environ
-        self._policy = ObservationPolicy(unschedulable_timeout=config.unschedulable_timeout)
+        self._policy = ObservationPolicy(
+            unschedulable_timeout=config.unschedulable_timeout,
+            scale_up_timeout=config.scale_up_timeout,
+            pull_grace=config.pull_grace,
+        )
         self._trial_settings = trial or TrialSettings()
         self._with_job = with_job
         self._stack = AsyncExitStack()

@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from .api_errors import ApiError, ForbiddenError
-from .client import KubernetesClient
 from .podevents import NOT_READ, EventFacts, ScaleUp, event_facts, unreadable, with_scale_up
+from .views import EventView
 
 __all__ = ["EventReader", "EventSettings"]
 
@@ -39,23 +39,22 @@ class _Asked:
 
 
 class EventReader:
-    """The events of one namespace, for the executions that are in trouble.
+    """What events tell, for the executions that are in trouble.
 
     Executions are named by a key of theirs. Whatever their number, requests follow one
-    another with ``settings.spacing`` between them. ``clock`` gives seconds, and never runs
-    backwards.
+    another with ``settings.spacing`` between them. ``read`` asks the API server for the
+    events about the object with a UID, and raises ``ApiError``. ``clock`` gives seconds, and
+    never runs backwards.
     """
 
     def __init__(
         self,
-        client: KubernetesClient,
-        namespace: str,
+        read: Callable[[str], Awaitable[Sequence[EventView]]],
         *,
         clock: Callable[[], float],
         settings: EventSettings | None = None,
     ) -> None:
-        self._client = client
-        self._namespace = namespace
+        self._events_about = read
         self._clock = clock
         self._settings = settings or EventSettings()
         self._asked: dict[str, _Asked] = {}
@@ -123,7 +122,7 @@ class EventReader:
         began = self._clock()
         asked.again_at = began + self._settings.every
         try:
-            events = await self._client.list_events(self._namespace, f"involvedObject.uid={asked.about}")
+            events = await self._events_about(asked.about)
         except ForbiddenError as error:
             self._forbid(error)
             asked.facts = unreadable(asked.about)
@@ -138,9 +137,8 @@ class EventReader:
     def _forbid(self, error: ForbiddenError) -> None:
         if self._forbidden_until is None:
             _logger.warning(
-                "the worker may not list events in namespace %s, which tell why a Pod does not start"
-                " (a volume, a quota, an autoscaler): %s",
-                self._namespace,
+                "the worker may not list events, which tell why a Pod does not start (a volume, a quota,"
+                " an autoscaler): %s",
                 error.message,
             )
         self._forbidden_until = self._clock() + self._settings.forbidden

@@ -38,8 +38,8 @@ def _failure_rules() -> list[dict[str, Any]]:
         {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         # A container that failed: its own exit code, the OOM killer, an init container.
         {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
-        # What leaves no exit code: a Pod past its own deadline or a volume's size limit whose
-        # containers ended well when they were told to. Every Pod that a kubelet took in has this
-        # condition. One that it refused has run nothing and matches no rule: it is counted.
+        # What leaves no exit code: a Pod past its own deadline whose containers ended well when
+        # they were told to. Every Pod that a kubelet took in has this condition. One that it
+        # refused (OutOfcpu) has none and has run nothing: it matches no rule, and is counted.
         {"action": "FailJob", "onPodConditions": [{"type": "PodScheduled", "status": "True"}]},
     ]

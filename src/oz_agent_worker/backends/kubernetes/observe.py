@@ -121,13 +121,14 @@ def _weigh(
     events: EventFacts | None,
     policy: ObservationPolicy,
 ) -> Verdict:
-    """Fail the task for the first trouble whose grace is over; else say when one will be.
+    """Fail the task for the trouble whose grace was over first; else say when one will be.
 
     Where events tell more of a trouble, they are read once more when its grace is over:
     what they said before may have passed.
     """
     keys = frozenset(trouble.key for trouble in troubles)
-    due: list[float] = []
+    moments: list[float] = []
+    ends: list[tuple[float, Outcome]] = []
     ask = ""
     for trouble in troubles:
         since = first_seen.get(trouble.key, now)
@@ -135,11 +136,13 @@ def _weigh(
         if trouble.about and events is not None:
             asks_at = since + min(trouble.ask_after, trouble.grace / 2)
             ask = ask or (trouble.about if asks_at <= now else "")
-            due.append(asks_at)
+            moments.append(asks_at)
             if events.about != trouble.about or events.read_at < over_at:
-                over_at += policy.ask_patience if over_at <= now else 0.0
-        if over_at <= now:
-            return Verdict(trouble.outcome, None, phase, keys)
-        due.append(over_at)
-    coming = [moment for moment in due if now < moment < math.inf]
+                moments.append(over_at)
+                over_at += policy.ask_patience
+        ends.append((over_at, trouble.outcome))
+    first, outcome = min(ends, key=lambda end: end[0])
+    if first <= now:
+        return Verdict(outcome, None, phase, keys)
+    coming = [moment for moment in (first, *moments) if now < moment < math.inf]
     return Verdict(None, min(coming, default=None), phase, keys, ask)

@@ -11,7 +11,7 @@ from .podevents import NOT_READ, EventFacts
 from .preflightjob import is_own_container
 from .views import ContainerStatus, EventView, PodView
 
-__all__ = ["event_words", "of_no_pod", "of_outcome", "of_standstill", "scheduler_words"]
+__all__ = ["event_words", "is_unschedulable", "of_no_pod", "of_outcome", "of_standstill", "scheduler_words"]
 
 _CONFIG: Final = "backend.kubernetes"
 _DENIED: Final = ("denied", "unauthorized", "no basic auth credentials", "authentication required")
@@ -25,6 +25,11 @@ _PROGRAM_ENDS: Final = frozenset(
         FailureReason.SETUP_COMMAND,
         FailureReason.SIDECAR_PREP,
     }
+)
+_NODE_MEND: Final = (
+    f"correct nodeSelector, tolerations or affinity in {_CONFIG}.pod_template, or add nodes; where an"
+    f" autoscaler adds them, raise {_CONFIG}.unschedulable_timeout, or set"
+    f" {_CONFIG}.preflight_unschedulable to warn"
 )
 #: Events of volumes (kubelet, and the attach-detach controller).
 _VOLUMES: Final = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
@@ -68,6 +73,11 @@ def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> st
     return "; ".join(words for words in told if words)
 
 
+def is_unschedulable(pods: Sequence[PodView]) -> bool:
+    """Whether the scheduler has looked for a node, and found none."""
+    return any(_unscheduled(pod) for pod in pods)
+
+
 def _unscheduled(pod: PodView) -> str:
     for condition in (pod.status.conditions if pod.status else None) or ():
         if condition.type == "PodScheduled" and condition.status == "False":
@@ -82,13 +92,7 @@ def _unquoted(words: str) -> str:
 
 def _unschedulable(words: str, config: KubernetesConfig) -> Diagnosis:
     patience = f" within {config.unschedulable_timeout:g} s" if config.unschedulable_timeout else ""
-    return Diagnosis(
-        f"no node takes a task's Pod{patience}",
-        words,
-        f"correct nodeSelector, tolerations or affinity in {_CONFIG}.pod_template, or add nodes; where an"
-        f" autoscaler adds them, raise {_CONFIG}.unschedulable_timeout, or set"
-        f" {_CONFIG}.preflight_unschedulable to warn",
-    )
+    return Diagnosis(f"no node takes a task's Pod{patience}", words, _NODE_MEND)
 
 
 def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Diagnosis:
@@ -209,9 +213,20 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
         )
     if words.startswith(_VOLUMES):
         return _not_mounted(words)
+    if is_unschedulable(pods):
+        return Diagnosis(
+            f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_MEND
+        )
+    if not any(pod.spec and pod.spec.node_name for pod in pods):
+        return Diagnosis(
+            f"no scheduler has looked at the preflight Pod within {seconds:g} s",
+            words,
+            "see whether the scheduler runs, and whether schedulerName in"
+            f" {_CONFIG}.pod_template names one that does",
+        )
     return Diagnosis(
         f"the preflight Pod did not start within {seconds:g} s",
-        words or scheduler_words(pods),
+        words,
         f"check that its volumes can be mounted and that {_CONFIG}.preflight_image is a small image",
     )
 

@@ -64,6 +64,9 @@ class EventFacts:
     warning: str = ""
 
 
+#: The longest refusal that is quoted: Pod Security names every field that it wants.
+_MAX_REFUSAL: Final = 1000
+
 #: Of an object whose events can be read, and were not.
 NOT_READ: Final = EventFacts()
 
@@ -114,7 +117,7 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
         scale_up=_decision(autoscaler),
         autoscaler=_quote(autoscaler),
         refusal=_refusal(refusal),
-        refused=said(refusal.reason, refusal_words(refusal.message or "")) if refusal else "",
+        refused=_quote_refusal(refusal) if refusal is not None else "",
         warning=_quote(next((e for e in reversed(ordered) if e.type == "Warning"), None)),
     )
 
@@ -159,6 +162,10 @@ def _refusal(event: EventView | None) -> Refusal | None:
 
 def _quote(event: EventView | None) -> str:
     return said(event.reason, event.message) if event is not None else ""
+
+
+def _quote_refusal(event: EventView) -> str:
+    return said(event.reason, refusal_words(event.message or ""), limit=_MAX_REFUSAL)
 
 
 def _last_seen(event: EventView) -> float:

@@ -19,6 +19,7 @@ _EXIT_ADVICE: Final = {
     127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
 }
 
+_DELETER: Final = "Find out who deletes Pods, and run the task again"
 #: Exit codes of a container that was told to end, and of one that was made to.
 _SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
 _CLOCK_SKEW: Final = timedelta(seconds=60)
@@ -155,18 +156,15 @@ def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
 def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
     text = f"The Job failed{said(condition.reason, condition.message)}"
-    reason = FailureReason.JOB_FAILED
     pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
     if pod is not None and pod.status is not None:
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
         text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
     elif not pods and condition.reason in _POD_COUNTS:
-        reason = FailureReason.POD_MISSING
-        text += ", and its Pod is gone: somebody deleted it before its end was seen"
+        return failed(FailureReason.POD_MISSING, f"{text}, and its Pod is gone, which knew why. {_DELETER}")
     elif any(p.metadata.deletion_timestamp for p in pods):
-        reason = FailureReason.POD_MISSING
-        text += ", because its Pod was deleted"
-    return failed(reason, f"{text}: its events tell more (kubectl describe job)")
+        return failed(FailureReason.POD_MISSING, f"{text}, because its Pod was deleted. {_DELETER}")
+    return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
 
 
 def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:

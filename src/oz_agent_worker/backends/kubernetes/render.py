@@ -50,7 +50,7 @@ def render_job(manifest: Mapping[str, Any], fmt: Literal["yaml", "json"]) -> str
 
 
 def render_manifests(manifests: Sequence[Mapping[str, Any]], fmt: Literal["yaml", "json"]) -> str:
-    """Write manifests as kubectl does: YAML documents, or one JSON object, a List of them if there are more."""
+    """Write manifests as kubectl does: YAML documents, or one JSON object (several are a List)."""
     if fmt == "yaml":
         return "---\n".join(render_job(manifest, fmt) for manifest in manifests)
     if len(manifests) == 1:

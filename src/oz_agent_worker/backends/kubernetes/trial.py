@@ -26,7 +26,7 @@ from .joblog import log_container
 from .manifest import ManifestError
 from .observe import Observation, ObservationPolicy, judge
 from .ownership import OwnedPod
-from .poddiagnosis import of_no_pod, of_outcome, of_standstill, scheduler_words
+from .poddiagnosis import is_unschedulable, of_no_pod, of_outcome, of_standstill, scheduler_words
 from .podevents import NOT_READ, event_facts, unreadable
 from .podtemplate import TASK_CONTAINER
 from .preflightjob import build_preflight_job
@@ -43,7 +43,7 @@ _SLACK: Final = 60
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 #: Events tell what has happened; asked more often, they say the same.
-_EVENTS_EVERY: Final = 2.0
+_EVENTS_EVERY: Final = 1.0
 #: How much of a failed container's log is told, in bytes.
 _LOG: Final = 400
 _DELETION: Final = RetryPolicy(budget=10.0)
@@ -213,13 +213,13 @@ class Trial:
             events = await self._events(verdict.ask)
             self._facts = unreadable(verdict.ask) if events is None else event_facts(verdict.ask, events, now)
         # How long a Pod may wait for a node is a matter of its own, unless that has no end.
-        waits = self._reached < Stage.SCHEDULED and self._policy.unschedulable_timeout > 0
+        waits = self._policy.unschedulable_timeout > 0 and is_unschedulable(sight.pods)
         if waits or elapsed < self._settings.whole:
             return None
         return await self._stands_still(sight)
 
     async def _stands_still(self, sight: _Sight) -> TrialResult:
-        if self._reached < Stage.SCHEDULED and self._config.preflight_unschedulable == "warn":
+        if is_unschedulable(sight.pods) and self._config.preflight_unschedulable == "warn":
             return TrialResult(self._reached, Stage.SCHEDULED, pending=scheduler_words(sight.pods))
         events = await self._events(sight.pods[0].identity)
         stage = Stage(min(self._reached + 1, Stage.ENDED))

@@ -25,15 +25,15 @@ def container_reason(name: str, of_task: FailureReason, *, init: bool) -> Failur
     return FailureReason.INIT_CONTAINER
 
 
-def said(reason: str | None, message: str | None) -> str:
+def said(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
     """Quote the cluster in parentheses, on one line; empty where it said nothing.
 
-    The end of a long message is kept: that is where a log's error stands, and where a
-    chain of wrapped errors names its cause.
+    The last ``limit`` characters of a long message are kept: that is where a log's error
+    stands, and where a chain of wrapped errors names its cause.
     """
     text = " ".join((message or "").split()).rstrip(". ")
-    if len(text) > MAX_QUOTE:
-        text = "…" + text[1 - MAX_QUOTE :]
+    if len(text) > limit:
+        text = "…" + text[1 - limit :]
     quote = ": ".join(part for part in (reason, text) if part)
     return f" ({quote})" if quote else ""
 

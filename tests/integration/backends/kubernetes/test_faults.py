@@ -291,7 +291,7 @@ async def test_a_pod_of_which_nothing_is_told_holds_up_for_a_moment_only(
         execution = await launch(backend)
         await server.finish(JOB, FAILED)
         outcome = await execution.wait()
-    assert (outcome.result, outcome.reason) == (TaskResult.FAILED, FailureReason.JOB_FAILED)
+    assert (outcome.result, outcome.reason) == (TaskResult.FAILED, FailureReason.POD_MISSING)
 
 
 async def test_a_job_that_ended_before_it_was_deleted_has_ended(server: ApiServer, start: Start) -> None:

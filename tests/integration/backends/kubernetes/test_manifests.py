@@ -1,15 +1,23 @@
 """Every Job of the golden files, and its Secret, before a real API server that is strict about fields."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from oz_agent_worker.backends.kubernetes.envsecret import build_environment_secret, task_variables
+from oz_agent_worker.backends.kubernetes.manifest import build_pod
+from oz_agent_worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ApiError
+from tests.unit.backends.kubernetes.samples import AGENT, task_spec
 from tests.unit.backends.kubernetes.test_manifest import CASES, built
 
 pytestmark = pytest.mark.cluster
+
+DOCUMENT = Path(__file__).parents[4] / "docs" / "kubernetes.md"
 
 STRICT = "dryRun=All&fieldValidation=Strict"
 
@@ -37,6 +45,39 @@ def test_the_api_server_would_have_refused_a_field_that_it_does_not_know(
     job["spec"]["template"]["spec"]["nodeSelectr"] = {}
     with pytest.raises(ApiError, match="nodeSelectr"):
         api_tier.client("worker").create(f"/apis/batch/v1/namespaces/{namespace}/jobs?{STRICT}", job)
+
+
+LEVEL = "pod-security.kubernetes.io/enforce"
+
+
+@pytest.mark.parametrize(
+    ("level", "documented", "admitted"),
+    [("baseline", False, True), ("restricted", False, False), ("restricted", True, True)],
+    ids=["baseline", "restricted", "restricted, as the documentation says"],
+)
+def test_what_pod_security_admits(
+    api_tier: ApiTier, namespace: str, level: str, documented: bool, admitted: bool
+) -> None:
+    admin = api_tier.client()
+    found = admin.get(f"/api/v1/namespaces/{namespace}")
+    found["metadata"]["labels"][LEVEL] = level
+    admin.request("PUT", f"/api/v1/namespaces/{namespace}", found)
+    keys = _documented_keys() if documented else {}
+    config = KubernetesConfig(setup_command="make deps", **keys)
+    pod = {"metadata": {"generateName": "pod-"}, "spec": build_pod(task_spec(sidecars=(AGENT,)), config)}
+    path = f"/api/v1/namespaces/{namespace}/pods?{STRICT}"
+    if admitted:
+        admin.create(path, pod)
+    else:
+        with pytest.raises(ApiError, match="violates PodSecurity"):
+            admin.create(path, pod)
+
+
+def _documented_keys() -> dict[str, Any]:
+    """Read what docs/kubernetes.md says to set under the level ``restricted``."""
+    blocks = re.findall(r"```yaml\n(use_image_volumes.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    (keys,) = map(yaml.safe_load, blocks)
+    return dict(keys)
 
 
 def _missing(sent: Any, kept: Any, path: str = "spec") -> list[str]:

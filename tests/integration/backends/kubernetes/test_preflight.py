@@ -37,7 +37,7 @@ def start(api_tier: ApiTier, namespace: str) -> Start:
     """Start a backend with a preflight, as the user ``worker``, and close it again."""
 
     async def started(*, user: str = "worker", trial: TrialSettings | None = None, **keys: Any) -> None:
-        keys = {"namespace": namespace, "unschedulable_timeout": 1.0, **keys}
+        keys = {"namespace": namespace, "unschedulable_timeout": 1.0, "pull_grace": 1.0, **keys}
         config = KubernetesConfig(kubeconfig=str(api_tier.kubeconfig(user)), **keys)
         settings = SETTINGS
         if trial is not None:
@@ -165,8 +165,8 @@ async def test_a_misspelt_field_is_named_as_the_operator_wrote_it(start: Start) 
             "backend.kubernetes.resources.requests: Invalid value",
         ),
         (
-            {"pod_template": {"volumes": [{"name": "data"}]}},
-            "backend.kubernetes.pod_template.volumes[data]: Required value: must specify a volume type",
+            {"pod_template": {"volumes": [{"name": "data", "secret": {}}]}},
+            "backend.kubernetes.pod_template.volumes[data].secret.secretName: Required value",
         ),
     ],
     ids=["type", "value", "missing"],
@@ -289,6 +289,19 @@ async def test_a_container_that_never_ends(
     assert "did not end within 0.5 s: container `task` still runs" in said
     assert "native sidecar" in said
     assert jobs_in(api_tier, namespace) == []
+
+
+async def test_a_cluster_without_a_scheduler(start: Start) -> None:
+    said = await diagnosis(start, trial=TrialSettings(whole=0.5))
+    assert "no scheduler has looked at the preflight Pod within 0.5 s" in said
+
+
+async def test_a_volume_that_cannot_be_mounted(start: Start, node: Any) -> None:
+    words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
+    async with node(behaviours.failed_mount(words)):
+        said = await diagnosis(start, trial=TrialSettings(whole=1.0))
+    assert f"the cluster says: FailedMount: {words}" in said
+    assert "create what the volumes in backend.kubernetes.pod_template name" in said
 
 
 async def test_a_start_that_is_interrupted_deletes_the_job(

@@ -38,7 +38,7 @@ DISRUPTED = ("DisruptionTarget", "True")
         ({"conditions": [DISRUPTED]}, "Count"),
         # The scheduler chose it for preemption and thought better of it.
         ({"conditions": [TAKEN, ("DisruptionTarget", "False")], "codes": [1]}, "FailJob"),
-        # Past the Pod's own deadline, or its volume's limit, and ended well when told to.
+        # Past the Pod's own deadline, and ended well when told to.
         ({"conditions": [TAKEN], "codes": [0]}, "FailJob"),
         ({"conditions": [TAKEN]}, "FailJob"),
         # Refused by the kubelet (OutOfcpu): nothing ran.
@@ -52,7 +52,7 @@ DISRUPTED = ("DisruptionTarget", "True")
         "drained, and says so by another code",
         "node lost",
         "no disruption after all",
-        "limit exceeded, exit code 0",
+        "deadline exceeded, exit code 0",
         "no end known",
         "refused",
     ],

@@ -1,5 +1,10 @@
 """Judgement over observed state: the end of a task, and how long a trouble may last."""
 
+import itertools
+import math
+from dataclasses import replace
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +15,13 @@ from oz_agent_worker.backends.kubernetes.observe import (
     Verdict,
     judge,
     primary_container,
+)
+from oz_agent_worker.backends.kubernetes.podevents import (
+    NOT_READ,
+    EventFacts,
+    Refusal,
+    ScaleUp,
+    unreadable,
 )
 from oz_agent_worker.backends.kubernetes.views import JobView, PodView
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
@@ -125,3 +137,114 @@ def test_a_clock_that_jumps_never_fails_a_trouble_before_its_grace(jump: float) 
 
 def test_the_primary_container_is_the_task() -> None:
     assert primary_container(PULLING) == "task"
+
+
+# What events change
+
+FITS_NOWHERE = "uid-1/unschedulable"
+COMING = EventFacts(about="uid-1", read_at=1005.0, scale_up=ScaleUp.COMING, autoscaler=" (TriggeredScaleUp)")
+REFUSED = EventFacts(about="uid-1", read_at=1005.0, scale_up=ScaleUp.REFUSED, autoscaler=" (no)")
+
+
+def with_events(
+    facts: EventFacts | None,
+    *,
+    now: float,
+    pods: tuple[PodView, ...] = (STUCK,),
+    job_view: JobView | None = None,
+) -> Verdict:
+    """Judge at ``now`` a trouble that began at 1000."""
+    observation = Observation(job_view or job(), pods, facts)
+    keys = judge(observation, {}, 1000.0, POLICY).troubles
+    return judge(observation, dict.fromkeys(keys, 1000.0), now, POLICY)
+
+
+def test_events_are_asked_for_only_once_a_trouble_lasts() -> None:
+    assert with_events(NOT_READ, now=1000.0) == Verdict(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
+    seen = with_events(NOT_READ, now=1010.0)
+    assert (seen.ask, seen.look_again_at, seen.outcome) == ("uid-1", 1030.0, None)
+
+
+def test_a_trouble_that_its_own_words_explain_is_not_asked_about() -> None:
+    seen = with_events(NOT_READ, now=1059.0, pods=(PULLING,))
+    assert (seen.ask, seen.look_again_at) == ("", 1060.0)
+
+
+def test_what_events_said_before_a_grace_was_over_is_asked_once_more() -> None:
+    stale = replace(COMING, scale_up=ScaleUp.UNSAID, read_at=1029.9)
+    seen = with_events(stale, now=1030.0)
+    assert (seen.outcome, seen.ask, seen.look_again_at) == (None, "uid-1", 1060.0)
+    fresh = replace(stale, read_at=1030.0)
+    assert with_events(fresh, now=1030.1).outcome is not None
+    # An answer that does not come is waited for for so long and no longer.
+    assert with_events(stale, now=1060.0).outcome is not None
+
+
+def test_where_nobody_can_ask_nobody_waits_for_an_answer() -> None:
+    for facts in (None, unreadable("uid-1")):
+        assert with_events(facts, now=1029.9).outcome is None
+        assert with_events(facts, now=1030.0).outcome is not None
+
+
+def test_a_node_that_is_coming_is_waited_for() -> None:
+    assert with_events(COMING, now=1031.0).outcome is None
+    late = with_events(replace(COMING, read_at=1600.0), now=1600.0)
+    assert late.outcome is not None
+    assert "TriggeredScaleUp" in late.outcome.message
+
+
+def test_a_node_that_will_not_come_is_not_waited_for() -> None:
+    seen = with_events(REFUSED, now=1005.1)
+    assert seen.outcome is not None
+    assert seen.outcome.reason is FailureReason.UNSCHEDULABLE
+
+
+def test_words_about_another_object_say_nothing() -> None:
+    assert with_events(replace(REFUSED, about="uid-0"), now=1005.1).outcome is None
+
+
+def test_a_job_without_a_pod_is_asked_about_by_its_own_name() -> None:
+    bare = msgspec.convert(
+        {"metadata": {"name": "j", "uid": "job-1"}, "status": {"startTime": "2026-01-01T12:00:00Z"}}, JobView
+    )
+    seen = with_events(NOT_READ, now=1010.0, pods=(), job_view=bare)
+    assert (seen.ask, seen.phase) == ("job-1", "pending")
+    denied = EventFacts(about="job-1", read_at=1010.0, refusal=Refusal.FINAL, refused=" (no)")
+    outcome = with_events(denied, now=1010.1, pods=(), job_view=bare).outcome
+    assert outcome is not None
+    assert outcome.reason is FailureReason.POD_MISSING
+
+
+STARTING = pod(phase="Pending", containerStatuses=[waiting("task", "ContainerCreating")])
+LOST = pod(phase="Running", metadata={"deletionTimestamp": "2026-01-01T12:00:00Z"})
+FACTS = st.one_of(
+    st.none(),
+    st.builds(
+        EventFacts,
+        about=st.sampled_from(["", "uid-1", "uid-2"]),
+        read_at=st.sampled_from([-math.inf, 1000.0, 1030.0, 1200.0, math.inf]),
+        mount=st.sampled_from(["", " (FailedMount)"]),
+        pulling=st.booleans(),
+        scale_up=st.sampled_from(ScaleUp),
+    ),
+)
+PODS = st.lists(st.sampled_from([PULLING, STUCK, STARTING, LOST]), max_size=3).map(tuple)
+
+
+@given(
+    pods=PODS,
+    facts=FACTS,
+    began=st.floats(min_value=900.0, max_value=1000.0),
+    moments=st.lists(st.floats(min_value=1000.0, max_value=3000.0), min_size=2, max_size=6),
+)
+def test_time_alone_changes_a_verdict_when_it_said_so_and_never_takes_a_failure_back(
+    pods: tuple[PodView, ...], facts: EventFacts | None, began: float, moments: list[float]
+) -> None:
+    observation = Observation(job(), pods, facts)
+    keys = judge(observation, {}, began, POLICY).troubles
+    verdicts = [(now, judge(observation, dict.fromkeys(keys, began), now, POLICY)) for now in sorted(moments)]
+    for (_, earlier), (now, later) in itertools.pairwise(verdicts):
+        if earlier.outcome is not None:
+            assert later.outcome == earlier.outcome
+        elif earlier.look_again_at is None or now < earlier.look_again_at:
+            assert later == earlier

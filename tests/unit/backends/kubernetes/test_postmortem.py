@@ -49,8 +49,14 @@ NATIVE = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"nam
         (ended(terminated("task", 0, signal=9)), FailureReason.CONTAINER_EXIT, 137),
         (ended(OOM), FailureReason.CONTAINER_OOM, 137),
         (ended(reason="Evicted", message="The node was low on memory"), FailureReason.EVICTED, None),
-        (ended(terminated("task", 137), reason="NodeShutdown"), FailureReason.EVICTED, None),
-        (ended(terminated("task", 143), conditions=[PREEMPTED]), FailureReason.EVICTED, None),
+        (ended(terminated("task", 137), reason="NodeShutdown"), FailureReason.NODE_LOST, None),
+        (ended(terminated("task", 143), conditions=[PREEMPTED]), FailureReason.POD_PREEMPTED, None),
+        (ended(terminated("task", 143), metadata=GONE), FailureReason.POD_MISSING, 143),
+        (
+            ended(terminated("task", 143), metadata=GONE, conditions=[PREEMPTED]),
+            FailureReason.POD_PREEMPTED,
+            None,
+        ),
         (ended(OOM, reason="Evicted"), FailureReason.EVICTED, None),
         (ended(terminated("task", 1), reason="DeadlineExceeded"), FailureReason.ACTIVE_DEADLINE, None),
         (ended(terminated("task", 128, reason="StartError")), FailureReason.CONTAINER_START, None),
@@ -58,7 +64,8 @@ NATIVE = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"nam
         (ended(terminated("helper", 2), terminated("task", 5)), FailureReason.CONTAINER_EXIT, 5),
         (ended(terminated("task", 0)), FailureReason.JOB_FAILED, None),
         (ended(reason="UnexpectedAdmissionError", message="no gpu"), FailureReason.JOB_FAILED, None),
-        (ended(running("task"), metadata=GONE), FailureReason.JOB_FAILED, None),
+        (ended(running("task"), metadata=GONE), FailureReason.NODE_LOST, None),
+        (pod(phase="Running", metadata=GONE), FailureReason.POD_MISSING, None),
         (PodView(), FailureReason.JOB_FAILED, None),
     ],
 )
@@ -138,8 +145,8 @@ def test_the_newest_pod_speaks_first() -> None:
         (
             (ended(terminated("task", 143), metadata=GONE),),
             LIMIT,
-            "Container `task` ended with exit code 143 (SIGTERM) while its Pod was being deleted: its log"
-            " tells why (kubectl logs -n agents oz-task-1-abcde -c task)",
+            "The Pod was deleted by somebody while container `task` ran, which ended with exit code 143"
+            " (SIGTERM): find out who deletes Pods, and run the task again",
         ),
         (
             (ended(terminated("task", 127)),),
@@ -158,7 +165,8 @@ def test_the_newest_pod_speaks_first() -> None:
             (ended(reason="Evicted", message="The node was low on resource: memory."),),
             LIMIT,
             "The Pod was evicted from node node-1 (Evicted: The node was low on resource: memory): run the"
-            " task again, on a node with room for what it asks for",
+            " task again, or let backend.kubernetes.retry_on_disruption do so; where the node was short of"
+            " something, let the task ask for what it uses (backend.kubernetes.resources)",
         ),
         (
             (pod(phase="Pending", metadata=GONE, containerStatuses=[waiting("task", "ImagePullBackOff")]),),
@@ -176,8 +184,8 @@ def test_the_newest_pod_speaks_first() -> None:
         (
             (),
             LIMIT,
-            "The Job failed (BackoffLimitExceeded: it failed), and its Pod is gone: its events tell more"
-            " (kubectl describe job)",
+            "The Job failed (BackoffLimitExceeded: it failed), and its Pod is gone, which knew why. Find out"
+            " who deletes Pods, and run the task again",
         ),
     ],
 )
@@ -185,3 +193,32 @@ def test_the_message_is_a_sentence_with_what_to_do(
     pods: tuple[PodView, ...], condition: Condition, message: str
 ) -> None:
     assert explain(*pods, condition=condition).message == message
+
+
+# deletionTimestamp is the time of the request and its grace period: here 12:00:00.
+DELETED_AT_NOON = {"deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30}
+
+
+@pytest.mark.parametrize(
+    ("code", "finished", "reason"),
+    [
+        (1, "2026-01-01T11:59:59Z", FailureReason.CONTAINER_EXIT),
+        (1, "2026-01-01T12:00:00Z", FailureReason.POD_MISSING),
+        (143, "2026-01-01T12:00:05Z", FailureReason.POD_MISSING),
+        # The node's clock may be behind that of the API server.
+        (143, "2026-01-01T11:59:30Z", FailureReason.POD_MISSING),
+        (137, "2026-01-01T11:30:00Z", FailureReason.CONTAINER_EXIT),
+        (1, None, FailureReason.POD_MISSING),
+    ],
+)
+def test_a_container_that_ended_before_its_pod_was_deleted_ended_by_itself(
+    code: int, finished: str | None, reason: FailureReason
+) -> None:
+    view = ended(terminated("task", code, finishedAt=finished), metadata=DELETED_AT_NOON)
+    outcome = explain(view)
+    assert (outcome.reason, outcome.exit_code) == (reason, code)
+
+
+def test_a_job_whose_end_has_nothing_to_do_with_its_pod_does_not_miss_one() -> None:
+    other = Condition(type="Failed", status="True", reason="FailedIndexes", message="index 0")
+    assert explain(condition=other).reason is FailureReason.JOB_FAILED

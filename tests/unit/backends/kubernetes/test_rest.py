@@ -35,6 +35,23 @@ def test_create_posts_the_manifest_to_the_collection() -> None:
     assert json.loads(request.body or b"") == MANIFEST
 
 
+def test_a_dry_run_is_strict_about_fields() -> None:
+    request = rest.create(rest.JOBS, "agents", {"metadata": {"name": "j"}}, dry_run=True)
+    assert request.query == (("dryRun", "All"), ("fieldValidation", "Strict"))
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        (r'299 - "unknown field \"spec.x\""', 'unknown field "spec.x"'),
+        ('299 - "deprecated" "Sat, 31 Jan 2026 12:00:00 GMT"', "deprecated"),
+        (r'299 - "a \\ b"', "a \\ b"),
+    ],
+)
+def test_warnings_are_read_as_the_server_meant_them(header: str, text: str) -> None:
+    assert rest.warning_texts([header, "not a warning"]) == (text,)
+
+
 def test_a_request_does_not_print_its_body() -> None:
     assert "swordfish" not in repr(rest.create(rest.JOBS, "ns", MANIFEST))
 

@@ -149,7 +149,7 @@ def test_each_kind_of_trouble_is_asked_about() -> None:
 def native(*statuses: dict[str, Any], phase: str = "Running") -> PodView:
     return pod(
         phase=phase,
-        spec={"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]},
+        spec={"nodeName": "n", "initContainers": [{"name": "proxy", "restartPolicy": "Always"}]},
         initContainerStatuses=list(statuses),
     )
 

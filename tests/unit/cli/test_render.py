@@ -1,0 +1,66 @@
+"""``render`` with the task's variables in a Secret."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from oz_agent_worker.cli.main import root
+
+ASSIGNMENT = {
+    "task_id": "run-1",
+    "execution_id": "e-12345678",
+    "task": {"id": "run-1"},
+    "env_vars": {"GITHUB_TOKEN": "swordfish"},
+}
+SECRET = "oz-task-run-1-exec-12345678-env"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The arguments that name a config file and an assignment."""
+    config, assignment = tmp_path / "worker.yaml", tmp_path / "assignment.json"
+    config.write_text("backend: {kubernetes: {task_env_secret: true}}")
+    assignment.write_text(json.dumps(ASSIGNMENT))
+    return ["--config-file", str(config), "--assignment", str(assignment), "-e", "TOKEN=swordfish"]
+
+
+def rendered(*arguments: str) -> str:
+    result = CliRunner().invoke(root, ["render", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_the_secret_follows_the_job_and_shows_no_value(files: list[str]) -> None:
+    text = rendered(*files)
+    assert "swordfish" not in text
+    job, secret = yaml.safe_load_all(text)
+    assert (job["kind"], secret["kind"]) == ("Job", "Secret")
+    assert secret["metadata"]["name"] == SECRET
+    assert secret["metadata"]["ownerReferences"][0]["name"] == job["metadata"]["name"]
+    assert set(secret["data"].values()) == {"***"}
+    references = [
+        entry["valueFrom"]["secretKeyRef"]
+        for entry in job["spec"]["template"]["spec"]["containers"][0]["env"]
+        if "valueFrom" in entry
+    ]
+    assert {reference["name"] for reference in references} == {SECRET}
+    assert {reference["key"] for reference in references} == set(secret["data"])
+    assert {"GITHUB_TOKEN", "TOKEN", "TASK_ID"} <= set(secret["data"])
+
+
+def test_as_json_they_are_one_list_with_the_same_content(files: list[str]) -> None:
+    document = json.loads(rendered(*files, "-o", "json"))
+    assert (document["apiVersion"], document["kind"]) == ("v1", "List")
+    assert document["items"] == list(yaml.safe_load_all(rendered(*files)))
+
+
+def test_it_is_the_same_text_each_time(files: list[str]) -> None:
+    assert rendered(*files) == rendered(*files)
+
+
+def test_without_the_key_there_is_the_job_alone(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "worker.yaml").write_text("backend: {kubernetes: {}}")
+    assert json.loads(rendered(*files, "-o", "json"))["kind"] == "Job"
