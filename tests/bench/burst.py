@@ -5,8 +5,9 @@ worker's, and would set the pace.
 """
 
 import asyncio
+import itertools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.bench.assignments import job_body, task_ids
@@ -18,14 +19,14 @@ from tests.bench.stage import Stage
 from tests.bench.waiting import until
 from tests.bench.workerprocess import WorkerProcess
 
-__all__ = ["measure_burst"]
+__all__ = ["measure_burst", "neighbour_ratios"]
 
 #: Tasks of a round that does not count: connections open, caches fill.
 WARM_UP = 64
 
 
 async def measure_burst(stage: Stage) -> list[Figure]:
-    """Alternate bare loop and worker; compare the medians of their rates, in Jobs a second."""
+    """Alternate bare loop and worker; compare each round's rate with those of the bare loop beside it."""
     count = stage.settings.burst
     bare_namespace = await asyncio.to_thread(stage.tier.create_namespace)
     namespace = await asyncio.to_thread(stage.tier.create_namespace)
@@ -41,10 +42,27 @@ async def measure_burst(stage: Stage) -> list[Figure]:
                 bare_paces.append(await _bare_round(stage, bare, bare_namespace, f"a{number}", count))
                 rates.append(await _worker_round(stage, worker, f"b{number}", count))
             bare_paces.append(await _bare_round(stage, bare, bare_namespace, "last", count))
-    rate, bare_rate = statistics.median(rates), statistics.median(pace.rate for pace in bare_paces)
-    cpu = statistics.median(pace.cpu for pace in bare_paces) * 1000
-    note = f"{count} assignments: {rate:.0f} against {bare_rate:.0f} a second, at {cpu:.2f} ms of CPU each"
-    return [Figure(BURST_RATIO, rate / bare_rate, note)]
+    return [_ratio_figure(count, rates, bare_paces)]
+
+
+def _ratio_figure(count: int, rates: list[float], bare: list[Pace]) -> Figure:
+    bare_rates = [pace.rate for pace in bare]
+    ratios = neighbour_ratios(rates, bare_rates)
+    rate, bare_rate = statistics.median(rates), statistics.median(bare_rates)
+    cpu = statistics.median(pace.cpu for pace in bare) * 1000
+    note = (
+        f"{count} assignments: {rate:.0f} against {bare_rate:.0f} a second; {min(ratios):.2f} to"
+        f" {max(ratios):.2f} in {len(ratios)} round(s); a bare request costs {cpu:.2f} ms of CPU"
+    )
+    return Figure(BURST_RATIO, statistics.median(ratios), note)
+
+
+def neighbour_ratios(rates: Sequence[float], bare: Sequence[float]) -> list[float]:
+    """Divide each rate by the mean of the bare ones before and after it.
+
+    What else the machine does changes from one round to the next, and less between neighbours.
+    """
+    return [rate / statistics.mean(pair) for rate, pair in zip(rates, itertools.pairwise(bare), strict=True)]
 
 
 @contextmanager

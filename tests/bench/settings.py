@@ -17,7 +17,7 @@ _IN_FLIGHT: Final = 500
 _QUICK_IN_FLIGHT: Final = 100
 _STARTS: Final = 5
 _QUICK_STARTS: Final = 3
-_ROUNDS: Final = 2
+_ROUNDS: Final = 3
 _MOST_TRICKLED: Final = 300
 
 

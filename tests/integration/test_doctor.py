@@ -272,7 +272,7 @@ def test_a_config_file_that_is_wrong(tmp_path: Path) -> None:
     done = oz_doctor(tmp_path, "--config-file", str(config))
     assert done.returncode == 3
     assert "did you mean `namespace`?" in done.stdout
-    assert done.stdout.splitlines()[-1] == "1 checks: 1 fail"
+    assert done.stdout.splitlines()[-1] == "one check: 1 fail"
 
 
 def test_the_direct_backend_and_a_control_plane_that_is_not_there(tmp_path: Path) -> None:

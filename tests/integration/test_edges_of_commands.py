@@ -1,6 +1,7 @@
 """The user's commands where their input or their reader is not as it should be."""
 
 import os
+import pty
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,3 +74,40 @@ def test_a_url_that_is_none_is_a_usage_error(url: str, tmp_path: Path) -> None:
 
 def test_white_space_around_a_key_is_not_a_part_of_it(plane: ControlPlane) -> None:
     assert oz("runs", env={**plane.env(), "WARP_API_KEY": f" {plane.key}\n"}, check=False).returncode == 0
+
+
+def _on_a_terminal(env: dict[str, str], *arguments: str) -> bytes:
+    """What a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            [BIN / "oz-agent-worker", *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            timeout=60,
+            check=False,
+        )
+        return os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("runs", "nope")])
+def test_colour_is_for_terminals_whose_user_wants_it(plane: ControlPlane, arguments: tuple[str, ...]) -> None:
+    plane.oz("cancel", plane.oz("run", "true").stdout.split()[1])
+    env = plane.env() | {"TERM": "xterm"}
+    assert b"\x1b[" in _on_a_terminal(env, *arguments)
+    assert b"\x1b" not in _on_a_terminal({**env, "NO_COLOR": "1"}, *arguments)
+    assert b"\x1b" not in _on_a_terminal({**env, "TERM": "dumb"}, *arguments)
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> None:
+    evil = "a\x1b]0;title\x07b\x9b31mc\r\nd"
+    run_id = plane.oz("run", f"true #{evil}", "--title", evil, "--host", "h\x1b[2J").stdout.split()[1]
+    for arguments in (("runs",), ("runs", run_id)):
+        text = plane.oz(*arguments).stdout
+        assert text.replace("\n", "").isprintable()
+        assert "]0;title" in text

@@ -138,7 +138,8 @@ class _Table:
         """Print how many of each grade there were."""
         counted = ((grade, sum(f.verdict.grade is grade for f in self.findings)) for grade in Grade)
         told = ", ".join(f"{number} {grade.value}" for grade, number in counted if number)
-        click.echo(f"\n{len(self.findings)} checks: {told}")
+        checks = "one check" if len(self.findings) == 1 else f"{len(self.findings)} checks"
+        click.echo(f"\n{checks}: {told}")
 
 
 def _indented(text: str, indent: str) -> str:

@@ -1,11 +1,14 @@
 """Logging for people: one line an event, on stderr, coloured on a terminal alone."""
 
 import logging
+import os
 import sys
 import time
 from typing import Final
 
 import click
+
+from .output import colour_unwanted
 
 __all__ = ["configure_logging"]
 
@@ -37,6 +40,6 @@ class _LineFormatter(logging.Formatter):
 def configure_logging(level: str) -> None:
     """Send this package's log to stderr; of other libraries only warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LineFormatter(colour=sys.stderr.isatty()))
+    handler.setFormatter(_LineFormatter(colour=sys.stderr.isatty() and not colour_unwanted(os.environ)))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("oz_agent_worker").setLevel(_LEVELS[level])

@@ -13,6 +13,7 @@ from oz_agent_worker import __version__
 from oz_agent_worker.errors import ExitCode, OzError
 
 from .options import flags_from, log_level_option, worker_options
+from .output import colour_unwanted
 
 __all__ = ["main", "root"]
 
@@ -26,6 +27,9 @@ SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "control-plane": ("controlplane", "Serve the control plane, and manage its keys."),
     "render": ("render", "Print the Job that an assignment would become."),
     "doctor": ("doctor", "Check whether this worker could run tasks."),
+    "tasks": ("inspect", "List the tasks that stand as Jobs in the cluster."),
+    "explain": ("inspect", "Say what a task in the cluster waits for, or why it ended."),
+    "collect": ("inspect", "Pack all that the cluster holds of a task."),
     "completion": ("completion", "Print a shell completion script."),
 }
 
@@ -101,8 +105,9 @@ def root(ctx: click.Context, /, log_level: str, exit_on_auth_failure: bool, **op
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; errors become one text on stderr and an exit code."""
+    colour = False if colour_unwanted(os.environ) else None
     try:
-        status: object = root.main(argv, standalone_mode=False)
+        status: object = root.main(argv, standalone_mode=False, color=colour)
     except click.exceptions.Abort:
         click.echo("aborted", err=True)
         sys.exit(130)
@@ -110,6 +115,6 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except OzError as error:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True, color=colour)
         sys.exit(error.exit_code)
     sys.exit(status if isinstance(status, int) else ExitCode.OK)

@@ -1,6 +1,6 @@
 """What the user's commands print: tables for people, JSON for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import msgspec
 
 from oz_agent_worker.core.spans import short_span
 
-__all__ = ["age", "echo_json", "output_option", "state_text", "table"]
+__all__ = ["age", "colour_unwanted", "echo_json", "output_option", "printable", "state_text", "table"]
 
 _COLOURS: Final = {
     "SUCCEEDED": "green", "FAILED": "red", "ERROR": "red", "CANCELLED": "yellow", "INPROGRESS": "cyan",
@@ -28,6 +28,16 @@ output_option = click.option(
 def echo_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def colour_unwanted(environ: Mapping[str, str]) -> bool:
+    """Whether the user wants no colour, on a terminal neither (https://no-color.org)."""
+    return bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
+
+
+def printable(text: str) -> str:
+    """Text that others wrote, on one line, and without the characters that steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def state_text(state: str) -> str:

@@ -13,7 +13,7 @@ from oz_agent_worker.errors import ExitCode, OzError, UsageError
 
 from .apiclient import TERMINAL_STATES, ApiClient
 from .context import resolve_target, target_options
-from .output import age, echo_json, output_option, state_text, table
+from .output import age, echo_json, output_option, printable, state_text, table
 
 __all__ = ["cancel", "ending", "exit_code_of", "logs", "read_prompt_file", "run", "runs", "stream_run"]
 
@@ -139,7 +139,7 @@ async def stream_run(client: ApiClient, run_id: str, *, to_stderr: bool = False)
 
 def ending(item: dict[str, Any]) -> str:
     """One line that says how a run ended."""
-    message = (item.get("status_message") or {}).get("message") or ""
+    message = printable((item.get("status_message") or {}).get("message") or "")
     return f"run {item['run_id']} {state_text(item['state'])}{_because(item['state'], message)}"
 
 
@@ -190,8 +190,8 @@ def runs(
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
-    host = (item.get("agent_config") or {}).get("worker_host") or "any"
-    title = " ".join(str(item.get("title") or "").split())
+    host = printable((item.get("agent_config") or {}).get("worker_host") or "any")
+    title = printable(str(item.get("title") or ""))
     return (
         item["run_id"],
         state_text(item["state"]),
@@ -206,7 +206,7 @@ def _describe(item: dict[str, Any]) -> str:
     status = item.get("status_message") or {}
     fields = {
         "ID": item["run_id"],
-        "State": state_text(item["state"]),
+        "State": item["state"],
         "Title": item.get("title"),
         "Message": status.get("message"),
         "Reason": status.get("error_code"),
@@ -216,11 +216,17 @@ def _describe(item: dict[str, Any]) -> str:
         "Started": item.get("started_at"),
         "Updated": item.get("updated_at"),
     }
-    shown = {name: str(value) for name, value in fields.items() if value}
+    shown = {name: printable(str(value)) for name, value in fields.items() if value}
+    shown["State"] = state_text(shown["State"])
     width = max(map(len, shown)) + 2
     lines = [f"{name + ':':<{width}}{value}" for name, value in shown.items()]
-    prompt = "".join(f"\n  {line}" for line in str(item.get("prompt") or "").splitlines()[:40])
+    prompt = "".join(f"\n  {_shown(line)}" for line in str(item.get("prompt") or "").splitlines()[:40])
     return "\n".join(lines) + f"\nPrompt:{prompt}"
+
+
+def _shown(line: str) -> str:
+    """A line with its white space, but without the characters that steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else " " for c in line)
 
 
 @click.command("logs")

@@ -1,7 +1,8 @@
 """The config reference: a Markdown table for each section, written from the schema.
 
 ``python -m oz_agent_worker.config.reference FILE…`` writes the tables of a document anew.
-Each stands between two comments that name its section::
+Each stands between two comments that name its section, as does the table of the failure
+reasons (``core.failureguide``)::
 
     <!-- keys of backend.kubernetes, written by `make docs` -->
     <!-- end of the keys -->
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+from oz_agent_worker.core.failureguide import guide_table
 
 from .schema import CommandConfig, DirectConfig, DockerConfig, FileConfig, KubernetesConfig
 from .shapes import Shape
@@ -35,6 +38,12 @@ SECTIONS: Final[Mapping[str, type]] = MappingProxyType(
 _TABLE: Final = re.compile(
     r"(?P<begin><!-- keys of (?P<section>[^,]+), written by `make docs` -->\n).*?"
     r"(?P<end><!-- end of the keys -->)",
+    re.DOTALL,
+)
+
+_FAILURES: Final = re.compile(
+    r"(?P<begin><!-- failure reasons, written by `make docs` -->\n).*?"
+    r"(?P<end><!-- end of the failure reasons -->)",
     re.DOTALL,
 )
 
@@ -79,7 +88,8 @@ def with_tables(document: str) -> str:
     Raises:
         KeyError: a comment names no section of ``SECTIONS``.
     """
-    return _TABLE.sub(lambda m: m["begin"] + keys_table(SECTIONS[m["section"]]) + m["end"], document)
+    document = _TABLE.sub(lambda m: m["begin"] + keys_table(SECTIONS[m["section"]]) + m["end"], document)
+    return _FAILURES.sub(lambda m: m["begin"] + guide_table() + m["end"], document)
 
 
 def main(paths: list[str]) -> None:

@@ -213,6 +213,12 @@ class KubernetesConfig:
         " spec; needs the permission to create secrets.",
         False,
     )
+    evidence_dir: str | None = key(
+        shapes.text(),
+        "Folder in which the worker keeps a bundle of evidence (`collect`) of each task that fails, the"
+        " newest 100; else it keeps none.",
+        None,
+    )
 
 
 BackendConfig = DockerConfig | DirectConfig | CommandConfig | KubernetesConfig

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from oz_agent_worker.backends.base import LaunchError, OutputSink
@@ -22,13 +23,14 @@ from .credentials import load_credentials
 from .diagnosis import of_api_error
 from .envsecret import task_variables
 from .eventreader import EventReader, EventSettings
+from .evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
 from .execution import Ground, KubernetesExecution
 from .index import JobIndex
 from .livelog import Follows, LogSettings
 from .manifest import ManifestError, build_job
 from .monitor import JobMonitor
 from .naming import label_selector
-from .patience import ObservationPolicy
+from .patience import ObservationPolicy, policy_of
 from .permissions import needed_permissions, summary
 from .preflight import Preflight, PreflightSettings
 from .reflector import WatchSettings
@@ -56,6 +58,7 @@ class BackendSettings:
     client: ClientSettings = field(default_factory=ClientSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
     logs: LogSettings = field(default_factory=LogSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
 
 
 class KubernetesBackend:
@@ -179,17 +182,13 @@ class KubernetesBackend:
 
     def _shared(self, client: KubernetesClient, index: JobIndex) -> Ground:
         config = self._config
+        policy = policy_of(config, self._settings.observation)
         return Ground(
             client=client,
             index=index,
             namespace=config.namespace,
             cleanup=self._cleanup,
-            policy=replace(
-                self._settings.observation,
-                unschedulable_timeout=config.unschedulable_timeout,
-                scale_up_timeout=config.scale_up_timeout,
-                pull_grace=config.pull_grace,
-            ),
+            policy=policy,
             events=EventReader(
                 lambda uid: client.list_events(config.namespace, f"involvedObject.uid={uid}"),
                 clock=self._clock,
@@ -197,7 +196,15 @@ class KubernetesBackend:
             ),
             clock=self._clock,
             follows=Follows(self._settings.logs),
+            evidence=self._keeper(client, policy),
         )
+
+    def _keeper(self, client: KubernetesClient, policy: ObservationPolicy) -> EvidenceKeeper | None:
+        folder = self._config.evidence_dir
+        if folder is None:
+            return None
+        collector = EvidenceCollector(client, self._config.namespace, policy)
+        return EvidenceKeeper(collector.collect, Path(folder), self._settings.evidence)
 
     def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
         diagnosis = of_api_error(

@@ -12,6 +12,7 @@ from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, can
 from .api_errors import ApiError
 from .client import KubernetesClient
 from .eventreader import EventReader
+from .evidence import EvidenceKeeper
 from .index import JobIndex
 from .livelog import Follows, TaskLog
 from .observe import Observation, ObservationPolicy, Verdict, judge
@@ -42,6 +43,7 @@ class Ground:
     events: EventReader
     clock: Callable[[], float]
     follows: Follows
+    evidence: EvidenceKeeper | None = None
     settle: float = 2.0
 
 
@@ -180,8 +182,11 @@ class KubernetesExecution:
         outcome = await self._decided()
         if (log := self._task_log()) is not None:
             await log.finish(self._pods())
-        if outcome.result is TaskResult.FAILED and self._is_active():
-            await self._end_active()
+        if outcome.result is TaskResult.FAILED:
+            if self._ground.evidence is not None:
+                await self._ground.evidence.keep(self._name, outcome)
+            if self._is_active():
+                await self._end_active()
         self._ground.index.unfollow(self._name, self)
         self._ground.events.forget(self.uid)
         return outcome

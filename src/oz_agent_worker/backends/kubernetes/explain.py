@@ -19,7 +19,7 @@ from .inspected import TaskJob
 from .patience import ObservationPolicy, Trouble
 from .podevents import NOT_READ, EventFacts, Refusal, ScaleUp, event_facts
 from .postmortem import explain_failure
-from .taskstate import State, is_ordinary, state_of
+from .taskstate import State, is_ordinary, state_of, watchful
 from .troubles import pod_troubles
 from .views import Condition, EventView, PodView, last_pod
 from .wording import said
@@ -123,7 +123,7 @@ def _ending(facts: Facts) -> _Answer:
     says = f"is being ended: its Job was deleted{_ago(facts, ends)}"
     if going:
         says += f", and its Pod {going[-1].metadata.name} has its grace period to end"
-    return _Answer(f"{says}.", FailureReason.TASK_CANCELLED.value)
+    return _Answer(f"{says}.")
 
 
 def _active(state: State, facts: Facts) -> _Answer:
@@ -155,9 +155,7 @@ def _suspended(held: Condition) -> _Answer:
 
 def _troubles(facts: Facts) -> list[tuple[Trouble, EventFacts]]:
     """What is wrong, with what the events say of it; the worst first."""
-    # Whoever waits without end for a node still wants to know that there is none.
-    patience = facts.policy.unschedulable_timeout or math.inf
-    policy = replace(facts.policy, unschedulable_timeout=patience)
+    policy = watchful(facts.policy)
 
     def told(uid: str | None) -> EventFacts:
         about = [e for e in facts.events if e.involved_object and e.involved_object.uid == uid]
@@ -187,15 +185,24 @@ def _in_trouble(trouble: Trouble, told: EventFacts, facts: Facts) -> _Answer | N
     if trouble.key.endswith("/unschedulable"):
         return _unschedulable(facts, told, patience)
     if trouble.key.endswith("/lost"):
-        return _Answer(
-            f"its node{_on(last_pod(facts.pods))} does not say what became of its Pod.", word, patience
-        )
+        return _lost(facts, word, patience)
     if reason is FailureReason.POD_MISSING and told.refusal not in (Refusal.QUOTA, Refusal.FINAL):
         if not (told.refused or told.warning):
             return None
         return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, patience)
     message = trouble.outcome.message
     return _Answer(f"{message[:1].lower()}{message[1:]}.", word, patience)
+
+
+def _lost(facts: Facts, word: str, patience: str) -> _Answer:
+    """A Pod that was told to end is lost only when its time to do so is over."""
+    pod = last_pod(facts.pods)
+    ends = pod.metadata.deletion_timestamp if pod else None
+    left = -_seconds(facts, ends) if ends else 0.0
+    if left > 0:
+        return _Answer(f"its Pod was told to end, and has {short_span(left)} left to do so.")
+    node = f" {pod.spec.node_name}" if pod and pod.spec and pod.spec.node_name else ""
+    return _Answer(f"its node{node} does not say what became of its Pod.", word, patience)
 
 
 def _unschedulable(facts: Facts, told: EventFacts, patience: str) -> _Answer:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-
 from .api_errors import ApiError
 from .client import KubernetesClient
 from .explain import Facts
@@ -100,8 +99,8 @@ class Inspector:
         of_worker = f" of worker {self._worker_id!r}" if self._worker_id else ""
         other = " Another worker's are found with --all-workers." if self._worker_id else ""
         return (
-            f"{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when its result is"
-            f" delivered, one that failed after its TTL, and one that waits for a worker has none yet.{other}"
+            f"{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when its result"
+            f" is delivered, one that failed after its TTL, and one in a queue has none yet.{other}"
         )
 
     async def _traces(self, text: str) -> str:
@@ -130,7 +129,12 @@ class Inspector:
         except ApiError as error:
             unread = f"could not be read: {error}"
         return Facts(
-            job=job, pods=pods, events=tuple(events), now=datetime.now(UTC), policy=self._policy, unread=unread
+            job=job,
+            pods=pods,
+            events=tuple(events),
+            now=datetime.now(UTC),
+            policy=self._policy,
+            unread=unread,
         )
 
     async def pods_of(self, job: TaskJob) -> tuple[OwnedPod, ...]:

@@ -1,11 +1,12 @@
 """How patient the worker is with what may heal by itself, and what it is patient with."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.outcome import Outcome
 
-__all__ = ["ObservationPolicy", "Trouble"]
+__all__ = ["ObservationPolicy", "Trouble", "policy_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,16 @@ class ObservationPolicy:
     lost_timeout: float = 300.0
     ask_after: float = 10.0
     ask_patience: float = 30.0
+
+
+def policy_of(config: KubernetesConfig, base: ObservationPolicy) -> ObservationPolicy:
+    """The policy of a configuration; what has no key of its own is as in ``base``."""
+    return replace(
+        base,
+        unschedulable_timeout=config.unschedulable_timeout,
+        scale_up_timeout=config.scale_up_timeout,
+        pull_grace=config.pull_grace,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The state of a task's Job in one word, and why it is not another. Pure."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -11,7 +13,7 @@ from .postmortem import explain_failure
 from .troubles import pod_troubles
 from .views import PodView, last_pod
 
-__all__ = ["State", "is_ordinary", "reason_of", "state_of"]
+__all__ = ["State", "is_ordinary", "reason_of", "state_of", "watchful"]
 
 #: In the keys of troubles that every Pod has for a moment (``startup``).
 _STEPS: Final = ("/starting/", "/pulling/")
@@ -52,13 +54,19 @@ def reason_of(job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy) 
         return ""
     if job.condition("Suspended") is not None:
         return "suspended"
-    troubles = [*missing_pod(job, pods, policy)]
+    seen = watchful(policy)
+    troubles = [*missing_pod(job, pods, seen)]
     for pod in pods:
-        troubles += pod_troubles(pod, policy)
+        troubles += pod_troubles(pod, seen)
     for trouble in troubles:
         if trouble.outcome.reason and not is_ordinary(trouble):
             return trouble.outcome.reason.value
     return ""
+
+
+def watchful(policy: ObservationPolicy) -> ObservationPolicy:
+    """The same policy for one who looks on: it is a trouble, too, to wait without end for a node."""
+    return replace(policy, unschedulable_timeout=policy.unschedulable_timeout or math.inf)
 
 
 def is_ordinary(trouble: Trouble) -> bool:

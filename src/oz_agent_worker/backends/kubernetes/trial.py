@@ -212,6 +212,7 @@ class Trial:
         if verdict.ask and now - self._facts.read_at >= _EVENTS_EVERY:
             events = await self._events(verdict.ask)
             self._facts = unreadable(verdict.ask) if events is None else event_facts(verdict.ask, events, now)
+            return await self._judge(sight, manifest, elapsed)
         # How long a Pod may wait for a node is a matter of its own, unless that has no end.
         waits = self._policy.unschedulable_timeout > 0 and is_unschedulable(sight.pods)
         if waits or elapsed < self._settings.whole:

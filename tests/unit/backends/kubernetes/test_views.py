@@ -72,3 +72,22 @@ def test_words_that_every_pod_repeats_are_one_string() -> None:
     assert first.spec is not None
     assert second.spec is not None
     assert first.spec.node_name is second.spec.node_name
+
+
+def test_a_pod_is_known_by_its_uid_and_without_one_by_its_name() -> None:
+    assert msgspec.json.decode(POD, type=PodView).identity == "u"
+    assert msgspec.json.decode(b'{"metadata":{"name":"p"}}', type=PodView).identity == "p"
+
+
+@pytest.mark.parametrize(
+    ("text", "component"),
+    [
+        (b'{"source":{"component":"kubelet","host":"n"},"reportingComponent":""}', "kubelet"),
+        (b'{"source":{},"reportingComponent":"default-scheduler"}', "default-scheduler"),
+        (b'{"reportingComponent":"karpenter"}', "karpenter"),
+        (b"{}", ""),
+    ],
+    ids=["core/v1", "events.k8s.io", "no source", "nobody"],
+)
+def test_both_apis_of_events_say_who_wrote_one(text: bytes, component: str) -> None:
+    assert msgspec.json.decode(text, type=EventView).component == component

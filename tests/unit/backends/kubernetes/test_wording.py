@@ -2,7 +2,7 @@
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.wording import MAX_QUOTE, said
+from oz_agent_worker.backends.kubernetes.wording import MAX_QUOTE, said, sentence
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,14 @@ def test_a_long_message_keeps_its_end() -> None:
     assert quote.startswith(" (…")
     assert quote.endswith("the cause)")
     assert len(quote) == MAX_QUOTE + 3
+
+
+def test_a_quotation_may_be_given_more_room() -> None:
+    message = "x" * 900
+    assert said(None, message, limit=1000) == f" ({message})"
+    assert len(said(None, message, limit=500)) == 503
+
+
+def test_a_sentence_begins_with_a_capital_letter() -> None:
+    assert sentence("the Pod `a`") == "The Pod `a`"
+    assert sentence("") == ""

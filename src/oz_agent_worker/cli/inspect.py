@@ -1,0 +1,253 @@
+"""``tasks``, ``explain`` and ``collect``: what the cluster knows of tasks, whoever assigned them."""
+
+import asyncio
+import dataclasses
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from oz_agent_worker.backends.kubernetes.api_errors import ApiError, ForbiddenError, UnauthorizedError
+from oz_agent_worker.backends.kubernetes.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.credentials import Credentials, load_credentials
+from oz_agent_worker.backends.kubernetes.evidence import EvidenceCollector, write_private
+from oz_agent_worker.backends.kubernetes.explain import explain as explained
+from oz_agent_worker.backends.kubernetes.inspected import TaskJob
+from oz_agent_worker.backends.kubernetes.inspection import Inspector, TaskRow
+from oz_agent_worker.backends.kubernetes.letter import letter
+from oz_agent_worker.backends.kubernetes.patience import ObservationPolicy, policy_of
+from oz_agent_worker.backends.kubernetes.taskstate import State
+from oz_agent_worker.config.load import WorkerFlags, read_file
+from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.errors import BackendError, ExitCode, UsageError
+
+from .loading import load_worker_config
+from .output import age, echo_json, output_option, table
+
+__all__ = ["collect", "explain", "tasks"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_COLOURS: Final[Mapping[State, str]] = {
+    State.RUNNING: "cyan", State.SUCCEEDED: "green", State.FAILED: "red", State.ENDING: "yellow",
+}  # fmt: skip
+_PERMISSIONS: Final = "jobs: list, get; pods: list; pods/log: get; events: list"
+
+
+def cluster_options(function: F) -> F:
+    """Give a command the flags that say which cluster, namespace and worker are looked at."""
+    for option in reversed(
+        (
+            click.option("--config-file", metavar="FILE", help="The worker's YAML config file."),
+            click.option(
+                "--kubeconfig", metavar="FILE", help="Default: the config file's, else the usual rules."
+            ),
+            click.option(
+                "-n", "--namespace", metavar="NAME", help="Default: the config file's, else the context's."
+            ),
+            click.option(
+                "--worker-id", metavar="ID", help="Only this worker's tasks. Default: the config file's."
+            ),
+            click.option("-A", "--all-workers", is_flag=True, help="The tasks of all workers."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where to look. Without a namespace it is the one of the kubeconfig's context."""
+
+    config: KubernetesConfig
+    namespace: str | None
+    worker_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    client: KubernetesClient
+    inspector: Inspector
+    namespace: str
+    policy: ObservationPolicy
+
+
+@click.command("tasks")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State], case_sensitive=False),
+    help="Only tasks in this state; repeatable.",
+)
+@cluster_options
+@output_option
+@click.pass_context
+def tasks(ctx: click.Context, /, states: tuple[str, ...], output: str, **where: Any) -> int:
+    """List the tasks that stand as Jobs in the cluster, the oldest first.
+
+    Asks the cluster alone: no control plane, no API key. A task that succeeded is gone as
+    soon as its result is delivered.
+    """
+
+    async def use(session: _Session) -> int:
+        rows = [row for row in await session.inspector.tasks() if not states or row.state in states]
+        if output == "json":
+            echo_json(rows)
+        elif rows:
+            click.echo(_as_table(rows, with_worker=_place(ctx, where).worker_id is None))
+        else:
+            click.echo(f"no tasks found in namespace {session.namespace}", err=True)
+        return ExitCode.OK
+
+    return _in_cluster(_place(ctx, where), use)
+
+
+def _as_table(rows: list[TaskRow], *, with_worker: bool) -> str:
+    header = ["TASK", "STATE", "REASON", "AGE", "POD", "NODE", *(["WORKER"] if with_worker else [])]
+    lines = []
+    for row in rows:
+        state = click.style(row.state.value, fg=_COLOURS.get(row.state))
+        line = [row.task_id, state, row.reason or "-", age(row.created), row.pod or "-", row.node or "-"]
+        lines.append([*line, row.worker or "-"] if with_worker else line)
+    return table(header, lines)
+
+
+@click.command("explain")
+@click.argument("task")
+@cluster_options
+@output_option
+@click.pass_context
+def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
+    """Say where TASK is, and what it waits for or why it ended.
+
+    TASK is a task ID, an execution ID, the name of a Job or of its Pod, or the beginning
+    of one. Asks the cluster alone: no control plane, no API key.
+    """
+
+    async def use(session: _Session) -> int:
+        jobs = await session.inspector.find(task)
+        facts = await session.inspector.facts(jobs[0])
+        explanation = explained(facts)
+        if output == "json":
+            echo_json(explanation)
+            return ExitCode.OK
+        headline, newline, rest = letter(explanation, datetime.now(UTC)).partition("\n")
+        click.echo(click.style(headline, bold=True, fg=_COLOURS.get(explanation.state)) + newline + rest)
+        _tell_others(jobs)
+        return ExitCode.OK
+
+    return _in_cluster(_place(ctx, where), use)
+
+
+def _tell_others(jobs: list[TaskJob]) -> None:
+    if len(jobs) > 1:
+        others = ", ".join(job.key.execution_id for job in jobs[1:])
+        click.echo(f"This is the newest execution; explain one of the others by its ID: {others}", err=True)
+
+
+@click.command("collect")
+@click.argument("task")
+@click.option(
+    "-f", "--file", metavar="FILE", help="Where to write; - is standard output. Default: JOB.tar.gz here."
+)
+@cluster_options
+@click.pass_context
+def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) -> int:
+    """Pack all that the cluster holds of TASK into a tar file.
+
+    Its explanation, the Job and its Pods with their status, their events, the logs of all
+    their containers. The values of variables are hidden; what a task prints is not, unless
+    it is one of those values.
+    """
+
+    async def use(session: _Session) -> int:
+        job = (await session.inspector.find(task))[0].metadata.name
+        collector = EvidenceCollector(session.client, session.namespace, session.policy)
+        content = await collector.collect(job)
+        if file == "-":
+            sys.stdout.buffer.write(content)
+            return ExitCode.OK
+        path = Path(file or f"{job}.tar.gz")
+        try:
+            write_private(path, content)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        click.echo(f"{path} ({len(content)} bytes)")
+        return ExitCode.OK
+
+    return _in_cluster(_place(ctx, where), use)
+
+
+# --------------------------------------------------------------------------------- the cluster
+
+
+def _place(ctx: click.Context, where: Mapping[str, Any]) -> _Place:
+    """Join the command's flags with those before it and with the config file; flags win.
+
+    Raises:
+        ConfigError: the config file is wrong.
+        UsageError: it is not for Kubernetes.
+    """
+    outer: Mapping[str, Any] = ctx.obj or {}
+    file = where["config_file"] or outer.get("config_file")
+    worker_id = where["worker_id"] or outer.get("worker_id")
+    config, namespace = KubernetesConfig(), None
+    if file:
+        loaded = load_worker_config(WorkerFlags(config_file=file), os.environ, needs_key=False)
+        if not isinstance(loaded.backend, KubernetesConfig):
+            raise UsageError(
+                f"{file} is for the {loaded.backend_name} backend: its tasks are not in a cluster"
+            )
+        config, namespace = loaded.backend, loaded.backend.namespace
+        worker_id = worker_id or read_file(file)[0].worker_id
+    kubeconfig = where["kubeconfig"] or config.kubeconfig
+    return _Place(
+        config=dataclasses.replace(config, kubeconfig=kubeconfig),
+        namespace=where["namespace"] or namespace,
+        worker_id=None if where["all_workers"] else worker_id,
+    )
+
+
+def _in_cluster(place: _Place, use: Callable[[_Session], Awaitable[int]]) -> int:
+    """Connect, do the work, and return its exit code."""
+
+    async def main() -> int:
+        async with _session(place) as session:
+            return await use(session)
+
+    return asyncio.run(main())
+
+
+@asynccontextmanager
+async def _session(place: _Place) -> AsyncIterator[_Session]:
+    credentials = load_credentials(place.config.kubeconfig, environ=os.environ)
+    namespace = place.namespace or credentials.namespace or place.config.namespace
+    policy = policy_of(place.config, ObservationPolicy())
+    async with KubernetesClient(credentials) as client:
+        inspector = Inspector(client, namespace, worker_id=place.worker_id, policy=policy)
+        try:
+            yield _Session(client, inspector, namespace, policy)
+        except ApiError as error:
+            raise BackendError(_words(error, credentials, namespace)) from error
+
+
+def _words(error: ApiError, credentials: Credentials, namespace: str) -> str:
+    if isinstance(error, ForbiddenError):
+        return (
+            f"{credentials.description} may not read tasks in namespace {namespace!r}: {error.message}."
+            f" Needed are {_PERMISSIONS}"
+        )
+    if isinstance(error, UnauthorizedError):
+        return (
+            f"the API server {credentials.server} does not accept the credentials of"
+            f" {credentials.description}: they may have expired; log in to the cluster again"
+        )
+    return f"{error} ({credentials.description})"
