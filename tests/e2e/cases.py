@@ -124,7 +124,7 @@ def dressed_cases() -> list[Case]:
         Case(
             name="setup, environment file, teardown, native sidecar",
             task=script_task('echo "$GREETING"'),
-            output="good morning\ntorn down: 1\n",
+            output="set up in /workspace\ngood morning\ntorn down: 1\n",
         ),
         Case(
             name="teardown keeps the exit code",
@@ -132,7 +132,7 @@ def dressed_cases() -> list[Case]:
             reason="container_exit",
             exit_code=5,
             words=["exit code 5"],
-            output="failing\ntorn down: 1\n",
+            output="set up in /workspace\nfailing\ntorn down: 1\n",
         ),
         Case(
             name="setup that fails",

@@ -111,3 +111,22 @@ def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> Non
         text = plane.oz(*arguments).stdout
         assert text.replace("\n", "").isprintable()
         assert "]0;title" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("dev", "--port", "99999"), "99999 is not in the range"),
+        (("control-plane", "--port", "99999"), "99999 is not in the range"),
+        (("dev", "--data-dir", "{file}/folder"), "--data-dir {file}/folder cannot be made: Not a directory"),
+        (("control-plane", "keys"), "{file}/oz-agent-worker cannot be made: Not a directory"),
+    ],
+)
+def test_what_cannot_be_had_is_a_usage_error(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    given = [argument.format(file=file) for argument in arguments]
+    done = oz(*given, env=environment(file), check=False)
+    assert done.returncode == 2
+    assert said.format(file=file) in done.stderr
+    assert "Traceback" not in done.stderr

@@ -39,7 +39,12 @@ _database_option = click.option(
 @click.group("control-plane", invoke_without_command=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=int, default=8080, show_default=True, help="Port to listen on; 0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
 )
 @click.option("--public-url", metavar="URL", help="What agents are told; default: the address listened on.")
 @click.option("--agent-image", metavar="IMAGE", help="Agent image of every assignment; it lands at /agent.")
@@ -89,7 +94,13 @@ def _database_url(database: str | None) -> str:
     if database:
         return database
     url = default_database_url(os.environ)
-    Path(url.removeprefix("sqlite:///")).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}; give --database URL, or set XDG_STATE_HOME"
+        ) from error
     return url
 
 

@@ -18,7 +18,7 @@ from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.secret import Secret
-from oz_agent_worker.errors import ExitCode
+from oz_agent_worker.errors import ExitCode, UsageError
 
 from .apiclient import ApiClient
 from .context import Target, announce, state_dir
@@ -61,7 +61,13 @@ class _Request:
 @click.option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default).")
 @click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Variable for every task.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=int, default=0, help="Port to listen on. Default: a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Port to listen on. Default: a free one.",
+)
 @click.option(
     "--public-url", metavar="URL", help="The control plane as the tasks reach it; Pods cannot use loopback."
 )
@@ -127,7 +133,10 @@ def dev(
 def _data_folder(chosen: str | None) -> Iterator[Path]:
     if chosen is not None:
         folder = Path(chosen)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--data-dir {chosen} cannot be made: {error.strerror}") from error
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="oz-agent-worker-dev-", ignore_cleanup_errors=True) as name:

@@ -46,7 +46,8 @@ class Facts:
 class Explanation:
     """One answer. ``reason`` is the word that the worker reports with, or would; empty where all is well.
 
-    ``headline`` is one sentence; ``advice`` says what to do, and is empty where the headline does.
+    ``headline`` is one sentence; ``advice`` says what to do, and is empty where the headline
+    does; ``outlook`` says how long the worker looks on at a trouble.
     """
 
     task_id: str
@@ -59,6 +60,7 @@ class Explanation:
     headline: str
     evidence: tuple[Evidence, ...]
     advice: str
+    outlook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Answer:
     says: str
     reason: str = ""
     advice: str = ""
+    outlook: str = ""
 
 
 def explain(facts: Facts) -> Explanation:
@@ -84,6 +87,7 @@ def explain(facts: Facts) -> Explanation:
         headline=f"Task {job.key.task_id} {answer.says}",
         evidence=tuple(evidence_lines(job, facts.pods, facts.events, facts.unread)),
         advice=answer.advice,
+        outlook=answer.outlook,
     )
 
 
@@ -174,27 +178,27 @@ def _in_trouble(trouble: Trouble, told: EventFacts, facts: Facts) -> _Answer | N
     """Say a trouble as it is now; ``None`` where it is the ordinary course of things."""
     reason = trouble.outcome.reason
     word = reason.value if reason else ""
-    patience = _patience(trouble, facts.policy)
+    outlook = _outlook(trouble, facts.policy)
     if is_ordinary(trouble):
         pod = last_pod(facts.pods)
         if pod is None or not (told.pulling or told.warning):
             return None
         if told.pulling:
             return _Answer(f"an image is being pulled{_on(pod)}: {_stage(pod)}.")
-        return _Answer(f"{_stage(pod)}{told.warning}.", word, patience)
+        return _Answer(f"{_stage(pod)}{told.warning}.", word, outlook=outlook)
     if trouble.key.endswith("/unschedulable"):
-        return _unschedulable(facts, told, patience)
+        return _unschedulable(facts, told, outlook)
     if trouble.key.endswith("/lost"):
-        return _lost(facts, word, patience)
+        return _lost(facts, word, outlook)
     if reason is FailureReason.POD_MISSING and told.refusal not in (Refusal.QUOTA, Refusal.FINAL):
         if not (told.refused or told.warning):
             return None
-        return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, patience)
+        return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, outlook=outlook)
     message = trouble.outcome.message
-    return _Answer(f"{message[:1].lower()}{message[1:]}.", word, patience)
+    return _Answer(f"{message[:1].lower()}{message[1:]}.", word, outlook=outlook)
 
 
-def _lost(facts: Facts, word: str, patience: str) -> _Answer:
+def _lost(facts: Facts, word: str, outlook: str) -> _Answer:
     """A Pod that was told to end is lost only when its time to do so is over."""
     pod = last_pod(facts.pods)
     ends = pod.metadata.deletion_timestamp if pod else None
@@ -202,10 +206,10 @@ def _lost(facts: Facts, word: str, patience: str) -> _Answer:
     if left > 0:
         return _Answer(f"its Pod was told to end, and has {short_span(left)} left to do so.")
     node = f" {pod.spec.node_name}" if pod and pod.spec and pod.spec.node_name else ""
-    return _Answer(f"its node{node} does not say what became of its Pod.", word, patience)
+    return _Answer(f"its node{node} does not say what became of its Pod.", word, outlook=outlook)
 
 
-def _unschedulable(facts: Facts, told: EventFacts, patience: str) -> _Answer:
+def _unschedulable(facts: Facts, told: EventFacts, outlook: str) -> _Answer:
     pod = last_pod(facts.pods)
     conditions = (pod.status.conditions if pod and pod.status else None) or ()
     scheduler = next((said(None, c.message) for c in conditions if c.type == "PodScheduled"), "")
@@ -220,11 +224,10 @@ def _unschedulable(facts: Facts, told: EventFacts, patience: str) -> _Answer:
             )
         case ScaleUp.UNSAID if told.autoscaler:
             says += f"; the autoscaler says{told.autoscaler}"
-    together = "; ".join(part for part in (advice, patience) if part)
-    return _Answer(f"{says}.", FailureReason.UNSCHEDULABLE.value, together)
+    return _Answer(f"{says}.", FailureReason.UNSCHEDULABLE.value, advice, outlook)
 
 
-def _patience(trouble: Trouble, policy: ObservationPolicy) -> str:
+def _outlook(trouble: Trouble, policy: ObservationPolicy) -> str:
     """How long the worker that has the task in hand looks on."""
     if trouble.outcome.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
         return "the worker waits without end (backend.kubernetes.unschedulable_timeout is 0)"

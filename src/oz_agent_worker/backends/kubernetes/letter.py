@@ -20,6 +20,8 @@ def _lines(explanation: Explanation, now: datetime) -> Iterator[str]:
     yield explanation.headline
     if explanation.advice:
         yield f"  To do: {explanation.advice}."
+    if explanation.outlook:
+        yield f"  Outlook: {explanation.outlook}."
     yield ""
     worker = explanation.worker or "unknown"
     yield f"Execution {explanation.execution_id} of worker {worker}, namespace {explanation.namespace}"

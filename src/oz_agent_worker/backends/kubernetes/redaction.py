@@ -61,12 +61,12 @@ class Redactor:
             return self.text(data)
         if isinstance(data, Mapping):
             return {key: self.data(value) for key, value in data.items()}
-        return [self.data(item) for item in data] if isinstance(data, list) else data
+        return [self.data(item) for item in data] if isinstance(data, list | tuple) else data
 
 
 def redacted(data: Any) -> Any:
     """An object of the API without the values of its variables, and without who wrote which field."""
-    if isinstance(data, list):
+    if isinstance(data, list | tuple):
         return [redacted(item) for item in data]
     if not isinstance(data, Mapping):
         return data

@@ -199,18 +199,22 @@ def test_one_causal_answer(known: Facts, state: tuple[State, str], says: str) ->
 
 
 @pytest.mark.parametrize(
-    ("known", "advice"),
+    ("known", "advice", "outlook"),
     [
-        (ROWS["no node"][0], "the worker fails the task when this has lasted 30 s"),
-        (ROWS["no node, and patience without end"][0], "unschedulable_timeout is 0"),
-        (ROWS["a node comes"][0], "wait for the node; the worker fails the task when this has lasted 600 s"),
-        (ROWS["no node comes"][0], "raise its limit; the worker fails the task at once"),
-        (ROWS["an image that cannot be pulled"][0], "when this has lasted 60 s"),
-        (ROWS["suspended"][0], "a queue such as Kueue"),
+        (ROWS["no node"][0], "add capacity", "the worker fails the task when this has lasted 30 s"),
+        (ROWS["no node, and patience without end"][0], "add capacity", "unschedulable_timeout is 0"),
+        (ROWS["a node comes"][0], "wait for the node", "when this has lasted 600 s"),
+        (ROWS["no node comes"][0], "raise its limit", "the worker fails the task at once"),
+        (ROWS["an image that cannot be pulled"][0], "", "when this has lasted 60 s"),
+        (ROWS["an image that is being pulled"][0], "", ""),
+        (ROWS["suspended"][0], "a queue such as Kueue", ""),
     ],
 )
-def test_the_advice_says_how_long_the_worker_looks_on(known: Facts, advice: str) -> None:
-    assert advice in explain(known).advice
+def test_what_to_do_and_how_long_the_worker_looks_on(known: Facts, advice: str, outlook: str) -> None:
+    answer = explain(known)
+    assert advice in answer.advice
+    assert outlook in answer.outlook
+    assert bool(answer.outlook) is bool(outlook)
 
 
 def test_the_last_pod_of_a_task_that_was_started_again_counts() -> None:

@@ -11,7 +11,7 @@ def test_the_answer_comes_first_and_the_evidence_in_columns() -> None:
     assert letter(explain(known), NOW).splitlines() == [
         "Task run-1 waits: the image of container `task` cannot be pulled (ImagePullBackOff: i/o timeout):"
         " check the image's name and tag, the registry, and backend.kubernetes.image_pull_secrets.",
-        "  To do: the worker fails the task when this has lasted 60 s.",
+        "  Outlook: the worker fails the task when this has lasted 60 s.",
         "",
         "Execution exec-1 of worker w1, namespace agents",
         "Evidence:",
@@ -25,4 +25,5 @@ def test_the_answer_comes_first_and_the_evidence_in_columns() -> None:
 def test_where_there_is_nothing_to_do_nothing_is_advised() -> None:
     text = letter(explain(facts(task_job(labels={}), task_pod("Running"))), NOW)
     assert "To do" not in text
+    assert "Outlook" not in text
     assert "of worker unknown" in text
