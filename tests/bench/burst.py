@@ -1,6 +1,6 @@
 """Phase two: how fast a worker turns many assignments into Jobs, held against a bare loop.
 
-The Jobs' controller stands still meanwhile, for both alike: its own requests are not the
+There is no controller of Jobs meanwhile, for both alike: its own requests are not the
 worker's, and would set the pace.
 """
 
@@ -67,11 +67,12 @@ def neighbour_ratios(rates: Sequence[float], bare: Sequence[float]) -> list[floa
 
 @contextmanager
 def _jobs_left_alone(stage: Stage) -> Iterator[None]:
-    stage.tier.controller_manager.pause()
+    # Not paused: it would have seen the Jobs, and work through them when they are long gone.
+    stage.tier.controller_manager.stop(grace=0)
     try:
         yield
     finally:
-        stage.tier.controller_manager.resume()
+        stage.tier.controller_manager.start()
 
 
 async def _bare_round(stage: Stage, bare: BareLoop, namespace: str, name: str, count: int) -> Pace:

@@ -1,8 +1,8 @@
 """Phase three: many tasks in flight, which end in a trickle and then all at once."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tests.bench import figures
 from tests.bench.apicosts import ApiCosts, count_costs
@@ -30,23 +30,23 @@ class FlightResult:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """One phase's parts; ``pods_before`` are the tasks' Pods of phases before."""
+    """The phase's parts."""
 
     stage: Stage
     namespace: str
     worker: WorkerProcess
     watch: JobWatch
     ledger: Ledger
-    pods_before: int
 
     @property
     def tasks(self) -> int:
         return self.stage.settings.in_flight
 
-    async def until(self, what: str, count: int, now: Any) -> None:
+    async def until(self, what: str, count: int, now: Callable[[], int]) -> None:
         """Wait until ``now()`` is ``count``; what happens to thousands of Pods takes its time."""
         alive = (self.worker.check, self.stage.node.check, self.watch.check)
-        await until(f"{count} {what}", lambda: now() >= count, *alive, timeout=60 + 0.1 * self.tasks)
+        timeout = 60 + 0.1 * self.tasks
+        await until(f"{count} {what}", lambda: now() >= count, *alive, timeout=timeout, seen=now)
 
 
 async def measure_flight(stage: Stage) -> FlightResult:
@@ -55,7 +55,7 @@ async def measure_flight(stage: Stage) -> FlightResult:
     async with stage.worker(namespace) as worker:
         ledger = stage.peer.ledger
         async with watching_jobs(stage.api, namespace, ledger) as watch:
-            flight = _Flight(stage, namespace, worker, watch, ledger, stage.node.started)
+            flight = _Flight(stage, namespace, worker, watch, ledger)
             return await _measure(flight)
 
 
@@ -90,13 +90,13 @@ async def _audit(flight: _Flight) -> list[AuditEntry]:
 async def _take_off(flight: _Flight) -> None:
     await flight.stage.assign(task_ids("flight", flight.tasks))
     await flight.until("tasks are claimed", flight.tasks, lambda: flight.ledger.claims)
-    await flight.until("Pods run", flight.tasks, lambda: flight.stage.node.running)
+    await flight.until("Pods run", flight.tasks, lambda: flight.stage.node.running(flight.namespace))
 
 
 async def _end_some(flight: _Flight, count: int, *, pause: float) -> list[float]:
     """End ``count`` Pods; return how long each task's report took from its Job's end."""
     before = flight.ledger.reported_ids()
-    await flight.stage.node.finish(count, pause=pause)
+    await flight.stage.node.finish(flight.namespace, count, pause=pause)
     await flight.until("tasks are reported", len(before) + count, lambda: flight.ledger.reports)
     return flight.ledger.latencies(flight.ledger.reported_ids() - before)
 
@@ -104,7 +104,7 @@ async def _end_some(flight: _Flight, count: int, *, pause: float) -> list[float]
 async def _check(flight: _Flight) -> None:
     """Raise BenchError unless every task ran once, succeeded, and left nothing behind."""
     problems = flight.ledger.check(COMPLETED)
-    pods = flight.stage.node.started - flight.pods_before
+    pods = flight.stage.node.started(flight.namespace)
     if pods != flight.tasks:
         problems.append(f"{pods} Pods ran for {flight.tasks} tasks")
     left = await flight.stage.api.get(f"/apis/batch/v1/namespaces/{flight.namespace}/jobs")

@@ -2,15 +2,16 @@
 
 It takes the Pods of all namespaces. Those of a preflight end at once, and every other one
 runs until it is told to end. Standard input takes a JSON object a line:
-``{"finish": 10, "pause": 0.04}`` ends the ten Pods that have run the longest, one each
-0.04 s. Standard output gives one whenever something changed: how many Pods were
-``started`` so far, preflights aside, and how many are ``running``. The end of the input
-ends the node.
+``{"namespace": "n", "finish": 10, "pause": 0.04}`` ends the ten Pods of the namespace that
+have run the longest, one each 0.04 s. Standard output gives one whenever something changed:
+``{"n": [12, 10]}`` says for each namespace how many Pods were started so far, preflights
+aside, and how many of them run. The end of the input ends the node.
 """
 
 import asyncio
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from tests.cluster.kubelet.states import Pod
 
 __all__ = ["main"]
 
-#: Seconds between two reports at least: counting must not be what keeps the node busy.
+#: Seconds between two reports at least: telling must not be what keeps the node busy.
 REPORT_EVERY: Final = 0.1
 
 #: What the names of preflight Jobs, and of their Pods, begin with.
@@ -28,48 +29,70 @@ PREFLIGHT: Final = "oz-preflight-"
 
 
 class _Gate:
-    """Lets Pods end, in the order in which they began to wait. ``held`` counts them all."""
+    """Lets the Pods of a namespace end, in the order in which they began to wait."""
 
     def __init__(self) -> None:
-        self.held = 0
+        self.started = 0
+        self.running = 0
         self._places = asyncio.Semaphore(0)
 
-    def choose(self, pod: Pod) -> Script:
-        """The behaviour of the node."""
-        preflight = pod["metadata"]["name"].startswith(PREFLIGHT)
-        return behaviours.succeed() if preflight else self._hold
-
-    async def _hold(self, run: PodRun) -> None:
-        self.held += 1
+    async def hold(self, run: PodRun) -> None:
+        """The script of every Pod."""
+        self.started += 1
         await run.run()
-        await self._places.acquire()
+        self.running += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self.running -= 1
         await run.finish(0)
 
     async def release(self, count: int, pause: float) -> None:
+        """End Pods, one each ``pause`` seconds."""
         for _ in range(count):
             self._places.release()
             await asyncio.sleep(pause)
 
 
+class _Gates:
+    """One for each namespace: what one phase leaves behind takes no place in the next."""
+
+    def __init__(self) -> None:
+        self._gates: dict[str, _Gate] = defaultdict(_Gate)
+
+    def behaviour(self, pod: Pod) -> Script:
+        """Choose what becomes of a Pod."""
+        metadata = pod["metadata"]
+        if metadata["name"].startswith(PREFLIGHT):
+            return behaviours.succeed()
+        return self._gates[metadata["namespace"]].hold
+
+    async def obey(self, line: bytes) -> None:
+        """Carry out one line of the input."""
+        order = json.loads(line)
+        await self._gates[order["namespace"]].release(order["finish"], order["pause"])
+
+    def report(self) -> str:
+        """Write one line of the output."""
+        return json.dumps({name: [gate.started, gate.running] for name, gate in self._gates.items()})
+
+
 async def _play(kubeconfig: Path) -> None:
-    gate = _Gate()
-    connection = Connection.from_kubeconfig(kubeconfig)
-    async with Kubelet(connection, gate.choose) as node:
-        reporting = asyncio.create_task(_report(node, gate))
-        commands = await _standard_input()
-        async for line in commands:
-            order = json.loads(line)
-            await gate.release(order["finish"], order["pause"])
+    gates = _Gates()
+    async with Kubelet(Connection.from_kubeconfig(kubeconfig), gates.behaviour):
+        reporting = asyncio.create_task(_report(gates))
+        async for line in await _standard_input():
+            await gates.obey(line)
         reporting.cancel()
 
 
-async def _report(node: Kubelet, gate: _Gate) -> None:
-    said: tuple[int, int] | None = None
+async def _report(gates: _Gates) -> None:
+    said = ""
     while True:
-        state = (gate.held, node.count("Running"))
-        if state != said:
-            said = state
-            print(json.dumps({"started": state[0], "running": state[1]}), flush=True)
+        line = gates.report()
+        if line != said:
+            print(line, flush=True)
+        said = line
         await asyncio.sleep(REPORT_EVERY)
 
 

@@ -24,15 +24,23 @@ class NodeProcess:
     """A node at the other end of two pipes; see ``tests.bench.node``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.started = -1
-        """How many tasks' Pods were ever started; -1 before the node stands."""
-        self.running = 0
+        self.stands = False
+        self._counts: dict[str, tuple[int, int]] = {}
         self._process = process
 
-    async def finish(self, count: int, *, pause: float = 0.0) -> None:
-        """End the ``count`` Pods that have run the longest, one each ``pause`` seconds."""
+    def started(self, namespace: str) -> int:
+        """How many tasks' Pods were ever started there."""
+        return self._counts.get(namespace, (0, 0))[0]
+
+    def running(self, namespace: str) -> int:
+        """How many of them run."""
+        return self._counts.get(namespace, (0, 0))[1]
+
+    async def finish(self, namespace: str, count: int, *, pause: float = 0.0) -> None:
+        """End the ``count`` Pods there that have run the longest, one each ``pause`` seconds."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"finish": count, "pause": pause}).encode() + b"\n")
+        order = {"namespace": namespace, "finish": count, "pause": pause}
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
         await self._process.stdin.drain()
 
     def check(self) -> None:
@@ -44,8 +52,8 @@ class NodeProcess:
         """Take the node's reports until its end."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            report = json.loads(line)
-            self.started, self.running = report["started"], report["running"]
+            self.stands = True
+            self._counts = json.loads(line)
 
 
 @asynccontextmanager
@@ -62,7 +70,7 @@ async def running_node(kubeconfig: Path) -> AsyncIterator[NodeProcess]:
     node = NodeProcess(process)
     listening = asyncio.create_task(node.listen())
     try:
-        await until("the node stands", lambda: node.started >= 0, node.check, timeout=START_TIMEOUT)
+        await until("the node stands", lambda: node.stands, node.check, timeout=START_TIMEOUT)
         yield node
     finally:
         await _end(process)

@@ -12,11 +12,17 @@ __all__ = ["until"]
 _PAUSE = 0.02
 
 
-async def until(what: str, holds: Callable[[], bool], *alive: Callable[[], None], timeout: float) -> None:
+async def until(
+    what: str,
+    holds: Callable[[], bool],
+    *alive: Callable[[], None],
+    timeout: float,
+    seen: Callable[[], object] = lambda: "not at all",
+) -> None:
     """Look again and again until ``holds``.
 
     ``alive`` are asked before every look: each raises BenchError where waiting is pointless,
-    such as for a process that has died.
+    such as for a process that has died. ``seen`` says in the error how far it came.
 
     Raises:
         BenchError: it does not hold after ``timeout`` seconds.
@@ -28,5 +34,5 @@ async def until(what: str, holds: Callable[[], bool], *alive: Callable[[], None]
         if holds():
             return
         if time.monotonic() > deadline:
-            raise BenchError(f"{what}: not so after {timeout:.0f} s")
+            raise BenchError(f"{what}: not so after {timeout:.0f} s, but {seen()}")
         await asyncio.sleep(_PAUSE)

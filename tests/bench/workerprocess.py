@@ -149,10 +149,10 @@ async def running_worker(files: WorkerFiles, peer: ControlPlane) -> AsyncIterato
         worker = WorkerProcess(process, log, await _listening(process, log, began))
         yield worker
         await worker.stop()
-        _show_complaints(log)
     finally:
         process.kill()
         process.wait()
+        _show_complaints(log)
 
 
 async def _listening(process: subprocess.Popen[bytes], log: Path, began: float) -> Start:

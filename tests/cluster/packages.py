@@ -97,7 +97,7 @@ def _provide(package: str, folder: Path) -> None:
         return
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         names = ", ".join(name for name, of in PROGRAMS.items() if of == package)
-        raise ProvisionError(f"{names}: not installed, and there is no apt-get to take them from {package}")
+        raise ProvisionError(f"no {names} here, and no apt-get to take Debian's {package} with")
     progress(f"unpacking Debian's {package} (once)")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
         archive = _download(package, Path(scratch))

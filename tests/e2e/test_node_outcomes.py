@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
 from tests.e2e.cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases
 from tests.e2e.ledger import Ledger
-from tests.e2e.peer import Ending
+from tests.e2e.peer import Ending, Peer
 from tests.e2e.site import Site, running_site, temporary_namespace
 from tests.e2e.tasks import process_of, processes_of, script_task, send_signal
 
@@ -26,23 +27,55 @@ pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 CANCELLATION: Final = 35.0
 """How long a cancelled task's processes may go on, in seconds: a Pod's grace period, and what it takes."""
 
+LISTENS: Final = "trap 'exit 0' TERM; sleep 300 & wait $!"
+DEAF: Final = "trap '' TERM; while :; do sleep 1; done"
+
 LIMITED_CASES: Final = limited_cases()
 DRESSED_CASES: Final = dressed_cases()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Station:
-    """A worker that has been given all cases of a table at once; ``tasks`` are their IDs by name."""
+    """A worker that has been given all cases of a table at once; ``tasks`` are their IDs by name.
+
+    ``deaf`` is a task that has been cancelled and does not hear it, as it will have ended: what
+    takes half a minute goes on beside the other tests.
+    """
 
     site: Site
     tasks: dict[str, str]
+    deaf: "Future[Cancelled]"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A task's report, and the seconds from its cancellation to the end of its last process."""
+
+    ending: Ending
+    seconds: float
 
 
 @contextmanager
 def station(tier: NodeTier, folder: Path, cases: Sequence[Case], section: Any) -> Iterator[Station]:
     """Run a worker and assign it the cases."""
-    with temporary_namespace(tier) as namespace, running_site(tier, namespace, folder, **section) as site:
-        yield Station(site, {case.name: site.peer.assign(case.task) for case in cases})
+    with (
+        temporary_namespace(tier) as namespace,
+        running_site(tier, namespace, folder, **section) as site,
+        ThreadPoolExecutor(1, "deaf") as beside,
+    ):
+        tasks = {case.name: site.peer.assign(case.task) for case in cases}
+        yield Station(site, tasks, beside.submit(cancel, site.peer, DEAF))
+
+
+def cancel(peer: Peer, script: str) -> Cancelled:
+    """Run a script, cancel it once it runs, and wait for the end of its processes."""
+    task = peer.assign(script_task(script))
+    process_of(task)
+    began = time.monotonic()
+    peer.cancel(task)
+    ending = peer.ending(task)
+    wait_for("the end of its processes", lambda: processes_of(task) == [], timeout=CANCELLATION + 5)
+    return Cancelled(ending, time.monotonic() - began)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +156,7 @@ def test_a_signal_from_outside(limited: Station, ledger: Ledger) -> None:
 
 def test_a_pod_that_somebody_deletes(limited: Station, ledger: Ledger) -> None:
     site = limited.site
-    task = site.peer.assign(script_task("trap 'exit 0' TERM; sleep 300 & wait $!"))
+    task = site.peer.assign(script_task(LISTENS))
     process_of(task)
     (pod,) = [name for item in site.items("pods") if task in (name := item["metadata"]["name"])]
     site.client.delete(f"{site.core}/pods/{pod}")
@@ -145,31 +178,25 @@ def test_output_comes_while_the_task_runs(limited: Station, ledger: Ledger) -> N
     assert peer.output(task) == "first\nlast\n"
 
 
-@pytest.mark.parametrize(
-    ("script", "case"),
-    [
-        ("trap 'exit 0' TERM; sleep 300 & wait $!", "cancelled, and the agent listens"),
-        ("trap '' TERM; while :; do sleep 1; done", "cancelled, and the agent is deaf"),
-    ],
-    ids=["listens", "deaf"],
-)
-def test_a_cancellation_ends_the_process(limited: Station, script: str, case: str, ledger: Ledger) -> None:
-    peer = limited.site.peer
-    task = peer.assign(script_task(script))
-    process_of(task)
-    began = time.monotonic()
-    peer.cancel(task)
-    ending = peer.ending(task)
-    assert ending.task_state == "CANCELLED"
-    wait_for("the end of its processes", lambda: processes_of(task) == [], timeout=CANCELLATION)
-    passed = time.monotonic() - began
-    ledger.note(case, "cancelled", f"{ending.message}; the last process was gone in that time", passed)
-    assert passed < CANCELLATION
+def test_a_cancellation_ends_the_process(limited: Station, ledger: Ledger) -> None:
+    check_cancelled("cancelled, and the agent listens", cancel(limited.site.peer, LISTENS), ledger)
+
+
+def test_a_cancellation_ends_a_process_that_is_deaf_to_it(limited: Station, ledger: Ledger) -> None:
+    check_cancelled("cancelled, and the agent is deaf", limited.deaf.result(), ledger)
+
+
+def check_cancelled(case: str, cancelled: Cancelled, ledger: Ledger) -> None:
+    """Compare the report of a task that was cancelled, and how long its processes went on."""
+    message = f"{cancelled.ending.message}; the last process was gone in that time"
+    ledger.note(case, "cancelled", message, cancelled.seconds)
+    assert cancelled.ending.task_state == "CANCELLED"
+    assert cancelled.seconds < CANCELLATION
 
 
 def test_the_deadline(node_tier: NodeTier, namespace: str, tmp_path: Path, ledger: Ledger) -> None:
     with running_site(node_tier, namespace, tmp_path, active_deadline_seconds=8) as site:
-        task = site.peer.assign(script_task("trap 'exit 0' TERM; sleep 300 & wait $!"))
+        task = site.peer.assign(script_task(LISTENS))
         ending = site.peer.ending(task)
         ledger.report("deadline", ending, site.peer.seconds(task))
     check(ending, "active_deadline", 0, "active_deadline_seconds")

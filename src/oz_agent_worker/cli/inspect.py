@@ -97,17 +97,19 @@ def tasks(ctx: click.Context, /, states: tuple[str, ...], output: str, **where: 
     soon as its result is delivered.
     """
 
+    place = _place(ctx, where)
+
     async def use(session: _Session) -> int:
         rows = [row for row in await session.inspector.tasks() if not states or row.state in states]
         if output == "json":
             echo_json(rows)
         elif rows:
-            click.echo(_as_table(rows, with_worker=_place(ctx, where).worker_id is None))
+            click.echo(_as_table(rows, with_worker=place.worker_id is None))
         else:
             click.echo(f"no tasks found in namespace {session.namespace}", err=True)
         return ExitCode.OK
 
-    return _in_cluster(_place(ctx, where), use)
+    return _in_cluster(place, use)
 
 
 def _as_table(rows: list[TaskRow], *, with_worker: bool) -> str:

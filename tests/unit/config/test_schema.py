@@ -79,6 +79,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "retry_on_disruption": 0,
         "preflight_unschedulable": "fail",
         "task_env_secret": False,
+        "evidence_dir": None,
     },
 }
 
@@ -152,6 +153,7 @@ VALUES: dict[type[Any], dict[str, tuple[str, Any]]] = {
         "retry_on_disruption": ("2", 2),
         "preflight_unschedulable": ("warn", "warn"),
         "task_env_secret": ("true", True),
+        "evidence_dir": ("/var/lib/oz/evidence", "/var/lib/oz/evidence"),
     },
 }
 SECTIONS: dict[type[Any], str] = {

@@ -31,8 +31,9 @@ _DELETED: Final = "The Job was deleted by somebody else before it ended"
 class Ground:
     """What all executions of a backend share.
 
-    ``clock`` gives seconds, and never runs backwards; ``settle`` is for how many seconds the
-    end of a Job may wait for what the watch of the Pods says of it.
+    ``clock`` gives seconds, and never runs backwards; ``follows`` are the logs that are copied
+    while their tasks run; ``evidence`` keeps that of failed tasks, where it is wanted; ``settle``
+    is for how many seconds the end of a Job may wait for what the watch of the Pods says of it.
     """
 
     client: KubernetesClient
