@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from oz_agent_worker.backends.kubernetes.manifest import build_job
+from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core import wire
 from oz_agent_worker.core.assignment import parse_assignment

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from oz_agent_worker.backends.kubernetes.naming import ANNOTATION_TASK_ID
+from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_TASK_ID
 from tests.bench.errors import BenchError
 from tests.bench.ledger import Ledger
 from tests.cluster.asyncrest import AsyncRestClient

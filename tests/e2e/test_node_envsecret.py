@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.manifest import build_job
+from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import parse_assignment
 from oz_agent_worker.core.taskspec import TaskSettings, build_task_spec

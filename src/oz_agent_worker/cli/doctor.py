@@ -86,7 +86,7 @@ async def _backend_checks(config: WorkerConfig, with_job: bool, stack: AsyncExit
     """The checks of the configured backend; only its own libraries are imported."""
     match config.backend:
         case KubernetesConfig() as kubernetes:
-            from oz_agent_worker.backends.kubernetes.doctor import KubernetesDoctor
+            from oz_agent_worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
 
             examiner = KubernetesDoctor(
                 kubernetes,

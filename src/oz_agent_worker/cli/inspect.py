@@ -13,16 +13,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from oz_agent_worker.backends.kubernetes.api_errors import ApiError, ForbiddenError, UnauthorizedError
-from oz_agent_worker.backends.kubernetes.client import KubernetesClient
-from oz_agent_worker.backends.kubernetes.credentials import Credentials, load_credentials
-from oz_agent_worker.backends.kubernetes.evidence import EvidenceCollector, write_private
-from oz_agent_worker.backends.kubernetes.explain import explain as explained
-from oz_agent_worker.backends.kubernetes.inspected import TaskJob
-from oz_agent_worker.backends.kubernetes.inspection import Inspector, TaskRow
-from oz_agent_worker.backends.kubernetes.letter import letter
-from oz_agent_worker.backends.kubernetes.patience import ObservationPolicy, policy_of
-from oz_agent_worker.backends.kubernetes.taskstate import State
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnauthorizedError
+from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.credentials import Credentials, load_credentials
+from oz_agent_worker.backends.kubernetes.inspection.evidence import EvidenceCollector, write_private
+from oz_agent_worker.backends.kubernetes.inspection.explain import explain as explained
+from oz_agent_worker.backends.kubernetes.inspection.inspected import TaskJob
+from oz_agent_worker.backends.kubernetes.inspection.inspector import Inspector, TaskRow
+from oz_agent_worker.backends.kubernetes.inspection.letter import letter
+from oz_agent_worker.backends.kubernetes.inspection.taskstate import State
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
 from oz_agent_worker.config.load import WorkerFlags, read_file
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.errors import BackendError, ExitCode, UsageError

@@ -33,7 +33,10 @@ def load_worker_config(
 
 def _template_problems(config: KubernetesConfig) -> Iterator[str]:
     """What only the Kubernetes backend knows to be wrong. Imported late: other backends need none of it."""
-    from oz_agent_worker.backends.kubernetes.podtemplate import shorthand_conflicts, template_problems
+    from oz_agent_worker.backends.kubernetes.manifests.podtemplate import (
+        shorthand_conflicts,
+        template_problems,
+    )
 
     for path, what in template_problems(config.pod_template):
         yield f"backend.kubernetes.{path}: {what}"

@@ -43,8 +43,8 @@ def render(
     -e included. The output holds the task's variables in clear, as the Job would; with
     backend.kubernetes.task_env_secret it is the Job, and a Secret whose values are not shown.
     """
-    from oz_agent_worker.backends.kubernetes.manifest import build_job
-    from oz_agent_worker.backends.kubernetes.render import render_manifests
+    from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
+    from oz_agent_worker.backends.kubernetes.manifests.render import render_manifests
 
     flags = flags_from(options, under=ctx.obj)
     if not flags.backend and not flags.config_file:
@@ -63,9 +63,12 @@ def render(
 
 def _secrets_of(job: dict[str, Any], spec: TaskSpec, config: KubernetesConfig) -> list[dict[str, Any]]:
     """The Secret that follows the Job, without its values, where there is one."""
-    from oz_agent_worker.backends.kubernetes.envsecret import build_environment_secret, task_variables
-    from oz_agent_worker.backends.kubernetes.naming import ANNOTATION_ENVIRONMENT_SECRET
-    from oz_agent_worker.backends.kubernetes.render import without_values
+    from oz_agent_worker.backends.kubernetes.manifests.envsecret import (
+        build_environment_secret,
+        task_variables,
+    )
+    from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_ENVIRONMENT_SECRET
+    from oz_agent_worker.backends.kubernetes.manifests.render import without_values
 
     name = job["metadata"]["annotations"].get(ANNOTATION_ENVIRONMENT_SECRET)
     if name is None:

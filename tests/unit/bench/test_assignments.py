@@ -1,6 +1,6 @@
 import json
 
-from oz_agent_worker.backends.kubernetes.naming import ANNOTATION_TASK_ID, job_name
+from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_TASK_ID, job_name
 from oz_agent_worker.core.assignment import parse_assignment
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.wire import TaskAssignment, decode_control_plane_frame, encode_frame

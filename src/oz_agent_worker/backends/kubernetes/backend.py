@@ -10,31 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from oz_agent_worker.backends.base import LaunchError, OutputSink
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
+from oz_agent_worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
+from oz_agent_worker.backends.kubernetes.api.stats import ApiStats
+from oz_agent_worker.backends.kubernetes.inspection.evidence import (
+    EvidenceCollector,
+    EvidenceKeeper,
+    EvidenceSettings,
+)
+from oz_agent_worker.backends.kubernetes.judgement.diagnosis import of_api_error
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
+from oz_agent_worker.backends.kubernetes.manifests.envsecret import task_variables
+from oz_agent_worker.backends.kubernetes.manifests.manifest import ManifestError, build_job
+from oz_agent_worker.backends.kubernetes.manifests.naming import label_selector
+from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions, summary
+from oz_agent_worker.backends.kubernetes.preflight.preflight import Preflight, PreflightSettings
+from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
+from oz_agent_worker.backends.kubernetes.watch.monitor import JobMonitor
+from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
 from oz_agent_worker.errors import PreflightError
 
-from .api_errors import ApiError
-from .client import ClientSettings, KubernetesClient
 from .creation import create_environment_secret, create_or_adopt
-from .credentials import load_credentials
-from .diagnosis import of_api_error
-from .envsecret import task_variables
 from .eventreader import EventReader, EventSettings
-from .evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
 from .execution import Ground, KubernetesExecution
-from .index import JobIndex
 from .livelog import Follows, LogSettings
-from .manifest import ManifestError, build_job
-from .monitor import JobMonitor
-from .naming import label_selector
-from .patience import ObservationPolicy, policy_of
-from .permissions import needed_permissions, summary
-from .preflight import Preflight, PreflightSettings
-from .reflector import WatchSettings
-from .stats import ApiStats
 
 __all__ = ["BackendSettings", "KubernetesBackend"]
 

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from oz_agent_worker.backends.base import LaunchError
+from oz_agent_worker.backends.kubernetes.api.api_errors import (
+    AlreadyExistsError,
+    ApiError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthorizedError,
+)
+from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
+from oz_agent_worker.backends.kubernetes.manifests.envsecret import build_environment_secret
 from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.secret import Secret
 
-from .api_errors import AlreadyExistsError, ApiError, ForbiddenError, NotFoundError, UnauthorizedError
-from .client import KubernetesClient
-from .envsecret import build_environment_secret
-from .retry import RetryPolicy
 from .views import JobView
 
 __all__ = ["Standing", "create_environment_secret", "create_or_adopt"]

@@ -6,8 +6,16 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from .api_errors import ApiError, ForbiddenError
-from .podevents import NOT_READ, EventFacts, ScaleUp, event_facts, unreadable, with_scale_up
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError
+from oz_agent_worker.backends.kubernetes.judgement.podevents import (
+    NOT_READ,
+    EventFacts,
+    ScaleUp,
+    event_facts,
+    unreadable,
+    with_scale_up,
+)
+
 from .views import EventView
 
 __all__ = ["EventReader", "EventSettings"]

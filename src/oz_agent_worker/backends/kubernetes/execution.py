@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from oz_agent_worker.backends.base import OutputSink
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
+from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
+from oz_agent_worker.backends.kubernetes.inspection.evidence import EvidenceKeeper
+from oz_agent_worker.backends.kubernetes.judgement.observe import (
+    Observation,
+    ObservationPolicy,
+    Verdict,
+    judge,
+)
+from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
 
-from .api_errors import ApiError
-from .client import KubernetesClient
 from .eventreader import EventReader
-from .evidence import EvidenceKeeper
-from .index import JobIndex
 from .livelog import Follows, TaskLog
-from .observe import Observation, ObservationPolicy, Verdict, judge
-from .ownership import OwnedPod
 from .views import JobView, last_pod
 
 __all__ = ["Ground", "KubernetesExecution"]

@@ -14,12 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oz_agent_worker.backends.base import OutputSink
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, NotFoundError
+from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy, delays
+from oz_agent_worker.backends.kubernetes.logs.joblog import (
+    LogSource,
+    log_sources,
+    write_log,
+    write_note,
+    write_output,
+)
+from oz_agent_worker.backends.kubernetes.logs.loglines import BEGINNING, LogPosition, LogReader
 
-from .api_errors import ApiError, ForbiddenError, NotFoundError
-from .client import KubernetesClient
-from .joblog import LogSource, log_sources, write_log, write_note, write_output
-from .loglines import BEGINNING, LogPosition, LogReader
-from .retry import RetryPolicy, delays
 from .views import PodView
 
 __all__ = ["Follows", "LogSettings", "TaskLog"]

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from oz_agent_worker.backends.kubernetes.credentials import Credentials, load_credentials
+from oz_agent_worker.backends.kubernetes.api.credentials import Credentials, load_credentials
 from tests.cluster import kubeconfig
 from tests.cluster.apitier import ApiTier
 

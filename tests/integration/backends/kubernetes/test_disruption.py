@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.backends.kubernetes.backend import KubernetesBackend
-from oz_agent_worker.backends.kubernetes.naming import job_name
+from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 from tests.cluster.apitier import ApiTier

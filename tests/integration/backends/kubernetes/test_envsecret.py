@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.backends.base import LaunchError, NoOutput
-from oz_agent_worker.backends.kubernetes.manifest import build_job
-from oz_agent_worker.backends.kubernetes.naming import job_name
+from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
+from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey

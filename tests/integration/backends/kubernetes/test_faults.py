@@ -13,7 +13,7 @@ import pytest
 from oz_agent_worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
-from oz_agent_worker.backends.kubernetes.naming import job_name
+from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import BackendError, ExitCode, PreflightError

@@ -14,7 +14,7 @@ import pytest
 
 from oz_agent_worker.backends.base import NoOutput
 from oz_agent_worker.backends.kubernetes.backend import KubernetesBackend
-from oz_agent_worker.backends.kubernetes.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
 from oz_agent_worker.core.taskspec import TaskSpec
 from tests.cluster.apitier import ApiTier

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.livelog import LogSettings
-from oz_agent_worker.backends.kubernetes.retry import RetryPolicy
 from oz_agent_worker.core.outcome import TaskResult
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, PodRun, Script, behaviours

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from oz_agent_worker.backends.kubernetes.client import ClientSettings, KubernetesClient
-from oz_agent_worker.backends.kubernetes.credentials import load_credentials
+from oz_agent_worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.livelog import Follows, LogSettings, TaskLog
-from oz_agent_worker.backends.kubernetes.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.views import PodView
 from tests.integration.backends.harness import eventually
 

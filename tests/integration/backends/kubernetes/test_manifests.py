@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.backends.kubernetes.envsecret import build_environment_secret, task_variables
-from oz_agent_worker.backends.kubernetes.manifest import build_pod
+from oz_agent_worker.backends.kubernetes.manifests.envsecret import build_environment_secret, task_variables
+from oz_agent_worker.backends.kubernetes.manifests.manifest import build_pod
 from oz_agent_worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ApiError
+from tests.unit.backends.kubernetes.manifests.test_manifest import CASES, built
 from tests.unit.backends.kubernetes.samples import AGENT, task_spec
-from tests.unit.backends.kubernetes.test_manifest import CASES, built
 
 pytestmark = pytest.mark.cluster
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from oz_agent_worker.backends.kubernetes.backend import KubernetesBackend
-from oz_agent_worker.backends.kubernetes.preflight import PreflightSettings
-from oz_agent_worker.backends.kubernetes.trial import TrialSettings
+from oz_agent_worker.backends.kubernetes.preflight.preflight import PreflightSettings
+from oz_agent_worker.backends.kubernetes.preflight.trial import TrialSettings
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.errors import ExitCode, PreflightError
 from tests.cluster.apitier import ApiTier

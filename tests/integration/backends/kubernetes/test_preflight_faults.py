@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.preflight import PreflightSettings
-from oz_agent_worker.backends.kubernetes.trial import TrialSettings
+from oz_agent_worker.backends.kubernetes.preflight.preflight import PreflightSettings
+from oz_agent_worker.backends.kubernetes.preflight.trial import TrialSettings
 from oz_agent_worker.errors import PreflightError
 from tests.integration.backends.harness import eventually
 

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from oz_agent_worker.backends.kubernetes.api.client import ClientSettings
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
-from oz_agent_worker.backends.kubernetes.client import ClientSettings
 from oz_agent_worker.backends.kubernetes.eventreader import EventSettings
-from oz_agent_worker.backends.kubernetes.reflector import WatchSettings
-from oz_agent_worker.backends.kubernetes.retry import RetryPolicy
+from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import InstanceShape, Sidecar
 from oz_agent_worker.core.secret import Secret

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from oz_agent_worker.backends.kubernetes.explain import Facts
-from oz_agent_worker.backends.kubernetes.inspected import TaskJob
-from oz_agent_worker.backends.kubernetes.ownership import OwnedPod
-from oz_agent_worker.backends.kubernetes.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
+from oz_agent_worker.backends.kubernetes.inspection.explain import Facts
+from oz_agent_worker.backends.kubernetes.inspection.inspected import TaskJob
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.views import EventView
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)

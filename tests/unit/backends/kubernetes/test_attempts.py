@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.observe import Observation, ObservationPolicy, Verdict, judge
+from oz_agent_worker.backends.kubernetes.judgement.observe import (
+    Observation,
+    ObservationPolicy,
+    Verdict,
+    judge,
+)
 from oz_agent_worker.backends.kubernetes.views import JobView, PodView, last_pod
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
-
-from .samples import failed_job, job, pod, running, terminated, waiting
+from tests.unit.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0)
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}

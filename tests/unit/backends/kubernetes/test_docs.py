@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from oz_agent_worker.backends.kubernetes.permissions import needed_permissions, role_rules
+from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions, role_rules
 from oz_agent_worker.config.schema import KubernetesConfig
 
 DOCUMENT = (Path(__file__).parents[4] / "docs" / "kubernetes.md").read_text()

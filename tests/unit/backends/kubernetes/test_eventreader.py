@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.api_errors import ApiError, ForbiddenError, UnreachableError
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnreachableError
 from oz_agent_worker.backends.kubernetes.eventreader import EventReader, EventSettings
-from oz_agent_worker.backends.kubernetes.podevents import NOT_READ, ScaleUp
+from oz_agent_worker.backends.kubernetes.judgement.podevents import NOT_READ, ScaleUp
 from oz_agent_worker.backends.kubernetes.views import EventView
-
-from .samples import event
+from tests.unit.backends.kubernetes.samples import event
 
 QUICK = EventSettings(every=10.0, spacing=0.0, scale_up=100.0, forbidden=60.0)
 TRIGGERED = event("TriggeredScaleUp", "workers 1->2", kind="Normal")

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from oz_agent_worker.backends.kubernetes import naming
+from oz_agent_worker.backends.kubernetes.manifests import naming
 from oz_agent_worker.backends.kubernetes.views import EventView, JobView, PodView
 from oz_agent_worker.core.report import ExecutionKey
 

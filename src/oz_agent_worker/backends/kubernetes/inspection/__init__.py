@@ -1,0 +1,1 @@
+"""Looking into one task from the cluster alone: explain, tasks, collect."""

@@ -1,0 +1,108 @@
+"""The bundle of evidence of one task: a tar file, the same bytes for the same evidence. Pure."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.logs.joblog import LogTail
+from oz_agent_worker.backends.kubernetes.views import EventView
+from oz_agent_worker.core.outcome import Outcome
+
+from .explain import Explanation, Facts, explain
+from .inspected import TaskJob
+from .letter import letter
+from .redaction import Redactor, redacted
+
+__all__ = ["ContainerLog", "Evidence", "bundle", "files_of"]
+
+_MODE: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLog:
+    """The log of one container of a Pod, or its end."""
+
+    pod: str
+    container: str
+    tail: LogTail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was read of a task: objects of the API as plain data, and logs.
+
+    ``outcome`` is what the worker reports, where it is the worker that collects; ``problems``
+    are what could not be read.
+    """
+
+    job: Mapping[str, Any]
+    pods: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+    logs: Sequence[ContainerLog]
+    problems: Sequence[str]
+    now: datetime
+    policy: ObservationPolicy
+    outcome: Outcome | None = None
+    explanation: Explanation = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = Facts(
+            job=msgspec.convert(self.job, TaskJob),
+            pods=tuple(msgspec.convert(pod, OwnedPod) for pod in self.pods),
+            events=tuple(msgspec.convert(event, EventView) for event in self.events),
+            now=self.now,
+            policy=self.policy,
+        )
+        object.__setattr__(self, "explanation", explain(facts))
+
+
+def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a bundle, name and content, without the values of variables."""
+    templates = [evidence.job.get("spec", {}).get("template", {}), *evidence.pods]
+    redactor = Redactor(template.get("spec") or {} for template in templates)
+
+    def as_json(data: Any) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(redactor.data(redacted(data))), indent=2) + b"\n"
+
+    text = letter(evidence.explanation, evidence.now)
+    yield "explanation.txt", redactor.text(f"{text}\n").encode()
+    yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
+    if evidence.outcome is not None:
+        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome))
+    yield "job.json", as_json(evidence.job)
+    yield "events.json", as_json(list(evidence.events))
+    for pod in evidence.pods:
+        yield f"pods/{pod['metadata']['name']}.json", as_json(pod)
+    for log in evidence.logs:
+        yield f"logs/{log.pod}/{log.container}.log", redactor.log(_content(log.tail))
+    if evidence.problems:
+        yield "not-read.txt", redactor.text("".join(f"{line}\n" for line in evidence.problems)).encode()
+
+
+def _content(tail: LogTail) -> bytes:
+    cut = f"[oz-agent-worker: {tail.dropped} bytes of the log are left out here]\n" if tail.dropped else ""
+    return cut.encode() + b"".join(tail.chunks())
+
+
+def bundle(name: str, evidence: Evidence) -> bytes:
+    """Pack the evidence as ``.tar.gz``, all files in one folder ``name``, in the order of their names."""
+    packed = io.BytesIO()
+    moment = int(evidence.now.timestamp())
+    # No name and no time in gzip's header: it says nothing that the files do not.
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as compressed,
+        tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path, content in sorted(files_of(evidence)):
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size, entry.mode, entry.mtime = len(content), _MODE, moment
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()

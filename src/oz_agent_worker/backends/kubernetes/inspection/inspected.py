@@ -1,0 +1,97 @@
+"""What is read of a task's Job for a person who asks about it, and which Job is meant. Pure."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from oz_agent_worker.backends.kubernetes.api.rest import ItemList, Resource
+from oz_agent_worker.backends.kubernetes.views import JobView, Labels, ObjectMeta
+from oz_agent_worker.core.report import ExecutionKey
+from oz_agent_worker.errors import OzError, UsageError
+
+__all__ = ["TASK_JOBS", "AmbiguousTaskError", "NoSuchTaskError", "TaskJob", "chosen"]
+
+#: The most candidates that an error lists.
+MAX_LISTED = 10
+
+
+class NoSuchTaskError(OzError):
+    """No Job in the namespace is of this task."""
+
+
+class AmbiguousTaskError(UsageError):
+    """A prefix is that of several tasks."""
+
+
+class TaskLabels(Labels, frozen=True):
+    """The labels of a task's Job, the worker's readable name among them."""
+
+    worker_id: str | None = msgspec.field(name="oz-worker-id", default=None)
+
+
+class TaskMeta(ObjectMeta, frozen=True):
+    """The metadata of a task's Job."""
+
+    labels: TaskLabels | None = None
+
+
+class TaskJob(JobView, frozen=True):
+    """A task's Job. Jobs whose annotations somebody removed keep their names as IDs."""
+
+    metadata: TaskMeta = TaskMeta()
+
+    @property
+    def key(self) -> ExecutionKey:
+        """The execution that the Job is of."""
+        return self.metadata.key or ExecutionKey(self.metadata.name, self.metadata.name)
+
+    @property
+    def worker(self) -> str:
+        """The worker's ID, as far as a label can hold it; empty where it is not noted."""
+        return (self.metadata.labels.worker_id if self.metadata.labels else None) or ""
+
+
+TASK_JOBS = Resource(
+    "/apis/batch/v1", "jobs", msgspec.json.Decoder(TaskJob), msgspec.json.Decoder(ItemList[TaskJob])
+)
+
+
+def chosen(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
+    """The Jobs that ``text`` means, the newest first: several where a run was executed several times.
+
+    It is a task ID, an execution ID, the name of a Job or of one of its Pods, or the
+    beginning of one of them that is no other task's; case does not matter.
+
+    Raises:
+        NoSuchTaskError: it is nothing of this.
+        AmbiguousTaskError: it is the beginning of several; the text lists them.
+    """
+    standing = sorted(jobs, key=lambda job: job.metadata.creation_timestamp or "", reverse=True)
+    wanted = text.lower()
+    for names in (_exact, _prefixes):
+        found = [job for job in standing if names(job, wanted)]
+        tasks = {job.key.task_id for job in found}
+        if len(tasks) > 1:
+            raise AmbiguousTaskError(f"{text!r} is the beginning of {len(tasks)} tasks:\n{_listed(tasks)}")
+        if found:
+            return found
+    raise NoSuchTaskError(f"no Job of a task {text!r}")
+
+
+def _exact(job: TaskJob, text: str) -> bool:
+    name = job.metadata.name
+    return text in {name, job.key.task_id.lower(), job.key.execution_id.lower()} or text.startswith(
+        f"{name}-"
+    )
+
+
+def _prefixes(job: TaskJob, text: str) -> bool:
+    names = (job.metadata.name, job.key.task_id.lower(), job.key.execution_id.lower())
+    return bool(text) and any(name.startswith(text) for name in names)
+
+
+def _listed(tasks: Iterable[str]) -> str:
+    ordered: Sequence[str] = sorted(tasks)
+    more = len(ordered) - MAX_LISTED
+    lines = [f"  {task}" for task in ordered[:MAX_LISTED]]
+    return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)

@@ -1,0 +1,1 @@
+"""Pure: from what the cluster shows to how a task stands or ended."""

@@ -1,0 +1,1 @@
+"""Pure: lines and tails of container logs."""

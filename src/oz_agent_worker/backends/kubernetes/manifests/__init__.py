@@ -1,0 +1,1 @@
+"""Pure: from a task spec to the Job, byte for byte."""

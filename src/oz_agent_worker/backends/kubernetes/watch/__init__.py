@@ -1,0 +1,1 @@
+"""One watch for all Jobs and one for all Pods, and who is told of what."""

@@ -1,0 +1,111 @@
+"""Who follows which Job: each change is told to the executions it concerns, and to no other."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
+from oz_agent_worker.backends.kubernetes.views import JobView
+
+from .watchstate import Change
+
+__all__ = ["Follower", "JobIndex"]
+
+
+class Follower(Protocol):
+    """An execution in flight, as the index sees it."""
+
+    uid: str
+    stands_since: float
+    """When the API server had accepted the Job, in monotonic seconds."""
+
+    def touched(self) -> None:
+        """The Job or one of its Pods is not as it was."""
+        ...
+
+    def vanished(self, last: JobView | None) -> None:
+        """The Job is gone or going; ``last`` is its last known state."""
+        ...
+
+
+class JobIndex:
+    """Jobs by name, their Pods, and their followers.
+
+    What a change costs does not grow with the number of any of them.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, JobView] = {}
+        self._pods: dict[str, tuple[OwnedPod, ...]] = {}
+        self._departed: dict[str, OwnedPod] = {}
+        self._followers: dict[str, tuple[Follower, ...]] = {}
+
+    def job(self, name: str) -> JobView | None:
+        """The Job of this name that stands."""
+        return self._jobs.get(name)
+
+    def pods(self, name: str, uid: str) -> tuple[OwnedPod, ...]:
+        """The Pods of the Job ``name`` whose identity is ``uid``, none of a namesake before it.
+
+        Where none stands, the one that ended and was removed before its Job was seen to end.
+        """
+        standing = tuple(pod for pod in self._pods.get(name, ()) if pod.job_uid in (None, uid))
+        departed = self._departed.get(name)
+        return standing or ((departed,) if departed is not None and departed.job_uid in (None, uid) else ())
+
+    def follow(self, name: str, follower: Follower) -> None:
+        """Tell ``follower`` of the Job ``name`` from here on."""
+        self._followers[name] = (*self._followers.get(name, ()), follower)
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """Tell ``follower`` no more; harmless where it does not follow."""
+        rest = tuple(f for f in self._followers.get(name, ()) if f is not follower)
+        if rest:
+            self._followers[name] = rest
+        else:
+            self._followers.pop(name, None)
+            self._departed.pop(name, None)
+
+    def in_flight(self) -> Iterator[tuple[str, Follower]]:
+        """Yield what is followed: Job name and follower."""
+        for name, followers in self._followers.items():
+            for follower in followers:
+                yield name, follower
+
+    def job_changed(self, change: Change[JobView]) -> None:
+        """Take a change of a Job."""
+        job = change.object
+        if change.deleted:
+            self._jobs.pop(job.metadata.name, None)
+        else:
+            self._jobs[job.metadata.name] = job
+        going = change.deleted or job.metadata.deletion_timestamp is not None
+        for follower in self._followers.get(job.metadata.name, ()):
+            if follower.uid == job.metadata.uid:
+                if going:
+                    follower.vanished(job)
+                else:
+                    follower.touched()
+
+    def pod_changed(self, change: Change[OwnedPod]) -> None:
+        """Take a change of a Pod; one without the Job controller's label concerns nobody."""
+        pod = change.object
+        name = pod.job_name
+        if name is None:
+            return
+        others = tuple(p for p in self._pods.get(name, ()) if p.metadata.uid != pod.metadata.uid)
+        pods = others if change.deleted else (*others, pod)
+        if pods:
+            self._pods[name] = pods
+        else:
+            self._pods.pop(name, None)
+        if change.deleted and pod.has_ended and name in self._followers:
+            self._departed[name] = pod
+        for follower in self._followers.get(name, ()):
+            follower.touched()
+
+    def jobs_listed(self, began: float) -> None:
+        """Find the executions whose Job stood before a list began (monotonic) and is not in it."""
+        for name, follower in list(self.in_flight()):
+            job = self._jobs.get(name)
+            if follower.stands_since < began and (job is None or job.metadata.uid != follower.uid):
+                follower.vanished(None)

@@ -1,0 +1,99 @@
+"""Keeps the index of Jobs and Pods current: two reflectors, and the check that they are alive."""
+
+import asyncio
+import contextlib
+import logging
+
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
+from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
+
+from .index import JobIndex
+from .inflight import Difference, differences, lasting
+from .reflector import Reflector, WatchSettings
+
+__all__ = ["JobMonitor"]
+
+_logger = logging.getLogger(__name__)
+
+
+class JobMonitor:
+    """Watches the worker's Jobs and Pods in one namespace, whatever their number, with one watch each.
+
+    Every ``check_every`` seconds, while something is in flight, one list from the API server's
+    cache shows whether the watch of the Jobs has missed anything (see ``inflight``).
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        index: JobIndex,
+        namespace: str,
+        label_selector: str,
+        *,
+        check_every: float,
+        settings: WatchSettings,
+    ) -> None:
+        self._client = client
+        self._index = index
+        self._namespace = namespace
+        self._selector = label_selector
+        self._check_every = check_every
+        self._jobs = Reflector(
+            client,
+            JOBS,
+            namespace,
+            label_selector,
+            on_change=index.job_changed,
+            on_listed=index.jobs_listed,
+            settings=settings,
+        )
+        self._pods = Reflector(
+            client, PODS, namespace, label_selector, on_change=index.pod_changed, settings=settings
+        )
+        self._check: asyncio.Task[None] | None = None
+
+    async def start(self, patience: float) -> None:
+        """Return when both watches stand; each may try for ``patience`` seconds.
+
+        Raises:
+            ApiError: a list or a watch was refused, or did not come about in time.
+        """
+        await self._jobs.start(patience)
+        await self._pods.start(patience)
+        self._check = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
+
+    async def close(self) -> None:
+        """End the watches."""
+        if self._check is not None:
+            self._check.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._check
+        await self._jobs.close()
+        await self._pods.close()
+
+    async def _check_for_ever(self) -> None:
+        before: dict[str, Difference] = {}
+        while True:
+            await asyncio.sleep(self._check_every)
+            try:
+                before = await self._checked(before)
+            except ApiError as error:
+                _logger.debug("the Jobs in flight cannot be checked: %s", error)
+
+    async def _checked(self, before: dict[str, Difference]) -> dict[str, Difference]:
+        """Look once; return what differs, to be compared with the next look."""
+        names = {name for name, _ in self._index.in_flight()}
+        if not names:
+            return {}
+        page = await self._client.list_page(
+            JOB_VERSIONS, self._namespace, label_selector=self._selector, resource_version="0"
+        )
+        cached = {item.metadata.name: item for item in page.items or () if item.metadata.name in names}
+        after = differences(names, self._jobs.objects, cached)
+        missed = lasting(before, after)
+        if not missed:
+            return after
+        _logger.warning("the watch told nothing of %d changed Jobs, such as %s", len(missed), missed[0])
+        self._jobs.restart()
+        return {}

@@ -1,0 +1,113 @@
+"""From the bytes of a watch to its events: no I/O, no state but the unfinished line.
+
+A watch answers with one JSON document a line (Kubernetes API concepts, "Efficient
+detection of changes"). A line may arrive in any number of chunks and has no greatest length.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Generic
+
+import msgspec
+
+from oz_agent_worker.backends.kubernetes.api.api_errors import Status, status_error
+from oz_agent_worker.backends.kubernetes.api.rest import ObjectT, Resource
+from oz_agent_worker.backends.kubernetes.views import ObjectMeta
+
+__all__ = [
+    "Bookmark",
+    "LineSplitter",
+    "Removed",
+    "UndecodableEventError",
+    "Upserted",
+    "WatchEvent",
+    "decode_event",
+]
+
+
+class UndecodableEventError(ValueError):
+    """A line of a watch is no event of the expected kind; the text has no content of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted(Generic[ObjectT]):
+    """ADDED or MODIFIED: the object is as it stands here."""
+
+    object: ObjectT
+
+
+@dataclass(frozen=True, slots=True)
+class Removed(Generic[ObjectT]):
+    """DELETED: the object is gone; this was its last state, with the deletion's version."""
+
+    object: ObjectT
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """BOOKMARK: everything up to this version has been sent."""
+
+    resource_version: str
+
+
+WatchEvent = Upserted[ObjectT] | Removed[ObjectT] | Bookmark
+
+
+class LineSplitter:
+    """Cuts chunks into lines, at line feeds alone, so that no character is ever split."""
+
+    def __init__(self) -> None:
+        self._unfinished: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that ``chunk`` completes, without their line feeds; empty ones are left out.
+
+        The pieces of a long line are joined once, at its end: its cost stays linear.
+        """
+        *complete, rest = chunk.split(b"\n")
+        for piece in complete:
+            line = b"".join([*self._unfinished, piece]) if self._unfinished else piece
+            self._unfinished.clear()
+            if line:
+                yield line
+        if rest:
+            self._unfinished.append(rest)
+
+
+class _Frame(msgspec.Struct, frozen=True):
+    type: str
+    object: msgspec.Raw
+
+
+class _Marked(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+_FRAME: Final = msgspec.json.Decoder(_Frame)
+_MARKED: Final = msgspec.json.Decoder(_Marked)
+_STATUS: Final = msgspec.json.Decoder(Status)
+
+
+def decode_event(line: bytes, resource: Resource[ObjectT]) -> WatchEvent[ObjectT] | None:
+    """Decode a line; ``None`` for a type that this program does not know.
+
+    Raises:
+        ApiStatusError: the event is ERROR: the server's Status, ``GoneError`` for code 410.
+        UndecodableEventError: the line cannot be decoded.
+    """
+    try:
+        frame = _FRAME.decode(line)
+        match frame.type:
+            case "ADDED" | "MODIFIED":
+                return Upserted(resource.decoder.decode(frame.object))
+            case "DELETED":
+                return Removed(resource.decoder.decode(frame.object))
+            case "BOOKMARK":
+                return Bookmark(_MARKED.decode(frame.object).metadata.resource_version or "")
+            case "ERROR":
+                status = _STATUS.decode(frame.object)
+            case _:
+                return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UndecodableEventError(f"{len(line)} bytes: {error}") from error
+    raise status_error(status.code or 500, status, verb="watch", path=resource.plural)

@@ -1,0 +1,37 @@
+"""Quotations of the cluster: one line, bounded, the telling end kept."""
+
+import pytest
+
+from oz_agent_worker.backends.kubernetes.judgement.wording import MAX_QUOTE, said, sentence
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "quote"),
+    [
+        (None, None, ""),
+        (None, "  \n", ""),
+        ("Error", None, " (Error)"),
+        (None, "why.", " (why)"),
+        ("Error", "two\n lines", " (Error: two lines)"),
+    ],
+)
+def test_said(reason: str | None, message: str | None, quote: str) -> None:
+    assert said(reason, message) == quote
+
+
+def test_a_long_message_keeps_its_end() -> None:
+    quote = said(None, "noise " * 500 + "the cause")
+    assert quote.startswith(" (…")
+    assert quote.endswith("the cause)")
+    assert len(quote) == MAX_QUOTE + 3
+
+
+def test_a_quotation_may_be_given_more_room() -> None:
+    message = "x" * 900
+    assert said(None, message, limit=1000) == f" ({message})"
+    assert len(said(None, message, limit=500)) == 503
+
+
+def test_a_sentence_begins_with_a_capital_letter() -> None:
+    assert sentence("the Pod `a`") == "The Pod `a`"
+    assert sentence("") == ""
