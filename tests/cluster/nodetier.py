@@ -213,7 +213,7 @@ class NodeTier:
         """Whether the kubelet says so, and the controllers have taken their taints off the node."""
         try:
             node: Any = self.api.client().get(f"/api/v1/nodes/{self.node}")
-        except ApiError:
+        except (OSError, ApiError):
             return False
         conditions = {c["type"]: c["status"] for c in node.get("status", {}).get("conditions", [])}
         return conditions.get("Ready") == "True" and not node["spec"].get("taints")

@@ -28,7 +28,7 @@ from oz_agent_worker.backends.kubernetes.api.serverinfo import (
     read_server_info,
 )
 from oz_agent_worker.backends.kubernetes.judgement.diagnosis import Diagnosis, of_api_error
-from oz_agent_worker.backends.kubernetes.judgement.observe import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
 from oz_agent_worker.config.schema import KubernetesConfig
 
 from .namespacechecks import check_limit_ranges, check_pod_security, check_quotas, is_pod_security
@@ -84,11 +84,7 @@ class KubernetesDoctor:
         self._worker_id = worker_id
         self._cleanup = cleanup
         self._environ = environ
-        self._policy = ObservationPolicy(
-            unschedulable_timeout=config.unschedulable_timeout,
-            scale_up_timeout=config.scale_up_timeout,
-            pull_grace=config.pull_grace,
-        )
+        self._policy = policy_of(config, ObservationPolicy())
         self._trial_settings = trial or TrialSettings()
         self._with_job = with_job
         self._stack = AsyncExitStack()
