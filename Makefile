@@ -29,7 +29,7 @@ dev: $(STAMP) ## Control plane, worker and agent in this terminal; stays up
 
 test: $(STAMP) check ## Lint, types, layers; unit tests; integration tests on a real API server
 	@$(BIN)/python -m tests.cluster.provision
-	@$(BIN)/pytest tests/unit tests/integration
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
 
 check: $(STAMP) ## Lint, format, types, import layers
 	@$(BIN)/ruff check $(SOURCES)

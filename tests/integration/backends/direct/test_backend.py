@@ -200,6 +200,7 @@ async def test_the_agent_sees_exactly_this_environment(host: Host) -> None:
         "A": "1",
         "GIT_CONFIG_GLOBAL": str(workspace / ".oz/gitconfig"),
         "CLAUDE_CONFIG_DIR": str(workspace / ".oz/claude"),
+        "OZ_AGENT_GRACE_SECONDS": "0.24",  # of the 0.3 s between TERM and KILL
         "OZ_WORKSPACE_ROOT": str(workspace),
         "OZ_WORKER_BACKEND": "direct",
         "OZ_RUN_ID": spec.task_id,
