@@ -281,7 +281,9 @@ async def test_an_event_loop_that_ends_takes_the_work_with_it(host: Host) -> Non
     life.cancel()
     with pytest.raises(asyncio.CancelledError):
         await execution.wait()
-    assert not is_running(pid)
+    async with asyncio.timeout(5):  # KILL is sent by then; the kernel carries it out in its own time
+        while is_running(pid):
+            await asyncio.sleep(0.01)
 
 
 async def test_secrets_stand_in_no_log(host: Host, caplog: pytest.LogCaptureFixture) -> None:
