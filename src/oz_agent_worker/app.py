@@ -48,12 +48,12 @@ async def run_worker(
         PreflightError: the backend cannot run tasks.
         AuthRefusedError: the key was refused and the options say to exit then.
     """
+    backend = build_backend(config, options, environ)
     for notice in config.notices:
         logger.warning("%s", notice)
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )
-    backend = build_backend(config, options, environ)
     outbox, logs = Outbox(), LogBook()
     worker = Worker(backend, _worker_settings(config), outbox, logs)
     link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs)

@@ -124,7 +124,7 @@ async def plane_on(plane: Plane) -> AsyncIterator[Plane]:
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  any condition, seen from outside
+        while not condition():
             await asyncio.sleep(0.005)
 
 
