@@ -6,6 +6,7 @@ than an API: the audit log, a restart, a played node. They are skipped elsewhere
 """
 
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -27,6 +28,18 @@ KubeletFactory: TypeAlias = Callable[..., Kubelet]
 EXTERNAL = "OZ_TEST_KUBECONFIG"
 
 UNAVAILABLE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests' children the signals that a terminal gives them.
+
+    Where pytest itself was started in the background or under nohup, some are ignored; that is
+    inherited, and a shell cannot trap a signal that was ignored when it started (POSIX, trap).
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
