@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from oz_agent_worker.backends.kubernetes.manifests.podtemplate import TASK_CONTAINER
 from oz_agent_worker.backends.kubernetes.views import JobView, PodView, last_pod
 from oz_agent_worker.core.outcome import Outcome, succeeded
 
@@ -22,7 +21,7 @@ from .podevents import NOT_READ, EventFacts
 from .postmortem import explain_failure
 from .troubles import pod_troubles
 
-__all__ = ["Observation", "ObservationPolicy", "TaskPhase", "Verdict", "judge", "primary_container"]
+__all__ = ["Observation", "ObservationPolicy", "TaskPhase", "Verdict", "judge"]
 
 TaskPhase = Literal["creating", "pending", "running", "finished"]
 
@@ -60,11 +59,6 @@ class Verdict:
 _CREATING: Final = Verdict(None, None, "creating")
 _PENDING: Final = Verdict(None, None, "pending")
 _RUNNING: Final = Verdict(None, None, "running")
-
-
-def primary_container(pod: PodView) -> str:
-    """The container whose output is the task's."""
-    return TASK_CONTAINER
 
 
 def judge(

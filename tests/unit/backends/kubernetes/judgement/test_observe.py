@@ -14,7 +14,6 @@ from oz_agent_worker.backends.kubernetes.judgement.observe import (
     ObservationPolicy,
     Verdict,
     judge,
-    primary_container,
 )
 from oz_agent_worker.backends.kubernetes.judgement.podevents import (
     NOT_READ,
@@ -132,10 +131,6 @@ def test_a_clock_that_jumps_never_fails_a_trouble_before_its_grace(jump: float) 
     now = 1000.0 + jump
     seen = verdict(job(), PULLING, seen={"uid-1/task/image_pull": 1000.0}, now=now)
     assert (seen.outcome is not None) == (now >= 1060.0)
-
-
-def test_the_primary_container_is_the_task() -> None:
-    assert primary_container(PULLING) == "task"
 
 
 # What events change
