@@ -58,16 +58,16 @@ async def run_worker(
     worker = Worker(backend, _worker_settings(config), outbox, logs)
     link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs)
     try:
-        if await _started(backend, stop):
+        if await _started(backend, worker, stop):
             await _serve(worker, link, stop, options.shutdown_grace)
     finally:
         await backend.close()
         logger.info("Stopped")
 
 
-async def _started(backend: Backend, stop: asyncio.Event) -> bool:
+async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> bool:
     """Start the backend; give up, and return false, where ``stop`` comes first."""
-    starting = asyncio.create_task(backend.start(), name="backend-start")
+    starting = asyncio.create_task(backend.start(worker.take_over), name="backend-start")
     stopping = asyncio.create_task(stop.wait(), name="stop-wait")
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

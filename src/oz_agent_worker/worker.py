@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from . import __version__
-from .backends.base import Backend, Execution, LaunchError
+from .backends.base import Backend, Execution, Found, LaunchError
 from .core import wire
 from .core.assignment import Assignment, AssignmentError
 from .core.logstream import LogBook
@@ -144,9 +144,19 @@ class Worker:
             worker_id=self._settings.worker_id,
             version=__version__,
             backend=self._backend.name,
+            instance=self._backend.instance,
             max_concurrent_tasks=self._settings.max_concurrent_tasks,
             executions=executions,
         )
+
+    def take_over(self, found: Found) -> None:
+        """Follow an execution that an earlier worker left, whether or not there is a slot for it."""
+        if found.key in self._runs:
+            logger.debug("Task %s is in hand already", found.key)
+        elif self._accepting:
+            logger.info("Task %s taken over", found.key)
+            run = self._open(found.key)
+            run.task = self._spawn(run, self._resume(run, found))
 
     # -------------------------------------------------------------------------- events
 
@@ -157,8 +167,8 @@ class Worker:
                 self._assigned(assignment)
             case AssignmentRefused(key, why):
                 self._refused(key, why)
-            case CancellationRequested(task_id):
-                self._cancel(task_id)
+            case CancellationRequested(task_id, execution_id):
+                self._cancel(task_id, execution_id)
             case Delivered(reports):
                 self._delivered(reports)
             case FrameIgnored(kind, size, why):
@@ -191,8 +201,9 @@ class Worker:
         run = self._open(key)
         run.task = self._spawn(run, self._settle(run, _unusable(why)))
 
-    def _cancel(self, task_id: str) -> None:
-        runs = [run for run in self._runs.values() if run.key.task_id == task_id and not run.ended]
+    def _cancel(self, task_id: str, execution_id: str | None) -> None:
+        meant = [run for run in self._runs.values() if run.key.task_id == task_id and not run.ended]
+        runs = [run for run in meant if execution_id in (None, run.key.execution_id)]
         if not runs:
             logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
         for run in runs:
@@ -245,6 +256,11 @@ class Worker:
             await self._settle(run, launched)
         else:
             await self._follow(run, launched, output)
+
+    async def _resume(self, run: TaskRun, found: Found) -> None:
+        output = _Output(run.key, self._logs, self.uplink.wake)
+        run.execution = found.follow(output)
+        await self._follow(run, run.execution, output)
 
     async def _launch(
         self, run: TaskRun, assignment: Assignment, output: _Output

@@ -1,10 +1,11 @@
 """A backend whose every step a test decides, and the control plane's end of an outbox."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from oz_agent_worker.backends.base import OutputSink
+from oz_agent_worker.backends.base import Found, NoOutput, OutputSink
 from oz_agent_worker.core.assignment import Assignment
 from oz_agent_worker.core.logstream import LogBook
 from oz_agent_worker.core.outbox import Claim, Outbox
@@ -72,6 +73,7 @@ class ScriptedBackend:
     """Launches at once unless a step says otherwise; holds no spec."""
 
     name = "scripted"
+    instance: str | None = None
 
     def __init__(self, *, survives_worker: bool = True) -> None:
         self.survives_worker = survives_worker
@@ -82,7 +84,7 @@ class ScriptedBackend:
         self.on_stop: Outcome | None = None
         self.stop_error: Exception | None = None
 
-    async def start(self) -> None:
+    async def start(self, found: Callable[[Found], None]) -> None:
         pass
 
     async def close(self) -> None:
@@ -129,8 +131,20 @@ class Bench:
     def assign(self, task_id: str, execution_id: str | None = None) -> None:
         self.worker.on_event(Assigned(assignment(task_id, execution_id)))
 
-    def cancel(self, task_id: str) -> None:
-        self.worker.on_event(CancellationRequested(task_id))
+    def cancel(self, task_id: str, execution_id: str | None = None) -> None:
+        self.worker.on_event(CancellationRequested(task_id, execution_id))
+
+    def find(self, task_id: str, execution_id: str | None = None) -> ScriptedExecution:
+        """The backend finds an execution that an earlier worker left."""
+        key = ExecutionKey(task_id, execution_id or task_id)
+        execution = ScriptedExecution(NoOutput(), self.backend.on_stop)
+
+        def follow(output: OutputSink) -> ScriptedExecution:
+            execution.output = output
+            return execution
+
+        self.worker.take_over(Found(key, follow))
+        return execution
 
     def sent(self) -> list[Claim | TerminalReport]:
         """What the worker has to say since the last call; the peer has it, and has not answered."""

@@ -6,20 +6,26 @@ The life of an execution::
     outcome   = await execution.wait()               # it ended: report it
     await execution.release(outcome)                 # the report is delivered: clean up
 
+What an earlier worker left is found and followed the same way (see ``Found``). The record
+of an execution, that it was started and how it ended, is the backend's: it stands before
+anything of the task runs, and goes with ``release``.
+
 ``wait`` never raises for what happens to the task: that is the outcome. It is
 cancellable, and a cancelled ``wait`` leaves the work as it is; a backend whose
 work dies with the worker (``survives_worker`` false) says so, and the worker ends
 such tasks at its own shutdown through ``stop``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from oz_agent_worker.core.outcome import Outcome
+from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
 
-__all__ = ["Backend", "Execution", "LaunchError", "NoOutput", "OutputSink", "environment_of"]
+__all__ = ["Backend", "Execution", "Found", "LaunchError", "NoOutput", "OutputSink", "environment_of"]
 
 #: The longest chunk that a backend hands to an output sink, in bytes.
 MAX_OUTPUT_CHUNK: Final = 64 * 1024
@@ -80,14 +86,39 @@ class Execution(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An execution of an earlier worker that stands and is this worker's to follow.
+
+    ``follow`` takes it over and is called at most once; where the execution has ended, its
+    ``wait`` says how. One that is not followed is left as it is.
+    """
+
+    key: ExecutionKey
+    follow: Callable[[OutputSink], Execution]
+
+
 class Backend(Protocol):
-    """Runs executions. Entered once, before the first task; left after the last."""
+    """Runs executions. Entered once, before the first task; left after the last.
+
+    ``instance`` names this worker among those of its ID, to whoever looks at what it
+    started. It is known once ``start`` has returned.
+    """
 
     name: str
     survives_worker: bool
 
-    async def start(self) -> None:
+    @property
+    def instance(self) -> str | None:
+        """See the class."""
+        ...
+
+    async def start(self, found: Callable[[Found], None]) -> None:
         """Open what the backend needs and show that tasks can run.
+
+        ``found`` is told of each execution that an earlier worker left: before this returns
+        of those that are known to be its own to follow, later of those whose worker turns
+        out to be gone. It does not block or raise.
 
         Raises:
             PreflightError: tasks could not run; the text is a diagnosis.

@@ -52,9 +52,10 @@ class AssignmentRefused:
 
 @dataclass(frozen=True, slots=True)
 class CancellationRequested:
-    """The control plane wants every execution of this task ended."""
+    """The control plane wants an execution of this task ended; without its ID every one of them."""
 
     task_id: str
+    execution_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Session:
             if isinstance(decoded, wire.TaskAssignment):
                 return _assignment(decoded, frame)
             if isinstance(decoded, wire.TaskCancellation):
-                return CancellationRequested(decoded.task_id)
+                return CancellationRequested(decoded.task_id, decoded.execution_id)
             return Delivered(tuple(self._outbox.confirm(decoded.ack_id)))
         except wire.FrameError as error:
             if error.kind == wire.TaskAssignment.kind:

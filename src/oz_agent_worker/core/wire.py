@@ -178,8 +178,12 @@ class TaskAssignment(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskCancellation(_Frame, frozen=True, omit_defaults=True, kw_only=True):
+    """``execution_id`` names one execution, for a peer that said hello; without it all of the task are meant."""
+
     kind: ClassVar[str] = "task_cancellation"
+
     task_id: str
+    execution_id: str | None = None
 
 
 class Ack(_Frame, frozen=True, omit_defaults=True, kw_only=True):
@@ -251,7 +255,8 @@ class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     """Negotiated (``hello``): the first frame of a connection.
 
     ``max_concurrent_tasks`` 0 means unlimited; ``executions`` are those that this
-    worker has in its hands, started or about to be.
+    worker has in its hands, started or about to be. ``instance`` tells workers of one
+    ID apart, and is the same again only where a restarted worker finds all that it ran.
     """
 
     kind: ClassVar[str] = "worker_hello"
@@ -259,6 +264,7 @@ class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     worker_id: str
     version: str
     backend: str
+    instance: str | None = None
     max_concurrent_tasks: int = 0
     executions: list[RunningExecution] = msgspec.field(default_factory=list)
 

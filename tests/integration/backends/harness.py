@@ -7,12 +7,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from oz_agent_worker.backends.base import Backend
+from oz_agent_worker.backends.base import Backend, Found
 from oz_agent_worker.core.assignment import InstanceShape
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
 
-__all__ = ["WORKER_ENVIRON", "Harness", "Recorder", "Scratch", "eventually", "is_running", "task_spec"]
+__all__ = [
+    "WORKER_ENVIRON",
+    "Harness",
+    "Recorder",
+    "Scratch",
+    "eventually",
+    "is_running",
+    "leave_alone",
+    "task_spec",
+]
 
 #: The longest that anything may take, in seconds: only a test that fails gets there.
 _PATIENCE: Final = 30.0
@@ -23,6 +32,10 @@ WORKER_ENVIRON: Final = {
     "WARP_API_KEY": "the-worker's-own-key",
     "WORKER_ONLY": "not for agents",
 }
+
+
+def leave_alone(found: Found) -> None:
+    """Take nothing over."""
 
 
 class Harness(Protocol):

@@ -7,7 +7,7 @@ from oz_agent_worker.backends.base import Backend
 from oz_agent_worker.backends.direct import DirectBackend
 from oz_agent_worker.config.schema import DirectConfig
 from tests.integration.backends.contract import BackendContract
-from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch
+from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch, leave_alone
 
 
 class DirectHarness:
@@ -33,7 +33,7 @@ class DirectHarness:
         backend = DirectBackend(
             config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3
         )
-        await backend.start()
+        await backend.start(leave_alone)
         self._backends.append(backend)
         return backend
 

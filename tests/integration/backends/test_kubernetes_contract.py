@@ -10,7 +10,7 @@ from oz_agent_worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours, execute
 from tests.integration.backends.contract import BackendContract
-from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch
+from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch, leave_alone
 from tests.integration.backends.kubernetes.worker import QUICK
 
 pytestmark = pytest.mark.cluster
@@ -44,7 +44,7 @@ class KubernetesHarness:
         backend = KubernetesBackend(
             config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, settings=QUICK
         )
-        await backend.start()
+        await backend.start(leave_alone)
         self._backends.append(backend)
         return backend
 

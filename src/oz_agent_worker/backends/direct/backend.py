@@ -5,11 +5,11 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.backends.base import LaunchError, OutputSink
+from oz_agent_worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
@@ -73,7 +73,12 @@ class DirectBackend:
         self._removals = asyncio.Semaphore(_REMOVALS)
         self._leftovers: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    @property
+    def instance(self) -> str | None:
+        """Which of the workers of its ID this is."""
+        return None
+
+    async def start(self, found: Callable[[Found], None]) -> None:
         """Find the agent and show that workspaces can be made.
 
         Raises:

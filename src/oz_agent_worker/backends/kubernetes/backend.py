@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from oz_agent_worker.backends.base import LaunchError, OutputSink
+from oz_agent_worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
@@ -97,7 +97,12 @@ class KubernetesBackend:
         self._ground: Ground | None = None
         self._monitor: JobMonitor | None = None
 
-    async def start(self) -> None:
+    @property
+    def instance(self) -> str | None:
+        """Which of the workers of its ID this is."""
+        return None
+
+    async def start(self, found: Callable[[Found], None]) -> None:
         """Reach the API server, show that tasks can run, watch what stands; return when the watches stand.
 
         Raises:

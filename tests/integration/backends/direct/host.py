@@ -8,7 +8,7 @@ from oz_agent_worker.backends.direct import DirectBackend
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.taskspec import TaskSpec
-from tests.integration.backends.harness import WORKER_ENVIRON, Recorder, Scratch
+from tests.integration.backends.harness import WORKER_ENVIRON, Recorder, Scratch, leave_alone
 
 __all__ = ["Host", "entries", "run"]
 
@@ -44,7 +44,7 @@ class Host:
         backend = DirectBackend(
             config, worker_id="w", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3, **keys
         )
-        await backend.start()
+        await backend.start(leave_alone)
         self.backends.append(backend)
         return backend
 

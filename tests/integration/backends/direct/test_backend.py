@@ -19,6 +19,7 @@ from tests.integration.backends.harness import (
     Recorder,
     eventually,
     is_running,
+    leave_alone,
     task_spec,
 )
 
@@ -49,7 +50,7 @@ async def test_the_agent_is_the_configured_one_then_the_default_then_the_one_on_
     if wanted == "configured":
         keys["oz_path"] = str(program(tmp_path / "configured" / "agent"))
     backend = backend_with(tmp_path, environ, **keys)
-    await backend.start()
+    await backend.start(leave_alone)
     output = Recorder()
     await run(backend, task_spec(), output)
     assert output.data == f"{wanted}\n".encode()
@@ -85,7 +86,7 @@ async def test_what_forbids_a_start_is_a_diagnosis(
         tmp_path, {"PATH": str(tmp_path)}, **{k: v.format(tmp_path) for k, v in keys.items()}
     )
     with pytest.raises(PreflightError) as caught:
-        await backend.start()
+        await backend.start(leave_alone)
     assert diagnosis.format(tmp_path) in str(caught.value)
 
 
@@ -96,7 +97,7 @@ async def test_nothing_is_launched_before_the_start_or_after_the_end(host: Host)
         with pytest.raises(LaunchError) as caught:
             await backend.launch(task_spec(), NoOutput())
         assert caught.value.outcome is None
-        await backend.start()
+        await backend.start(leave_alone)
         await backend.close()
 
 

@@ -17,6 +17,7 @@ from oz_agent_worker.errors import ExitCode, PreflightError
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours
 from tests.conftest import KubeletFactory
+from tests.integration.backends.harness import leave_alone
 
 from .operators import allow, enforce_pod_security, jobs_in, limit, set_quota
 from .worker import QUICK
@@ -44,7 +45,7 @@ def start(api_tier: ApiTier, namespace: str) -> Start:
             settings = dataclasses.replace(settings, preflight=PreflightSettings(trial=trial))
         backend = KubernetesBackend(config, worker_id="w", cleanup=True, environ={}, settings=settings)
         try:
-            await backend.start()
+            await backend.start(leave_alone)
         finally:
             await backend.close()
 

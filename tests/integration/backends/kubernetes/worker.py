@@ -14,6 +14,7 @@ from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import InstanceShape, Sidecar
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
+from tests.integration.backends.harness import leave_alone
 
 __all__ = ["QUICK", "Output", "running_backend", "task"]
 
@@ -84,7 +85,7 @@ async def running_backend(
         **keys,
     )
     backend = KubernetesBackend(config, worker_id=worker_id, cleanup=cleanup, environ={}, settings=settings)
-    await backend.start()
+    await backend.start(leave_alone)
     try:
         yield backend
     finally:
