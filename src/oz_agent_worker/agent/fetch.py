@@ -19,6 +19,7 @@ from typing import IO, Final
 
 from oz_agent_worker import __version__
 
+from .certificates import trusting_context
 from .errors import FetchError
 from .progress import Say, plain
 from .run import Run, decode_run
@@ -99,7 +100,8 @@ def send(request: urllib.request.Request, timeout: float) -> Reply:
         TransientError: no response, or half of one.
         FetchError: the server's certificate is not trusted.
     """
-    opener = urllib.request.build_opener(_NoRedirects)
+    https = urllib.request.HTTPSHandler(context=trusting_context())
+    opener = urllib.request.build_opener(_NoRedirects, https)
     try:
         try:
             response = opener.open(request, timeout=timeout)
