@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := src tests
+SOURCES := src tests scripts images charts
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test check format e2e bench chaos docs lock clean

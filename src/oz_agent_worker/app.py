@@ -2,11 +2,12 @@
 
 control plane ⇄ link ⇄ worker ⇄ backend ⇄ where the tasks run
                    outbox, logs: what is owed to the control plane
+all of them → notices → telemetry: metrics, traces, fields of the log; lookout: probes, scrapes
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +16,17 @@ from .backends.base import Backend
 from .config.load import WorkerConfig
 from .config.schema import CommandConfig, DirectConfig, DockerConfig, KubernetesConfig
 from .core.logstream import LogBook
+from .core.notices import Notify, unnoticed
 from .core.outbox import Outbox
 from .core.taskspec import TaskSettings
 from .errors import UsageError
+from .health import Health
 from .link import Link, LinkSettings
+from .lookout import Lookout
+from .probeserver import Endpoint
+from .telemetry.identity import Identity
+from .telemetry.subjects import Subjects
+from .telemetry.telemetry import Telemetry
 from .worker import Worker, WorkerSettings
 
 __all__ = ["WorkerOptions", "build_backend", "run_worker", "task_settings"]
@@ -31,12 +39,15 @@ class WorkerOptions:
     """How the worker's process behaves; times in seconds.
 
     ``default_agent`` is the agent's program for the direct backend where neither
-    ``oz_path`` nor an ``oz`` on PATH is there.
+    ``oz_path`` nor an ``oz`` on PATH is there. ``probes`` is where health is served.
+    ``listeners`` hear of everything that is noticed.
     """
 
     exit_on_auth_failure: bool = False
     shutdown_grace: float = 25.0
     default_agent: str | None = None
+    probes: Endpoint | None = None
+    listeners: Sequence[Notify] = ()
 
 
 async def run_worker(
@@ -45,23 +56,32 @@ async def run_worker(
     """Run a worker until ``stop`` is set.
 
     Raises:
+        UsageError: there is no such backend, or the probes cannot be served.
         PreflightError: the backend cannot run tasks.
         AuthRefusedError: the key was refused and the options say to exit then.
     """
-    backend = build_backend(config, options, environ)
+    telemetry = Telemetry(options.listeners)
+    notify = telemetry.notify
+    backend = build_backend(config, options, environ, notify)
     for notice in config.notices:
         logger.warning("%s", notice)
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )
     outbox, logs = Outbox(), LogBook()
-    worker = Worker(backend, _worker_settings(config), outbox, logs)
-    link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs)
+    worker = Worker(backend, _worker_settings(config), outbox, logs, notify)
+    link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs, notify=notify)
+    health = Health(connected=lambda: link.connected, watches=backend.watches)
+    telemetry.begin(environ, _identity(config))
+    telemetry.watch(Subjects(outbox, backend.watches))
     try:
-        if await _started(backend, worker, stop):
-            await _serve(worker, link, stop, options.shutdown_grace)
+        async with Lookout(options.probes, health, telemetry):
+            if await _started(backend, worker, stop):
+                health.preflight_passed = True
+                await _serve(worker, link, health, stop, options.shutdown_grace)
     finally:
         await backend.close()
+        await telemetry.close()
         logger.info("Stopped")
 
 
@@ -79,11 +99,12 @@ async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> boo
     return True
 
 
-async def _serve(worker: Worker, link: Link, stop: asyncio.Event, grace: float) -> None:
+async def _serve(worker: Worker, link: Link, health: Health, stop: asyncio.Event, grace: float) -> None:
     connection = asyncio.create_task(link.run(), name="link")
     stopping = asyncio.create_task(stop.wait(), name="stop-wait")
     try:
         await asyncio.wait((connection, stopping), return_when=asyncio.FIRST_COMPLETED)
+        health.stopping = True
         link.hurry()
         await worker.drain(grace)
     finally:
@@ -92,7 +113,9 @@ async def _serve(worker: Worker, link: Link, stop: asyncio.Event, grace: float) 
         await connection
 
 
-def build_backend(config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str]) -> Backend:
+def build_backend(
+    config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str], notify: Notify = unnoticed
+) -> Backend:
     """Make the configured backend. Only its own libraries are imported.
 
     Raises:
@@ -104,7 +127,7 @@ def build_backend(config: WorkerConfig, options: WorkerOptions, environ: Mapping
             from .backends.kubernetes.backend import KubernetesBackend
 
             return KubernetesBackend(
-                kubernetes, worker_id=config.worker_id, cleanup=config.cleanup, environ=environ
+                kubernetes, worker_id=config.worker_id, cleanup=config.cleanup, environ=environ, notify=notify
             )
         case DirectConfig() as direct:
             from .backends.direct import DirectBackend
@@ -115,6 +138,7 @@ def build_backend(config: WorkerConfig, options: WorkerOptions, environ: Mapping
                 cleanup=config.cleanup,
                 environ=environ,
                 default_agent=options.default_agent,
+                notify=notify,
             )
         case DockerConfig() | CommandConfig():
             raise UsageError(
@@ -135,6 +159,15 @@ def task_settings(config: WorkerConfig) -> TaskSettings:
         default_image=kubernetes.default_image if kubernetes else None,
         sidecar_image=kubernetes.sidecar_image if kubernetes else None,
         coding_cli_sidecars=kubernetes.coding_cli_sidecars if kubernetes else {},
+    )
+
+
+def _identity(config: WorkerConfig) -> Identity:
+    return Identity(
+        worker_id=config.worker_id,
+        version=__version__,
+        backend=config.backend_name,
+        max_concurrent_tasks=config.max_concurrent_tasks,
     )
 
 

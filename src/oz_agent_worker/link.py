@@ -15,13 +15,14 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from . import __version__
-from .core import wire
+from .core import notices, wire
 from .core.backoff import full_jitter
 from .core.logstream import LogBook
+from .core.notices import Notify
 from .core.outbox import Outbox
 from .core.report import ExecutionKey
 from .core.secret import Secret
-from .core.session import DEAD_AFTER, PING_INTERVAL, Event, Session, Text
+from .core.session import ACK_TIMEOUT, DEAD_AFTER, PING_INTERVAL, Event, Session, Text
 from .core.wire import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
 from .errors import AuthRefusedError
 
@@ -45,6 +46,7 @@ class LinkSettings:
     write_timeout: float = 10.0
     ping_interval: float = PING_INTERVAL
     dead_after: float = DEAD_AFTER
+    ack_timeout: float = ACK_TIMEOUT
     retry_first: float = 1.0
     retry_cap: float = 60.0
 
@@ -65,6 +67,10 @@ class _ConnectionLostError(Exception):
     """The connection is over; the text says why."""
 
 
+class _DialFailedError(_ConnectionLostError):
+    """The connection did not come about."""
+
+
 class Link:
     """Keeps one connection to the control plane, for as long as ``run`` runs.
 
@@ -79,6 +85,7 @@ class Link:
         outbox: Outbox,
         logs: LogBook,
         *,
+        notify: Notify = notices.unnoticed,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -86,6 +93,7 @@ class Link:
         self._listener = listener
         self._outbox = outbox
         self._logs = logs
+        self._notify = notify
         self._monotonic = monotonic
         self._uniform = uniform
         self._session: Session | None = None
@@ -140,12 +148,15 @@ class Link:
                     raise
                 delay = self._hurried(self._settings.retry_cap)
                 logger.error("%s; next try in %.0f s", error, delay)
+                self._notify(notices.Reconnecting("dial_failed"))
                 await self._pause(delay)
             except _ConnectionLostError as ended:
                 if self._stopping.is_set():
                     return
                 delay = self._hurried(next(delays))
                 logger.warning("Connection to Oz lost: %s; next try in %.1f s", ended, delay)
+                dialing = isinstance(ended, _DialFailedError)
+                self._notify(notices.Reconnecting("dial_failed" if dialing else "remote_close"))
                 await self._pause(delay)
 
     def _delays(self) -> Iterator[float]:
@@ -173,11 +184,13 @@ class Link:
             socket = await self._dial(http)
             try:
                 session = self._open_session(headers.get(CAPABILITIES_HEADER.lower()))
+                self._notify(notices.Connected())
                 logger.info("Connected to Oz at %s", self._settings.url)
                 logger.info("Listening for tasks")
                 yield socket, session
             finally:
                 self._session = None
+                self._notify(notices.Disconnected())
                 await _close(socket)
 
     async def _dial(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
@@ -201,11 +214,11 @@ class Link:
                     f"the control plane at {settings.url} refused the API key (HTTP {error.status}): "
                     "check WARP_API_KEY, and that the key belongs to this team"
                 ) from None
-            raise _ConnectionLostError(f"{settings.url} answered HTTP {error.status}") from None
+            raise _DialFailedError(f"{settings.url} answered HTTP {error.status}") from None
         except TimeoutError:
-            raise _ConnectionLostError(f"no answer from {settings.url}") from None
+            raise _DialFailedError(f"no answer from {settings.url}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _ConnectionLostError(f"{settings.url} cannot be reached: {error}") from error
+            raise _DialFailedError(f"{settings.url} cannot be reached: {error}") from error
         finally:
             self._dialing = None
 
@@ -220,6 +233,7 @@ class Link:
             now=self._monotonic(),
             ping_interval=settings.ping_interval,
             dead_after=settings.dead_after,
+            ack_timeout=settings.ack_timeout,
         )
         return self._session
 
@@ -251,6 +265,7 @@ class Link:
                     self._listener.on_event(session.receive_text(message.data, now))
                 case WSMsgType.PONG:
                     self._listener.on_event(session.receive_pong(bytes(message.data), now))
+                    self.wake()  # a ping may have waited for it, and acks are due from here on
                 case WSMsgType.PING:
                     session.receive_other(now)
                     await self._send(socket.pong(message.data))

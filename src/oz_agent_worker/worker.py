@@ -10,11 +10,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from . import __version__
-from .backends.base import Backend, Execution, Found, LaunchError
-from .core import wire
+from . import __version__, logfields
+from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError
+from .core import notices, wire
 from .core.assignment import Assignment, AssignmentError
 from .core.logstream import LogBook
+from .core.notices import Notify
 from .core.outbox import Claim, Outbox
 from .core.outcome import FailurePhase, FailureReason, Outcome, TaskResult, cancelled, failed
 from .core.report import ExecutionKey, TerminalReport
@@ -120,8 +121,16 @@ class Worker:
 
     uplink: Uplink
 
-    def __init__(self, backend: Backend, settings: WorkerSettings, outbox: Outbox, logs: LogBook) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        settings: WorkerSettings,
+        outbox: Outbox,
+        logs: LogBook,
+        notify: Notify = notices.unnoticed,
+    ) -> None:
         self._backend = backend
+        self._notify = notify
         self._settings = settings
         self._outbox = outbox
         self._logs = logs
@@ -155,6 +164,7 @@ class Worker:
             logger.debug("Task %s is in hand already", found.key)
         elif self._accepting:
             logger.info("Task %s taken over", found.key)
+            self._notify(notices.TaskTakenOver(found.key))
             run = self._open(found.key)
             run.task = self._spawn(run, self._resume(run, found))
 
@@ -187,6 +197,7 @@ class Worker:
         elif 0 < self._settings.max_concurrent_tasks <= self._active:
             self._reject(key, AT_CAPACITY)
         else:
+            self._notify(notices.TaskAssigned(key, assignment.created_at))
             logger.info("Task %s assigned", key)
             run = self._open(key)
             run.task = self._spawn(run, self._carry_out(run, assignment))
@@ -194,10 +205,12 @@ class Worker:
     def _reject(self, key: ExecutionKey, reason: str) -> None:
         logger.info("Task %s rejected: %s", key, reason)
         self.uplink.reject(key, reason)
+        self._notify(notices.TaskRejected(key, reason))
 
     def _refused(self, key: ExecutionKey, why: str) -> None:
         if key in self._runs:
             return
+        self._notify(notices.TaskAssigned(key))
         run = self._open(key)
         run.task = self._spawn(run, self._settle(run, _unusable(why)))
 
@@ -208,6 +221,7 @@ class Worker:
             logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
         for run in runs:
             logger.info("Task %s: cancellation requested", run.key)
+            self._notify(notices.CancelRequested(run.key))
             self._stop(run, "cancellation requested")
 
     def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
@@ -233,6 +247,7 @@ class Worker:
 
     async def _guard(self, run: TaskRun, steps: Coroutine[None, None, None]) -> None:
         """Whatever goes wrong inside, the task is reported and its slot comes back."""
+        logfields.about(run.key)
         try:
             await steps
         except Exception as error:
@@ -243,6 +258,7 @@ class Worker:
             self._end(run)
             self._runs.pop(run.key, None)
             self._logs.forget(run.key)
+            self._notify(notices.TaskLeft(run.key))
 
     async def _carry_out(self, run: TaskRun, assignment: Assignment) -> None:
         output = _Output(run.key, self._logs, self.uplink.wake)
@@ -281,6 +297,7 @@ class Worker:
 
     async def _follow(self, run: TaskRun, execution: Execution, output: _Output) -> None:
         """The work stands: claim it, wait for its end, report it, clean up."""
+        self._notify(notices.WorkStands(run.key))
         self._claim(run)
         output.claimed()
         if run.stop_reason is not None:
@@ -292,6 +309,7 @@ class Worker:
             await execution.release(outcome)
         except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
             logger.warning("Task %s: cleaning up failed: %s", run.key, error)
+            self._notify(notices.CleanupFailed(run.key))
 
     async def _outcome(self, run: TaskRun, execution: Execution) -> Outcome:
         try:
@@ -309,13 +327,14 @@ class Worker:
         """End the work, at once or as soon as it stands."""
         run.stop_reason = run.stop_reason or reason
         if run.execution is not None:
-            self._side_task(run.execution.stop(reason), f"stop-{run.key}")
+            self._side_task(run.key, run.execution.stop(reason), f"stop-{run.key}")
 
     def _claim(self, run: TaskRun) -> None:
         if not run.claimed:
             run.claimed = True
             self._outbox.add(Claim(run.key))
             self.uplink.wake()
+            self._notify(notices.TaskClaimed(run.key))
 
     async def _settle(self, run: TaskRun, outcome: Outcome) -> None:
         """Claim and end a task that does not stand."""
@@ -328,12 +347,14 @@ class Worker:
         log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
         log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
         self._outbox.add(TerminalReport(run.key, outcome))
+        self._notify(notices.TaskEnded(run.key, outcome))
         self.uplink.wake()
         await run.delivered.wait()
         logger.debug("Task %s: the report is delivered", run.key)
 
-    def _side_task(self, steps: Coroutine[None, None, None], name: str) -> None:
+    def _side_task(self, key: ExecutionKey, steps: Coroutine[None, None, None], name: str) -> None:
         async def watched() -> None:
+            logfields.about(key)
             try:
                 await steps
             except Exception:
@@ -359,7 +380,7 @@ class Worker:
         if not self._backend.survives_worker:
             for run in running:
                 run.shutting_down = run.stop_reason is None
-                self._stop(run, "the worker shuts down")
+                self._stop(run, SHUTDOWN)
         due = [
             run.task
             for run in self._runs.values()

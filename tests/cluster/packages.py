@@ -1,4 +1,4 @@
-"""The programs of a node that Kubernetes does not bring: a container runtime, network plugins, BusyBox.
+"""Programs that the tests need and Kubernetes does not bring: container runtimes, network plugins, BusyBox.
 
 Those of the system are used where they are there. The others are taken out of Debian
 packages, into the cache: nothing is installed, so no service starts and nothing that
@@ -18,7 +18,7 @@ from typing import Final
 from tests.cluster.cache import cache_root, locked, progress
 from tests.cluster.errors import ProvisionError
 
-__all__ = ["PROGRAMS", "is_static", "node_programs"]
+__all__ = ["ENGINE_PROGRAMS", "PROGRAMS", "engine_programs", "is_static", "node_programs"]
 
 PROGRAMS: Final = {
     "containerd": "containerd",
@@ -30,7 +30,18 @@ PROGRAMS: Final = {
     "loopback": "containernetworking-plugins",
     "busybox": "busybox-static",
 }
-"""Each program, and the Debian package that has it."""
+"""Each program of a node, and the Debian package that has it."""
+
+ENGINE_PROGRAMS: Final = {
+    "dockerd": "docker.io",
+    "docker": "docker.io",
+    "containerd": "containerd",
+    "containerd-shim-runc-v2": "containerd",
+    "runc": "runc",
+    "debootstrap": "debootstrap",
+    "busybox": "busybox-static",
+}
+"""Each program that builds images, and the Debian package that has it."""
 
 # Network plugins have common names: iproute2 has a `bridge` too.
 PLUGINS: Final = frozenset({"bridge", "host-local", "loopback"})
@@ -47,8 +58,24 @@ def node_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
     Raises:
         ProvisionError: one is not there, and cannot be taken from a package.
     """
-    found = {name: _on_the_system(name) for name in PROGRAMS}
-    missing = sorted({PROGRAMS[name] for name, path in found.items() if path is None})
+    return _provided(PROGRAMS, environ)
+
+
+def engine_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Return the path of each of ``ENGINE_PROGRAMS``; a client without its engine is no engine.
+
+    Raises:
+        ProvisionError: one is not there, and cannot be taken from a package.
+    """
+    return _provided(ENGINE_PROGRAMS, environ, own=frozenset({"docker"}))
+
+
+def _provided(
+    programs: Mapping[str, str], environ: Mapping[str, str], own: frozenset[str] = frozenset()
+) -> dict[str, Path]:
+    """Find each program on the system, but those of ``own``, or in its package."""
+    found = {name: None if name in own else _on_the_system(name) for name in programs}
+    missing = sorted({programs[name] for name, path in found.items() if path is None})
     if not missing:
         return {name: path for name, path in found.items() if path is not None}
     unpacked = cache_root(environ) / "packages" / _system_name()
@@ -58,7 +85,7 @@ def node_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
                 _provide(package, unpacked / package)
     except OSError as error:
         raise ProvisionError(f"cannot unpack {', '.join(missing)} into {unpacked}: {error}") from error
-    return {name: path or _in(unpacked / PROGRAMS[name], name) for name, path in found.items()}
+    return {name: path or _in(unpacked / programs[name], name) for name, path in found.items()}
 
 
 def is_static(program: Path) -> bool:
@@ -96,7 +123,8 @@ def _provide(package: str, folder: Path) -> None:
     if folder.exists():
         return
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        names = ", ".join(name for name, of in PROGRAMS.items() if of == package)
+        packages = {*PROGRAMS.items(), *ENGINE_PROGRAMS.items()}
+        names = ", ".join(sorted(name for name, of in packages if of == package))
         raise ProvisionError(f"no {names} here, and no apt-get to take Debian's {package} with")
     progress(f"unpacking Debian's {package} (once)")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:

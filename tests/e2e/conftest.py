@@ -1,12 +1,16 @@
-"""Fixtures of the node tests (marker ``node``): one real node a session, a namespace a test."""
+"""Fixtures of the heavy tests: one real node (marker ``node``) and one engine (``docker``) a session."""
 
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import NoReturn, TypeAlias
 
 import pytest
 
+from tests.cluster.docker.build import build_images, import_bases
+from tests.cluster.docker.engine import DockerEngine
+from tests.cluster.docker.engine import obstacle as engine_obstacle
 from tests.cluster.errors import ClusterError
 from tests.cluster.nodetier import NodeTier, leftovers, obstacle, provide_node_tier
 from tests.e2e.ledger import Ledger, table
@@ -62,11 +66,32 @@ def node_tier(request: pytest.FixtureRequest) -> Iterator[NodeTier]:
     assert left == [], "the node has left something on this machine"
 
 
-def _cannot(reason: str) -> NoReturn:
+def _cannot(reason: str, what: str = "node tier") -> NoReturn:
     """Skip; but where CI runs, a test that is skipped for want of a node is a test that fails."""
     if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
-        pytest.fail(f"no node tier: {reason}", pytrace=False)
-    pytest.skip(f"no node tier: {reason}")
+        pytest.fail(f"no {what}: {reason}", pytrace=False)
+    pytest.skip(f"no {what}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    """A Docker engine with the base images."""
+    if (reason := engine_obstacle()) is not None:
+        _cannot(reason, "Docker engine")
+    with ExitStack() as stack:
+        try:
+            engine = stack.enter_context(DockerEngine())
+            import_bases(engine)
+        except ClusterError as error:
+            _cannot(str(error), "Docker engine")
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def images(engine: DockerEngine) -> DockerEngine:
+    """The engine with the project's images."""
+    build_images(engine)
+    return engine
 
 
 @pytest.fixture

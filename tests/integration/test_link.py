@@ -184,6 +184,58 @@ async def test_pings_keep_a_quiet_connection_alive() -> None:
     assert plane.connections[0].log[:3] == [b"1", b"2", b"3"]
 
 
+async def test_a_ping_follows_the_pong_for_which_it_waited() -> None:
+    stations: list[Station] = []
+
+    async def script(connection: Connection) -> None:
+        await connection.send("task_assignment", **assignment())
+        await connection.receive()
+        first = await connection.receive()
+        assert first == b"1"
+        stations[0].end()
+        await connection.receive()
+        await asyncio.sleep(0.05)  # the writer has nothing left to do
+        await connection.socket.pong(b"1")
+        await connection.answer()
+
+    plane = Plane([script])
+    async with linked(plane) as station:
+        stations.append(station)
+        await until(lambda: station.backend.executions)
+        await until(lambda: station.idle)
+    log = plane.connections[0].log
+    assert [json.loads(item)["type"] if isinstance(item, str) else item for item in log] == [
+        "task_claimed",
+        b"1",
+        "task_completed",
+        b"2",
+    ]
+
+
+async def test_a_report_whose_ack_does_not_come_is_sent_again_on_the_same_connection() -> None:
+    stations: list[Station] = []
+    reports: list[str] = []
+
+    async def script(connection: Connection) -> None:
+        await connection.send("task_assignment", **assignment())
+        while True:
+            frame = await connection.receive_frame()
+            if frame["type"] == "task_claimed":
+                stations[0].end()
+            if ack_id := frame["data"].get("ack_id"):
+                reports.append(ack_id)
+                if len(reports) > 1:
+                    await connection.send("ack", ack_id=ack_id)
+
+    plane = Plane([script], EXTENDED)
+    async with linked(plane, ack_timeout=0.05) as station:
+        stations.append(station)
+        await until(lambda: station.backend.executions)
+        await until(lambda: station.idle)
+    assert len(plane.connections) == 1
+    assert reports[0] == reports[1]
+
+
 async def test_a_silent_peer_is_left(caplog: pytest.LogCaptureFixture) -> None:
     async def silent(connection: Connection) -> None:
         while True:

@@ -13,6 +13,7 @@ from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
 from oz_agent_worker.core.session import Assigned, CancellationRequested, Delivered
 from oz_agent_worker.core.taskspec import TaskSettings, TaskSpec
+from oz_agent_worker.core.vitals import WatchVitals
 from oz_agent_worker.worker import Worker, WorkerSettings
 
 __all__ = ["Bench", "ScriptedBackend", "ScriptedExecution", "Step", "assignment", "settle"]
@@ -87,6 +88,9 @@ class ScriptedBackend:
     async def start(self, found: Callable[[Found], None]) -> None:
         pass
 
+    def watches(self) -> tuple[WatchVitals, ...]:
+        return ()
+
     async def close(self) -> None:
         pass
 
@@ -148,12 +152,11 @@ class Bench:
 
     def sent(self) -> list[Claim | TerminalReport]:
         """What the worker has to say since the last call; the peer has it, and has not answered."""
-        return [item for _, item in self.outbox.due(self.outbox.next_barrier())]
+        return [item for _, item in self.outbox.due(barrier=1)]
 
     def deliver(self) -> None:
         """The peer answers for all that was sent."""
-        barrier = self.outbox.next_barrier()
-        reports = self.outbox.confirm_barrier(barrier, terminal_too=True)
+        reports = self.outbox.confirm_barrier(1, terminal_too=True, now=0.0)
         self.worker.on_event(Delivered(tuple(reports)))
 
     @property

@@ -16,7 +16,7 @@ work dies with the worker (``survives_worker`` false) says so, and the worker en
 such tasks at its own shutdown through ``stop``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -24,8 +24,22 @@ from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
+from oz_agent_worker.core.vitals import WatchVitals
 
-__all__ = ["Backend", "Execution", "Found", "LaunchError", "NoOutput", "OutputSink", "environment_of"]
+__all__ = [
+    "SHUTDOWN",
+    "Backend",
+    "Execution",
+    "Found",
+    "LaunchError",
+    "NoOutput",
+    "OutputSink",
+    "environment_of",
+]
+
+#: The reason for a ``stop`` that no cancellation asked for: the worker ends, and its work with
+#: it. A backend that keeps a record of the outcome keeps it as ``graceful_shutdown``.
+SHUTDOWN: Final = "the worker shuts down"
 
 #: The longest chunk that a backend hands to an output sink, in bytes.
 MAX_OUTPUT_CHUNK: Final = 64 * 1024
@@ -133,6 +147,10 @@ class Backend(Protocol):
         Raises:
             LaunchError: nothing was started.
         """
+        ...
+
+    def watches(self) -> Sequence[WatchVitals]:
+        """How the watches are that the backend lives by; empty before ``start`` has returned."""
         ...
 
     async def close(self) -> None:

@@ -5,14 +5,14 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
 from oz_agent_worker import __version__
 from oz_agent_worker.errors import ExitCode, OzError
 
-from .options import flags_from, log_level_option, worker_options
+from .options import flags_from, log_format_option, log_level_option, probe_options, worker_options
 from .output import colour_unwanted
 
 __all__ = ["main", "root"]
@@ -83,12 +83,23 @@ run tasks, 4 the API key was refused (with --exit-on-auth-failure).
 )
 @worker_options
 @log_level_option
+@log_format_option
+@probe_options
 @click.option(
     "--exit-on-auth-failure", is_flag=True, help="Exit with code 4 where the control plane refuses the key."
 )
 @click.version_option(__version__, prog_name="oz-agent-worker")
 @click.pass_context
-def root(ctx: click.Context, /, log_level: str, exit_on_auth_failure: bool, **options: Any) -> None:
+def root(
+    ctx: click.Context,
+    /,
+    log_level: str,
+    log_format: Literal["text", "json"],
+    health_port: int,
+    health_host: str,
+    exit_on_auth_failure: bool,
+    **options: Any,
+) -> None:
     """Run coding-agent tasks on your own infrastructure.
 
     Without a command this runs the worker: it connects out to the control plane,
@@ -98,9 +109,16 @@ def root(ctx: click.Context, /, log_level: str, exit_on_auth_failure: bool, **op
     if ctx.invoked_subcommand is not None:
         ctx.obj = options
         return
-    from .serve import serve_worker
+    from .serve import ProcessFlags, serve_worker
 
-    serve_worker(flags, log_level=log_level, exit_on_auth_failure=exit_on_auth_failure)
+    process = ProcessFlags(
+        log_level=log_level,
+        log_format=log_format,
+        health_port=health_port,
+        health_host=health_host,
+        exit_on_auth_failure=exit_on_auth_failure,
+    )
+    serve_worker(flags, process)
 
 
 def main(argv: list[str] | None = None) -> None:

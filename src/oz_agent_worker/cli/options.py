@@ -8,7 +8,10 @@ import click
 from oz_agent_worker.config.load import BACKENDS, WorkerFlags
 from oz_agent_worker.core.secret import Secret
 
-__all__ = ["flags_from", "log_level_option", "worker_options"]
+__all__ = ["flags_from", "log_format_option", "log_level_option", "probe_options", "worker_options"]
+
+#: Every IPv4 address of the machine; a cluster of IPv6 alone needs ``::``.
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  served only where --health-port asks for it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +54,27 @@ def log_level_option(function: F) -> F:
     """Give a command ``--log-level``."""
     levels = click.Choice(["debug", "info", "warn", "error"])
     return click.option("--log-level", type=levels, default="info", show_default=True)(function)
+
+
+def log_format_option(function: F) -> F:
+    """Give a command ``--log-format``."""
+    return click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+        envvar="OZ_WORKER_LOG_FORMAT", help="Lines for people, or one JSON object a line.",
+    )(function)  # fmt: skip
+
+
+def probe_options(function: F) -> F:
+    """Give a command ``--health-port`` and ``--health-host``."""
+    port = click.option(
+        "--health-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
+        envvar="OZ_WORKER_HEALTH_PORT", help="Serve /healthz and /readyz; 0 does not (the default).",
+    )  # fmt: skip
+    host = click.option(
+        "--health-host", default=EVERY_ADDRESS, metavar="HOST", envvar="OZ_WORKER_HEALTH_HOST",
+        help="The address for it; a kubelet's probes come to the Pod's own.", show_default=True,
+    )  # fmt: skip
+    return port(host(function))
 
 
 def flags_from(options: Mapping[str, Any], under: Mapping[str, Any] | None = None) -> WorkerFlags:

@@ -8,27 +8,49 @@ import resource
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.errors import ExitCode
+from oz_agent_worker.logfields import LogFields
+from oz_agent_worker.probeserver import Endpoint
 
 from .loading import load_worker_config
-from .logsetup import configure_logging
+from .logsetup import LogFormat, configure_logging
 
-__all__ = ["prepare_process", "run_until_signalled", "serve_worker"]
+__all__ = ["ProcessFlags", "prepare_process", "run_until_signalled", "serve_worker"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def serve_worker(flags: WorkerFlags, *, log_level: str, exit_on_auth_failure: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessFlags:
+    """The flags that are about the process alone, and so not of the config file.
+
+    ``health_port`` 0 serves no probes.
+    """
+
+    log_level: str
+    log_format: LogFormat
+    health_port: int
+    health_host: str
+    exit_on_auth_failure: bool
+
+
+def serve_worker(flags: WorkerFlags, process: ProcessFlags) -> None:
     """Run the worker until SIGTERM or SIGINT."""
-    configure_logging(log_level)
+    fields = LogFields()
+    configure_logging(process.log_level, process.log_format, fields)
     config = load_worker_config(flags, os.environ)
     prepare_process()
-    options = WorkerOptions(exit_on_auth_failure=exit_on_auth_failure)
+    options = WorkerOptions(
+        exit_on_auth_failure=process.exit_on_auth_failure,
+        probes=Endpoint(process.health_host, process.health_port) if process.health_port else None,
+        listeners=(fields,),
+    )
     asyncio.run(_run(config, options))
 
 

@@ -2,19 +2,24 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.core.secret import Secret
 
 from .assignment import task_assignment
-from .dispatch import Assignment, plan
+from .attendance import Attendance
+from .dispatch import plan
 from .hub import Connection, Hub
+from .orphans import rescue, returns_to_queue
 from .settings import ControlPlaneSettings
-from .store import queue
+from .store import leases, queue
 from .store.database import Database
+from .store.runs import Run
 from .times import Clock, micros
 from .tokens import hash_token, new_workload_token
 
@@ -26,16 +31,27 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 64
 _RETRY_SECONDS: Final = 1.0
 
+#: Stores that runs are sent out, at a time and with a deadline; returns those that still may be.
+_Store = Callable[[SqlConnection, Sequence[queue.Handout], int, int], list[Run]]
+
 
 class Dispatcher:
-    """The one task that moves runs out of the queue, and back into it when unclaimed."""
+    """The one task that moves runs out of the queue, and looks after those that are not answered."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, database: Database, hub: Hub, clock: Clock, woken: asyncio.Event
+        self,
+        settings: ControlPlaneSettings,
+        database: Database,
+        hub: Hub,
+        attendance: Attendance,
+        clock: Clock,
+        woken: asyncio.Event,
     ) -> None:
         self._settings = settings
+        self._claim_timeout = micros(settings.claim_timeout)
         self._database = database
         self._hub = hub
+        self._attendance = attendance
         self._clock = clock
         self._woken = woken
 
@@ -57,21 +73,53 @@ class Dispatcher:
 
     async def step(self) -> float | None:
         """Do all that is due. Returns the seconds until something falls due by itself, or None."""
-        await self._take_back()
+        await self._attendance.settle()
+        now = self._clock()
+        agenda = await self._database.read(queue.agenda, now)
+        if agenda.lease is not None and agenda.lease <= now:
+            await self._attendance.give_up()
+        if agenda.lease is not None:
+            await self._rescue()
+        if agenda.claim is not None and agenda.claim <= now:
+            await self._look_after_unclaimed()
         while await self._hand_out():
             pass
         now = self._clock()
-        times = [await self._database.read(queue.next_deadline, now), self._hub.next_ready(now)]
-        due = min((t for t in times if t is not None), default=None)
+        due = (await self._database.read(queue.agenda, now)).next
+        ready = self._hub.next_ready(now)
+        times = [t for t in (due, ready) if t is not None]
         # A millisecond more than the difference: a timer that fires early would spin.
-        return None if due is None else max(0, due - now) / 1_000_000 + 0.001
+        return max(0, min(times) - now) / 1_000_000 + 0.001 if times else None
 
-    async def _take_back(self) -> None:
+    async def _rescue(self) -> None:
+        """Send again, to whoever cannot start it twice, what was sent to connections that are gone."""
         now = self._clock()
-        due = await self._database.read(queue.next_deadline, now)
-        if due is None or due > now:
+        stations = self._hub.stations(now)
+        if not stations:
             return
-        for returned in await self._database.write(queue.expire_claims, now):
+        worker_ids = {s.peer.worker_id for s in stations}
+        orphans = await self._database.read(leases.orphans, worker_ids, now)
+        found = rescue([o for o in orphans if self._hub.holder(o.run_id) is None], stations)
+        pairs = [(r, c) for r in found if (c := self._hub.get(r.connection_id))]
+        kept = [r.run_id for r, connection in pairs if not r.send and self._attendance.hold(r.run_id, connection)]
+        if kept:
+            await self._database.write(leases.clear, kept)
+        again = {r.run_id: connection for r, connection in pairs if r.send}
+        if again:
+            await self._send(again, queue.send_again)
+
+    async def _look_after_unclaimed(self) -> None:
+        """Queue again what a worker that is there did not claim, where that tells that it did not start it."""
+        now = self._clock()
+        back, wait = [], []
+        for run in await self._database.read(queue.unclaimed, now):
+            holder = self._hub.holder(run.run_id)
+            returns = returns_to_queue(holder.peer if holder else None, resent=run.resent)
+            (back if returns else wait).append(run.run_id)
+        if wait:
+            _log.debug("%d runs are not claimed yet: waiting on", len(wait))
+            await self._database.write(queue.rearm, wait, now, now + self._claim_timeout)
+        for returned in await self._database.write(queue.return_unclaimed, back, now) if back else ():
             connection = self._hub.release(returned.run_id)
             if connection is not None:
                 connection.capacity = connection.capacity.rejected(len(connection.runs), now)
@@ -87,24 +135,26 @@ class Dispatcher:
             return False
         worker_ids = {o.worker_id for o in openings}
         waiting = await self._database.read(queue.waiting, now, worker_ids, _BATCH)
-        chosen = [(a, c) for a in plan(waiting, openings) if (c := self._hub.get(a.connection_id))]
+        plans = plan(waiting, openings)
+        chosen = {a.run_id: c for a in plans if (c := self._hub.get(a.connection_id))}
         if not chosen:
             return False
-        await self._assign(chosen)
+        await self._send(chosen, queue.assign)
         return True
 
-    async def _assign(self, chosen: list[tuple[Assignment, Connection]]) -> None:
-        tokens: dict[str, Secret] = {a.run_id: new_workload_token() for a, _ in chosen}
-        connections = {a.run_id: connection for a, connection in chosen}
+    async def _send(self, chosen: dict[str, Connection], store: _Store) -> None:
+        """Send runs to the connections chosen for them, as far as ``store`` still finds it right."""
+        tokens: dict[str, Secret] = {run_id: new_workload_token() for run_id in chosen}
         handouts = [
-            queue.Handout(run_id, connection.worker_id, hash_token(tokens[run_id]))
-            for run_id, connection in connections.items()
+            queue.Handout(run_id, connection.peer, hash_token(tokens[run_id]))
+            for run_id, connection in chosen.items()
         ]
         now = self._clock()
-        deadline = now + micros(self._settings.claim_timeout)
-        for run in await self._database.write(queue.assign, handouts, now, deadline):
-            connection = connections[run.id]
-            self._hub.bind(run.id, connection)
+        for run in await self._database.write(store, handouts, now, now + self._claim_timeout):
+            connection = chosen[run.id]
+            if not self._hub.bind(run.id, connection):
+                self._attendance.withdraw([(run.id, run.execution_id)])
+                continue
             self._hub.served(connection)
             connection.send(task_assignment(run, tokens[run.id], self._settings))
             _log.info("run %s assigned to worker %s", run.id, connection)

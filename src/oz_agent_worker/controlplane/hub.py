@@ -6,15 +6,18 @@ All of it is memory: after a restart workers connect again and say what they hol
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.core.wire import ControlPlaneFrame, TaskCancellation
+from oz_agent_worker.core.wire import ControlPlaneFrame, TaskAssignment, TaskCancellation
 
 from .capacity import Capacity
 from .dispatch import Opening
+from .orphans import Station
+from .peer import Peer
 from .times import micros
 
-__all__ = ["Connection", "Hub"]
+__all__ = ["Connection", "Hub", "Left"]
 
 _log = logging.getLogger(__name__)
 
@@ -24,21 +27,49 @@ _OUTGOING: Final = 256
 _GREETING: Final = micros(0.5)
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a connection leaves behind: runs that it had, and assignments (run and execution ID) never sent."""
+
+    runs: tuple[str, ...] = ()
+    unsent: tuple[tuple[str, str], ...] = ()
+
+
 class Connection:
-    """One worker's WebSocket, as the rest of the control plane sees it."""
+    """One worker's WebSocket, as the rest of the control plane sees it.
+
+    ``refused`` are the claims that did not count, as run and execution ID.
+    """
 
     def __init__(self, number: int, worker_id: str, key_id: str, now: int) -> None:
         self.number = number
-        self.worker_id = worker_id
+        self.peer = Peer(worker_id)
         self.key_id = key_id
-        self.capacity = Capacity(ready_at=now + _GREETING)
+        self.settles_at = now + _GREETING
+        self.capacity = Capacity(ready_at=self.settles_at)
         self.runs: set[str] = set()
+        self.refused: set[tuple[str, str | None]] = set()
         self.outgoing: asyncio.Queue[ControlPlaneFrame] = asyncio.Queue()
         self.last_served = 0
         self.closing = asyncio.Event()
 
     def __str__(self) -> str:
         return f"{self.worker_id}#{self.number}"
+
+    @property
+    def worker_id(self) -> str:
+        """The ID that its worker gave; others may have it too."""
+        return self.peer.worker_id
+
+    def greet(self, peer: Peer, max_concurrent_tasks: int) -> None:
+        """Take note of what the worker says of itself."""
+        self.peer = peer
+        self.capacity = self.capacity.greeted(max_concurrent_tasks)
+
+    def cancel(self, run_id: str, execution_id: str | None) -> None:
+        """Tell the worker to stop an execution; one that said no hello, all that it has of the run."""
+        named = execution_id if self.peer.greeted else None
+        self.send(TaskCancellation(task_id=run_id, execution_id=named))
 
     def send(self, frame: ControlPlaneFrame) -> None:
         """Queue a frame; it is lost where the connection breaks first."""
@@ -52,6 +83,15 @@ class Connection:
     def free(self, now: int) -> int | None:
         """Runs that it may be given at ``now``; None: as many as there are."""
         return self.capacity.free(len(self.runs), now) if self.has_room else 0
+
+    def drain(self) -> tuple[tuple[str, str], ...]:
+        """Empty the line of frames to send; returns the assignments among them."""
+        unsent = []
+        while not self.outgoing.empty():
+            frame = self.outgoing.get_nowait()
+            if isinstance(frame, TaskAssignment):
+                unsent.append((frame.task_id or "", frame.execution_id or ""))
+        return tuple(unsent)
 
 
 class Hub:
@@ -75,12 +115,25 @@ class Hub:
         self._wake()
         return connection
 
-    def disconnect(self, connection: Connection) -> None:
-        """Forget a connection. Its runs stay its worker's until they are due."""
-        del self._connections[connection.number]
+    def disconnect(self, connection: Connection) -> Left:
+        """Forget a connection, once or again. Its runs stay its worker's until their lease ends."""
+        self._connections.pop(connection.number, None)
+        unsent = connection.drain()
+        never_sent = {run_id for run_id, _ in unsent}
+        left = Left(tuple(sorted(connection.runs - never_sent)), unsent)
         for run_id in connection.runs:
             self._holders.pop(run_id, None)
         connection.runs.clear()
+        return left
+
+    def superseded(self, connection: Connection) -> list[Connection]:
+        """Older connections of the same instance: it has one at a time, so those are dead."""
+        instance = connection.peer.instance
+        return [
+            c
+            for c in self._connections.values()
+            if instance is not None and c.number < connection.number and c.peer == connection.peer
+        ]
 
     def get(self, number: int) -> Connection | None:
         """The connection with this number, while it is open."""
@@ -90,12 +143,18 @@ class Hub:
         """The connection that has a run."""
         return self._holders.get(run_id)
 
-    def bind(self, run_id: str, connection: Connection) -> None:
-        """Record that a connection has a run; the last word counts."""
+    def is_elsewhere(self, run_id: str, connection: Connection) -> bool:
+        """Whether another open connection has a run."""
+        return self._holders.get(run_id, connection) is not connection
+
+    def bind(self, run_id: str, connection: Connection) -> bool:
+        """Record that a connection has a run; the last word counts. False where it is gone."""
+        if connection.number not in self._connections:
+            return False
         self.release(run_id)
-        if connection.number in self._connections:
-            self._holders[run_id] = connection
-            connection.runs.add(run_id)
+        self._holders[run_id] = connection
+        connection.runs.add(run_id)
+        return True
 
     def release(self, run_id: str) -> Connection | None:
         """Record that nobody has a run, and return who had it."""
@@ -118,12 +177,21 @@ class Hub:
                 found.append(Opening(connection.number, connection.worker_id, free, connection.last_served))
         return found
 
+    def stations(self, now: int) -> list[Station]:
+        """The open connections, the one served longest ago first."""
+        order = sorted(self._connections.values(), key=lambda c: (c.last_served, c.number))
+        return [
+            Station(c.number, c.peer, settled=c.peer.greeted or now >= c.settles_at, free=c.free(now))
+            for c in order
+            if not c.closing.is_set()
+        ]
+
     def next_ready(self, now: int) -> int | None:
         """When the next pause of a connection ends."""
         pauses = (c.capacity.ready_at for c in self._connections.values())
         return min((at for at in pauses if at > now), default=None)
 
-    def cancel(self, run_id: str, worker_id: str) -> bool:
+    def cancel(self, run_id: str, worker_id: str, execution_id: str) -> bool:
         """Tell the worker that has a run to stop it; False where that worker is not connected.
 
         Every connection with its ID is told. A public worker that connected again said
@@ -132,7 +200,7 @@ class Hub:
         """
         told = [c for c in self._connections.values() if c.worker_id == worker_id]
         for connection in told:
-            connection.send(TaskCancellation(task_id=run_id))
+            connection.cancel(run_id, execution_id)
         return bool(told)
 
     def drop_key(self, key_id: str) -> None:

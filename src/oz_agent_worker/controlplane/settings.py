@@ -34,7 +34,12 @@ class ControlPlaneSettings:
     It is ``ControlPlane.public_url``. Agents hear it from their worker (``--server-root-url``).
     """
     claim_timeout: float = 30.0
-    """Seconds from an assignment until the run goes back to the queue unclaimed."""
+    """Seconds in which a worker claims a run, else it is looked after.
+
+    A public worker claims before it starts, so what it left unclaimed goes back to the queue.
+    """
+    worker_grace: float = 600.0
+    """Seconds for which a worker may stay away before its runs are given up."""
     default_sidecar_image: str | None = None
     """Agent image of every assignment (``sidecar_image``)."""
     default_docker_image: str | None = None

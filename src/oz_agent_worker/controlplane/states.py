@@ -18,7 +18,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TERMINAL", "TRANSITIONS", "RunState", "can_move"]
+__all__ = ["IN_FLIGHT", "TERMINAL", "TRANSITIONS", "RunState", "can_move"]
 
 
 class RunState(StrEnum):
@@ -41,14 +41,20 @@ _ENDS: Final = frozenset({_S.SUCCEEDED, _S.FAILED, _S.ERROR, _S.CANCELLED})
 #: States that a run never leaves.
 TERMINAL: Final = _ENDS | {_S.BLOCKED}
 
+#: States in which a run is some worker's.
+IN_FLIGHT: Final = frozenset({_S.PENDING, _S.CLAIMED, _S.INPROGRESS})
+
 #: For each state, those that may follow it. A worker's word is taken late rather than
 #: not at all: a claim, output or a report may arrive for a run that is back in the queue.
+#: A run in flight goes back there when its worker hands it back, or stays away and the run
+#: is safe to retry; it is PENDING again where others were sent it too. The database
+#: enforces the table as well (``migrations``).
 TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
         _S.QUEUED: frozenset({_S.PENDING, _S.CLAIMED, _S.INPROGRESS}) | _ENDS,
         _S.PENDING: frozenset({_S.QUEUED, _S.CLAIMED, _S.INPROGRESS}) | _ENDS,
-        _S.CLAIMED: frozenset({_S.QUEUED, _S.INPROGRESS}) | _ENDS,
-        _S.INPROGRESS: _ENDS,
+        _S.CLAIMED: frozenset({_S.QUEUED, _S.PENDING, _S.INPROGRESS}) | _ENDS,
+        _S.INPROGRESS: frozenset({_S.QUEUED}) | _ENDS,
         _S.SUCCEEDED: frozenset(),
         _S.FAILED: frozenset(),
         _S.BLOCKED: frozenset(),

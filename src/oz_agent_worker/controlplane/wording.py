@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["one_line", "storable"]
+__all__ = ["in_words", "one_line", "storable"]
 
 _LOGGED: Final = 100
 _STORED: Final = 4000
@@ -16,3 +16,15 @@ def one_line(text: str, limit: int = _LOGGED) -> str:
 def storable(text: str, limit: int = _STORED) -> str:
     """Text for the database: bounded, and without NUL, which PostgreSQL does not store."""
     return text[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def in_words(length: int) -> str:
+    """A length in microseconds for a reader: ``45 s``, ``10 min``, ``2 h 5 min``."""
+    seconds = max(0, length) // 1_000_000
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"

@@ -44,13 +44,15 @@ class Assignment:
     """One execution of a run.
 
     ``task_id`` names the run in every frame; ``execution_id`` this execution of it
-    (the run's own ID where the control plane sends none).
+    (the run's own ID where the control plane sends none). ``created_at`` is the run's, as the
+    control plane wrote it (RFC 3339).
     """
 
     task_id: str
     execution_id: str
     agent_task_id: str
     title: str = ""
+    created_at: str | None = None
     team_owned: bool = False
     config: wire.ConfigSnapshot | None = None
     image: str | None = None
@@ -89,6 +91,7 @@ def parse_assignment(frame: wire.TaskAssignment) -> Assignment:
         execution_id=_identifier("execution_id", trimmed(frame.execution_id) or task_id),
         agent_task_id=_identifier("task.id", trimmed(task.id) or task_id),
         title=task.title or "",
+        created_at=trimmed(task.created_at),
         team_owned=task.owner is not None and trimmed(task.owner.type) == "TEAM",
         config=task.agent_config_snapshot,
         image=trimmed(frame.docker_image),

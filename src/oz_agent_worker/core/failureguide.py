@@ -40,6 +40,12 @@ _ENTRIES: Final = {
         "Tasks of the direct backend cannot outlive their worker.",
         "Run the task again. With the Kubernetes backend tasks go on while no worker runs.",
     ),
+    FailureReason.WORKER_LOST: Entry(
+        "a worker found the record of a task whose worker, or whose host, had died",
+        "Tasks of the direct backend cannot outlive their worker. What was left of it is ended.",
+        "Find out what ended the worker (out of memory, a crash, a restart of the host), and run the task"
+        " again.",
+    ),
     FailureReason.IMAGE_PULL: Entry(
         "`ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull` and the like, for longer than"
         " `pull_grace`, or with words that show that it is for good (not found, denied)",

@@ -3,20 +3,24 @@
 Output is text on the wire, so bytes are decoded as UTF-8 (what is not UTF-8 becomes
 U+FFFD) and counted as the UTF-8 bytes of that text. A piece is kept until a pong shows
 that the peer has read it; after a broken connection it is sent again, and the offset
-lets the peer drop what it has. Memory is bounded: where the peer takes output more
-slowly than a task writes it, the oldest pieces are dropped and the offset jumps.
+lets the peer drop what it has. Memory is bounded, for each task and for all: where the
+peer takes output more slowly than tasks write it, the oldest output of the task that
+holds most is dropped and its offset jumps.
 """
 
 import codecs
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
 from .report import ExecutionKey
 
-__all__ = ["LogBook", "LogPiece", "LogStream"]
+__all__ = ["MAX_HELD", "MAX_PIECE", "MAX_TOTAL", "LogBook", "LogPiece", "LogStream"]
 
 #: How much of one task's output is held, in bytes.
 MAX_HELD: Final = 1024 * 1024
+#: How much of all tasks' output is held, in bytes.
+MAX_TOTAL: Final = 32 * 1024 * 1024
 #: The longest text of one frame, in bytes.
 MAX_PIECE: Final = 64 * 1024
 
@@ -50,7 +54,12 @@ class LogStream:
         self._held += self._decoder.decode(chunk, final).encode()
         surplus = len(self._held) - self.max_held
         if surplus > 0:
-            self._drop(_boundary_after(self._held, surplus))
+            self.drop(surplus)
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held."""
+        return len(self._held)
 
     @property
     def has_due(self) -> bool:
@@ -87,23 +96,53 @@ class LogStream:
         reached = [offset for mark, offset in self._marks if mark <= barrier]
         if reached:
             self._marks = [m for m in self._marks if m[0] > barrier]
-            self._drop(max(0, max(reached) - self._start))
+            self.drop(max(0, max(reached) - self._start))
 
-    def _drop(self, count: int) -> None:
+    def drop(self, count: int) -> None:
+        """Let go of the oldest ``count`` bytes, and of the rest of a character that this cuts."""
+        count = _boundary_after(self._held, count)
         del self._held[:count]
         self._start += count
         self._sent = max(self._sent, self._start)
 
 
+class _Sizes:
+    """How much each execution holds, in classes of a factor of two: any change costs the same."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._sizes: dict[ExecutionKey, int] = {}
+        self._classes: defaultdict[int, dict[ExecutionKey, None]] = defaultdict(dict)
+
+    def __getitem__(self, key: ExecutionKey) -> int:
+        return self._sizes.get(key, 0)
+
+    def __setitem__(self, key: ExecutionKey, size: int) -> None:
+        before = self._sizes.pop(key, 0)
+        self.total += size - before
+        if size:
+            self._sizes[key] = size
+        if before.bit_length() != size.bit_length():
+            self._classes[before.bit_length()].pop(key, None)
+            if size:
+                self._classes[size.bit_length()][key] = None
+
+    def largest(self) -> ExecutionKey:
+        """One of the class that holds most: the one that came into it first."""
+        return next(iter(self._classes[max(c for c, keys in self._classes.items() if keys)]))
+
+
 class LogBook:
-    """The output of every execution in the worker's hands.
+    """The output of every execution in the worker's hands, ``max_total`` bytes at most.
 
     Only streams with something to write, or with something unconfirmed, are looked at:
     the cost of a wake-up does not grow with the number of quiet tasks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_total: int = MAX_TOTAL) -> None:
         self.wanted = False
+        self._max_total = max_total
+        self._sizes = _Sizes()
         self._streams: dict[ExecutionKey, LogStream] = {}
         self._due: dict[ExecutionKey, None] = {}
         self._unconfirmed: dict[ExecutionKey, None] = {}
@@ -132,11 +171,27 @@ class LogBook:
         stream.held_back = held_back
         if stream.has_due:
             self._due[key] = None
+        self._sizes[key] = stream.held
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Whoever holds most gives first, half of it at most at a time: nobody quiet pays for a flood."""
+        while (surplus := self._sizes.total - self._max_total) > 0:
+            key = self._sizes.largest()
+            stream = self._streams[key]
+            stream.drop(min(surplus, (stream.held + 1) // 2))
+            self._sizes[key] = stream.held
+
+    @property
+    def held(self) -> int:
+        """How many bytes of output are held."""
+        return self._sizes.total
 
     def forget(self, key: ExecutionKey) -> None:
         """The execution is over and reported: drop what is held of it."""
         for table in (self._streams, self._due, self._unconfirmed):
             table.pop(key, None)
+        self._sizes[key] = 0
 
     def reset(self, *, wanted: bool) -> None:
         """A connection began; ``wanted`` says whether its peer takes output."""
@@ -167,6 +222,7 @@ class LogBook:
         for key in list(self._unconfirmed):
             stream = self._streams[key]
             stream.confirm_barrier(barrier)
+            self._sizes[key] = stream.held
             if stream.confirmed:
                 del self._unconfirmed[key]
 

@@ -44,6 +44,7 @@ class FailureReason(StrEnum):
     TASK_TIMEOUT = "task_timeout"
     TASK_CANCELLED = "task_cancelled"
     GRACEFUL_SHUTDOWN = "graceful_shutdown"
+    WORKER_LOST = "worker_lost"
     IMAGE_PULL = "image_pull"
     SIDECAR_PREP = "sidecar_prep"
     CONTAINER_CREATE = "container_create"

@@ -33,6 +33,8 @@ __all__ = [
 
 PING_INTERVAL: Final = 30.0
 DEAD_AFTER: Final = 60.0
+#: How long after its pong a peer may take to acknowledge a report before it is sent once more.
+ACK_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Session:
         now: float,
         ping_interval: float = PING_INTERVAL,
         dead_after: float = DEAD_AFTER,
+        ack_timeout: float = ACK_TIMEOUT,
     ) -> None:
         self._outbox = outbox
         self._logs = logs
@@ -123,9 +126,12 @@ class Session:
         self._pending: deque[Text] = deque()
         self._ping_interval = ping_interval
         self._dead_after = dead_after
+        self._ack_timeout = ack_timeout
         self._heard_at = now
         self._pinged_at = now
         self._last_ping = 0
+        self._last_pong = 0
+        self._unproven = False  # something went out since the last ping
         outbox.reset()
         logs.reset(wanted=Capability.LOGS in capabilities)
         if Capability.HELLO in capabilities:
@@ -153,7 +159,7 @@ class Session:
             return FrameIgnored(error.kind, error.size, error.why)
 
     def receive_pong(self, payload: bytes, now: float) -> Delivered:
-        """Take a pong: what went out before its ping is delivered.
+        """Take a pong: what went out before its ping has been read.
 
         A peer may send pongs that answer no ping (RFC 6455, section 5.5.3): they say nothing.
         """
@@ -161,7 +167,8 @@ class Session:
         barrier = int(payload) if payload.isdigit() and len(payload) < 20 else 0
         if barrier > self._last_ping:
             return Delivered(())
-        reports = self._outbox.confirm_barrier(barrier, terminal_too=not self._extended)
+        self._last_pong = max(self._last_pong, barrier)
+        reports = self._outbox.confirm_barrier(barrier, terminal_too=not self._extended, now=now)
         self._logs.confirm_barrier(barrier)
         return Delivered(tuple(reports))
 
@@ -179,26 +186,35 @@ class Session:
         """Yield what is to be written; each item counts as written when it is taken.
 
         Claims, then output, then terminal reports: for one execution that is their
-        order. A ping follows whatever needs one to show its delivery. One call does not
-        write all: of a task that prints without end there is always more.
+        order. A ping follows whatever needs one to show its delivery, but while the last
+        one is unanswered: its pong comes first, and one ping then does for all that went
+        out meanwhile. One call does not write all: of a task that prints without end
+        there is always more.
         """
         while self._pending:
             yield self._pending.popleft()
-        if self._owed or now >= self._pinged_at + self._ping_interval:
+        self._outbox.repeat(now - self._ack_timeout)
+        if self._owed:
+            self._unproven = True
+            yield from self._outgoing(self._last_ping + 1)
+        if self._ping_due or now >= self._pinged_at + self._ping_interval:
             self._pinged_at = now
-            barrier = self._outbox.next_barrier()
-            yield from self._outgoing(barrier)
-            self._last_ping = barrier
-            yield Ping(str(barrier).encode())
+            self._unproven = False
+            self._last_ping += 1
+            yield Ping(str(self._last_ping).encode())
 
     @property
     def _owed(self) -> bool:
         return self._outbox.has_due or self._logs.has_due
 
+    @property
+    def _ping_due(self) -> bool:
+        return self._unproven and self._last_pong >= self._last_ping
+
     def _outgoing(self, barrier: int) -> Iterator[Text]:
         # Both are looked at before the first write: what comes up while one is awaited
         # waits for the next turn, or output would overtake its claim.
-        due = list(self._outbox.due(barrier))
+        due = self._outbox.due(barrier)
         writers = self._logs.due()
         reports = [(ack_id, item) for ack_id, item in due if isinstance(item, TerminalReport)]
         ended = {report.key for _, report in reports}
@@ -224,10 +240,16 @@ class Session:
         return now >= self._heard_at + self._dead_after
 
     def next_timer(self) -> float:
-        """When something is due although nothing comes in: what is left to write, a ping, or death."""
-        if self._pending or self._owed:
+        """When something is due although nothing comes in.
+
+        That is what is left to write, a ping, a report that was not acknowledged, or death.
+        """
+        if self._pending or self._owed or self._ping_due:
             return self._heard_at  # at once
-        return min(self._pinged_at + self._ping_interval, self._heard_at + self._dead_after)
+        timers = [self._pinged_at + self._ping_interval, self._heard_at + self._dead_after]
+        if (since := self._outbox.awaiting_ack_since) is not None:
+            timers.append(since + self._ack_timeout)
+        return min(timers)
 
 
 def _output(piece: LogPiece) -> Text:

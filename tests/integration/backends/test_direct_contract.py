@@ -38,7 +38,9 @@ class DirectHarness:
         return backend
 
     async def left(self) -> list[str]:
-        return [path.name for path in self._root.iterdir()]
+        journals = [path for path in self._root.iterdir() if path.name.startswith(".journal-")]
+        records = [record.name for journal in journals for record in journal.iterdir()]
+        return records + [path.name for path in self._root.iterdir() if path not in journals]
 
     async def close(self) -> None:
         for backend in self._backends:

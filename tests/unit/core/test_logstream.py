@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oz_agent_worker.core.logstream import MAX_HELD, MAX_PIECE, LogBook, LogPiece, LogStream
+from oz_agent_worker.core.logstream import MAX_HELD, MAX_PIECE, MAX_TOTAL, LogBook, LogPiece, LogStream
 from oz_agent_worker.core.report import ExecutionKey
 
 A, B = ExecutionKey("a", "a"), ExecutionKey("b", "b")
@@ -234,3 +234,100 @@ def test_output_waits_while_the_peer_wants_none(wanted: bool) -> None:
     assert book.due() == []
     book.reset(wanted=wanted)
     assert book.due() == ([A] if wanted else [])
+
+
+# ------------------------------------------------------------------------- the whole book
+
+
+def _wanted_book(max_total: int) -> LogBook:
+    book = LogBook(max_total)
+    book.reset(wanted=True)
+    return book
+
+
+def _text_of(book: LogBook, key: ExecutionKey) -> tuple[int, str]:
+    """Where what is held of an execution begins, and its text."""
+    pieces = []
+    while (piece := book.take(key, 1)) is not None:
+        pieces.append(piece)
+    return (pieces[0].offset if pieces else -1), "".join(piece.text for piece in pieces)
+
+
+def test_all_tasks_together_hold_32_mebibytes() -> None:
+    book = _book()
+    keys = [ExecutionKey(f"run-{number}", "e") for number in range(40)]
+    for key in keys:
+        for _ in range(17):
+            book.write(key, b"x" * 64 * 1024)
+    assert book.held == MAX_TOTAL == 32 * 1024 * 1024
+    assert sum(len(_text_of(book, key)[1]) for key in keys) == MAX_TOTAL
+
+
+def test_who_holds_most_gives_first() -> None:
+    book = _wanted_book(100)
+    book.write(A, b"a" * 70)
+    book.write(B, b"b" * 20)
+    book.write(B, b"B" * 20)
+    assert _text_of(book, A) == (10, "a" * 60)
+    assert _text_of(book, B) == (0, "b" * 20 + "B" * 20)
+
+
+def test_a_flood_takes_nothing_from_the_quiet() -> None:
+    book = _wanted_book(1000)
+    quiet = [ExecutionKey(f"quiet-{number}", "e") for number in range(10)]
+    for key in quiet:
+        book.write(key, b"q" * 30)
+    for _ in range(100):
+        book.write(A, b"a" * 90)
+        book.write(B, b"b" * 90)
+    assert book.held == 1000
+    assert [_text_of(book, key) for key in quiet] == [(0, "q" * 30)] * 10
+    shares = [len(_text_of(book, key)[1]) for key in (A, B)]
+    assert max(shares) <= 2 * min(shares)
+
+
+def test_room_that_is_freed_can_be_used() -> None:
+    book = _wanted_book(100)
+    book.write(A, b"a" * 100)
+    book.forget(A)
+    assert book.held == 0
+    book.write(B, b"b" * 100)
+    assert book.take(B, 1) == LogPiece(B, 0, "b" * 100)
+    book.confirm_barrier(1)
+    assert book.held == 0
+    book.write(A, b"a" * 100)
+    assert _text_of(book, A) == (0, "a" * 100)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.text(min_size=1, max_size=20), st.sampled_from("wwwwtcfr")),
+        max_size=60,
+    ),
+    st.integers(1, 120),
+)
+def test_the_whole_is_bounded_and_a_cut_shows_as_a_jump(
+    steps: list[tuple[int, str, str]], max_total: int
+) -> None:
+    book = _wanted_book(max_total)
+    written = {ExecutionKey(f"run-{number}", "e"): b"" for number in range(5)}
+    for number, (run, text, action) in enumerate(steps):
+        key = ExecutionKey(f"run-{run}", "e")
+        match action:
+            case "w":
+                book.write(key, text.encode())
+                written[key] += text.encode()
+            case "t":
+                book.take(key, number)
+            case "c":
+                book.confirm_barrier(number - run)
+            case "f":
+                book.forget(key)
+                written[key] = b""  # its offsets begin anew
+            case _:
+                book.reset(wanted=True)
+        assert book.held == sum(stream.held for stream in book._streams.values()) <= max_total
+    book.reset(wanted=True)
+    for key, output in written.items():
+        offset, text = _text_of(book, key)
+        assert not text or output[offset:] == text.encode()

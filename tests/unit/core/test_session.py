@@ -284,7 +284,7 @@ def test_what_one_connection_did_not_deliver_leaves_on_the_next() -> None:
     hello, *second, ping = worker.frames()
     assert hello["type"] == "worker_hello"
     assert second == first[:-1]
-    assert ping == b"2"
+    assert ping == b"1"
 
 
 def _types(items: list[Any]) -> list[Any]:
@@ -300,7 +300,7 @@ def test_output_never_overtakes_a_claim_that_came_up_while_something_was_written
     worker.logs.write(B, b"output of b")
     written += [_shown(item) for item in writing]
     assert _types(written) == ["task_claimed", "ping"]
-    assert _types(worker.frames()) == ["task_claimed", "task_log", "ping"]
+    assert _types(worker.frames()) == ["task_claimed", "task_log"]
 
 
 def test_a_report_never_overtakes_its_output() -> None:
@@ -323,8 +323,10 @@ def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
             worker.logs.write(A, b"y\n" * MAX_PIECE)
             yield _shown(item)
 
-    assert _types(list(turn())) == ["task_log", "task_completed", "ping"]
+    assert _types(list(turn())) == ["task_log", "task_completed"]
     assert worker.session.next_timer() <= 0.0  # there is more
+    assert _types(list(turn())) == ["task_log"]
+    worker.session.receive_pong(b"1", 0.0)
     assert _types(list(turn())) == ["task_log", "ping"]
 
 
@@ -338,6 +340,8 @@ def test_the_worker_pings_every_30_seconds() -> None:
     assert worker.frames(now=130.0) == [b"1"]
     assert worker.frames(now=130.0) == []
     assert worker.session.next_timer() == 160.0
+    worker.session.receive_pong(b"1", 130.1)
+    assert worker.session.next_timer() == 160.0
     assert worker.frames(now=160.5) == [b"2"]
 
 
@@ -347,6 +351,71 @@ def test_a_ping_that_shows_delivery_counts() -> None:
     assert worker.frames(now=20.0)[-1] == b"1"
     assert worker.frames(now=30.0) == []
     assert worker.frames(now=50.0) == [b"2"]
+
+
+def test_what_goes_out_while_a_ping_is_unanswered_waits_for_its_pong() -> None:
+    worker = Worker(PUBLIC)
+    worker.outbox.add(Claim(A))
+    assert _types(worker.frames()) == ["task_claimed", "ping"]
+    worker.outbox.add(END_A)
+    assert _types(worker.frames(now=1.0)) == ["task_completed"]
+    worker.outbox.add(Claim(B))
+    worker.outbox.add(END_B)
+    assert _types(worker.frames(now=2.0)) == ["task_claimed", "task_completed"]
+    assert worker.session.next_timer() == 30.0  # nothing to do but to wait
+    assert worker.session.receive_pong(b"1", 3.0) == Delivered(())
+    assert worker.session.next_timer() <= 3.0
+    assert worker.frames(now=3.0) == [b"2"]
+    assert worker.session.receive_pong(b"2", 4.0) == Delivered((END_A, END_B))
+    assert worker.session.next_timer() == 33.0
+    assert worker.frames(now=4.0) == []
+
+
+def test_a_ping_that_stays_unanswered_is_repeated_at_the_interval() -> None:
+    worker = Worker(PUBLIC)
+    worker.outbox.add(END_A)
+    assert worker.frames()[-1] == b"1"
+    worker.outbox.add(END_B)
+    worker.frames(now=1.0)
+    assert worker.session.next_timer() == 30.0
+    assert worker.frames(now=30.0) == [b"2"]
+    assert worker.session.receive_pong(b"1", 31.0) == Delivered((END_A,))
+    assert worker.session.receive_pong(b"2", 31.0) == Delivered((END_B,))  # one for the last ping will do
+
+
+def test_a_burst_takes_a_ping_a_round_trip() -> None:
+    worker = Worker(PUBLIC)
+    written: list[Any] = []
+    for number in range(1000):
+        worker.outbox.add(Claim(ExecutionKey(f"run-{number}", "e")))
+        if number % 20 == 19:
+            worker.session.receive_pong(str(number // 20).encode(), number / 1000)
+        written += worker.frames(now=number / 1000)
+    assert _types(written).count("task_claimed") == 1000
+    assert _types(written).count("ping") == 50
+
+
+def test_a_report_that_is_not_acknowledged_goes_out_again_30_seconds_after_it_was_read() -> None:
+    worker = Worker(frozenset({Capability.ACK}))
+    worker.outbox.add(Claim(A))
+    worker.outbox.add(END_A)
+    _, report, _ = worker.frames()
+    assert worker.session.next_timer() == 30.0  # the ping's: what was not read is on its way
+    worker.session.receive_pong(b"1", 5.0)
+    assert worker.frames(now=30.0) == [b"2"]
+    worker.session.receive_pong(b"2", 30.1)
+    assert worker.session.next_timer() == 35.0
+    assert worker.frames(now=34.9) == []
+    assert worker.frames(now=35.0) == [report, b"3"]
+    worker.session.receive_pong(b"3", 36.0)
+    assert worker.frames(now=65.9) == [b"4"]
+    worker.session.receive_pong(b"4", 65.9)
+    assert worker.frames(now=66.0) == [report, b"5"]
+    ack = json.dumps({"type": "ack", "data": {"ack_id": report["data"]["ack_id"]}})
+    assert worker.session.receive_text(ack, 67.0) == Delivered((END_A,))
+    worker.session.receive_pong(b"5", 67.0)
+    assert worker.session.next_timer() == 96.0
+    assert worker.frames(now=95.9) == []
 
 
 def test_there_is_no_time_to_wait_while_something_is_due() -> None:

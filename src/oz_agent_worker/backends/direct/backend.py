@@ -1,33 +1,36 @@
 """The backend that runs tasks as processes of this host."""
 
 import asyncio
-import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.backends.base import Found, LaunchError, OutputSink
+from oz_agent_worker.backends.base import SHUTDOWN, Found, LaunchError, OutputSink
+from oz_agent_worker.backends.journal import HeldError, Journal, UnreadableError
 from oz_agent_worker.config.schema import DirectConfig
-from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
+from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
+from oz_agent_worker.core.vitals import WatchVitals
 from oz_agent_worker.errors import PreflightError
 
 from .environment import HARNESS_HOMES, task_environment
-from .execution import DirectExecution, Plan
+from .execution import DirectExecution, HostExecution, Plan, Routine
+from .leftovers import Leftovers
+from .opening import open_holding, withdraw
 from .output import OutputPipe
-from .workspace import Workspace, WorkspaceError, WorkspaceRoot
+from .record import DirectState, Holding
+from .recovery import LostExecution
+from .workspace import WorkspaceRoot
 
 __all__ = ["DirectBackend", "find_agent"]
 
 logger = logging.getLogger(__name__)
 
-#: What the task's own ID or folder brings about. Anything else is the host's trouble, and
-#: another worker, or this one later, may well run the task.
-_TASK_TROUBLE: Final = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 #: Folders that are removed at a time: the rest of the threads is for what cannot wait.
 _REMOVALS: Final = 2
 
@@ -35,8 +38,9 @@ _REMOVALS: Final = 2
 class DirectBackend:
     """Runs each task in a workspace of its own, or all of them in ``target_dir``.
 
-    A task's end is the end of all its processes, as ``processes`` finds them; a worker
-    that is killed leaves them running, and the next execution of the run ends them.
+    A task's end is the end of all its processes, as ``processes`` finds them. A worker that
+    is killed leaves them running; the next one over the same workspace root finds them by
+    its journal and ends them.
     """
 
     name = "direct"
@@ -52,49 +56,72 @@ class DirectBackend:
         default_agent: str | None = None,
         grace: float = 10.0,
         teardown_timeout: float = 60.0,
+        look_interval: float = 10.0,
     ) -> None:
         """Configure the backend.
 
         ``environ`` is the worker's environment. ``default_agent`` is the agent's program
         where the configuration names none, before `oz` on PATH. ``grace``: seconds from
         TERM to KILL. ``teardown_timeout``: seconds that a teardown command may take.
+        ``look_interval``: seconds between two looks for what a worker of this ID has left.
         """
         self._config = config
         self._cleanup = cleanup
         self._environ = dict(environ)
         self._default_agent = default_agent
-        self._grace = grace
-        self._teardown_timeout = teardown_timeout
+        self._look_interval = look_interval
+        self._routine = Routine(
+            worker=self._environ,
+            setup_command=config.setup_command,
+            teardown_command=config.teardown_command,
+            grace=grace,
+            teardown_timeout=teardown_timeout,
+        )
         target = Path(config.target_dir) if config.target_dir else None
         holder = f"worker {worker_id}, process {os.getpid()}"
         self._root = WorkspaceRoot(Path(config.workspace_root), target, holder=holder)
+        self._journal = Journal(self._root.journal(worker_id), DirectState)
+        self._leftovers = Leftovers(self._journal, self._root)
         self._agent: str | None = None
-        self._executions: dict[ExecutionKey, DirectExecution] = {}
+        self._instance: str | None = None
+        self._executions: dict[ExecutionKey, HostExecution] = {}
         self._removals = asyncio.Semaphore(_REMOVALS)
-        self._leftovers: asyncio.Task[None] | None = None
+        self._removing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def instance(self) -> str | None:
-        """Which of the workers of its ID this is."""
-        return None
+        """The host and the workspace root: a worker that is started anew over them is the same."""
+        return self._instance
+
+    def watches(self) -> Sequence[WatchVitals]:
+        """None: the backend waits for processes."""
+        return ()
 
     async def start(self, found: Callable[[Found], None]) -> None:
-        """Find the agent and show that workspaces can be made.
+        """Find the agent, show that workspaces and records can be made, and tell what was left.
 
         Raises:
-            PreflightError: no agent, no workspace root, or no ``target_dir``.
+            PreflightError: no agent, no workspace root, no journal, or no ``target_dir``.
         """
         agent = find_agent(self._config.oz_path, self._default_agent, self._environ)
         self._root.prepare()
+        self._prepare_journal()
         self._agent = agent
-        self._leftovers = asyncio.create_task(asyncio.to_thread(self._root.remove_leftovers))
+        self._instance = f"host/{socket.gethostname()}/{self._root.identity()}"
+        await self._leftovers.look(found, self._follow)
+        self._removing = asyncio.create_task(asyncio.to_thread(self._root.remove_leftovers))
+        self._looking = asyncio.create_task(self._keep_looking(found))
         logger.info("Tasks run on this host with %s", agent)
 
-    async def launch(self, spec: TaskSpec, output: OutputSink) -> DirectExecution:
-        """Make the workspace and begin; setup command and agent are waited for by nobody here.
+    async def launch(self, spec: TaskSpec, output: OutputSink) -> HostExecution:
+        """Write the record, make the workspace, and begin; nobody waits here for what runs.
+
+        An execution that an earlier worker began does not run again: it is followed as found.
 
         Raises:
-            LaunchError: the task's ID names no folder, or the folder cannot be had.
+            LaunchError: the task's ID names no folder, the folder or the record cannot be had,
+                or another live worker has the execution.
         """
         if self._agent is None:
             raise LaunchError("the direct backend is not open")
@@ -102,61 +129,96 @@ class DirectBackend:
         if standing := self._executions.get(key):
             return standing
         # Nothing here waits, so that a second assignment cannot come between.
-        workspace = self._open_workspace(key, spec.harness)
-        try:
-            pipe = OutputPipe(output)
-        except OSError as error:
-            workspace.keep()
-            raise LaunchError(f"no pipe for the task's output: {error.strerror}") from error
-        plan = self._plan(self._agent, key, spec, workspace)
-        execution = self._executions[key] = DirectExecution(plan, workspace, pipe, self._give_back)
-        return execution
+        if holding := self._left_of(key):
+            return self._resume(holding, output)
+        return self._begin(self._agent, key, spec, output)
 
     async def close(self) -> None:
-        """End what runs. Workspaces of tasks that were not released stay in their place."""
+        """End what runs. Records and workspaces of tasks that were not released stay in their place."""
         self._agent = None
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         executions = list(self._executions.values())
-        await asyncio.gather(*(execution.stop("The worker was shut down") for execution in executions))
+        await asyncio.gather(*(execution.stop(SHUTDOWN) for execution in executions))
         for execution in executions:
             execution.abandon()
         self._executions.clear()
-        if self._leftovers is not None:
-            await self._leftovers
+        self._leftovers.let_go()
+        if self._removing is not None:
+            await self._removing
 
-    def _open_workspace(self, key: ExecutionKey, harness: str | None) -> Workspace:
+    def _prepare_journal(self) -> None:
         try:
-            return self._root.open(key, harness if harness in HARNESS_HOMES else None)
-        except WorkspaceError as error:
-            what = f"Task cannot have a workspace: {error}"
+            self._journal.prepare()
         except OSError as error:
-            what = f"Task cannot have a workspace: {error.strerror}"
-            if error.errno not in _TASK_TROUBLE:
-                raise LaunchError(what) from error
-        phase = FailurePhase.ASSIGNMENT
-        raise LaunchError(what, failed(FailureReason.WORKSPACE_SETUP, what, phase=phase))
+            raise PreflightError(
+                f"backend.direct.workspace_root: {error.filename or self._journal.folder} cannot hold the "
+                f"records of tasks: {error.strerror}. Remove what stands there, let the worker's user write "
+                "there, or set workspace_root to a folder of a local file system"
+            ) from error
 
-    def _plan(self, agent: str, key: ExecutionKey, spec: TaskSpec, workspace: Workspace) -> Plan:
-        return Plan(
-            key=key,
+    # ------------------------------------------------------------ what dead workers left
+
+    async def _keep_looking(self, found: Callable[[Found], None]) -> None:
+        """Look again and again: another worker of this ID over this root may die, and not come back."""
+        while True:
+            await asyncio.sleep(self._look_interval)
+            try:
+                await self._leftovers.look(found, self._follow)
+            except OSError as error:
+                logger.warning("Cannot look for what dead workers left: %s", error)
+
+    def _left_of(self, key: ExecutionKey) -> Holding | None:
+        """Take an execution that stands although this worker does not follow it."""
+        try:
+            return self._leftovers.take(key)
+        except HeldError as error:
+            raise LaunchError(f"the task is not this worker's: {error}") from error
+        except UnreadableError as error:
+            # It was begun: it must not be again, here or elsewhere.
+            raise LaunchError(str(error), failed(FailureReason.WORKER_LOST, str(error))) from error
+
+    def _follow(self, key: ExecutionKey, output: OutputSink) -> HostExecution:
+        """Follow what was found; an assignment of it may have come first."""
+        if standing := self._executions.get(key):
+            return standing
+        holding = self._leftovers.take(key)
+        assert holding is not None, "it is held since it was found"
+        return self._resume(holding, output)
+
+    def _resume(self, holding: Holding, output: OutputSink) -> HostExecution:
+        execution = LostExecution(holding, self._routine, output, self._give_back)
+        self._executions[holding.entry.key] = execution
+        return execution
+
+    # --------------------------------------------------------------------- a task's start
+
+    def _begin(self, agent: str, key: ExecutionKey, spec: TaskSpec, output: OutputSink) -> HostExecution:
+        harness = spec.harness if spec.harness in HARNESS_HOMES else None
+        holding, workspace = open_holding(self._journal, self._root, key, harness)
+        try:
+            pipe = OutputPipe(output)
+        except OSError as error:
+            withdraw(holding, workspace)
+            raise LaunchError(f"no pipe for the task's output: {error.strerror}") from error
+        mark = holding.entry.state.mark
+        plan = Plan(
             agent=(agent, *spec.arguments),
-            environment=task_environment(spec, workspace, grace=self._grace),
-            worker=self._environ,
-            setup_command=self._config.setup_command,
-            teardown_command=self._config.teardown_command,
-            grace=self._grace,
-            teardown_timeout=self._teardown_timeout,
+            environment=task_environment(spec, workspace, grace=self._routine.grace, mark=mark),
+            routine=self._routine,
         )
+        execution = self._executions[key] = DirectExecution(plan, holding, workspace, pipe, self._give_back)
+        return execution
 
-    async def _give_back(self, key: ExecutionKey, workspace: Workspace) -> None:
+    async def _give_back(self, holding: Holding) -> None:
+        key = holding.entry.key
         self._executions.pop(key, None)
-        if not self._cleanup:
-            workspace.keep()
-            return
         async with self._removals:
             try:
-                await asyncio.to_thread(workspace.remove)
+                await asyncio.to_thread(holding.remove, workspace=self._cleanup)
             except OSError as error:
-                logger.warning("Cannot remove the workspace of task %s: %s", key, error.strerror)
+                logger.warning("Cannot remove what task %s left: %s", key, error.strerror)
 
 
 def find_agent(configured: str | None, default: str | None, environ: Mapping[str, str]) -> str:

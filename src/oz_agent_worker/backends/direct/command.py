@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from .processes import Kin, polling_delays, signal_group
+from .processes import Kin, Session, polling_delays, signal_group
 
 __all__ = ["Command", "CommandNotStartedError"]
 
@@ -18,10 +18,11 @@ class CommandNotStartedError(Exception):
 
 
 class Command:
-    """A running command."""
+    """A running command, which leads its ``session``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.session = Session.of(process.pid)
 
     @classmethod
     async def start(
@@ -50,8 +51,8 @@ class Command:
         return cls(process)
 
     @property
-    def session(self) -> int:
-        """The ID of the session, of the process group and of the process that leads both."""
+    def pid(self) -> int:
+        """The ID of the process, and of the process group and session that it leads."""
         return self._process.pid
 
     async def wait(self) -> int:
@@ -66,7 +67,7 @@ class Command:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + grace
-        signal_group(self.session, signal.SIGTERM)
+        signal_group(self.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout_at(end):
                 await self._process.wait()
@@ -79,13 +80,13 @@ class Command:
     async def _wait_group_gone(self) -> None:
         kin = Kin(sessions=frozenset({self.session}))
         for delay in polling_delays():
-            if not signal_group(self.session, 0) or not await asyncio.to_thread(kin.find):
+            if not signal_group(self.pid, 0) or not await asyncio.to_thread(kin.find):
                 return
             await asyncio.sleep(delay)
 
     def kill(self) -> None:
         """Kill the process group at once."""
-        signal_group(self.session, signal.SIGKILL)
+        signal_group(self.pid, signal.SIGKILL)
 
 
 def _why(error: OSError) -> str:

@@ -21,8 +21,17 @@ from oz_agent_worker.core.taskspec import TaskSpec
 from .dotenv import parse_dotenv
 from .workspace import Workspace
 
-__all__ = ["HARNESS_HOMES", "TaskEnvironment", "read_environment_file", "task_environment"]
+__all__ = [
+    "HARNESS_HOMES",
+    "MARK",
+    "TaskEnvironment",
+    "lost_environment",
+    "read_environment_file",
+    "task_environment",
+]
 
+#: The variable whose value, the execution's own, shows which processes belong to it.
+MARK: Final = "OZ_EXECUTION_MARK"
 INHERITED: Final = ("HOME", "TMPDIR", "PATH")
 #: The worker's own secrets. A variable of the same name in the task's environment is the
 #: workload's, and stays.
@@ -55,22 +64,42 @@ class TaskEnvironment:
         return {name: value.reveal() for name, value in secrets.items()} | dict(self.own)
 
 
-def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float) -> TaskEnvironment:
-    """Give the layers for a task in its workspace; ``grace`` lies between TERM and KILL, in seconds."""
+def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark: str) -> TaskEnvironment:
+    """Give the layers for a task in its workspace.
+
+    ``grace`` lies between TERM and KILL, in seconds; ``mark`` is the execution's.
+    """
+    files = _files(workspace, spec.harness, grace)
+    return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.task_id, mark))
+
+
+def lost_environment(
+    task_id: str, harness: str | None, workspace: Workspace, *, grace: float, mark: str
+) -> TaskEnvironment:
+    """What is left of the layers when the worker of a task has died: all but the task's own variables."""
+    files = {name: Secret(value) for name, value in _files(workspace, harness, grace).items()}
+    return TaskEnvironment(task=files, own=_own(workspace, task_id, mark))
+
+
+def _files(workspace: Workspace, harness: str | None, grace: float) -> dict[str, str]:
     files = {
         "GIT_CONFIG_GLOBAL": str(workspace.git_config),
         # The agent ends its harness within the time that it has itself.
         "OZ_AGENT_GRACE_SECONDS": f"{grace * 0.8:g}",
     }
-    if spec.harness in HARNESS_HOMES:
-        files[HARNESS_HOMES[spec.harness]] = str(workspace.harness_home(spec.harness))
-    own = {
+    if harness in HARNESS_HOMES:
+        files[HARNESS_HOMES[harness]] = str(workspace.harness_home(harness))
+    return files
+
+
+def _own(workspace: Workspace, task_id: str, mark: str) -> dict[str, str]:
+    return {
         "OZ_WORKSPACE_ROOT": str(workspace.directory),
         "OZ_WORKER_BACKEND": "direct",
-        "OZ_RUN_ID": spec.task_id,
+        "OZ_RUN_ID": task_id,
         "OZ_ENVIRONMENT_FILE": str(workspace.environment_file),
+        MARK: mark,
     }
-    return TaskEnvironment(task=environment_of(spec, files), own=own)
 
 
 def read_environment_file(path: Path) -> dict[str, Secret]:

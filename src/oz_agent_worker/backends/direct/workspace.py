@@ -5,6 +5,7 @@
     <workspace_root>/<task ID>/            mode 0700; the task runs here, or in target_dir
     <workspace_root>/<task ID>/.oz/        the worker's own files for the task
     <workspace_root>/.removed-<random>/    on its way out
+    <workspace_root>/.journal-<digest>/    the records of the executions of one worker ID
 
 The folder is named after the run, as the public worker does it, so that scripts find it
 and a follow-up of the run finds what was left there. While another execution of that
@@ -12,6 +13,7 @@ run holds it (a lock that the kernel drops when its holder dies), an execution g
 folder of its own beside it.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -20,10 +22,12 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from oz_agent_worker.backends.journal import is_open_file
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import PreflightError
 
@@ -33,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _PRIVATE: Final = ".oz"
 _REMOVED: Final = ".removed-"
+_JOURNAL: Final = ".journal-"
 #: The longest name of a file, in bytes (Linux: NAME_MAX).
 _NAME_MAX: Final = 255
 
@@ -98,6 +103,10 @@ class Workspace:
         remove_tree(grave)
 
 
+def _nobody(_name: str) -> None:
+    """Take no note of a name."""
+
+
 class WorkspaceRoot:
     """The folder that holds the workspaces, and ``target_dir`` where the tasks share one."""
 
@@ -129,8 +138,21 @@ class WorkspaceRoot:
                 "Create it, or correct --target-dir"
             )
 
-    def open(self, key: ExecutionKey, harness: str | None = None) -> Workspace:
+    def journal(self, worker_id: str) -> Path:
+        """Where the records of a worker's executions stand."""
+        return self._root / f"{_JOURNAL}{_digest(worker_id)}"
+
+    def identity(self) -> str:
+        """Name the folder in short: the same as long as it stands where it stands."""
+        return _digest(os.fsencode(self._root.resolve()))
+
+    def open(
+        self, key: ExecutionKey, harness: str | None = None, *, chosen: Callable[[str], None] = _nobody
+    ) -> Workspace:
         """Take the workspace of an execution; ``harness`` names one that needs a home in it.
+
+        ``chosen`` is told of the folder's name before the folder is made, so that a record
+        of it can be; it may be told of a second one.
 
         Raises:
             WorkspaceError: the task cannot have one.
@@ -140,18 +162,36 @@ class WorkspaceRoot:
             raise WorkspaceError(
                 "its ID names no folder: it is empty or too long, holds `/`, or begins with `.`"
             )
-        workspace = self._take(key.task_id) or self._take(_own_name(key))
-        if workspace is None:
-            raise WorkspaceError("another execution holds its workspace")
+        workspace = self._choose((key.task_id, _own_name(key)), chosen)
         try:
             _create_empty(workspace.environment_file)
             _create_empty(workspace.git_config)
             if harness is not None:
                 _private_folder(workspace.harness_home(harness))
         except BaseException:
-            workspace.keep()
+            if workspace.reused:
+                workspace.keep()
+            else:
+                workspace.remove()
             raise
         return workspace
+
+    def reopen(self, name: str) -> Workspace | None:
+        """Take a workspace as its dead holder left it; ``None`` where it is gone or has another holder.
+
+        Raises:
+            WorkspaceError: what stands there is none.
+            OSError: the file system does not give it.
+        """
+        return self._take(name) if os.path.lexists(self._root / name) else None
+
+    def _choose(self, names: Iterable[str], chosen: Callable[[str], None]) -> Workspace:
+        for name in names:
+            chosen(name)
+            workspace = self._take(name)
+            if workspace is not None:
+                return workspace
+        raise WorkspaceError("another execution holds its workspace")
 
     def _take(self, name: str) -> Workspace | None:
         """Create or reuse a folder and lock it; ``None`` while another execution holds it."""
@@ -167,9 +207,12 @@ class WorkspaceRoot:
                 if not self._root.is_dir():
                     raise
                 continue  # its last holder removed it meanwhile
+            except BaseException:
+                _remove_empty(folder)
+                raise
             if lock is None:
                 return None
-            if _is_open_file(lock, folder / _PRIVATE / "lock"):
+            if is_open_file(lock, folder / _PRIVATE / "lock"):
                 return Workspace(folder, self._target or folder, reused=not created, lock=lock)
             os.close(lock)
 
@@ -183,10 +226,23 @@ class WorkspaceRoot:
 
 
 def _own_name(key: ExecutionKey) -> str:
-    digest = hashlib.sha256(f"{key.task_id}\0{key.execution_id}".encode(errors="surrogatepass"))
     # The run's part is cut by bytes so that any ID that is a name gives one again.
-    run = os.fsdecode(os.fsencode(key.task_id)[: _NAME_MAX - 17])
-    return f"{run}-{digest.hexdigest()[:16]}"
+    run = os.fsencode(key.task_id)[: _NAME_MAX - 17].decode(errors="ignore")
+    execution = f"{key.task_id}\0{key.execution_id}"
+    return f"{run}-{_digest(execution)}"
+
+
+def _digest(name: str | bytes) -> str:
+    data = name if isinstance(name, bytes) else name.encode(errors="surrogatepass")
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a workspace that nobody has begun to use; a file in it keeps it."""
+    with contextlib.suppress(OSError):
+        (folder / _PRIVATE).rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _private_folder(path: Path) -> bool:
@@ -231,13 +287,6 @@ def _lock(path: Path, holder: str) -> int | None:
         os.close(lock)
         raise
     return lock
-
-
-def _is_open_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def remove_tree(path: Path) -> None:

@@ -4,10 +4,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from oz_agent_worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
@@ -23,22 +23,30 @@ from oz_agent_worker.backends.kubernetes.judgement.diagnosis import of_api_error
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
 from oz_agent_worker.backends.kubernetes.manifests.envsecret import task_variables
 from oz_agent_worker.backends.kubernetes.manifests.manifest import ManifestError, build_job
-from oz_agent_worker.backends.kubernetes.manifests.naming import label_selector
+from oz_agent_worker.backends.kubernetes.manifests.naming import job_name, label_selector
 from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions, summary
 from oz_agent_worker.backends.kubernetes.preflight.preflight import Preflight, PreflightSettings
+from oz_agent_worker.backends.kubernetes.takeover.decision import Rules
+from oz_agent_worker.backends.kubernetes.takeover.owners import Owners, OwnerSettings, ServerClock
+from oz_agent_worker.backends.kubernetes.takeover.takeover import Surroundings, TakeOver
+from oz_agent_worker.backends.kubernetes.takeover.whoami import own_instance, this_machine
+from oz_agent_worker.backends.kubernetes.takeover.wholooks import read_clock, secret_stands
 from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
 from oz_agent_worker.backends.kubernetes.watch.monitor import JobMonitor
 from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.core.notices import JobNamed, Notify, unnoticed
 from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
+from oz_agent_worker.core.vitals import WatchVitals
 from oz_agent_worker.errors import PreflightError
 
-from .creation import create_environment_secret, create_or_adopt
+from .creation import Lookup, create_environment_secret, create_or_adopt
 from .eventreader import EventReader, EventSettings
 from .execution import Ground, KubernetesExecution
 from .livelog import Follows, LogSettings
+from .views import JobView
 
 __all__ = ["BackendSettings", "KubernetesBackend"]
 
@@ -51,7 +59,8 @@ class BackendSettings:
 
     ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
     compared with the API server's cache. ``observation`` has its config keys from the config.
-    Without ``preflight`` the start shows only that Jobs and Pods can be watched.
+    Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``takeover``
+    and ``owners`` say when the Jobs of earlier workers are this worker's.
     """
 
     patience: float = 10.0
@@ -63,6 +72,8 @@ class BackendSettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    takeover: Rules = field(default_factory=Rules)
+    owners: OwnerSettings = field(default_factory=OwnerSettings)
 
 
 class KubernetesBackend:
@@ -83,9 +94,11 @@ class KubernetesBackend:
         cleanup: bool,
         environ: Mapping[str, str],
         settings: BackendSettings | None = None,
+        notify: Notify = unnoticed,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.stats = ApiStats()
+        self.stats = ApiStats(notify=notify)
+        self._notify = notify
         self._config = config
         self._worker_id = worker_id
         self._cleanup = cleanup
@@ -152,7 +165,12 @@ class KubernetesBackend:
             variables = task_variables(spec, self._config)
             await create_environment_secret(ground.client, manifest, standing, variables)
         job = standing.job.metadata
+        self._notify(JobNamed(key, job.name))
         return KubernetesExecution(ground, job.name, job.uid or "", standing.since, output)
+
+    def watches(self) -> Sequence[WatchVitals]:
+        """How the watches of Jobs and Pods are."""
+        return self._monitor.vitals() if self._monitor is not None else ()
 
     async def close(self) -> None:
         """End the watches and close the connections; Jobs go on."""
@@ -206,6 +224,7 @@ class KubernetesBackend:
             clock=self._clock,
             follows=Follows(self._settings.logs),
             evidence=self._keeper(client, policy),
+            notify=self._notify,
         )
 
     def _keeper(self, client: KubernetesClient, policy: ObservationPolicy) -> EvidenceKeeper | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -99,7 +100,10 @@ class EventReader:
             return asked.again_at - now
         self._waiting[key] = tell
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._read_all(), name="events of objects in trouble")
+            # It reads for all executions, so it is of no one's context.
+            self._task = asyncio.create_task(
+                self._read_all(), name="events of objects in trouble", context=contextvars.Context()
+            )
         return None
 
     def forget(self, key: str) -> None:

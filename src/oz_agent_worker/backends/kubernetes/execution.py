@@ -18,6 +18,7 @@ from oz_agent_worker.backends.kubernetes.judgement.observe import (
     judge,
 )
 from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
+from oz_agent_worker.core.notices import AgentStarted, JobNamed, Notify, unnoticed
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
 
 from .eventreader import EventReader
@@ -38,7 +39,9 @@ class Ground:
 
     ``clock`` gives seconds, and never runs backwards; ``follows`` are the logs that are copied
     while their tasks run; ``evidence`` keeps that of failed tasks, where it is wanted; ``settle``
-    is for how many seconds the end of a Job may wait for what the watch of the Pods says of it.
+    is for how many seconds the end of a Job may wait for what the watch of the Pods says of it;
+    ``precedence`` for how many seconds another worker may come first to say why it deleted a
+    Job that both had taken over.
     """
 
     client: KubernetesClient
@@ -51,6 +54,8 @@ class Ground:
     follows: Follows
     evidence: EvidenceKeeper | None = None
     settle: float = 2.0
+    precedence: float = 5.0
+    notify: Notify = unnoticed
 
 
 class _Signal:
@@ -89,6 +94,9 @@ class KubernetesExecution:
     Pod that fits nowhere. Such a Job is deleted before ``wait`` returns (where ``cleanup``
     is off it is left alone), because a Job that started after its failure was reported would
     run a task that may run elsewhere by then. Jobs that failed by themselves stay for their TTL.
+
+    ``inherited``: another worker started it. Where that one is gone, several of its ID may
+    follow the Job; the one that deletes it knows why.
     """
 
     __slots__ = (
@@ -96,22 +104,36 @@ class KubernetesExecution:
         "_ended_at",
         "_first_seen",
         "_gone",
+        "_gone_at",
         "_ground",
+        "_inherited",
         "_last",
         "_log",
         "_name",
         "_outcome",
         "_output",
         "_signal",
+        "_started",
         "_stopping",
         "_turn",
         "stands_since",
         "uid",
     )
 
-    def __init__(self, ground: Ground, name: str, uid: str, stands_since: float, output: OutputSink) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        name: str,
+        uid: str,
+        stands_since: float,
+        output: OutputSink,
+        *,
+        inherited: bool = False,
+    ) -> None:
         self.uid = uid
         self.stands_since = stands_since
+        self._inherited = inherited
+        self._gone_at: float | None = None
         self._ground = ground
         self._name = name
         self._output = output
@@ -119,6 +141,7 @@ class KubernetesExecution:
         self._turn = asyncio.Lock()
         self._signal = _Signal()
         self._first_seen = _NO_TROUBLES
+        self._started = False
         self._stopping: str | None = None
         self._deleted = False
         self._ended_at: float | None = None
@@ -156,15 +179,16 @@ class KubernetesExecution:
     async def stop(self, reason: str) -> None:
         """Delete the Job; the garbage collector ends its Pods, each with its grace period.
 
+        While the API server is away it is asked again, for as long as there is something to end.
+
         Raises:
-            ApiError: the API server could not be asked for as long as the client is patient;
-                the Job goes on.
+            ApiError: the API server refused; the Job goes on.
         """
-        if self._outcome is not None or self._stopping is not None or not self._is_active():
+        if self._stopping is not None or not self._may_be_stopped():
             return
         self._stopping = reason
         try:
-            await self._delete()
+            await self._delete_while_active()
         except BaseException:
             self._stopping = None
             raise
@@ -185,7 +209,12 @@ class KubernetesExecution:
     # --------------------------------------------------------------------------------------------
 
     async def _conclude(self) -> Outcome:
+        job = self._job()
+        if job is not None and job.metadata.key is not None:
+            self._ground.notify(JobNamed(job.metadata.key, self._name))
         outcome = await self._decided()
+        if outcome.exit_code is not None or outcome.result is TaskResult.SUCCEEDED:
+            self._note_start()  # it may have begun and ended between two looks
         if (log := self._task_log()) is not None:
             await log.finish(self._pods())
         if outcome.result is TaskResult.FAILED:
@@ -211,11 +240,13 @@ class KubernetesExecution:
         now = self._ground.clock()
         seen = Observation(self._job(), self._pods(), self._ground.events.facts(self.uid))
         verdict = judge(seen, self._first_seen, now, self._ground.policy)
+        if verdict.phase == "running":
+            self._note_start()
         if verdict.outcome is not None:
             pause = self._until_pods_tell(verdict, now)
             return (verdict.outcome, None) if pause is None else (None, pause)
         if self._gone:
-            return failed(FailureReason.JOB_FAILED, _DELETED), None
+            return self._judge_deleted(now)
         if verdict.troubles or self._first_seen:
             self._note_troubles(verdict, now)
         again = verdict.look_again_at
@@ -224,6 +255,21 @@ class KubernetesExecution:
             pause = self._ground.events.ask(self.uid, verdict.ask, self._signal.set)
             pauses += [] if pause is None else [pause]
         return None, min(pauses, default=None)
+
+    def _judge_deleted(self, now: float) -> tuple[Outcome | None, float | None]:
+        """Judge a Job that somebody else has deleted."""
+        if self._gone_at is None:
+            self._gone_at = now
+        pause = self._gone_at + self._ground.precedence - now
+        if self._inherited and pause > 0:
+            return None, pause
+        return failed(FailureReason.JOB_FAILED, _DELETED), None
+
+    def _note_start(self) -> None:
+        job = self._job()
+        if not self._started and job is not None and job.metadata.key is not None:
+            self._started = True
+            self._ground.notify(AgentStarted(job.metadata.key))
 
     def _note_troubles(self, verdict: Verdict, now: float) -> None:
         self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
@@ -269,6 +315,18 @@ class KubernetesExecution:
         ground = self._ground
         await ground.client.delete_job(ground.namespace, self._name, uid=self.uid)
         self._deleted = True
+
+    def _may_be_stopped(self) -> bool:
+        return self._outcome is None and self._is_active()
+
+    async def _delete_while_active(self) -> None:
+        while self._may_be_stopped():
+            try:
+                return await self._delete()
+            except ApiError as error:
+                if not error.transient:
+                    raise
+                _logger.warning("Job %s is to be stopped, and the API server is away: %s", self._name, error)
 
     async def _end_active(self) -> None:
         if not self._ground.cleanup:

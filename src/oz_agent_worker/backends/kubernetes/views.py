@@ -58,6 +58,7 @@ def _intern(view: Struct, *names: str) -> None:
 class Labels(_View, frozen=True):
     """The labels by which the worker knows its objects (``naming`` writes them)."""
 
+    worker_id: str | None = field(name="oz-worker-id", default=None)
     worker_hash: str | None = field(name="oz-worker-hash", default=None)
     task_hash: str | None = field(name="oz-task-hash", default=None)
     execution_hash: str | None = field(name="oz-execution-hash", default=None)
@@ -65,15 +66,19 @@ class Labels(_View, frozen=True):
     """Set on a Pod by the Job controller: the name of the Pod's Job."""
 
     def __post_init__(self) -> None:
-        _intern(self, "worker_hash")
+        _intern(self, "worker_id", "worker_hash")
 
 
 class Annotations(_View, frozen=True):
-    """The raw IDs, unharmed by the rules for labels; the Secret of a Job's variables (``naming``)."""
+    """The raw IDs, unharmed by the rules for labels; a Job's owner and the Secret of its variables (``naming``)."""
 
     task_id: str | None = field(name="oz.warp.dev/task-id", default=None)
     execution_id: str | None = field(name="oz.warp.dev/execution-id", default=None)
     environment_secret: str | None = field(name="oz.warp.dev/environment-secret", default=None)
+    owner: str | None = field(name="oz.warp.dev/owner", default=None)
+
+    def __post_init__(self) -> None:
+        _intern(self, "owner")
 
 
 class ObjectMeta(_View, frozen=True):

@@ -6,9 +6,11 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from oz_agent_worker.controlplane.fencing import rule_claim
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import TERMINAL, RunState
 
-from .runs import head, move
+from .runs import head, move, owned_by, take_hold
 from .schema import run_logs, runs
 
 __all__ = ["Append", "LogPage", "Piece", "append", "read_page", "split_utf8"]
@@ -21,10 +23,14 @@ _PAGE_ROWS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """What became of a piece; ``started``: it was the run's first sign of life."""
+    """What became of a piece; ``held``: whoever sent it has the run in its hands.
+
+    ``refused``: it has not, and must be told to stop.
+    """
 
     stored: bool
-    started: bool = False
+    held: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +58,41 @@ def append(
     connection: Connection,
     run_id: str,
     execution_id: str,
-    worker_id: str,
+    peer: Peer,
     piece: Piece,
     *,
     retention: int,
     now: int,
 ) -> Append:
-    """Store what of ``piece`` is not there yet, and drop what is older than ``retention`` bytes."""
+    """Store what of ``piece`` is not there yet, and drop what is older than ``retention`` bytes.
+
+    Only the execution's owner is heard, after the run's end as before.
+    """
     run = head(connection, run_id)
-    if run is None or run.execution_id != execution_id:
+    if run is None:
         return Append(stored=False)
+    ended = run.state in TERMINAL
+    late = ended and run.execution_id == execution_id and (not run.owner or peer.may_speak_for(run.owner))
+    if not late and not rule_claim(run, execution_id, peer).accepted:
+        return Append(stored=False, refused=True)
+    stored = _store(connection, run_id, execution_id, piece, retention)
+    if ended or (not stored and run.state is not RunState.INPROGRESS):
+        return Append(stored=stored)
+    if run.state is RunState.INPROGRESS:
+        take_hold(connection, run, peer)
+    else:
+        move(connection, run, RunState.INPROGRESS, now, **owned_by(peer), message=None)
+    return Append(stored=stored, held=True)
+
+
+def _store(connection: Connection, run_id: str, execution_id: str, piece: Piece, retention: int) -> bool:
+    """Store a piece's part that is not there; False where all of it is."""
     known = _end(connection, run_id, execution_id)
     # Retention counts from the end, so a piece larger than it loses its own head.
     keep_from = max(known, piece.end - retention, piece.start)
     data = piece.data[keep_from - piece.start :]
     if not data:
-        return Append(stored=False)
+        return False
     rows = [
         {
             "run_id": run_id,
@@ -80,10 +105,7 @@ def append(
     ]
     connection.execute(insert(run_logs), rows)
     _drop_before(connection, run_id, execution_id, piece.end - retention)
-    started = run.state not in TERMINAL and run.state is not RunState.INPROGRESS
-    if started:
-        move(connection, run, RunState.INPROGRESS, now, worker_id=worker_id, message=None)
-    return Append(stored=True, started=started)
+    return True
 
 
 def _end(connection: Connection, run_id: str, execution_id: str) -> int:

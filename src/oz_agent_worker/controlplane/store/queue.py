@@ -3,33 +3,79 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from oz_agent_worker.controlplane.dispatch import Waiting, requeue_delay
+from oz_agent_worker.controlplane.fencing import rule_report
+from oz_agent_worker.controlplane.head import Head
+from oz_agent_worker.controlplane.orphans import Orphan, may_be_sent_again
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 
 from .keys import drop_workload_tokens
-from .runs import Head, Run, get_all, head, move
+from .runs import Run, get_all, head, move
 from .schema import runs, workload_tokens
 
-__all__ = ["Handout", "Returned", "assign", "expire_claims", "next_deadline", "reject", "waiting"]
+__all__ = [
+    "Agenda",
+    "Handout",
+    "Unclaimed",
+    "agenda",
+    "assign",
+    "put_back",
+    "rearm",
+    "reject",
+    "return_unclaimed",
+    "send_again",
+    "unclaimed",
+    "waiting",
+    "withdraw",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Handout:
-    """A run that is about to be assigned, and the hash of the token its agent will have."""
+    """A run that is about to be sent to ``peer``, and the hash of the token its agent will have."""
 
     run_id: str
-    worker_id: str
+    peer: Peer
     token_hash: str
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
-    """A run that is in the queue again, and the worker that had it."""
+class Unclaimed:
+    """A run whose time to be claimed is over, and the worker that was sent it."""
 
     run_id: str
     worker_id: str | None
+    resent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """When something falls due by itself: a claim, a lease, the end of a run's delay."""
+
+    claim: int | None = None
+    lease: int | None = None
+    delay: int | None = None
+
+    @property
+    def next(self) -> int | None:
+        """The first of them."""
+        return min((t for t in (self.claim, self.lease, self.delay) if t is not None), default=None)
+
+
+def agenda(connection: Connection, now: int) -> Agenda:
+    """What falls due next, each from the end of an index."""
+    claim = select(func.min(runs.c.claim_deadline)).where(runs.c.state == RunState.PENDING.value)
+    lease = select(func.min(runs.c.lease_until)).where(runs.c.lease_until.is_not(None))
+    delay = select(func.min(runs.c.not_before)).where(
+        runs.c.state == RunState.QUEUED.value, runs.c.not_before > now
+    )
+    row = connection.execute(
+        select(claim.scalar_subquery(), lease.scalar_subquery(), delay.scalar_subquery())
+    ).one()
+    return Agenda(*row)
 
 
 def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[Waiting]:
@@ -59,67 +105,160 @@ def assign(connection: Connection, handouts: Sequence[Handout], now: int, deadli
             run,
             RunState.PENDING,
             now,
-            worker_id=handout.worker_id,
+            worker_id=handout.peer.worker_id,
+            worker_backend=handout.peer.backend,
+            worker_instance=handout.peer.instance,
+            resent=False,
             claim_deadline=deadline,
             message=None,
         )
-        # Tokens of earlier assignments stay good: a late claim of one of them is taken.
-        connection.execute(
-            insert(workload_tokens).values(token_hash=handout.token_hash, run_id=run.id, created_at=now)
-        )
+        _add_token(connection, handout, now)
         taken.append(run.id)
     return get_all(connection, taken)
 
 
-def expire_claims(connection: Connection, now: int) -> list[Returned]:
-    """Take back the runs whose worker did not claim them in time."""
-    overdue = select(runs.c.id).where(runs.c.state == RunState.PENDING.value, runs.c.claim_deadline <= now)
+def send_again(connection: Connection, handouts: Sequence[Handout], now: int, deadline: int) -> list[Run]:
+    """Give assignments that were not answered to other connections; runs that were meanwhile stay out.
+
+    Their execution stays the same. A worker that said hello is waited for while it is
+    connected; of a public one only an answer stops the lease.
+    """
+    taken = []
+    for handout in handouts:
+        run, peer = head(connection, handout.run_id), handout.peer
+        if run is None or run.owner is None or run.lease_until is None:
+            continue
+        if not may_be_sent_again(Orphan(run.id, run.state, run.owner, overdue=True), peer):
+            continue
+        same = peer.instance is not None and peer == run.owner
+        kept = {"lease_until": None, "away_since": None} if peer.greeted else {}
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == run.id)
+            .values(
+                worker_backend=peer.backend,
+                worker_instance=peer.instance,
+                resent=run.resent or not same,
+                claim_deadline=deadline,
+                updated_at=now,
+                **kept,
+            )
+        )
+        _add_token(connection, handout, now)
+        taken.append(run.id)
+    return get_all(connection, taken)
+
+
+def _add_token(connection: Connection, handout: Handout, now: int) -> None:
+    # Tokens of earlier sendings stay good: whichever of them arrived may be the one that runs.
+    connection.execute(
+        insert(workload_tokens).values(token_hash=handout.token_hash, run_id=handout.run_id, created_at=now)
+    )
+
+
+def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
+    """The runs whose worker did not claim them in time, oldest first."""
+    statement = select(runs.c.id, runs.c.worker_id, runs.c.resent).where(
+        runs.c.state == RunState.PENDING.value, runs.c.claim_deadline <= now
+    )
+    return [Unclaimed(*row) for row in connection.execute(statement.order_by(runs.c.seq))]
+
+
+def rearm(connection: Connection, run_ids: Collection[str], now: int, deadline: int) -> None:
+    """Wait on for runs that were not claimed in time."""
+    pending = runs.c.id.in_(run_ids), runs.c.state == RunState.PENDING.value, runs.c.claim_deadline <= now
+    connection.execute(update(runs).where(*pending).values(claim_deadline=deadline))
+
+
+def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[Unclaimed]:
+    """Put runs that were not claimed in time back into the queue; returns those that still were not."""
     returned = []
-    for run_id in connection.execute(overdue.order_by(runs.c.seq)).scalars().all():
+    for run_id in run_ids:
         run = head(connection, run_id)
         if run is None or run.state is not RunState.PENDING:
             continue
-        _put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
-        returned.append(Returned(run_id, run.worker_id))
+        put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
+        returned.append(Unclaimed(run_id, run.worker_id, run.resent))
     return returned
 
 
 def reject(
-    connection: Connection, run_id: str, execution_id: str | None, worker_id: str, reason: str, now: int
+    connection: Connection,
+    run_id: str,
+    execution_id: str | None,
+    peer: Peer,
+    reason: str,
+    now: int,
+    lease_until: int,
 ) -> bool:
-    """Take back a run that its worker will not run; False where it was not that worker's."""
+    """Take back a run that its worker will not run; False where it was not that worker's.
+
+    The worker has not started it. Where another was sent it before, that one may have: the
+    run waits for it, or for another that may be sent it, until ``lease_until``.
+    """
     run = head(connection, run_id)
-    if run is None or run.worker_id != worker_id or execution_id not in (None, run.execution_id):
+    if run is None or run.owner is None or not rule_report(run, execution_id, peer).accepted:
         return False
     if run.state not in (RunState.PENDING, RunState.CLAIMED):
         return False
+    message = f"Worker {peer.worker_id} rejected the run: {reason}"
     if run.cancel_requested:
         move(connection, run, RunState.CANCELLED, now, message="Cancelled; its worker had not started it.")
-        return True
-    drop_workload_tokens(connection, run_id)
-    _put_back(connection, run, now, f"Worker {worker_id} rejected the run: {reason}")
+    elif run.resent:
+        _orphan(connection, run, now, lease_until, message)
+    else:
+        drop_workload_tokens(connection, run_id)
+        put_back(connection, run, now, message)
     return True
 
 
-def _put_back(connection: Connection, run: Head, now: int, message: str) -> None:
+def withdraw(
+    connection: Connection, sendings: Collection[tuple[str, str]], now: int, lease_until: int
+) -> list[str]:
+    """Take back assignments (run and execution ID) that were never written to their connection.
+
+    Nobody can have started them, so they wait for anybody and no longer than before.
+    Returns the runs that are in the queue again.
+    """
+    returned = []
+    for run_id, execution_id in sendings:
+        run = head(connection, run_id)
+        if run is None or run.state is not RunState.PENDING or run.execution_id != execution_id:
+            continue
+        if run.resent:
+            _orphan(connection, run, now, lease_until, None)
+        else:
+            drop_workload_tokens(connection, run_id)
+            _to_queue(connection, run, now, not_before=now)
+            returned.append(run_id)
+    return returned
+
+
+def put_back(connection: Connection, run: Head, now: int, message: str, **values: object) -> None:
+    """Queue a run again, behind a delay that grows each time."""
     attempts = run.attempts + 1
-    move(
-        connection,
-        run,
-        RunState.QUEUED,
-        now,
-        worker_id=None,
-        attempts=attempts,
-        not_before=now + requeue_delay(attempts),
-        message=message,
+    not_before = now + requeue_delay(attempts)
+    _to_queue(
+        connection, run, now, attempts=attempts, not_before=not_before, message=message, **values
     )
 
 
-def next_deadline(connection: Connection, now: int) -> int | None:
-    """When the queue changes by itself next: a claim falls due, or a run's delay ends."""
-    claim = select(func.min(runs.c.claim_deadline)).where(runs.c.state == RunState.PENDING.value)
-    delay = select(func.min(runs.c.not_before)).where(
-        runs.c.state == RunState.QUEUED.value, runs.c.not_before > now
-    )
-    times = [connection.execute(claim).scalar(), connection.execute(delay).scalar()]
-    return min((t for t in times if t is not None), default=None)
+def _to_queue(connection: Connection, run: Head, now: int, **values: object) -> None:
+    nobody = {"worker_id": None, "worker_backend": None, "worker_instance": None, "resent": False}
+    move(connection, run, RunState.QUEUED, now, **nobody, **values)
+
+
+def _orphan(connection: Connection, run: Head, now: int, lease_until: int, message: str | None) -> None:
+    """Leave a run pending, with nobody who has it for certain."""
+    attempts = run.attempts + 1
+    values = {
+        "attempts": attempts,
+        "claim_deadline": now + requeue_delay(attempts),
+        "lease_until": run.lease_until or lease_until,
+        "away_since": now if run.away_since is None else run.away_since,
+        "message": message,
+    }
+    if run.state is RunState.PENDING:
+        connection.execute(update(runs).where(runs.c.id == run.id).values(**values, updated_at=now))
+    else:
+        move(connection, run, RunState.PENDING, now, **values)

@@ -6,9 +6,11 @@ from enum import Enum
 from sqlalchemy import Connection, select, update
 
 from oz_agent_worker.controlplane.ending import Ending
+from oz_agent_worker.controlplane.fencing import rule_claim, rule_report
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import TERMINAL, RunState
 
-from .runs import head, move
+from .runs import head, move, owned_by, take_hold
 from .schema import runs
 
 __all__ = ["Cancel", "Cancellation", "Claim", "Finish", "cancel", "claim", "finish", "pending_cancellations"]
@@ -18,7 +20,7 @@ _RUNNING = (RunState.CLAIMED, RunState.INPROGRESS)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What became of a claim; ``cancel``: the worker must be told to stop the run."""
+    """What became of a claim; ``cancel``: whoever claims must be told to stop."""
 
     accepted: bool
     why: str
@@ -31,6 +33,7 @@ class Finish:
 
     changed: bool
     state: RunState | None
+    why: str
 
 
 class Cancel(Enum):
@@ -46,52 +49,74 @@ class Cancel(Enum):
     """It is on its way to a worker: try again in a moment."""
 
 
-def claim(connection: Connection, run_id: str, execution_id: str | None, worker_id: str, now: int) -> Claim:
-    """Record that a worker has a run in its hands."""
+def claim(
+    connection: Connection,
+    run_id: str,
+    execution_id: str | None,
+    peer: Peer,
+    now: int,
+    *,
+    elsewhere: bool = False,
+) -> Claim:
+    """Record that a worker has a run in its hands. ``elsewhere``: another open connection has it.
+
+    A claim that is refused asks for a cancellation, but that of an unknown run: which
+    control plane that belongs to is not known here.
+    """
     run = head(connection, run_id)
     if run is None:
         return Claim(accepted=False, why="no such run")
-    if execution_id not in (None, run.execution_id):
-        return Claim(accepted=False, why="another execution")
-    if run.state in TERMINAL:
-        return Claim(accepted=False, why=f"already {run.state}", cancel=run.state is RunState.CANCELLED)
+    ruling = rule_claim(run, execution_id, peer, elsewhere=elsewhere)
+    if not ruling.accepted:
+        return Claim(accepted=False, why=ruling.why, cancel=True)
     if run.state in _RUNNING:
-        if run.worker_id != worker_id:
-            return Claim(accepted=False, why=f"worker {run.worker_id} has it")
+        take_hold(connection, run, peer)
         return Claim(accepted=True, why="again", cancel=run.cancel_requested)
-    move(connection, run, RunState.CLAIMED, now, worker_id=worker_id, message=None)
+    move(connection, run, RunState.CLAIMED, now, **owned_by(peer), message=None)
     return Claim(accepted=True, why="claimed")
 
 
 def finish(
-    connection: Connection, run_id: str, execution_id: str | None, worker_id: str, ending: Ending, now: int
+    connection: Connection,
+    run_id: str,
+    execution_id: str | None,
+    peer: Peer,
+    ending: Ending,
+    now: int,
+    *,
+    refused: bool = False,
 ) -> Finish:
-    """Record a run's end. The first report wins, and any later one changes nothing."""
+    """Record a run's end by its owner's word. The first report wins, and any later one changes nothing.
+
+    ``refused``: the claim of the connection that reports was.
+    """
     run = head(connection, run_id)
     if run is None:
-        return Finish(changed=False, state=None)
-    if run.state in TERMINAL or execution_id not in (None, run.execution_id):
-        return Finish(changed=False, state=run.state)
+        return Finish(changed=False, state=None, why="no such run")
+    ruling = rule_report(run, execution_id, peer, refused=refused)
+    if not ruling.accepted:
+        return Finish(changed=False, state=run.state, why=ruling.why)
     move(
         connection,
         run,
         ending.state,
         now,
-        worker_id=worker_id,
+        **owned_by(peer),
         message=ending.message or None,
         error_code=ending.error_code,
         retryable=ending.retryable,
         exit_code=ending.exit_code,
     )
-    return Finish(changed=True, state=ending.state)
+    return Finish(changed=True, state=ending.state, why=ruling.why)
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What became of a wish to cancel; ``worker_id`` names the worker to be told."""
+    """What became of a wish to cancel; which worker is to be told, and of which execution."""
 
     outcome: Cancel
     worker_id: str = ""
+    execution_id: str = ""
 
 
 def cancel(connection: Connection, run_id: str, now: int) -> Cancellation:
@@ -109,7 +134,7 @@ def cancel(connection: Connection, run_id: str, now: int) -> Cancellation:
     if not run.cancel_requested:
         statement = update(runs).where(runs.c.id == run_id)
         connection.execute(statement.values(cancel_requested=True, updated_at=now))
-    return Cancellation(Cancel.REQUESTED, run.worker_id or "")
+    return Cancellation(Cancel.REQUESTED, run.worker_id or "", run.execution_id)
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:

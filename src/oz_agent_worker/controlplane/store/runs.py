@@ -1,6 +1,7 @@
 """Runs: creating, reading, and moving them between states.
 
-``move`` is the one place where a state changes.
+``move`` is the one place where a state changes; a trigger of the database refuses any
+other move than those of ``states.TRANSITIONS``, should it come from elsewhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +10,14 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
 
-from oz_agent_worker.controlplane.states import TERMINAL, RunState, can_move
+from oz_agent_worker.controlplane.head import Head
+from oz_agent_worker.controlplane.peer import Peer
+from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, can_move
 
 from .keys import drop_workload_tokens
 from .schema import api_keys, run_metadata, runs
 
 __all__ = [
-    "Head",
     "NewRun",
     "Run",
     "create",
@@ -25,7 +27,9 @@ __all__ = [
     "head",
     "metadata_of",
     "move",
+    "owned_by",
     "select_runs",
+    "take_hold",
     "to_run",
 ]
 
@@ -48,6 +52,7 @@ class NewRun:
     model_id: str | None = None
     environment_id: str | None = None
     skill_spec: str | None = None
+    safe_to_retry: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +67,13 @@ class Run(NewRun):
     started_at: int | None
     ended_at: int | None
     worker_id: str | None
+    away_since: int | None
+    lease_until: int | None
     cancel_requested: bool
     message: str | None
     error_code: str | None
     retryable: bool | None
     exit_code: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The part of a run that decides about its state: never its prompt."""
-
-    id: str
-    execution_id: str
-    state: RunState
-    worker_id: str | None
-    attempts: int
-    started_at: int | None
-    cancel_requested: bool
 
 
 _OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
@@ -159,7 +153,26 @@ def move(connection: Connection, run: Head, target: RunState, now: int, **values
         values["started_at"] = now
     if target is not RunState.PENDING:
         values["claim_deadline"] = None
+    if target not in IN_FLIGHT:
+        values |= {"lease_until": None, "away_since": None}
     if target in TERMINAL:
         values["ended_at"] = now
         drop_workload_tokens(connection, run.id)
     connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
+
+
+def owned_by(peer: Peer) -> dict[str, Any]:
+    """The values by which a run is ``peer``'s, which is there: its lease does not run."""
+    return {
+        "worker_id": peer.worker_id,
+        "worker_backend": peer.backend,
+        "worker_instance": peer.instance,
+        "lease_until": None,
+        "away_since": None,
+    }
+
+
+def take_hold(connection: Connection, run: Head, peer: Peer) -> None:
+    """Record that ``peer`` has a run, whose head the caller has locked, in the state it is in."""
+    if run.owner != peer or run.lease_until is not None:
+        connection.execute(update(runs).where(runs.c.id == run.id).values(**owned_by(peer)))

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 
 from oz_agent_worker.controlplane.states import RunState
@@ -37,6 +38,8 @@ _ID: Final = String(36)
 _WORKER_ID: Final = String(255)
 #: SQLite counts rows by itself only in a column declared INTEGER.
 _SEQUENCE: Final = BigInteger().with_variant(Integer, "sqlite")
+
+_AWAITED: Final = text("lease_until IS NOT NULL")
 
 api_keys: Final = Table(
     "api_keys",
@@ -75,9 +78,19 @@ runs: Final = Table(
     # The queue: how often the run came back, and when it may be assigned again.
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("not_before", BigInteger, nullable=False, server_default="0"),
-    # Who has it, and until when that worker may claim it.
+    # Who has it, and until when that worker may claim it. Where it said no hello, it has no
+    # backend; ``resent`` tells that another process was sent the same execution before.
     Column("worker_id", _WORKER_ID),
+    Column("worker_backend", Text),
+    Column("worker_instance", Text),
+    Column("resent", Boolean, nullable=False, server_default=false()),
     Column("claim_deadline", BigInteger),
+    # While nobody is there who has it: since when, and how long it is waited for.
+    Column("away_since", BigInteger),
+    Column("lease_until", BigInteger),
+    # Whether it may be run again, and how often it was: each time as a fresh execution.
+    Column("safe_to_retry", Boolean, nullable=False, server_default=false()),
+    Column("retries", Integer, nullable=False, server_default="0"),
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("message", Text),
     Column("error_code", String(64)),
@@ -87,6 +100,8 @@ runs: Final = Table(
     Index(None, "state", "seq"),
     Index(None, "state", "not_before"),
     Index(None, "state", "claim_deadline"),
+    # Only runs that somebody waits for: those in good hands cost it nothing.
+    Index(None, "lease_until", sqlite_where=_AWAITED, postgresql_where=_AWAITED),
     Index(None, "updated_at", "seq"),
     Index(None, "created_at", "seq"),
     Index(None, "parent_run_id"),

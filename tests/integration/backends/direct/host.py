@@ -41,16 +41,21 @@ class Host:
             teardown_command=teardown and self.scratch.script(teardown),
             target_dir=keys.pop("target_dir", None),
         )
+        found = keys.pop("found", leave_alone)
         backend = DirectBackend(
             config, worker_id="w", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3, **keys
         )
-        await backend.start(leave_alone)
+        await backend.start(found)
         self.backends.append(backend)
         return backend
 
     def workspaces(self) -> list[str]:
-        """Name what stands under the workspace root."""
-        return sorted(path.name for path in self.root.iterdir())
+        """Name what stands under the workspace root, journals apart."""
+        return sorted(path.name for path in self.root.iterdir() if not path.name.startswith(".journal-"))
+
+    def records(self) -> list[Path]:
+        """Give the files of every journal under the workspace root."""
+        return sorted(self.root.glob(".journal-*/*"))
 
     async def close(self) -> None:
         """Close every backend."""

@@ -52,11 +52,11 @@ async def shells() -> AsyncIterator[Shells]:
 async def test_processes_are_found_by_mark_or_session_unless_spared(shells: Shells) -> None:
     marked = await shells.start("echo; exec sleep 300")
     other = await shells.start("echo; exec sleep 300", marked=False)
-    both = {marked.session: marked.session, other.session: other.session}
-    assert Kin(MARK.encode()).find() == {marked.session: marked.session}
-    assert Kin(sessions=frozenset({other.session})).find() == {other.session: other.session}
+    both = {marked.pid: marked.pid, other.pid: other.pid}
+    assert Kin(MARK.encode()).find() == {marked.pid: marked.pid}
+    assert Kin(sessions=frozenset({other.session})).find() == {other.pid: other.pid}
     assert Kin(MARK.encode(), frozenset({other.session})).find() == both
-    assert Kin(MARK.encode(), spared=frozenset({marked.session})).find() == {}
+    assert Kin(MARK.encode(), spared=frozenset({marked.pid})).find() == {}
 
 
 async def test_a_mark_is_the_whole_entry(shells: Shells) -> None:
@@ -68,14 +68,14 @@ async def test_a_mark_is_the_whole_entry(shells: Shells) -> None:
 async def test_a_zombie_does_not_run(shells: Shells) -> None:
     # The shell's replacement never asks after the child that the shell had.
     command = await shells.start("sleep 0 & echo; exec sleep 300")
-    await eventually(lambda: list(Kin(MARK.encode()).find()) == [command.session])
+    await eventually(lambda: list(Kin(MARK.encode()).find()) == [command.pid])
 
 
 async def test_ending_kills_what_is_deaf_to_term(shells: Shells) -> None:
     deaf = await shells.start("trap '' TERM; echo; while :; do sleep 0.1; done")
     obedient = await shells.start("echo; exec sleep 300")
     assert await end_kin(Kin(MARK.encode()), grace=0.1) == frozenset()
-    assert not is_running(deaf.session)
+    assert not is_running(deaf.pid)
     assert await deaf.wait() == 128 + signal.SIGKILL
     assert await obedient.wait() == 128 + signal.SIGTERM
 
@@ -86,7 +86,7 @@ async def test_without_proc_the_process_group_is_what_is_found(
     command = await shells.start("echo; exec sleep 300")
     kin = Kin(MARK.encode(), frozenset({command.session}))
     monkeypatch.setattr(Path, "exists", lambda _path: False)
-    assert kin.find() == {-command.session: command.session}
+    assert kin.find() == {-command.pid: command.pid}
     await end_kin(kin, grace=5)
     assert await command.wait() == 128 + signal.SIGTERM
     assert kin.find() == {}

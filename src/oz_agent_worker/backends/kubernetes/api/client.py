@@ -1,6 +1,7 @@
 """The Kubernetes API over aiohttp: prepare (``rest``), send, interpret (``rest``)."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .api_errors import AlreadyExistsError, ConflictError, NotFoundError, Unauth
 from .credentials import Credentials, CredentialsError
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
+from .sockets import open_socket
 from .stats import NO_ANSWER, ApiStats
 
 __all__ = ["ClientSettings", "KubernetesClient"]
@@ -100,7 +102,9 @@ class KubernetesClient:
         ssl_context = self.credentials.ssl_context()
         self._certificate_version = self.credentials.certificate_version
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=True if ssl_context is None else ssl_context),
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=True if ssl_context is None else ssl_context, socket_factory=open_socket
+            ),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=self.credentials.proxy_url,
@@ -320,7 +324,7 @@ class KubernetesClient:
     async def _answered(
         self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, *, renew: bool
     ) -> aiohttp.ClientResponse:
-        code = NO_ANSWER
+        code, began = NO_ANSWER, time.monotonic()
         try:
             # Until the headers are there even a watch is a request like any other.
             async with asyncio.timeout(patience):
@@ -343,7 +347,7 @@ class KubernetesClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
         finally:
-            self.stats.requests[request.verb, request.resource, code] += 1
+            self.stats.answered(request.verb, request.resource, code, time.monotonic() - began)
         return response
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from oz_agent_worker.backends.kubernetes.api.rest import ItemList, Resource
-from oz_agent_worker.backends.kubernetes.views import JobView, Labels, ObjectMeta
+from oz_agent_worker.backends.kubernetes.views import JobView
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import OzError, UsageError
 
@@ -23,22 +23,8 @@ class AmbiguousTaskError(UsageError):
     """A prefix is that of several tasks."""
 
 
-class TaskLabels(Labels, frozen=True):
-    """The labels of a task's Job, the worker's readable name among them."""
-
-    worker_id: str | None = msgspec.field(name="oz-worker-id", default=None)
-
-
-class TaskMeta(ObjectMeta, frozen=True):
-    """The metadata of a task's Job."""
-
-    labels: TaskLabels | None = None
-
-
 class TaskJob(JobView, frozen=True):
     """A task's Job. Jobs whose annotations somebody removed keep their names as IDs."""
-
-    metadata: TaskMeta = TaskMeta()
 
     @property
     def key(self) -> ExecutionKey:

@@ -24,14 +24,16 @@ def missing_pod(
     """Yield why a Job has no Pod that runs or will run.
 
     Only a Job that the Job controller has seen to is in trouble: in a burst it is behind, and
-    while it is away no Job gets a Pod. Neither is about the task.
+    while it is away no Job gets a Pod. Neither is about the task. That it is behind shows in a
+    Pod which has ended and is not counted: after an API server's restart its own watches may
+    take a minute to come back, and a Pod that succeeded is all that the Job needed.
     """
     status = job.status
     if status is None or status.start_time is None or status.active:
         return
     if any(job.condition(kind) for kind in _NEEDS_NONE):
         return
-    if any(pod.phase not in {"Succeeded", "Failed"} for pod in pods):
+    if any(pod.phase != "Failed" for pod in pods) or len(pods) > (status.failed or 0):
         return
     grace, why = _patience(policy, facts)
     if status.failed and facts.refusal is None:

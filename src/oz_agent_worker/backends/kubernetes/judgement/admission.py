@@ -19,10 +19,14 @@ __all__ = ["may_heal", "of_refusal", "refusal_words"]
 _Mend = Callable[[Mapping[str, str], KubernetesConfig], str]
 
 _CREATING: Final = re.compile(r"^Error creating: ")
-# The refusal of one attempt, not of the Pod (API server: webhook calls, time-outs, conflicts).
+# How the API server says that it does not take an object: admission and authorisation, validation, webhooks.
+_REFUSING: Final = re.compile(r'is forbidden|is invalid|denied (?:the )?request|" not found')
+# The refusal of one attempt, not of the Pod: webhook calls, time-outs, conflicts, and an API server that
+# has just started (plugins that are not ready, and roles which are not loaded).
 _PASSING: Final = re.compile(
     r"failed calling webhook|internal error|time-?out|timed out|deadline exceeded|connection refused"
-    r"|unavailable|too many requests|object has been modified",
+    r"|unavailable|too many requests|object has been modified|not yet ready to handle request"
+    r'|User "[^"]*" cannot ',
     re.IGNORECASE,
 )
 
@@ -198,5 +202,9 @@ def refusal_words(message: str) -> str:
 
 
 def may_heal(words: str) -> bool:
-    """Whether the next attempt may be admitted although this one was not."""
-    return _PASSING.search(words) is not None
+    """Whether the next attempt may be admitted although this one was not.
+
+    Only a refusal that the API server words as one is final. All else is about the attempt, such
+    as a connection that broke: the Pod may even have been created.
+    """
+    return _REFUSING.search(words) is None or _PASSING.search(words) is not None

@@ -107,7 +107,7 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
     """Tell what ``events``, all about the object with the UID ``about``, amount to."""
     # Events of one second are listed in the order of their names, which is that of their creation.
     ordered = sorted(events, key=_last_seen)
-    refusal = _newest(ordered, {"FailedCreate"})  # Job controller, FailedCreatePodReason
+    refusal = _refused_creation(ordered)
     autoscaler = _autoscaler(ordered)
     image = _newest(ordered, _IMAGES)
     return EventFacts(
@@ -125,6 +125,12 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
 
 def _newest(ordered: Sequence[EventView], reasons: AbstractSet[str]) -> EventView | None:
     return next((event for event in reversed(ordered) if event.reason in reasons), None)
+
+
+def _refused_creation(ordered: Sequence[EventView]) -> EventView | None:
+    """The newest attempt to create a Pod, if it failed (Job controller, FailedCreatePodReason)."""
+    attempt = _newest(ordered, {"FailedCreate", "SuccessfulCreate"})
+    return attempt if attempt is not None and attempt.reason == "FailedCreate" else None
 
 
 def _mount_failure(ordered: Sequence[EventView]) -> EventView | None:

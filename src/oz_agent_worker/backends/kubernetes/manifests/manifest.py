@@ -21,6 +21,7 @@ from .envsecret import check_variables, moved_to_secret, task_variables
 from .limits import job_limits
 from .naming import (
     ANNOTATION_ENVIRONMENT_SECRET,
+    ANNOTATION_OWNER,
     environment_secret_name,
     job_name,
     task_annotations,
@@ -59,7 +60,13 @@ class ManifestError(AssignmentError):
 
 
 def build_job(
-    spec: TaskSpec, config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str = ""
+    spec: TaskSpec,
+    config: KubernetesConfig,
+    *,
+    worker_id: str,
+    cleanup: bool,
+    unique: str = "",
+    owner: str | None = None,
 ) -> dict[str, Any]:
     """Write the Job of an execution (batch/v1, Job).
 
@@ -67,6 +74,7 @@ def build_job(
     resolves them from the worker's own environment beforehand. With ``cleanup`` off
     the Job has no TTL: it stays until someone deletes it. ``unique`` (a-z, 0-9) tells the
     Secret of ``config.task_env_secret`` from one that belonged to an earlier Job of the name.
+    ``owner`` is the worker process that is to create the Job; without one, it is nobody's.
 
     Raises:
         ManifestError: a sidecar cannot be mounted, the template is unusable, or the
@@ -84,7 +92,7 @@ def build_job(
             "name": job_name(key),
             "namespace": config.namespace,
             "labels": labels,
-            "annotations": {**annotations, ANNOTATION_ENVIRONMENT_SECRET: secret} if secret else annotations,
+            "annotations": {**annotations, **_of_the_job(secret, owner)},
         },
         "spec": {
             **job_limits(config, cleanup=cleanup),
@@ -94,6 +102,12 @@ def build_job(
             },
         },
     }
+
+
+def _of_the_job(secret: str | None, owner: str | None) -> dict[str, str]:
+    """The annotations that its Pods do not have."""
+    noted = {ANNOTATION_ENVIRONMENT_SECRET: secret, ANNOTATION_OWNER: owner}
+    return {name: value for name, value in noted.items() if value is not None}
 
 
 def build_pod(spec: TaskSpec, config: KubernetesConfig, *, secret: str | None = None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from oz_agent_worker.core.report import ExecutionKey
 __all__ = [
     "ANNOTATION_ENVIRONMENT_SECRET",
     "ANNOTATION_EXECUTION_ID",
+    "ANNOTATION_OWNER",
     "ANNOTATION_TASK_ID",
     "LABEL_EXECUTION_HASH",
     "LABEL_EXECUTION_ID",
@@ -45,6 +46,8 @@ LABEL_EXECUTION_HASH: Final = "oz-execution-hash"
 LABEL_PREFLIGHT: Final = "oz-preflight"
 ANNOTATION_TASK_ID: Final = "oz.warp.dev/task-id"
 ANNOTATION_EXECUTION_ID: Final = "oz.warp.dev/execution-id"
+#: On a Job: which worker process created it, for whoever comes after (``takeover.instance``).
+ANNOTATION_OWNER: Final = "oz.warp.dev/owner"
 #: On a Job whose variables are in a Secret: its name, for whoever adopts the Job.
 ANNOTATION_ENVIRONMENT_SECRET: Final = "oz.warp.dev/environment-secret"  # noqa: S105 - a name
 

@@ -1,6 +1,6 @@
 """Who follows which Job: each change is told to the executions it concerns, and to no other."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
@@ -8,7 +8,7 @@ from oz_agent_worker.backends.kubernetes.views import JobView
 
 from .watchstate import Change
 
-__all__ = ["Follower", "JobIndex"]
+__all__ = ["Follower", "JobIndex", "JobObserver"]
 
 
 class Follower(Protocol):
@@ -27,6 +27,18 @@ class Follower(Protocol):
         ...
 
 
+class JobObserver(Protocol):
+    """One that is told of every Job, whoever follows it."""
+
+    def job_changed(self, change: Change[JobView]) -> None:
+        """A Job came, changed or went; the followers know already."""
+        ...
+
+    def jobs_listed(self) -> None:
+        """All that stands was told."""
+        ...
+
+
 class JobIndex:
     """Jobs by name, their Pods, and their followers.
 
@@ -38,6 +50,15 @@ class JobIndex:
         self._pods: dict[str, tuple[OwnedPod, ...]] = {}
         self._departed: dict[str, OwnedPod] = {}
         self._followers: dict[str, tuple[Follower, ...]] = {}
+        self._observer: JobObserver | None = None
+
+    def observe(self, observer: JobObserver) -> None:
+        """Tell ``observer`` of all Jobs from here on."""
+        self._observer = observer
+
+    def jobs(self) -> Collection[JobView]:
+        """All Jobs that stand."""
+        return self._jobs.values()
 
     def job(self, name: str) -> JobView | None:
         """The Job of this name that stands."""
@@ -65,6 +86,10 @@ class JobIndex:
             self._followers.pop(name, None)
             self._departed.pop(name, None)
 
+    def is_followed(self, name: str) -> bool:
+        """Whether somebody follows the Job ``name``."""
+        return name in self._followers
+
     def in_flight(self) -> Iterator[tuple[str, Follower]]:
         """Yield what is followed: Job name and follower."""
         for name, followers in self._followers.items():
@@ -85,6 +110,8 @@ class JobIndex:
                     follower.vanished(job)
                 else:
                     follower.touched()
+        if self._observer is not None:
+            self._observer.job_changed(change)
 
     def pod_changed(self, change: Change[OwnedPod]) -> None:
         """Take a change of a Pod; one without the Job controller's label concerns nobody."""
@@ -109,3 +136,5 @@ class JobIndex:
             job = self._jobs.get(name)
             if follower.stands_since < began and (job is None or job.metadata.uid != follower.uid):
                 follower.vanished(None)
+        if self._observer is not None:
+            self._observer.jobs_listed()

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
+from typing import Final
 
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
+from oz_agent_worker.core.vitals import WatchVitals
 
 from .index import JobIndex
 from .inflight import Difference, differences, lasting
@@ -16,12 +19,17 @@ __all__ = ["JobMonitor"]
 
 _logger = logging.getLogger(__name__)
 
+#: When the next look is, in seconds, after one that failed or found a difference.
+_SOON: Final = 5.0
+
 
 class JobMonitor:
     """Watches the worker's Jobs and Pods in one namespace, whatever their number, with one watch each.
 
     Every ``check_every`` seconds, while something is in flight, one list from the API server's
-    cache shows whether the watch of the Jobs has missed anything (see ``inflight``).
+    cache shows whether the watch of the Jobs has missed anything (see ``inflight``). A look that
+    finds a difference, or fails, is followed by another one sooner. The first that succeeds again
+    has a watch of which nothing was heard meanwhile take another connection.
     """
 
     def __init__(
@@ -63,6 +71,10 @@ class JobMonitor:
         await self._pods.start(patience)
         self._check = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
 
+    def vitals(self) -> tuple[WatchVitals, ...]:
+        """How both watches are; nothing before they stand."""
+        return (self._jobs.vitals(), self._pods.vitals()) if self._check is not None else ()
+
     async def close(self) -> None:
         """End the watches."""
         if self._check is not None:
@@ -74,12 +86,30 @@ class JobMonitor:
 
     async def _check_for_ever(self) -> None:
         before: dict[str, Difference] = {}
+        failing_since: float | None = None
+        soon = False
         while True:
-            await asyncio.sleep(self._check_every)
+            await asyncio.sleep(min(self._check_every, _SOON) if soon else self._check_every)
+            began = time.monotonic()
             try:
-                before = await self._checked(before)
+                found = await self._checked(before)
             except ApiError as error:
                 _logger.debug("the Jobs in flight cannot be checked: %s", error)
+                failing_since = began if failing_since is None else failing_since
+                soon = True
+                continue
+            if failing_since is not None:
+                self._resume_unheard(time.monotonic() - failing_since)
+                failing_since = None
+            # Two looks in a row decide; in a busy cluster each finds something, and that is no reason for more.
+            soon = bool(found) and not soon
+            before = found if soon or self._check_every <= _SOON else {}
+
+    def _resume_unheard(self, outage: float) -> None:
+        """After an outage, connections may stand that lead nowhere, as through a load balancer."""
+        for watch in (self._jobs, self._pods):
+            if watch.vitals().unheard_for >= outage:
+                watch.resume()
 
     async def _checked(self, before: dict[str, Difference]) -> dict[str, Difference]:
         """Look once; return what differs, to be compared with the next look."""
@@ -96,4 +126,5 @@ class JobMonitor:
             return after
         _logger.warning("the watch told nothing of %d changed Jobs, such as %s", len(missed), missed[0])
         self._jobs.restart()
+        self._pods.resume()
         return {}

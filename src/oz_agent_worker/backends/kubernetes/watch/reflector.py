@@ -12,19 +12,22 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Final, Generic
 
 from oz_agent_worker.backends.kubernetes.api.api_errors import (
     ApiError,
     ApiStatusError,
+    ForbiddenError,
     GoneError,
     ServerError,
     TooManyRequestsError,
+    UnauthorizedError,
     UnreachableError,
 )
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.rest import ObjectT, Resource
 from oz_agent_worker.backends.kubernetes.api.retry import ONCE, RetryPolicy, delays
+from oz_agent_worker.core.vitals import WatchVitals
 
 from .watchstate import Change, ReflectorState
 from .watchstream import LineSplitter, UndecodableEventError, decode_event
@@ -32,6 +35,16 @@ from .watchstream import LineSplitter, UndecodableEventError, decode_event
 __all__ = ["Reflector", "WatchSettings"]
 
 _logger = logging.getLogger(__name__)
+
+#: A restart for which the place in the watch was lost, as metrics name it.
+_RELIST: Final = "relist"
+#: The longest pause, in seconds, after a watch that ended without an error: it may do so every second.
+_SOON: Final = 1.0
+#: The longest Retry-After that is honoured, in seconds: an API server asks for one or two, and what stands
+#: before it, such as a load balancer's page for an outage, knows nothing of when a watch can stand again.
+_LONGEST_RETRY_AFTER: Final = 30.0
+#: By how many seconds a watch may exceed its own times: a request's time-out, and a busy machine.
+_SPARE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +54,9 @@ class WatchSettings:
     The server is asked to end a watch after ``timeout`` (up to ``spread`` of it sooner, so
     that many workers do not return as one); a connection silent for ``slack`` longer than
     that is lost. ``healthy_after`` is how long a watch must stand to count as a good one
-    though nothing came. ``pauses`` says how long to wait after failures.
+    though nothing came. ``pauses`` says how long to wait after failures: the longest is how late
+    the end of an outage may be noticed. For ``stale_patience`` a list that is older than what was
+    told before is asked for again; after that the server's history has gone back (a restored etcd).
     """
 
     timeout: float = 300.0
@@ -49,7 +64,8 @@ class WatchSettings:
     slack: float = 15.0
     page: int = 500
     healthy_after: float = 5.0
-    pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first=0.2, longest=10.0))
+    stale_patience: float = 60.0
+    pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first=0.2, longest=5.0))
 
 
 class Reflector(Generic[ObjectT]):
@@ -82,12 +98,27 @@ class Reflector(Generic[ObjectT]):
         self._task: asyncio.Task[None] | None = None
         self._standing: asyncio.Future[None] | None = None
         self._last_error: ApiError | None = None
+        self._refused = False
+        self._stale_since: float | None = None
         self._heard = False
+        self._heard_at = self._turned_at = time.monotonic()
 
     @property
     def objects(self) -> Mapping[str, ObjectT]:
         """What stands, by name, as far as the server has told."""
         return self._state.objects
+
+    def vitals(self) -> WatchVitals:
+        """How the watch is. A server that cannot be reached makes it deaf, and does not make it idle."""
+        settings, now = self._settings, time.monotonic()
+        longest = settings.timeout + settings.slack + settings.pauses.longest
+        return WatchVitals(
+            self._resource.plural,
+            running=self._task is not None and not self._task.done(),
+            unheard_for=now - self._heard_at,
+            idle_for=now - max(self._heard_at, self._turned_at),
+            idle_limit=longest + _SPARE,
+        )
 
     async def start(self, patience: float) -> None:
         """List, and watch from there; return when the first watch stands.
@@ -112,9 +143,17 @@ class Reflector(Generic[ObjectT]):
 
     def restart(self) -> None:
         """Let go of the watch and begin again with a consistent list."""
+        self._state.forget()
+        self._renew(_RELIST)
+
+    def resume(self) -> None:
+        """Let go of the watch's connection, which may lead nowhere, and watch on from where it was."""
+        self._renew("error")
+
+    def _renew(self, reason: str) -> None:
         if self._task is not None:
             self._task.cancel()
-            self._state.forget()
+            self._client.stats.restarted(self._resource.plural, reason)
             self._task = self._spawn()
 
     async def close(self) -> None:
@@ -131,11 +170,12 @@ class Reflector(Generic[ObjectT]):
     async def _run(self) -> None:
         pauses = delays(self._settings.pauses)
         while True:
-            began = time.monotonic()
+            began = self._turned_at = time.monotonic()
             self._heard = False
             pause: float | None = None
             try:
                 await self._follow()
+                self._client.stats.restarted(self._resource.plural, "ended")
             except ApiError as error:
                 if self._refused_at_start(error):
                     return
@@ -146,12 +186,13 @@ class Reflector(Generic[ObjectT]):
                     "the watch of %s failed; it begins again with a list", self._resource.plural
                 )
                 self._state.forget()
+                self._client.stats.restarted(self._resource.plural, _RELIST)
                 pause = 0.0
             if self._heard or time.monotonic() - began >= self._settings.healthy_after:
                 pauses = delays(self._settings.pauses)
                 if pause is None:
                     continue
-            await asyncio.sleep(max(next(pauses), pause or 0.0))
+            await asyncio.sleep(min(next(pauses), _SOON) if pause is None else max(next(pauses), pause))
 
     async def _follow(self) -> None:
         """List if need be, then watch until the watch ends."""
@@ -181,7 +222,9 @@ class Reflector(Generic[ObjectT]):
         elif self._last_error is not None:
             _logger.info("the watch of %s stands again", self._resource.plural)
         self._last_error = None
+        self._refused = False
         self._client.stats.watches[self._resource.plural] += 1
+        self._heard_at = time.monotonic()
 
     def _take(self, line: bytes) -> None:
         try:
@@ -191,10 +234,10 @@ class Reflector(Generic[ObjectT]):
             _logger.warning("an event of the watch of %s is skipped: %s", self._resource.plural, error)
             return
         self._heard = True
+        self._heard_at = time.monotonic()
         if event is None:
             return
-        change = self._state.apply_event(event)
-        if change is not None:
+        for change in self._state.apply_event(event):
             self._on_change(change)
 
     async def _list(self) -> None:
@@ -211,14 +254,33 @@ class Reflector(Generic[ObjectT]):
                 continue_token=token,
                 policy=ONCE,
             )
+            self._heard_at = time.monotonic()
             items.extend(page.items or ())
             token = page.metadata.continue_token
             if not token:
                 break
         self._client.stats.lists[self._resource.plural] += 1
+        self._check_list(page.metadata.resource_version or "")
         for change in self._state.apply_list(items, page.metadata.resource_version or ""):
             self._on_change(change)
         self._on_listed(began)
+
+    def _check_list(self, version: str) -> None:
+        """Refuse what is no list of the present: believed, it would tell of deletions that never were."""
+        if not version:
+            raise self._no_list("Undecodable", "the list has no version: something else answered")
+        if not self._state.is_before(version):
+            self._stale_since = None
+            return
+        now = time.monotonic()
+        self._stale_since = now if self._stale_since is None else self._stale_since
+        if now - self._stale_since < self._settings.stale_patience:
+            raise self._no_list("Stale", f"the list is of version {version}, before what was told already")
+        _logger.warning("the history of %s has gone back to version %s", self._resource.plural, version)
+        self._stale_since = None
+
+    def _no_list(self, reason: str, message: str) -> ApiStatusError:
+        return ApiStatusError(200, reason, message, verb="list", path=self._resource.plural)
 
     def _refused_at_start(self, error: ApiError) -> bool:
         """Before the first watch stands, an error that will not pass is the start's to tell."""
@@ -231,13 +293,23 @@ class Reflector(Generic[ObjectT]):
 
     def _after_error(self, error: ApiError) -> float:
         """Decide what the next attempt begins with; return the least pause before it, in seconds."""
-        if self._last_error is None and not isinstance(error, GoneError):
+        if isinstance(error, UnauthorizedError | ForbiddenError):
+            if not self._refused:
+                _logger.warning(
+                    "the watch of %s is refused and tried again, as an API server that has just started may"
+                    " not have its roles yet: %s",
+                    self._resource.plural,
+                    error,
+                )
+            self._refused = True
+        elif self._last_error is None and not isinstance(error, GoneError):
             _logger.warning("the watch of %s is interrupted: %s", self._resource.plural, error)
         self._last_error = error
+        self._client.stats.restarted(self._resource.plural, _RELIST if _place_is_lost(error) else "error")
         if _place_is_lost(error):
             _logger.info("the watch of %s begins again with a list: %s", self._resource.plural, error)
             self._state.forget()
-        return error.retry_after or 0.0
+        return min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
 
 
 def _place_is_lost(error: ApiError) -> bool:

@@ -23,15 +23,17 @@ class ReflectorState(Generic[ObjectT]):
     """The objects of one resource type in one namespace, by name, as of ``resource_version``.
 
     A list is the authority: what it says replaces what was known, and each difference is one
-    change. An event counts only if it is newer than all that came before it: the server sends
-    a collection's events in the order of their versions, so that whatever is not newer is a
-    repetition, whether of an object that stands or of one that is long gone.
+    change. An event of an object that stands counts if it is newer than that object is known,
+    whatever came between. One of an unknown object counts only if it is newer than all that came
+    before: the server sends a collection's events in the order of their versions, so that else it
+    is a repetition, of an object that is long gone.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, ObjectT] = {}
         self.resource_version: str | None = None
         """Where the next watch begins; ``None`` before the first list and after ``forget``."""
+        self._newest: str | None = None
 
     @property
     def objects(self) -> Mapping[str, ObjectT]:
@@ -41,6 +43,10 @@ class ReflectorState(Generic[ObjectT]):
     def forget(self) -> None:
         """Have the next step be a list; the objects stay, to be compared with it."""
         self.resource_version = None
+
+    def is_before(self, version: str) -> bool:
+        """Whether ``version`` comes before what was told already, also before ``forget``."""
+        return version != self._newest and not is_newer(version, self._newest)
 
     def apply_list(self, items: Iterable[ObjectT], resource_version: str) -> list[Change[ObjectT]]:
         """Take a whole, consistent list; return what it changed, what went first."""
@@ -57,32 +63,39 @@ class ReflectorState(Generic[ObjectT]):
             else:
                 listed[name] = before  # the old view goes on, and what refers to it shares it
         self._objects = listed
-        self.resource_version = resource_version
+        self.resource_version = self._newest = resource_version
         return changes
 
-    def apply_event(self, event: WatchEvent[ObjectT]) -> Change[ObjectT] | None:
-        """Take one event; return what it changed, ``None`` for a bookmark or a repetition."""
+    def apply_event(self, event: WatchEvent[ObjectT]) -> tuple[Change[ObjectT], ...]:
+        """Take one event; return what it changed, nothing for a bookmark or a repetition.
+
+        A namesake that comes before its predecessor's deletion was told brings that with it.
+        """
         if isinstance(event, Bookmark):
             self._advance(event.resource_version)
-            return None
-        metadata = event.object.metadata
-        known = self._objects.get(metadata.name)
-        if known is not None and not isinstance(event, Removed) and _same_version(known, event.object):
-            return None
-        if not self._advance(metadata.resource_version or ""):
-            return None
+            return ()
+        item = event.object
+        version = item.metadata.resource_version or ""
+        known = self._objects.get(item.metadata.name)
+        advanced = self._advance(version)
+        if known is None:
+            if not advanced or isinstance(event, Removed):
+                return ()
+        elif not version or not is_newer(version, known.metadata.resource_version):
+            return ()
         if isinstance(event, Removed):
-            if self._objects.pop(metadata.name, None) is None:
-                return None
-            return Change(event.object, deleted=True)
-        self._objects[metadata.name] = event.object
-        return Change(event.object)
+            del self._objects[item.metadata.name]
+            return (Change(item, deleted=True),)
+        self._objects[item.metadata.name] = item
+        if known is not None and known.metadata.uid != item.metadata.uid:
+            return Change(known, deleted=True), Change(item)
+        return (Change(item),)
 
     def _advance(self, version: str) -> bool:
         """Move on to ``version``; false, and no move, where it is not newer."""
         if not version or not is_newer(version, self.resource_version):
             return False
-        self.resource_version = version
+        self.resource_version = self._newest = version
         return True
 
 

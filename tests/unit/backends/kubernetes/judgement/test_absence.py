@@ -72,7 +72,10 @@ def test_between_two_attempts_there_is_no_pod_and_no_trouble_for_long() -> None:
         (seen("SuccessCriteriaMet"), ()),
         (seen("Complete"), ()),
         (seen(), (pod(phase="Pending"),)),
-        (seen(), (pod(phase="Failed"), pod(phase="Running"))),
+        (seen(failed=1), (pod(phase="Failed"), pod(phase="Running"))),
+        (seen(), (pod(phase="Succeeded"),)),
+        (seen(), (pod(phase="Failed"),)),
+        (seen(failed=1), (pod(phase="Failed"), pod(phase="Failed"))),
     ],
     ids=[
         "no status",
@@ -84,11 +87,15 @@ def test_between_two_attempts_there_is_no_pod_and_no_trouble_for_long() -> None:
         "complete",
         "pending",
         "running again",
+        "succeeded, not counted",
+        "failed, not counted",
+        "failed again, not counted",
     ],
 )
 def test_a_job_that_misses_nothing(job: JobView, pods: tuple[PodView, ...]) -> None:
     assert [*missing_pod(job, pods, POLICY)] == []
+    assert [*missing_pod(job, pods, POLICY, DENIED)] == []
 
 
 def test_a_pod_that_has_ended_is_none_any_more() -> None:
-    assert [*missing_pod(seen(), (pod(phase="Failed"),), POLICY)] != []
+    assert [*missing_pod(seen(failed=1), (pod(phase="Failed"),), POLICY)] != []

@@ -158,8 +158,20 @@ def test_the_job_controllers_own_words_are_left_out() -> None:
     assert refusal_words(f"Error creating: {KYVERNO}") == KYVERNO
 
 
+# The words of an API server that was killed and started again, seen by its Job controller.
+BROKEN = 'Post "https://10.0.0.1:443/api/v1/namespaces/agents/pods": '
+STARTING = [
+    BROKEN + "unexpected EOF",
+    BROKEN + "read tcp 10.0.0.2:38584->10.0.0.1:443: read: connection reset by peer",
+    BROKEN + "http2: client connection lost",
+    POD_PREFIX + "not yet ready to handle request",
+    'pods is forbidden: User "system:serviceaccount:kube-system:job-controller" cannot create resource "pods"'
+    ' in API group "" in the namespace "agents"',
+]
+
+
 @pytest.mark.parametrize(
-    "words", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete"]
+    "words", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete", *STARTING]
 )
 def test_a_failed_attempt_may_heal(words: str) -> None:
     assert may_heal(words)

@@ -123,12 +123,21 @@ def test_the_schedulers_own_words_are_no_autoscalers() -> None:
         ('admission webhook "policy.example" denied the request: no', Refusal.FINAL),
         ('pods "x" is forbidden: error looking up service account a/b', Refusal.FINAL),
         ('Internal error occurred: failed calling webhook "w": connect: connection refused', Refusal.PASSING),
+        ('Post "https://10.0.0.1:443/api/v1/namespaces/agents/pods": unexpected EOF', Refusal.PASSING),
     ],
 )
 def test_why_no_pod_is_created(message: str, refusal: Refusal) -> None:
     told = facts(event("FailedCreate", f"Error creating: {message}"))
     assert told.refusal is refusal
     assert told.refused == f" (FailedCreate: {message})"
+
+
+def test_a_refusal_is_over_when_a_pod_was_created() -> None:
+    refused = event("FailedCreate", 'Error creating: pods "x" is forbidden: no', at=5)
+    created = event("SuccessfulCreate", "Created pod: x", at=6, kind="Normal")
+    assert facts(refused).refusal is Refusal.FINAL
+    assert facts(created, refused).refusal is None
+    assert facts(created, refused).refused == ""
 
 
 def test_the_newest_warning_is_kept_whatever_it_is_about() -> None:

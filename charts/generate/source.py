@@ -1,0 +1,110 @@
+"""A chart's values.schema.yaml: a JSON Schema in which each value also has its default.
+
+``$ref`` to the file's own definitions is replaced by what it refers to, so that a
+description beside it counts (draft 7 ignores the neighbours of a ``$ref``), and every
+object that lists its properties is closed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+__all__ = ["SourceError", "Value", "closed_schema", "defaults", "read_source", "values"]
+
+_DEFINITIONS: Final = "#/definitions/"
+
+
+class SourceError(Exception):
+    """A value of the source lacks its default or its meaning, or refers to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value, or one group of values (``is_group``); ``path`` is dotted."""
+
+    path: str
+    schema: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has values of its own."""
+        return "properties" in self.schema and "default" not in self.schema
+
+    @property
+    def description(self) -> str:
+        """What it means."""
+        return str(self.schema["description"])
+
+
+def read_source(path: Path) -> dict[str, Any]:
+    """Read a source, its references resolved.
+
+    Raises:
+        SourceError: a reference names no definition, or a value lacks its default or its meaning.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    definitions = content.pop("definitions", {})
+    source = _resolved(content, definitions)
+    assert isinstance(source, dict)
+    for value in _all(source):
+        lacking = [key for key in ("description", "default") if key not in value.schema]
+        if lacking and not (value.is_group and lacking == ["default"]):
+            raise SourceError(f"{path}: {value.path} has no {lacking[0]}")
+    return source
+
+
+def values(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
+    """The values and groups directly below a source or a group, in its order."""
+    for name, schema in source.get("properties", {}).items():
+        yield Value(f"{prefix}{name}", schema)
+
+
+def defaults(source: Mapping[str, Any]) -> dict[str, Any]:
+    """All defaults, as values.yaml has them."""
+    return {
+        value.name: defaults(value.schema) if value.is_group else value.schema["default"]
+        for value in values(source)
+    }
+
+
+def closed_schema(schema: Any) -> Any:
+    """The JSON Schema, with every object closed that lists its properties and does not say otherwise."""
+    if isinstance(schema, list):
+        return [closed_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # A default is data, not a schema.
+    closed = {key: item if key == "default" else closed_schema(item) for key, item in schema.items()}
+    if isinstance(schema.get("properties"), dict):
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def _all(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
+    for value in values(source, prefix):
+        yield value
+        if value.is_group:
+            yield from _all(value.schema, f"{value.path}.")
+
+
+def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_resolved(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    own = {key: _resolved(item, definitions) for key, item in node.items() if key != "$ref"}
+    reference = node.get("$ref")
+    if reference is None:
+        return own
+    name = str(reference).removeprefix(_DEFINITIONS)
+    if name not in definitions:
+        raise SourceError(f"{reference} refers to nothing")
+    return {**_resolved(definitions[name], definitions), **own}

@@ -1,0 +1,21 @@
+{{/* What a schema cannot say, or cannot say clearly. Included where the values are used first. */}}
+{{- define "oz-agent-worker.checks" -}}
+{{- $worker := .Values.worker -}}
+{{- if not $worker.workerId -}}
+{{- fail "worker.workerId is required: --set worker.workerId=NAME, one release a worker ID" -}}
+{{- end -}}
+{{- if hasPrefix "warp" (lower $worker.workerId) -}}
+{{- fail (printf "worker.workerId is %q: IDs that begin with `warp` are reserved" $worker.workerId) -}}
+{{- end -}}
+{{- if not .Values.image.tag -}}
+{{- fail "image.tag is required: --set image.tag=VERSION, so that what runs is chosen" -}}
+{{- end -}}
+{{- if and .Values.warp.apiKeySecret.create (not .Values.warp.apiKeySecret.value) -}}
+{{- fail "warp.apiKeySecret.value is required with warp.apiKeySecret.create: the API key" -}}
+{{- end -}}
+{{- if and $worker.health.enabled (eq (include "oz-agent-worker.scraped" .) "true") -}}
+{{- if eq (int $worker.health.port) (int .Values.metrics.port) -}}
+{{- fail (printf "worker.health.port and metrics.port are both %d: they must differ" (int .Values.metrics.port)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,22 @@
+{{/*
+The worker's config file. Each value of kubernetesBackend is the key of the same name in
+backend.kubernetes, written with underscores; what is empty is left to the worker.
+*/}}
+{{- define "oz-agent-worker.config" -}}
+{{- $kubernetes := dict "namespace" (include "oz-agent-worker.taskNamespace" .) -}}
+{{- range $key, $value := omit .Values.kubernetesBackend "namespace" -}}
+{{- if or $value (kindIs "bool" $value) (kindIs "float64" $value) (kindIs "int64" $value) -}}
+{{- $_ := set $kubernetes (snakecase $key) $value -}}
+{{- end -}}
+{{- end -}}
+{{- $config := dict
+  "worker_id" .Values.worker.workerId
+  "cleanup" .Values.worker.cleanup
+  "max_concurrent_tasks" .Values.worker.maxConcurrentTasks
+  "backend" (dict "kubernetes" $kubernetes)
+-}}
+{{- with .Values.worker.idleOnComplete -}}
+{{- $_ := set $config "idle_on_complete" . -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}

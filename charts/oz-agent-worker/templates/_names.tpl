@@ -1,0 +1,68 @@
+{{/* Names and labels. */}}
+
+{{- define "oz-agent-worker.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "oz-agent-worker.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains (include "oz-agent-worker.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "oz-agent-worker.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "oz-agent-worker.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "oz-agent-worker.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "oz-agent-worker.configMapName" -}}
+{{- default (printf "%s-config" (include "oz-agent-worker.fullname" .)) .Values.worker.existingConfigMap -}}
+{{- end -}}
+
+{{/* A Service's name has 63 characters at most. */}}
+{{- define "oz-agent-worker.metricsName" -}}
+{{- printf "%s-metrics" (include "oz-agent-worker.fullname" . | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "oz-agent-worker.taskNamespace" -}}
+{{- default .Release.Namespace .Values.kubernetesBackend.namespace -}}
+{{- end -}}
+
+{{/*
+Role and RoleBinding in the namespace of the tasks. In another namespace than the
+release's, releases of one name from several namespaces must not meet.
+*/}}
+{{- define "oz-agent-worker.roleName" -}}
+{{- $fullname := include "oz-agent-worker.fullname" . -}}
+{{- if eq (include "oz-agent-worker.taskNamespace" .) .Release.Namespace -}}
+{{- $fullname -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Namespace $fullname -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What never changes while a release lives. */}}
+{{- define "oz-agent-worker.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "oz-agent-worker.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Of objects alone: with the chart's version in a Pod's labels, each upgrade would restart it. */}}
+{{- define "oz-agent-worker.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "oz-agent-worker.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The test's Pod: nothing that selects the worker may select it. */}}
+{{- define "oz-agent-worker.testName" -}}
+{{- printf "%s-test" (include "oz-agent-worker.name" . | trunc 58 | trimSuffix "-") -}}
+{{- end -}}

@@ -1,0 +1,70 @@
+"""What dead workers left in a journal: found, held, and followed by whoever is told."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from oz_agent_worker.backends.base import Execution, Found, OutputSink
+from oz_agent_worker.backends.journal import Entry, Journal
+from oz_agent_worker.core.report import ExecutionKey
+
+from .record import DirectState, Holding
+from .workspace import Workspace, WorkspaceError, WorkspaceRoot
+
+__all__ = ["Leftovers"]
+
+logger = logging.getLogger(__name__)
+
+
+class Leftovers:
+    """The executions that this process took from a journal and follows, or may yet."""
+
+    def __init__(self, journal: Journal[DirectState], root: WorkspaceRoot) -> None:
+        self._journal = journal
+        self._root = root
+        self._held: dict[ExecutionKey, Holding] = {}
+
+    async def look(
+        self, found: Callable[[Found], None], follow: Callable[[ExecutionKey, OutputSink], Execution]
+    ) -> None:
+        """Take what is free, and tell ``found`` of each; ``follow`` is what it can then do."""
+        for holding in await asyncio.to_thread(self._take_free):
+            key = holding.entry.key
+            logger.info("Task %s was left by a worker that died", key)
+            self._held[key] = holding
+            found(Found(key, partial(follow, key)))
+
+    def _take_free(self) -> list[Holding]:
+        return [self._hold(entry) for entry in self._journal.take_free()]
+
+    def take(self, key: ExecutionKey) -> Holding | None:
+        """Give up an execution to whoever follows it; ``None`` where nothing of it was left.
+
+        Raises:
+            HeldError: another live worker has it.
+            UnreadableError: its record cannot be read.
+        """
+        if holding := self._held.pop(key, None):
+            return holding
+        entry = self._journal.take(key)
+        return self._hold(entry) if entry is not None else None
+
+    def let_go(self) -> None:
+        """Leave what nobody followed in its place."""
+        for holding in self._held.values():
+            holding.let_go()
+        self._held.clear()
+
+    def _hold(self, entry: Entry[DirectState]) -> Holding:
+        return Holding(entry, self._reopen(entry))
+
+    def _reopen(self, entry: Entry[DirectState]) -> Workspace | None:
+        try:
+            return self._root.reopen(entry.state.workspace)
+        except WorkspaceError as error:
+            why = str(error)
+        except OSError as error:
+            why = error.strerror or str(error)
+        logger.warning("Task %s: its workspace cannot be had, and stays: %s", entry.key, why)
+        return None

@@ -1,0 +1,64 @@
+"""Which worker process created a Job: its name in the annotation ``oz.warp.dev/owner``. Pure.
+
+A worker in the cluster is its Pod (``pod/<namespace>/<name>/<uid>``): a container that is
+started again in the same Pod goes on with what is its own. Any other is a process
+(``process/<hostname>/<boot ID>/<pid>/<start time>``), which no later process equals.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+__all__ = ["UNSAID", "Instance", "Machine", "PodInstance", "ProcessInstance", "parse_instance"]
+
+#: In place of what a system does not tell.
+UNSAID: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class PodInstance:
+    """A worker's Pod, as the API server that keeps its Jobs knows it."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"pod/{self.namespace}/{self.name}/{self.uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where processes can be looked for: a hostname, and what changes with each boot."""
+
+    host: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInstance:
+    """A worker's process; ``started`` tells it from others that have its ``pid`` in the same boot."""
+
+    machine: Machine
+    pid: int
+    started: str
+
+    def __str__(self) -> str:
+        return f"process/{self.machine.host}/{self.machine.boot}/{self.pid}/{self.started}"
+
+
+Instance: TypeAlias = PodInstance | ProcessInstance
+
+
+def parse_instance(text: str | None) -> Instance | None:
+    """Read an owner back; ``None`` for anything that no worker of this form has written."""
+    parts = (text or "").split("/")
+    if not all(parts):
+        return None
+    found: Instance | None = None
+    match parts:
+        case ["pod", namespace, name, uid]:
+            found = PodInstance(namespace, name, uid)
+        case ["process", host, boot, pid, started] if pid.isdecimal():
+            found = ProcessInstance(Machine(host, boot), int(pid), started)
+    # One text for each instance: what reads like one and is written otherwise is none.
+    return found if str(found) == text else None

@@ -1,0 +1,113 @@
+"""Keeps leases in step with the connections: a run's lease runs while no connection has it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from .followers import Followers
+from .hub import Connection, Hub
+from .settings import ControlPlaneSettings
+from .states import RunState
+from .store import leases, queue
+from .store.database import Database
+from .times import Clock, micros
+
+__all__ = ["Attendance"]
+
+_log = logging.getLogger(__name__)
+
+#: Runs given up in one transaction.
+_BATCH: Final = 256
+
+
+class Attendance:
+    """Who is there, and what becomes of the runs of those who are not.
+
+    ``wake`` is called when there may be something to do for a run.
+    """
+
+    def __init__(
+        self,
+        settings: ControlPlaneSettings,
+        database: Database,
+        hub: Hub,
+        followers: Followers,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._grace = micros(settings.worker_grace)
+        self._database = database
+        self._hub = hub
+        self._followers = followers
+        self._clock = clock
+        self._wake = wake
+        self._owed: set[str] = set()
+
+    @property
+    def lease_until(self) -> int:
+        """Until when a worker that leaves at this moment is waited for."""
+        return self._clock() + self._grace
+
+    async def start(self) -> None:
+        """Wait for the workers of the runs that an earlier control plane left in flight."""
+        await self._database.write(leases.start, self._clock(), self.lease_until)
+
+    def hold(self, run_id: str, connection: Connection) -> bool:
+        """A connection's worker has a run. False where the connection went meanwhile."""
+        held = self._hub.bind(run_id, connection)
+        if not held:
+            self._lost([run_id])
+        return held
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone. What follows for its runs is queued at once, in order with all other writes."""
+        left = self._hub.disconnect(connection)
+        if left.unsent:
+            self.withdraw(left.unsent)
+        if left.runs:
+            self._lost(left.runs)
+
+    def withdraw(self, sendings: Collection[tuple[str, str]]) -> None:
+        """Assignments (run and execution ID) were not sent, nor will they be."""
+        written = self._database.write(queue.withdraw, sendings, self._clock(), self.lease_until)
+        self._follow_up(written, [run_id for run_id, _ in sendings])
+
+    def _lost(self, run_ids: Collection[str]) -> None:
+        written = self._database.write(leases.begin, run_ids, self._clock(), self.lease_until)
+        self._follow_up(written, run_ids)
+
+    def _follow_up(self, written: "asyncio.Future[Any]", run_ids: Collection[str]) -> None:
+        def done(future: "asyncio.Future[Any]") -> None:
+            error = None if future.cancelled() else future.exception()
+            if future.cancelled() or error is not None:
+                _log.error("leases cannot be stored, to be tried again: %s", error)
+                self._owed.update(run_ids)
+            self._wake()
+
+        written.add_done_callback(done)
+
+    async def settle(self) -> None:
+        """Store what could not be stored before. Raises SQLAlchemyError where it still cannot."""
+        if self._owed:
+            owed = set(self._owed)
+            alone = [run_id for run_id in owed if self._hub.holder(run_id) is None]
+            await self._database.write(leases.begin, alone, self._clock(), self.lease_until)
+            self._owed -= owed
+
+    async def give_up(self) -> None:
+        """End the leases that have fallen due."""
+        while due := await self._database.read(leases.due, self._clock(), _BATCH):
+            kept = [lease.run_id for lease in due if self._is_kept(lease)]
+            if kept:
+                await self._database.write(leases.clear, kept)
+            over = [lease.run_id for lease in due if not self._is_kept(lease)]
+            for ended in await self._database.write(leases.end, over, self._clock()):
+                self._hub.release(ended.run_id)
+                self._followers.notify(ended.run_id)
+                _log.warning("run %s is %s: %s", ended.run_id, ended.end.state, ended.end.message)
+
+    def _is_kept(self, lease: leases.DueLease) -> bool:
+        """Whether somebody is there after all: a public worker is only where it has answered."""
+        holder = self._hub.holder(lease.run_id)
+        return holder is not None and (holder.peer.greeted or lease.state is not RunState.PENDING)

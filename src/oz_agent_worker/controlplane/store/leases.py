@@ -1,0 +1,149 @@
+"""Leases: runs in flight that no open connection has, and what becomes of them.
+
+A run in flight has a lease, or a connection that is open has the run.
+"""
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from oz_agent_worker.controlplane.leases import LeaseEnd, lease_end
+from oz_agent_worker.controlplane.orphans import Orphan
+from oz_agent_worker.controlplane.peer import Peer
+from oz_agent_worker.controlplane.states import IN_FLIGHT, RunState
+
+from .keys import drop_workload_tokens
+from .queue import put_back
+from .runs import head, move
+from .schema import runs
+
+__all__ = ["DueLease", "Ended", "begin", "clear", "due", "end", "name_owner", "orphans", "start"]
+
+#: Well below the most parameters that any database takes in one statement.
+_CHUNK: Final = 1000
+_LIVING: Final = runs.c.state.in_([s.value for s in sorted(IN_FLIGHT)])
+
+
+@dataclass(frozen=True, slots=True)
+class DueLease:
+    """A run whose lease has ended, and the state in which it is."""
+
+    run_id: str
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that was given up, the worker that had it, and what became of it."""
+
+    run_id: str
+    worker_id: str | None
+    end: LeaseEnd
+
+
+def start(connection: Connection, now: int, until: int) -> None:
+    """Begin a control plane's life, with no connection: every run in flight is waited for."""
+    connection.execute(
+        update(runs)
+        .where(_LIVING, or_(runs.c.lease_until.is_(None), runs.c.lease_until < until))
+        .values(lease_until=until, away_since=func.coalesce(runs.c.away_since, now))
+    )
+
+
+def begin(connection: Connection, run_ids: Collection[str], now: int, until: int) -> None:
+    """Nobody is there who has these runs: wait for their worker. A lease that runs goes on."""
+    for chunk in _chunks(run_ids):
+        connection.execute(
+            update(runs)
+            .where(runs.c.id.in_(chunk), _LIVING, runs.c.lease_until.is_(None))
+            .values(lease_until=until, away_since=now)
+        )
+
+
+def clear(connection: Connection, run_ids: Collection[str]) -> None:
+    """Somebody is there who has these runs."""
+    for chunk in _chunks(run_ids):
+        connection.execute(
+            update(runs).where(runs.c.id.in_(chunk), _LIVING).values(lease_until=None, away_since=None)
+        )
+
+
+def name_owner(connection: Connection, run_ids: Collection[str], peer: Peer) -> None:
+    """Record what a worker said of itself after it was sent these runs."""
+    for chunk in _chunks(run_ids):
+        connection.execute(
+            update(runs)
+            .where(runs.c.id.in_(chunk), _LIVING, runs.c.worker_id == peer.worker_id)
+            .values(worker_backend=peer.backend, worker_instance=peer.instance)
+        )
+
+
+def orphans(connection: Connection, worker_ids: Collection[str], now: int) -> list[Orphan]:
+    """The runs with a lease that one of ``worker_ids`` had, and that a connection may help, oldest first.
+
+    A worker that said hello names what it runs, so only what it did not answer is left.
+    """
+    statement = select(
+        runs.c.id,
+        runs.c.state,
+        runs.c.worker_id,
+        runs.c.worker_backend,
+        runs.c.worker_instance,
+        runs.c.claim_deadline,
+    ).where(
+        runs.c.lease_until.is_not(None),
+        runs.c.worker_id.in_(list(worker_ids)),
+        or_(runs.c.state == RunState.PENDING.value, runs.c.worker_backend.is_(None)),
+    )
+    return [
+        Orphan(
+            run_id=row.id,
+            state=RunState(row.state),
+            owner=Peer(row.worker_id, row.worker_backend, row.worker_instance),
+            overdue=row.claim_deadline is not None and row.claim_deadline <= now,
+        )
+        for row in connection.execute(statement.order_by(runs.c.seq))
+    ]
+
+
+def due(connection: Connection, now: int, limit: int) -> list[DueLease]:
+    """Runs whose lease has ended, the one that waited longest first."""
+    statement = select(runs.c.id, runs.c.state).where(runs.c.lease_until <= now)
+    rows = connection.execute(statement.order_by(runs.c.lease_until).limit(limit))
+    return [DueLease(row.id, RunState(row.state)) for row in rows]
+
+
+def end(connection: Connection, run_ids: Sequence[str], now: int) -> list[Ended]:
+    """Give up those of ``run_ids`` whose lease has ended."""
+    ended = []
+    for run_id in run_ids:
+        run = head(connection, run_id)
+        if run is None or run.state not in IN_FLIGHT or run.lease_until is None or run.lease_until > now:
+            continue
+        decided = lease_end(run, now)
+        if decided.state is RunState.QUEUED:
+            # The old execution may yet turn up: it is told to stop, and reads nothing more.
+            drop_workload_tokens(connection, run_id)
+            fresh = {"execution_id": str(uuid.uuid4()), "retries": run.retries + 1}
+            put_back(connection, run, now, decided.message, **fresh)
+        else:
+            move(
+                connection,
+                run,
+                decided.state,
+                now,
+                message=decided.message,
+                error_code=decided.error_code,
+                retryable=decided.retryable,
+            )
+        ended.append(Ended(run_id, run.worker_id, decided))
+    return ended
+
+
+def _chunks(run_ids: Collection[str]) -> Iterator[list[str]]:
+    ids = list(run_ids)
+    for begin_ in range(0, len(ids), _CHUNK):
+        yield ids[begin_ : begin_ + _CHUNK]

@@ -1,0 +1,61 @@
+"""``python -m tests.chaos``: progress on stderr; a table on stdout, and last one line of JSON."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.chaos.progress import Progress
+from tests.chaos.report import exit_code, findings, summary, table
+from tests.chaos.run import Result, run_chaos
+from tests.chaos.settings import Settings, parse_settings
+from tests.chaos.stage import ChaosError
+from tests.chaos.story import story_of
+from tests.cluster.apitier import ApiTier
+from tests.cluster.errors import ClusterError
+
+#: Of so many bad runs the story is printed whole; the logs have the others'.
+_STORIES = 5
+
+
+def _show(result: Result) -> None:
+    print(table(result.kills), end="\n\n")
+    for line in findings(result):
+        print(line)
+    for bad in result.verdict.bad[:_STORIES]:
+        print(f"\nthe story of run {bad.run_id} ({bad.title}), which {bad.why}:")
+        print("\n".join(str(line) for line in story_of(result.folder, bad.run_id)))
+
+
+def _run(settings: Settings, folder: Path) -> Result:
+    progress = Progress()
+    progress.say(f"seed {settings.seed}, backend {settings.backend}")
+    with ExitStack() as stack:
+        tier = stack.enter_context(ApiTier()) if settings.backend == "kubernetes" else None
+        return asyncio.run(run_chaos(settings, tier, folder, progress))
+
+
+def main() -> int:
+    """Run everything; return the exit code."""
+    settings = parse_settings(sys.argv[1:])
+    folder = settings.story or Path(tempfile.mkdtemp(prefix="oz-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = _run(settings, folder.absolute())
+    except (ChaosError, ClusterError, TimeoutError) as error:
+        print(f"error: {error}\nThe logs are in {folder}", file=sys.stderr)
+        return 1
+    _show(result)
+    code = exit_code(result)
+    if code == 0 and settings.story is None:
+        shutil.rmtree(folder)
+    else:
+        print(f"\nThe logs are in {folder}")
+    print(summary(result))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

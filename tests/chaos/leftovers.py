@@ -1,0 +1,81 @@
+"""What stays behind once every run has ended: in the cluster, and on this host."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tests.cluster.asyncrest import AsyncRestClient
+
+__all__ = ["cluster_leftovers", "folder_leftovers", "judge_objects", "marked_processes"]
+
+_TASK_ID: Final = "oz.warp.dev/task-id"
+
+
+async def cluster_leftovers(api: AsyncRestClient, namespace: str) -> list[str]:
+    """Say what the worker's namespace holds and should not."""
+    jobs = await api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")
+    pods = await api.get(f"/api/v1/namespaces/{namespace}/pods")
+    secrets = await api.get(f"/api/v1/namespaces/{namespace}/secrets")
+    return judge_objects(jobs["items"], pods["items"], secrets["items"])
+
+
+def judge_objects(
+    jobs: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], secrets: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Say what should not be there. Pure.
+
+    A Job that failed by itself stays for its TTL, with its Pod and its Secret, so that somebody
+    can look into it; and so does a preflight's that has ended, whose worker was killed.
+    """
+    found = []
+    standing = set()
+    for job in jobs:
+        metadata = job["metadata"]
+        standing.add(metadata["uid"])
+        end = _end_of(job)
+        is_task = _TASK_ID in (metadata.get("annotations") or {})
+        kept = end == "Failed" or (end is not None and not is_task)
+        if not kept or "deletionTimestamp" in metadata:
+            found.append(f"Job {metadata['name']}: {end or 'active'}")
+    for kind, objects in (("Pod", pods), ("Secret", secrets)):
+        for item in objects:
+            owners = {owner["uid"] for owner in item["metadata"].get("ownerReferences") or ()}
+            if not owners & standing:
+                found.append(f"{kind} {item['metadata']['name']}: its Job is gone")
+    return found
+
+
+def _end_of(job: Mapping[str, Any]) -> str | None:
+    for condition in (job.get("status") or {}).get("conditions") or ():
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return str(condition["type"])
+    return None
+
+
+def folder_leftovers(workspaces: Path) -> list[str]:
+    """Say what the direct backend left below its workspace root: workspaces, and records of executions."""
+    if not workspaces.exists():
+        return []
+    files = [path for path in workspaces.rglob("*") if path.is_file()]
+    folders = [path for path in workspaces.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [
+        f"left in the workspace root: {path.relative_to(workspaces)}" for path in sorted([*files, *folders])
+    ]
+
+
+def marked_processes(variable: str, value: str) -> list[str]:
+    """Name the processes in whose environment a variable has a value; this one is none."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended, or is another user's
+            continue
+        if wanted in environment:
+            found.append(f"process {entry.name}: {command.strip()[:100]}")
+    return found

@@ -1,0 +1,100 @@
+"""The load: submits what is planned at the pace of the kills, and cancels what shall be cancelled."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tests.chaos.plan import TaskPlan
+from tests.chaos.plane import Ended, PlaneClient
+from tests.chaos.supervisor import Events
+from tests.chaos.verdict import Submission
+
+__all__ = ["Load"]
+
+_LOOK: Final = 0.3
+#: So many runs are kept under way in any case, or the steps at which processes die were never reached.
+_FEWEST_OPEN: Final = 6
+
+
+class Load:
+    """Submits runs. ``allowed`` says how many may have been submitted by now."""
+
+    def __init__(
+        self, plane: PlaneClient, plans: Iterator[TaskPlan], events: Events, *, open_runs: int
+    ) -> None:
+        self.open = 0
+        self._plane = plane
+        self._plans = plans
+        self._events = events
+        self._most_open = open_runs
+        self._submissions: dict[int, Submission] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = 0
+        self._failure: BaseException | None = None
+
+    @property
+    def submissions(self) -> list[Submission]:
+        """What was submitted, and answered."""
+        return list(self._submissions.values())
+
+    @property
+    def submitted(self) -> int:
+        """How many submissions have begun."""
+        return self._begun
+
+    async def run(self, allowed: Callable[[], int], over: Callable[[], bool]) -> None:
+        """Submit until it is ``over``."""
+        while not over():
+            self._check()
+            self.open = await self._plane.open_runs()
+            room = self._most_open - self.open - self._unanswered
+            wanted = max(allowed() - self._begun, _FEWEST_OPEN - self.open - self._unanswered)
+            for _ in range(min(room, wanted)):
+                self._begin(next(self._plans))
+            await asyncio.sleep(_LOOK)
+
+    async def finish(self) -> None:
+        """Wait until every submission and cancellation has its answer."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._check()
+
+    async def close(self) -> None:
+        """Give up what waits for an answer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def _unanswered(self) -> int:
+        return self._begun - len(self._submissions)
+
+    def _begin(self, plan: TaskPlan) -> None:
+        self._begun += 1
+        task = asyncio.create_task(self._one(plan), name=plan.title)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self._failure = self._failure or task.exception()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _one(self, plan: TaskPlan) -> None:
+        run_id = await self._plane.submit(plan)
+        self._submissions[plan.number] = Submission(plan, run_id)
+        self._events.note("submitted", run_id=run_id, **dataclasses.asdict(plan))
+        if plan.cancel_after is None:
+            return
+        await asyncio.sleep(plan.cancel_after)
+        with contextlib.suppress(Ended):
+            # From the first request on, a cancellation may take effect, answered or not.
+            self._submissions[plan.number] = Submission(plan, run_id, cancelled=True)
+            await self._plane.cancel(run_id)
+            self._events.note("cancelled", run_id=run_id)

@@ -1,0 +1,186 @@
+"""Kills what runs and starts it again; makes the network and the API server fail."""
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tests.chaos.kills import KillLedger
+from tests.chaos.observer import Observer
+from tests.chaos.plan import KillPlan
+from tests.chaos.processes import Incarnation, Kind
+from tests.chaos.stage import ChaosError, Stage
+from tests.chaos.steps import Moment
+
+__all__ = ["Events", "Slot", "make_network_trouble", "restart_api_server"]
+
+#: Seconds that a process may take to come up, and then to reach the step at which it is to die.
+_STARTS: Final = 30.0
+_PATIENCE: Final = 8.0
+
+
+class Events:
+    """What the harness did, a line of JSON each, for the story of a run that went wrong."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._file = (stage.folder / "events.jsonl").open("a", buffering=1)
+
+    def note(self, what: str, **fields: Any) -> None:
+        """Write one event, with the time."""
+        self._file.write(json.dumps({"t": round(time.time(), 3), "what": what, **fields}) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Slot:
+    """One place in which a program runs: killed as planned, and started again.
+
+    ``current`` is the process that stands there. Every process has its own number.
+    """
+
+    def __init__(
+        self, kind: Kind, plans: Iterator[KillPlan], observer: Observer, kills: KillLedger, events: Events,
+        numbers: Iterator[int] | None = None,
+    ) -> None:  # fmt: skip
+        self.current: Incarnation | None = None
+        self._kind = kind
+        self._plans = plans
+        self._observer = observer
+        self._kills = kills
+        self._events = events
+        self._numbers = numbers or itertools.count(1)
+
+    async def start(self, plan: KillPlan | None = None) -> Incarnation:
+        """Start the program."""
+        self.current = await Incarnation.start(self._kind, next(self._numbers), plan)
+        armed = f"{plan.step.name}:{plan.count}" if plan else ""
+        self._events.note("start", name=self.current.name, pid=self.current.pid, armed=armed)
+        return self.current
+
+    async def start_unarmed(self) -> Incarnation:
+        """Start the program to stay; return once it is connected, or listens.
+
+        Raises:
+            ChaosError: it does not come up.
+        """
+        process = await self.start()
+        if not await self._listens(process):
+            raise ChaosError(f"{process.name} did not come up: {process.describe_end()}")
+        return process
+
+    async def stop(self) -> None:
+        """End what stands there with SIGTERM."""
+        process, self.current = self.current, None
+        if process is None or process.code is not None:
+            return
+        self._events.note("stop", name=process.name)
+        await process.stop()
+        if process.was_killed:
+            self._observer.look()
+        elif process.code != 0:
+            raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
+
+    async def live_and_die(self) -> None:
+        """One turn: start the next process, see it die, wait for the planned pause."""
+        plan = next(self._plans)
+        process = await self.start(plan)
+        if plan.step.moment is Moment.OUTSIDE:
+            await self._watch(process, plan)
+        else:
+            await self._listens(process)
+            if not await process.ended(_PATIENCE):
+                await self._kill(process, f"{plan.step.side}-any-moment")
+        if not process.was_killed:
+            raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
+        self._observer.look()
+        self._events.note("dead", name=process.name)
+        await asyncio.sleep(plan.pause)
+
+    async def _watch(self, process: Incarnation, plan: KillPlan) -> None:
+        """Kill at a step that is seen from outside."""
+        run_id = ""
+        if plan.step.name == "worker-starting":
+            await asyncio.sleep(2.5 * plan.delay)
+        else:
+            await self._listens(process)
+            event = {"task-running": "start", "task-ended": "end"}.get(plan.step.name)
+            if event is None:
+                await asyncio.sleep(3 * plan.delay)
+            else:
+                run_id = await self._next_record(event)
+                await asyncio.sleep(plan.delay / 10)
+        await self._kill(process, plan.step.name, run_id)
+
+    async def _next_record(self, event: str) -> str:
+        seen = len(self._observer.records)
+
+        def found() -> list[str]:
+            return [r.task_id for r in self._observer.records[seen:] if r.event == event]
+
+        await self._observer.until(lambda: bool(found()), _PATIENCE)
+        return next(iter(found()), "")
+
+    async def _kill(self, process: Incarnation, step: str, run_id: str = "") -> None:
+        if process.code is None:
+            self._kills.add(step, process.name, time.time(), run_id)
+            self._events.note("kill", name=process.name, step=step, run_id=run_id)
+        await process.kill()
+
+    async def _listens(self, process: Incarnation) -> bool:
+        """Wait until it is up, or has ended."""
+        await self._observer.until(
+            lambda: process.code is not None or self._observer.listens(process.name), _STARTS
+        )
+        return self._observer.listens(process.name)
+
+
+async def make_network_trouble(stage: Stage, rng: random.Random, events: Events) -> None:
+    """Let one thing after another happen to the connections, until cancelled."""
+    losses = stage.settings.half_open
+    while True:
+        await asyncio.sleep(rng.uniform(1.5, 4.0))
+        name, proxy = rng.choice((("link", stage.link), ("link", stage.link), ("api", stage.api)))
+        what = rng.choice(("cut", "cut", "refuse", "stall", "delay", "lose"))
+        if what == "lose" and not losses:
+            what = "cut"
+        seconds = rng.uniform(0.2, 3.0)
+        events.note(what, proxy=name, seconds=round(seconds, 2), connections=proxy.connections)
+        match what:
+            case "cut":
+                proxy.cut()
+            case "refuse":
+                await proxy.refuse(seconds)
+            case "stall":
+                await proxy.stall(seconds)
+            case "delay":
+                await proxy.delay(rng.uniform(0.01, 0.2), seconds)
+            case "lose":
+                losses -= 1
+                proxy.lose_servers()
+
+
+async def restart_api_server(
+    stage: Stage, rng: random.Random, events: Events, progress: Callable[[], float]
+) -> None:
+    """Restart the API server as often as the settings say, spread over the run.
+
+    ``progress`` says how much of the run is over, from 0 to 1.
+    """
+    if stage.tier is None:
+        return
+    times = stage.settings.api_restarts
+    for number in range(times):
+        due = (number + rng.uniform(0.3, 0.9)) / times
+        while progress() < due:
+            await asyncio.sleep(0.2)
+        away = rng.uniform(0.5, 4.0)
+        events.note("API server stops", seconds=round(away, 2))
+        await asyncio.to_thread(stage.tier.stop_apiserver)
+        await asyncio.sleep(away)
+        await asyncio.to_thread(stage.tier.start_apiserver)
+        events.note("API server is back")

@@ -1,0 +1,167 @@
+"""The comparison of three ledgers: what was submitted, what ran, what the control plane says. Pure.
+
+Kills may turn a planned end into another only where ``_may_degrade`` says so; such runs are
+counted apart.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.chaos.plan import End, TaskPlan
+from tests.chaos.records import Record
+
+__all__ = ["Bad", "RunView", "Submission", "Verdict", "compare"]
+
+TERMINAL: Final = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"})
+
+#: The reasons with which a control plane ends a run whose worker does not have it any more.
+LOST_REASONS: Final = frozenset({"worker_lost"})
+#: With which the direct backend reports a task that its worker's death has ended.
+INTERRUPTED_REASONS: Final = frozenset({"worker_lost", "graceful_shutdown", "worker_restarted"})
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task that was submitted; ``cancelled``: the control plane has taken a cancellation of it."""
+
+    plan: TaskPlan
+    run_id: str
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A run as the control plane shows it at the end."""
+
+    run_id: str
+    title: str
+    state: str
+    error_code: str | None = None
+    exit_code: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A run that is not as it should be."""
+
+    run_id: str
+    title: str
+    why: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What is wrong, by kind; ``degraded`` is not wrong."""
+
+    lost: list[Bad] = field(default_factory=list)
+    ran_twice: list[Bad] = field(default_factory=list)
+    wrong_state: list[Bad] = field(default_factory=list)
+    degraded: list[Bad] = field(default_factory=list)
+
+    @property
+    def bad(self) -> list[Bad]:
+        """All that is wrong."""
+        return [*self.lost, *self.ran_twice, *self.wrong_state]
+
+
+def compare(
+    submissions: Iterable[Submission], records: Iterable[Record], runs: Iterable[RunView], *, backend: str
+) -> Verdict:
+    """Judge every submission, and every start of a container."""
+    by_id = {run.run_id: run for run in runs}
+    starts = _starts(records)
+    verdict = Verdict()
+    submitted: set[str] = set()
+    for submission in submissions:
+        submitted.add(submission.run_id)
+        own = starts.get(submission.run_id, {})
+        verdict.ran_twice += [_bad(submission, why) for why in _doubled(submission.plan, own)]
+        _judge_end(submission, by_id.get(submission.run_id), own, verdict, backend)
+    for run_id in starts.keys() - submitted:
+        verdict.wrong_state.append(Bad(run_id, "", "ran and was never submitted"))
+    stored = Counter(run.title for run in by_id.values())
+    for run in by_id.values():
+        if stored[run.title] > 1:
+            verdict.ran_twice.append(Bad(run.run_id, run.title, "was stored twice for one submission"))
+    return verdict
+
+
+def _starts(records: Iterable[Record]) -> dict[str, Counter[str]]:
+    """How often the container of each execution was started, by run."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        if record.event == "start":
+            found[record.task_id][record.execution_id] += 1
+    return found
+
+
+def _bad(submission: Submission, why: str) -> Bad:
+    return Bad(submission.run_id, submission.plan.title, why)
+
+
+def _doubled(plan: TaskPlan, starts: Mapping[str, int]) -> Iterator[str]:
+    """Say what of a run was started more often than it may be."""
+    for execution_id, times in starts.items():
+        if times > 1:
+            yield f"was started {times} times as execution {execution_id}"
+    if len(starts) > 1 and not plan.safe_to_retry:
+        yield f"was started under {len(starts)} executions, and no retry was asked for"
+
+
+def _judge_end(
+    submission: Submission, run: RunView | None, starts: Mapping[str, int], verdict: Verdict, backend: str
+) -> None:
+    if run is None:
+        verdict.lost.append(_bad(submission, "is unknown to the control plane"))
+        return
+    ended = _bad(submission, f"ended {run.state} {run.error_code or ''} ({run.exit_code}): {run.message}")
+    if run.state not in TERMINAL:
+        verdict.lost.append(_bad(submission, f"is still {run.state}: {run.message}"))
+    elif run.state == "SUCCEEDED" and not starts:
+        verdict.lost.append(_bad(submission, "succeeded and never ran"))
+    elif _as_planned(submission, run):
+        return
+    elif _may_degrade(submission, run, backend):
+        verdict.degraded.append(ended)
+    elif run.error_code in LOST_REASONS:
+        verdict.lost.append(ended)
+    else:
+        verdict.wrong_state.append(ended)
+
+
+def _as_planned(submission: Submission, run: RunView) -> bool:
+    plan = submission.plan
+    if run.state == "CANCELLED":
+        return submission.cancelled
+    match plan.end:
+        case End.SUCCESS:
+            return run.state == "SUCCEEDED"
+        case End.EXIT:
+            return (run.state, run.error_code, run.exit_code) == ("FAILED", "container_exit", plan.exit_code)
+        case End.OOM:
+            return (run.state, run.error_code) == ("FAILED", "container_oom")
+        case End.EVICTED:
+            return (run.state, run.error_code) == ("ERROR", "evicted")
+        case End.IMAGE_PULL:
+            return (run.state, run.error_code) == ("ERROR", "image_pull")
+        case End.UNSCHEDULABLE:
+            return (run.state, run.error_code) == ("ERROR", "unschedulable")
+        case End.NEVER:
+            return False
+
+
+def _may_degrade(submission: Submission, run: RunView, backend: str) -> bool:
+    """Whether kills may have made this of the plan, as docs/reliability.md promises.
+
+    Kubernetes: a failure that is certain while the Job goes on is reported after the Job was
+    deleted. A worker that dies between the two leaves no record, and the control plane ends the
+    run as lost. Direct: a task does not outlive its worker.
+    """
+    if run.state != "ERROR":
+        return False
+    if backend == "direct":
+        return run.error_code in INTERRUPTED_REASONS
+    return submission.plan.end in (End.IMAGE_PULL, End.UNSCHEDULABLE) and run.error_code in LOST_REASONS

@@ -1,0 +1,1 @@
+"""A Docker engine of the tests' own, and base images that no registry has to give."""

@@ -1,0 +1,283 @@
+"""Delivery as a whole against a model: queue, connection, worker process and what stands in the cluster.
+
+Everything that can happen is a rule, and comes in any order: runs are submitted, handed out,
+started, printed by, ended and cancelled; messages are written, read and lost one at a time;
+a side leaves and the other learns of it late or never; the worker dies and the next one
+takes over what stands; a report gets lost inside the control plane. ``test_session_delivery``
+looks at a connection's frames and output more closely; this looks at a task's whole life:
+
+- nothing is told delivered that the control plane does not have, and no record goes before;
+- a claim is read before its execution's output, and all output before its end;
+- no execution is started twice, and each has one end at most;
+- the worker holds no more than two entries for each execution in its hands;
+- after a connection that holds each run is over, each execution that was started has exactly
+  one end, and nothing is left behind on either side.
+
+A message is the smallest thing that gets lost: WebSocket delivers whole ones (RFC 6455,
+section 6.2). Messages of one connection keep their order, acks and assignments included.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from oz_agent_worker.controlplane.states import TERMINAL, RunState
+from oz_agent_worker.core.outcome import FailureReason, Outcome, failed, succeeded
+from oz_agent_worker.core.report import ExecutionKey, TerminalReport
+from oz_agent_worker.core.wire import Capability
+
+from .modelplane import Luck, ModelPlane, Run, Wire
+from .modelworker import Jobs, ModelWorker
+
+T = TypeVar("T")
+
+ACK, HELLO, LOGS = Capability.ACK, Capability.HELLO, Capability.LOGS
+PEERS = [frozenset[Capability](), frozenset({ACK}), frozenset({HELLO}), frozenset({ACK, HELLO, LOGS})]
+OUTCOMES = [succeeded(), failed(FailureReason.CONTAINER_EXIT, "broke", exit_code=3)]
+MOST_RUNS = 5
+PICKS = st.integers(0, MOST_RUNS)
+LUCKS = st.sampled_from(["good", "good", "unacknowledged", "dropped"])
+
+
+def _one(things: Sequence[T], pick: int) -> T:
+    return things[pick % len(things)]
+
+
+class DeliveryMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.jobs = Jobs()
+        self.plane = ModelPlane(frozenset())
+        self.worker: ModelWorker | None = None
+
+    @initialize(capabilities=st.sampled_from(PEERS))
+    def begin(self, capabilities: frozenset[Capability]) -> None:
+        self.plane = ModelPlane(capabilities)
+        self.restart()
+        self.connect()
+
+    # --------------------------------------------------------------------- the worker's
+
+    @property
+    def alive(self) -> ModelWorker:
+        assert self.worker is not None
+        return self.worker
+
+    @property
+    def wire(self) -> Wire | None:
+        return self.worker.wire if self.worker else None
+
+    @precondition(lambda m: m.worker is None)
+    @rule()
+    def restart(self) -> None:
+        self.worker = ModelWorker(self.jobs, self._told)
+
+    def _told(self, report: TerminalReport) -> None:
+        assert report.key in self.plane.reported, "delivered, and the peer does not have it"
+
+    @precondition(lambda m: m.worker and m.worker.wire is None)
+    @rule()
+    def connect(self) -> None:
+        self.alive.connect(self.plane, self.now)
+
+    @precondition(lambda m: m.worker)
+    @rule()
+    def crash(self) -> None:
+        self.worker = None
+
+    @precondition(lambda m: m.wire)
+    @rule(kept=st.integers(0, 8))
+    def worker_leaves(self, kept: int) -> None:
+        """A cut: of what is on its way up, some is read yet; what was on its way down is lost."""
+        assert self.wire is not None
+        while len(self.wire.up) > kept:
+            self.wire.up.pop()
+        self.alive.leave()
+
+    @precondition(lambda m: m.wire)
+    @rule(count=st.integers(1, 8))
+    def worker_writes(self, count: int) -> None:
+        self.alive.write(count, self.now)
+
+    @precondition(lambda m: m.wire and m.wire.down)
+    @rule(count=st.integers(1, 8))
+    def worker_reads(self, count: int) -> None:
+        assert self.wire is not None
+        for _ in range(min(count, len(self.wire.down))):
+            self.alive.read(self.now)
+
+    @precondition(lambda m: m.worker and m.worker.launching)
+    @rule(pick=PICKS, fails=st.sampled_from([False, False, False, True]))
+    def launch(self, pick: int, fails: bool) -> None:
+        key = _one(self.alive.launching, pick)
+        if fails and key not in self.jobs.standing:
+            self.alive.fail_to_launch(key)
+        else:
+            self.alive.launch(key)
+
+    @precondition(lambda m: m.worker and m.worker.observable)
+    @rule(pick=PICKS)
+    def observe(self, pick: int) -> None:
+        self.alive.observe(_one(self.alive.observable, pick))
+
+    @precondition(lambda m: m.worker and m.worker.releasable)
+    @rule(pick=PICKS)
+    def release(self, pick: int) -> None:
+        self._release(_one(self.alive.releasable, pick))
+
+    def _release(self, key: ExecutionKey) -> None:
+        assert key in self.plane.reported
+        self.alive.release(key)
+
+    @rule(seconds=st.sampled_from([0.1, 5.0, 31.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        if self.worker and self.worker.session and self.worker.session.is_dead(self.now):
+            self.worker.leave()
+
+    # -------------------------------------------------------------------- the cluster's
+
+    @precondition(lambda m: m.jobs.standing)
+    @rule(pick=PICKS, text=st.sampled_from([b"one line\n", b"half a character: \xe2\x82"]))
+    def task_prints(self, pick: int, text: bytes) -> None:
+        job = _one(list(self.jobs.standing.values()), pick)
+        if job.outcome is None:
+            job.log += text
+
+    @precondition(lambda m: m.jobs.standing)
+    @rule(pick=PICKS, outcome=st.sampled_from(OUTCOMES))
+    def task_ends(self, pick: int, outcome: Outcome) -> None:
+        _one(list(self.jobs.standing.values()), pick).end(outcome)
+
+    # -------------------------------------------------------------- the control plane's
+
+    @precondition(lambda m: len(m.plane.runs) < MOST_RUNS)
+    @rule()
+    def submit(self) -> None:
+        self.plane.submit()
+        self.plane.dispatch()
+
+    @rule()
+    def dispatch(self) -> None:
+        self.plane.dispatch()
+
+    @precondition(lambda m: m.plane.runs)
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        self.plane.cancel(_one(list(self.plane.runs.values()), pick))
+
+    @precondition(lambda m: m.plane.wires)
+    @rule(pick=PICKS, count=st.integers(1, 8), luck=LUCKS)
+    def plane_reads(self, pick: int, count: int, luck: Luck) -> None:
+        wire = _one(self.plane.wires, pick)
+        for _ in range(count):
+            if wire.up:
+                self.plane.read(wire, luck)
+
+    @precondition(lambda m: m.plane.wires)
+    @rule(pick=PICKS)
+    def plane_leaves(self, pick: int) -> None:
+        """Whatever is on its way up is lost; the worker learns of it by and by."""
+        self.plane.close(_one(self.plane.wires, pick))
+
+    @property
+    def _leased(self) -> list[Run]:
+        """Runs of a worker that is away. A peer that is not told of executions cannot take one back."""
+        if not self.plane.greets or not self.plane.acknowledges or self.plane.wires:
+            return []
+        held = (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
+        return [run for run in self.plane.runs.values() if run.state in held]
+
+    @precondition(lambda m: m._leased)
+    @rule(pick=PICKS, safe_to_retry=st.booleans())
+    def lease_expires(self, pick: int, safe_to_retry: bool) -> None:
+        self.plane.expire_lease(_one(self._leased, pick), safe_to_retry=safe_to_retry)
+
+    # --------------------------------------------------------------------- what must hold
+
+    @invariant()
+    def what_is_reported_waits_until_it_is_delivered(self) -> None:
+        if self.worker is not None:
+            steps = self.worker.steps.values()
+            assert self.worker.outbox.unreported == sum(s.reported and not s.delivered for s in steps)
+            assert len(self.worker.outbox) <= 2 * len(steps)
+            assert len(self.worker.logs) <= len(steps)
+
+    @invariant()
+    def nothing_is_started_twice(self) -> None:
+        assert not [key for key, count in self.jobs.started.items() if count > 1]
+
+    @invariant()
+    def no_record_goes_before_its_end_is_stored(self) -> None:
+        gone = set(self.jobs.started) - set(self.jobs.standing)
+        assert gone <= set(self.plane.ends) & self.plane.reported
+
+    @invariant()
+    def the_log_is_what_the_task_printed(self) -> None:
+        for key, log in self.plane.logs.items():
+            job = self.jobs.standing.get(key)
+            printed = bytes(job.log) if job else self.jobs.output[key]
+            assert printed.decode("utf-8", "replace").encode().startswith(bytes(log))
+
+    @invariant()
+    def a_session_that_waits_has_nothing_to_write(self) -> None:
+        if self.worker is None or self.worker.session is None or self.worker.writing is not None:
+            return
+        if self.worker.session.next_timer() > self.now:
+            assert next(self.worker.session.data_to_send(self.now), None) is None
+
+    # ------------------------------------------------------------------------- the end
+
+    def teardown(self) -> None:
+        """From here on nothing breaks: everything arrives, and nothing is left behind."""
+        for wire in list(self.plane.wires):
+            self.plane.close(wire)
+        if self.worker is None:
+            self.restart()
+        self.alive.leave()
+        self.connect()
+        for _ in range(50 * MOST_RUNS):
+            if not self._turn():
+                break
+        self._check_the_end()
+
+    def _turn(self) -> bool:
+        """All that can be done without a wait, else a wait until the session's timer. False at the end."""
+        worker, wire = self.alive, self.wire
+        assert wire is not None
+        assert worker.session is not None
+        self.plane.dispatch()
+        worker.write(1000, self.now)
+        while wire.up:
+            self.plane.read(wire)
+        while wire.down:
+            worker.read(self.now)
+        for key in worker.launching:
+            worker.launch(key)
+        for job in self.jobs.standing.values():
+            job.end(succeeded())
+        for key in worker.observable:
+            worker.observe(key)
+        for key in worker.releasable:
+            self._release(key)
+        if wire.down or worker.session.next_timer() <= self.now:
+            return True
+        self.now = worker.session.next_timer()
+        return bool(worker.steps) or any(run.state not in TERMINAL for run in self.plane.runs.values())
+
+    def _check_the_end(self) -> None:
+        assert all(run.state in TERMINAL for run in self.plane.runs.values())
+        assert set(self.jobs.started) <= set(self.plane.ends)
+        assert not self.jobs.standing
+        assert not self.alive.steps
+        assert (len(self.alive.outbox), len(self.alive.logs), self.alive.logs.held) == (0, 0, 0)
+
+
+DeliveryMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestDelivery = DeliveryMachine.TestCase
