@@ -51,6 +51,7 @@ bench: $(STAMP) ## Figures against the budgets; the last line is JSON
 
 docs: $(STAMP) ## Write the generated parts of docs/ anew
 	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
+	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
 
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -40,6 +40,11 @@ class KillLedger:
     def __len__(self) -> int:
         return len(self.kills)
 
+    @property
+    def recovering(self) -> bool:
+        """Whether there was a kill after which no worker has said hello yet."""
+        return any(kill.connected_at is None for kill in self.kills)
+
     def add(self, step: str, victim: str, t: float, run_id: str) -> None:
         """A process was killed."""
         self.kills.append(Kill(step, victim, t, run_id))

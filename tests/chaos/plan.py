@@ -75,7 +75,7 @@ _KINDS: Final = {
     "cancelled-early": 6,
     "cancelled-running": 8,
     "cancelled-racing": 6,
-    # "safe": 4,
+    "safe": 4,
 }
 _DIRECT: Final = frozenset(_KINDS) - {"oom", "evicted", "image-pull", "unschedulable"}
 
@@ -117,18 +117,24 @@ def _plan(number: int, kind: str, rng: random.Random) -> TaskPlan:
     return TaskPlan(number=number, end=End.SUCCESS, seconds=seconds)
 
 
+#: The share of the deaths that do not wait until all has recovered from those before.
+_PILED_UP: Final = 0.2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillPlan:
     """Kill a process at the ``count``-th passage through a step.
 
     It starts again after ``pause`` seconds. ``delay`` is when a step that is watched from outside is
-    acted upon, in seconds since it was reached.
+    acted upon, in seconds since it was reached. ``at_once``: it can die from its first moment on, and
+    not only when all has recovered from the deaths before.
     """
 
     step: Step
     count: int
     pause: float
     delay: float
+    at_once: bool
 
 
 def kill_plans(rng: random.Random, side: Side, backend: str) -> Iterator[KillPlan]:
@@ -140,9 +146,10 @@ def kill_plans(rng: random.Random, side: Side, backend: str) -> Iterator[KillPla
         for step in (*_shuffled(rng, sharp), *_shuffled(rng, others)):
             yield KillPlan(
                 step=step,
-                count=rng.randint(1, 3),
+                count=1 if step.early else rng.choice((1, 1, 2, 3)),
                 pause=rng.choice((0.0, 0.0, rng.uniform(0.0, 1.5))),
                 delay=rng.uniform(0.0, 1.0),
+                at_once=step.early or rng.random() < _PILED_UP,
             )
 
 

@@ -14,7 +14,7 @@ from tests.chaos.plan import KillPlan
 from tests.chaos.steps import Moment
 from tests.cluster.processes import die_with_parent
 
-__all__ = ["ROOT", "Incarnation", "Kind"]
+__all__ = ["ROOT", "Incarnation", "Kind", "python_path"]
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -33,6 +33,11 @@ class Kind:
     mutant: str | None = None
 
 
+def python_path() -> str:
+    """Where a child finds these tests, and all that this process found before them."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 class Incarnation:
     """One process, from its start to its end."""
 
@@ -48,7 +53,7 @@ class Incarnation:
         name = kind.folder / f"{kind.name}-{number:03d}"
         armed = []
         if plan is not None and plan.step.moment is not Moment.OUTSIDE:
-            armed = ["--kill-at", f"{plan.step.name}:{plan.count}"]
+            armed = ["--kill-at", f"{plan.step.name}:{plan.count}", *([] if plan.at_once else ["--wait"])]
         mutant = ["--mutant", kind.mutant] if kind.mutant else []
         command = [
             sys.executable, "-m", "tests.chaos.victim", "--marks", f"{name}.marks",
@@ -61,7 +66,7 @@ class Incarnation:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**kind.environment, "PYTHONPATH": str(ROOT)},
+                env={**kind.environment, "PYTHONPATH": python_path()},
                 preexec_fn=die_with_parent,
             )
         finally:
@@ -102,6 +107,11 @@ class Incarnation:
             self._process.terminate()
         if not await self.ended(_STOP_TIMEOUT):
             await self.kill()
+
+    def arm(self) -> None:
+        """Let it die at its step from here on."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
 
     def ask_census(self) -> None:
         """Have it write a census into its marks."""

@@ -19,9 +19,8 @@ def table(kills: Sequence[Kill]) -> str:
     for step in STEPS:
         found = by_step.get(step.name)
         if found is not None:
-            rows.append(
-                f"{step.name:<26} {step.side:<14} {found.kills:>5} {found.p50:>7.2f} {found.p99:>7.2f}"
-            )
+            recovery = f"{found.p50:>7.2f} {found.p99:>7.2f}"
+            rows.append(f"{step.name:<26} {step.side:<14} {found.kills:>5} {recovery}")
     return "\n".join(rows)
 
 

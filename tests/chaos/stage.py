@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.chaos.processes import ROOT, Kind
+from tests.chaos.processes import ROOT, Kind, python_path
 from tests.chaos.proxy import FaultyProxy
 from tests.chaos.settings import Settings
 from tests.cluster import kubeconfig
@@ -25,7 +25,7 @@ __all__ = ["WORKER_ID", "ChaosError", "Stage", "open_stage"]
 WORKER_ID: Final = "chaos"
 
 _NODE_STARTS: Final = 30.0
-_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR")
+_KEPT: Final = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 
 
 class ChaosError(Exception):
@@ -79,7 +79,7 @@ async def open_stage(settings: Settings, tier: ApiTier | None, folder: Path) -> 
         config = _kubernetes(tier, namespace, api_port) if tier else _direct(folder, record)
         (folder / "worker.yaml").write_text(yaml.safe_dump({"backend": config}))
         plane_arguments = [
-            "control-plane", "--port", str(plane_port),
+            "control-plane", "--port", str(plane_port), "--worker-grace", f"{settings.worker_grace:g}s",
             "--log-level", "debug",
         ]  # fmt: skip
         worker_arguments = [
@@ -151,7 +151,7 @@ def _kubernetes(tier: ApiTier, namespace: str, port: int) -> dict[str, Any]:
 def _direct(folder: Path, record: Path) -> dict[str, Any]:
     agent = folder / "agent"
     agent.write_text(
-        f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.chaos.agent {record} "$@"\n'
+        f'#!/bin/sh\nPYTHONPATH={python_path()} exec {sys.executable} -m tests.chaos.agent {record} "$@"\n'
     )
     agent.chmod(0o700)
     return {"direct": {"workspace_root": str(folder / "workspaces"), "oz_path": str(agent)}}

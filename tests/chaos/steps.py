@@ -35,7 +35,8 @@ class Step:
     empty for a step that is watched from outside. ``frame`` is the type of the frame that one of
     its arguments must be; ``job``: an argument must be the manifest of a task's Job, or with
     ``preflight`` that of a preflight's. ``sharp``: a promise hangs on just this step, so that a
-    short run has it for sure. ``rare``: a run without faults does not pass through it.
+    short run has it for sure. ``rare``: a run without faults does not pass through it. ``early``: it
+    comes once in a process's life, at its beginning.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Step:
     backend: str = ""
     sharp: bool = False
     rare: bool = False
+    early: bool = False
 
     def serves(self, backend: str) -> bool:
         """Whether a worker with this backend passes through it."""
@@ -69,12 +71,12 @@ _K8S: Final = "kubernetes"
 
 STEPS: Final[tuple[Step, ...]] = (
     # The worker comes up.
-    Step("worker-starting", _W, _O, rare=True),
-    Step("preflight-job-created", _W, _A, f"{_CLIENT}.create_job", job="preflight", backend=_K8S),
-    Step("take-over-begun", _W, _B, f"{_WORKER}.take_over", rare=True),
-    Step("taken-over", _W, _A, f"{_WORKER}.take_over", rare=True),
-    Step("hello-unsent", _W, _B, _WRITES, frame="worker_hello"),
-    Step("hello-sent", _W, _A, _WRITES, frame="worker_hello"),
+    Step("worker-starting", _W, _O, rare=True, early=True),
+    Step("preflight-job-created", _W, _A, f"{_CLIENT}.create_job", job="preflight", backend=_K8S, early=True),
+    Step("take-over-begun", _W, _B, f"{_WORKER}.take_over", rare=True, early=True),
+    Step("taken-over", _W, _A, f"{_WORKER}.take_over", rare=True, early=True),
+    Step("hello-unsent", _W, _B, _WRITES, frame="worker_hello", early=True),
+    Step("hello-sent", _W, _A, _WRITES, frame="worker_hello", early=True),
     # A task comes in and is made to stand.
     Step("assignment-received", _W, _B, f"{_WORKER}._assigned"),
     Step("job-uncreated", _W, _B, f"{_CLIENT}.create_job", job="task", backend=_K8S, sharp=True),
@@ -109,8 +111,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("assignment-unsent", _C, _B, "oz_agent_worker.controlplane.dispatcher:task_assignment", sharp=True),
     Step("assignment-sent", _C, _A, _SENDS, frame="task_assignment"),
     # What workers say of it.
-    Step("hello-received", _C, _B, f"{_INTAKE}._greeted"),
-    Step("hello-applied", _C, _A, f"{_INTAKE}._greeted"),
+    Step("hello-received", _C, _B, f"{_INTAKE}._greeted", early=True),
+    Step("hello-applied", _C, _A, f"{_INTAKE}._greeted", early=True),
     Step("claim-received", _C, _B, f"{_INTAKE}._claimed"),
     Step("claim-uncommitted", _C, _A, f"{_STORE}.reports:claim"),
     Step("claim-applied", _C, _A, f"{_INTAKE}._claimed"),

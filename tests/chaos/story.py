@@ -33,7 +33,7 @@ def story_of(folder: Path, run_id: str) -> list[Line]:
     if not own:
         return []
     first, last = min(line.t for line in own) - 1, max(line.t for line in own) + 5
-    around = [line for line in _events(folder) if first <= line.t <= last and run_id not in line.text]
+    around = [line for line in _events(folder) if first <= line.t <= last and "run_id" not in line.text]
     return sorted([*own, *around], key=lambda line: line.t)
 
 

@@ -20,6 +20,8 @@ __all__ = ["Events", "Slot", "make_network_trouble", "restart_api_server"]
 #: Seconds that a process may take to come up, and then to reach the step at which it is to die.
 _STARTS: Final = 30.0
 _PATIENCE: Final = 8.0
+#: Seconds after which the next process dies though the last death is not recovered from.
+_RECOVERS: Final = 20.0
 
 
 class Events:
@@ -89,10 +91,12 @@ class Slot:
         """One turn: start the next process, see it die, wait for the planned pause."""
         plan = next(self._plans)
         process = await self.start(plan)
+        if not plan.at_once and await self._listens(process):
+            await self._observer.until(lambda: not self._kills.recovering, _RECOVERS)
+            process.arm()
         if plan.step.moment is Moment.OUTSIDE:
             await self._watch(process, plan)
         else:
-            await self._listens(process)
             if not await process.ended(_PATIENCE):
                 await self._kill(process, f"{plan.step.side}-any-moment")
         if not process.was_killed:
@@ -107,7 +111,6 @@ class Slot:
         if plan.step.name == "worker-starting":
             await asyncio.sleep(2.5 * plan.delay)
         else:
-            await self._listens(process)
             event = {"task-running": "start", "task-ended": "end"}.get(plan.step.name)
             if event is None:
                 await asyncio.sleep(3 * plan.delay)
@@ -133,9 +136,13 @@ class Slot:
 
     async def _listens(self, process: Incarnation) -> bool:
         """Wait until it is up, or has ended."""
-        await self._observer.until(
-            lambda: process.code is not None or self._observer.listens(process.name), _STARTS
+        ending = asyncio.create_task(process.ended(_STARTS))
+        listening = asyncio.create_task(
+            self._observer.until(lambda: self._observer.listens(process.name), _STARTS)
         )
+        await asyncio.wait((ending, listening), return_when=asyncio.FIRST_COMPLETED)
+        for task in (ending, listening):
+            task.cancel()
         return self._observer.listens(process.name)
 
 

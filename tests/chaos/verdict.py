@@ -77,7 +77,7 @@ def compare(
     submitted: set[str] = set()
     for submission in submissions:
         submitted.add(submission.run_id)
-        own = starts.get(submission.run_id, {})
+        own = starts.get(submission.run_id, Counter())
         verdict.ran_twice += [_bad(submission, why) for why in _doubled(submission.plan, own)]
         _judge_end(submission, by_id.get(submission.run_id), own, verdict, backend)
     for run_id in starts.keys() - submitted:

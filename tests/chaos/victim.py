@@ -1,10 +1,11 @@
 """Starts ``oz-agent-worker`` with fault points: the process kills itself at a step.
 
-``python -m tests.chaos.victim --marks FILE [--kill-at STEP:COUNT] [--mutant NAME] -- ARGUMENT…``
+``python -m tests.chaos.victim --marks FILE [--kill-at STEP:COUNT [--wait]] [--mutant NAME] -- ARGUMENT…``
 
 At the COUNT-th passage through STEP the process gets SIGKILL from itself, in the middle of
-whatever else it does. FILE takes a line of JSON for the first passage through each step, and
-for the kill. SIGUSR2 adds one with what the process holds.
+whatever else it does. With ``--wait`` they are counted from SIGUSR1 on. FILE takes a line of
+JSON for the first passage through each step, and for the kill. SIGUSR2 adds one with what the
+process holds.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,18 +58,26 @@ class _Marks:
 class _Passages:
     """Counts passages, and ends the process at the one that was asked for."""
 
-    def __init__(self, marks: _Marks, kill_point: KillPoint | None) -> None:
+    def __init__(self, marks: _Marks, kill_point: KillPoint | None, *, armed: bool) -> None:
         self._marks = marks
         self._kill_point = kill_point
-        self._counts: Counter[str] = Counter()
+        self._armed = armed
+        self._left = kill_point.count if kill_point is not None else 0
+        self._passed: set[str] = set()
+
+    def arm(self) -> None:
+        """From here on passages count."""
+        self._armed = True
 
     def note(self, step: Step, run_id: str) -> None:
-        self._counts[step.name] += 1
-        count = self._counts[step.name]
-        if count == 1:
+        if step.name not in self._passed:
+            self._passed.add(step.name)
             self._marks.write(passed=step.name)
         point = self._kill_point
-        if point is not None and point.step is step and count >= point.count:
+        if point is None or point.step is not step or not self._armed:
+            return
+        self._left -= 1
+        if self._left <= 0:
             self._marks.write(killed=step.name, run_id=run_id)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -79,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.victim")
     parser.add_argument("--marks", type=Path, required=True)
     parser.add_argument("--kill-at", type=parse_kill_point)
+    parser.add_argument("--wait", action="store_true")
     parser.add_argument("--mutant", choices=sorted(MUTANTS))
     parser.add_argument("arguments", nargs="+")
     asked = parser.parse_args(argv)
@@ -86,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     side = Side.CONTROL_PLANE if asked.arguments[0] == Side.CONTROL_PLANE else Side.WORKER
     if asked.mutant is not None:
         MUTANTS[asked.mutant]()
-    install((step for step in STEPS if step.side is side), _Passages(marks, asked.kill_at).note)
+    passages = _Passages(marks, asked.kill_at, armed=not asked.wait)
+    install((step for step in STEPS if step.side is side), passages.note)
+    signal.signal(signal.SIGUSR1, lambda number, frame: passages.arm())
     signal.signal(signal.SIGUSR2, lambda number, frame: marks.write(census=take_census()))
 
     from oz_agent_worker.cli.main import main as run

@@ -8,12 +8,12 @@ that end in ``fail`` are left out: nothing can be printed after them.
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["Instrumented", "instrument", "instrumented_text"]
+__all__ = ["Instrumented", "branches_taken", "instrument", "instrumented_text"]
 
 _ACTION: Final = re.compile(r"\{\{(?P<left>-?)\s*(?P<body>/\*.*?\*/|.*?)\s*(?P<right>-?)\}\}", re.DOTALL)
 _FAIL: Final = re.compile(r"\s*\{\{-?\s*fail ")
@@ -45,16 +45,15 @@ def instrument(chart: Path, folder: Path) -> Instrumented:
         text, found = instrumented_text(path.read_text(encoding="utf-8"), name)
         names |= found
         (templates / name).unlink()
-        target = deeper / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        (deeper / name).parent.mkdir(parents=True, exist_ok=True)
+        (deeper / name).write_text(text, encoding="utf-8")
     (templates / "branches.yaml").write_text(_PRINTED % _NOTES, encoding="utf-8")
     _allow_notes(folder)
     return Instrumented(folder, frozenset(names))
 
 
 def instrumented_text(text: str, name: str) -> tuple[str, set[str]]:
-    """Return a template with notes, and the names of its branches: ``file:line:arm``."""
+    """Return a template with notes, and the names of its branches: ``file:line:word``."""
     pieces: list[str] = []
     names: set[str] = set()
     blocks: list[_Block] = []
@@ -67,7 +66,7 @@ def instrumented_text(text: str, name: str) -> tuple[str, set[str]]:
         if word == "end":
             block = blocks.pop()
             if block.is_choice and not block.has_else:
-                pieces.append(_noted("{{%s else }}" % found["left"], f"{name}:{block.line}:else", names))
+                pieces.append(_noted("{{%s else }}" % found["left"], f"{name}:{block.line}:not", names))
         pieces.append(found.group())
         if word in {"if", "with", "range", "define", "block"}:
             blocks.append(_Block(line, word in {"if", "with"}))
@@ -76,7 +75,7 @@ def instrumented_text(text: str, name: str) -> tuple[str, set[str]]:
         elif word not in {"if", "with"}:
             continue
         if not _FAIL.match(text, last):
-            pieces[-1] = _noted(pieces[-1], f"{name}:{line}:{found['body']}", names)
+            pieces[-1] = _noted(pieces[-1], f"{name}:{line}:{word}", names)
     return "".join(pieces) + text[last:], names
 
 
@@ -90,9 +89,8 @@ class _Block:
 def _noted(action: str, branch: str, names: set[str]) -> str:
     """Add a note to an action that opens a branch; white space is trimmed as before."""
     names.add(branch)
-    key = branch.replace("\\", "").replace('"', "'")
     right = "-" if action.endswith("-}}") else ""
-    return '%s{{- $_ := set $.Values.%s "%s" true %s}}' % (action, _NOTES, key, right)
+    return '%s{{- $_ := set $.Values.%s "%s" true %s}}' % (action, _NOTES, branch, right)
 
 
 def _allow_notes(folder: Path) -> None:
@@ -102,9 +100,6 @@ def _allow_notes(folder: Path) -> None:
         values.write(f"\n{_NOTES}: {{}}\n")
 
 
-def taken(objects: list[dict[str, object]]) -> Iterator[str]:
-    """The branches that a rendering took."""
-    for found in objects:
-        if found["kind"] == "Branches":
-            assert isinstance(found["taken"], dict)
-            yield from found["taken"]
+def branches_taken(objects: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the branches that a rendering of an instrumented chart took."""
+    return frozenset(name for found in objects if found["kind"] == "Branches" for name in found["taken"])

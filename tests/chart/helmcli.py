@@ -10,7 +10,17 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["CASES", "CONTROL_PLANE", "NAMESPACE", "RELEASE", "WORKER", "Helm", "HelmError", "case_id"]
+__all__ = [
+    "CASES",
+    "CONTROL_PLANE",
+    "NAMESPACE",
+    "RELEASE",
+    "WORKER",
+    "Helm",
+    "HelmError",
+    "case_id",
+    "values_arguments",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -70,7 +80,15 @@ class Helm:
         Raises:
             HelmError: the values are refused, or a template fails.
         """
-        arguments = ["template", release, chart, "--namespace", namespace, *values_arguments(*files), *options]
+        arguments = [
+            "template",
+            release,
+            chart,
+            "--namespace",
+            namespace,
+            *values_arguments(*files),
+            *options,
+        ]
         # JSON, so that null and numbers arrive as they are.
         arguments += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
         return [found for found in yaml.safe_load_all(self.run(*arguments)) if found]

@@ -52,4 +52,3 @@ def pod_specs(objects: Iterable[Object]) -> list[Object]:
 def worker_config(objects: Iterable[Object]) -> str:
     """Return the worker's config file."""
     return str(pick(objects, "ConfigMap")["data"]["config.yaml"])
-

@@ -8,6 +8,7 @@ from typing import Any
 from oz_agent_worker.backends.base import Found, NoOutput, OutputSink
 from oz_agent_worker.core.assignment import Assignment
 from oz_agent_worker.core.logstream import LogBook
+from oz_agent_worker.core.notices import Notice
 from oz_agent_worker.core.outbox import Claim, Outbox
 from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
@@ -116,6 +117,7 @@ class Bench:
     logs: LogBook = field(default_factory=LogBook)
     rejections: list[tuple[ExecutionKey, str]] = field(default_factory=list)
     wakes: int = 0
+    notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings = WorkerSettings(
@@ -123,7 +125,7 @@ class Bench:
             max_concurrent_tasks=self.capacity,
             tasks=TaskSettings(server_root_url="https://oz.test"),
         )
-        self.worker = Worker(self.backend, settings, self.outbox, self.logs)
+        self.worker = Worker(self.backend, settings, self.outbox, self.logs, self.notices.append)
         self.worker.uplink = self
 
     def wake(self) -> None:

@@ -68,9 +68,16 @@ class ApiClient:
         if self._http is not None:
             await self._http.close()
 
-    async def create_run(self, prompt: str, config: Mapping[str, Any], title: str | None) -> dict[str, Any]:
+    async def create_run(
+        self, prompt: str, config: Mapping[str, Any], title: str | None, *, safe_to_retry: bool = False
+    ) -> dict[str, Any]:
         """Submit a run; returns its ``run_id`` and ``state``."""
-        body = {"prompt": prompt, "config": dict(config), **({"title": title} if title else {})}
+        body: dict[str, Any] = {"prompt": prompt, "config": dict(config)}
+        if title:
+            body["title"] = title
+        if safe_to_retry:
+            # Only our control plane knows it; another would refuse what it does not know.
+            body["safe_to_retry"] = True
         return await self._object("POST", "/agent/runs", json=body)
 
     async def get_run(self, run_id: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from oz_agent_worker.config.shapes import parse_duration
 from oz_agent_worker.errors import ExitCode, UsageError
 
 from .logsetup import configure_logging
@@ -36,6 +37,13 @@ _database_option = click.option(
 )
 
 
+def _seconds(text: str) -> float:
+    seconds = parse_duration(text)
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 10m or 1h30m")
+    return seconds
+
+
 @click.group("control-plane", invoke_without_command=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -49,6 +57,15 @@ _database_option = click.option(
 @click.option("--public-url", metavar="URL", help="What agents are told; default: the address listened on.")
 @click.option("--agent-image", metavar="IMAGE", help="Agent image of every assignment; it lands at /agent.")
 @click.option("--task-image", metavar="IMAGE", help="Task image of every assignment; default: the worker's.")
+@click.option(
+    "--worker-grace",
+    envvar="OZ_CONTROL_PLANE_WORKER_GRACE",
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    callback=lambda _ctx, _option, value: _seconds(value),
+    help="How long a worker may stay away before its runs are given up: 90s, 1h.",
+)
 @_database_option
 @log_level_option
 @click.pass_context
@@ -60,6 +77,7 @@ def control_plane(
     public_url: str | None,
     agent_image: str | None,
     task_image: str | None,
+    worker_grace: float,
     database: str | None,
     log_level: str,
 ) -> None:
@@ -83,6 +101,7 @@ def control_plane(
         database_url=_database_url(database),
         default_sidecar_image=agent_image,
         default_docker_image=task_image,
+        worker_grace=worker_grace,
     )
     asyncio.run(_main(settings))
 

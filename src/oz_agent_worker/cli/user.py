@@ -41,6 +41,9 @@ def _with_client(
 @click.option("--harness", metavar="NAME", help="shell, claude, codex, gemini, opencode or command.")
 @click.option("--model", metavar="ID", help="The model that the harness shall use.")
 @click.option("--title", metavar="TEXT", help="What lists show. Default: the prompt's first line.")
+@click.option(
+    "--safe-to-retry", is_flag=True, help="It may be started again from the beginning if its worker is lost."
+)
 @click.option("-f", "--follow", is_flag=True, help="Print the output as it comes, and wait for the end.")
 @output_option
 @target_options
@@ -51,6 +54,7 @@ def run(
     harness: str | None,
     model: str | None,
     title: str | None,
+    safe_to_retry: bool,
     follow: bool,
     output: str,
     server: str | None,
@@ -71,7 +75,7 @@ def run(
     config = {name: value for name, value in chosen.items() if value is not None}
 
     async def use(client: ApiClient) -> int:
-        created = await client.create_run(text, config, title)
+        created = await client.create_run(text, config, title, safe_to_retry=safe_to_retry)
         run_id = str(created["run_id"])
         if output == "json" and not follow:
             echo_json(created)
@@ -212,6 +216,7 @@ def _describe(item: dict[str, Any]) -> str:
         "Reason": status.get("error_code"),
         "Harness": (config.get("harness") or {}).get("type"),
         "Host": config.get("worker_host"),
+        "Retry": "safe" if item.get("safe_to_retry") else None,
         "Created": item.get("created_at"),
         "Started": item.get("started_at"),
         "Updated": item.get("updated_at"),

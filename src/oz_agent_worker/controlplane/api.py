@@ -112,7 +112,7 @@ class RunsApi:
                 detail = "The run is on its way to a worker; try again in a moment."
                 raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
             case reports.Cancel.REQUESTED:
-                told = self._services.hub.cancel(run_id, cancellation.worker_id)
+                told = self._services.hub.cancel(run_id, cancellation.worker_id, cancellation.execution_id)
                 _log.info("run %s: cancellation %s", run_id, "sent" if told else "waits for its worker")
             case reports.Cancel.DONE:
                 _log.info("run %s cancelled in the queue", run_id)
@@ -144,6 +144,7 @@ def _new_run(asked: RunRequest, user: User, source: str) -> NewRun:
         model_id=config.model_id if config else None,
         environment_id=config.environment_id if config else None,
         skill_spec=asked.skill_spec,
+        safe_to_retry=bool(asked.safe_to_retry),
     )
 
 

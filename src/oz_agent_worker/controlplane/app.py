@@ -1,5 +1,9 @@
 """The ASGI application: which handler stands where."""
 
+import asyncio
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -8,12 +12,15 @@ from starlette.routing import Route, WebSocketRoute
 
 from .api import RunsApi, json_response
 from .log_stream import LogsApi
-from .problems import ProblemError, on_http_exception, on_problem, on_unexpected
+from .problems import Code, ProblemError, on_http_exception, on_problem, on_unexpected
 from .services import Services
 from .store import runs
 from .worker_socket import WorkerSocket
 
 __all__ = ["build_app"]
+
+#: A database that takes longer does not answer.
+_HEALTH_SECONDS: Final = 5.0
 
 
 def build_app(services: Services) -> Starlette:
@@ -23,8 +30,12 @@ def build_app(services: Services) -> Starlette:
     socket = WorkerSocket(services)
 
     async def healthz(_: Request) -> Response:
-        # The database answers, so runs can be taken.
-        await services.database.read(runs.exists, "")
+        """No key is asked for: whoever probes learns no more than whether runs can be taken."""
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await services.database.read(runs.exists, "")
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise ProblemError(503, Code.INTERNAL_ERROR, "The database does not answer.", True) from error
         return json_response({"status": "ok"})
 
     return Starlette(

@@ -12,6 +12,7 @@ from .states import RunState
 from .store import leases, queue
 from .store.database import Database
 from .times import Clock, micros
+from .wording import brief
 
 __all__ = ["Attendance"]
 
@@ -61,7 +62,7 @@ class Attendance:
         return held
 
     def left(self, connection: Connection) -> None:
-        """A connection is gone. What follows for its runs is queued at once, in order with all other writes."""
+        """A connection is gone. What follows for its runs is queued at once, before any later write."""
         left = self._hub.disconnect(connection)
         if left.unsent:
             self.withdraw(left.unsent)
@@ -79,9 +80,10 @@ class Attendance:
 
     def _follow_up(self, written: "asyncio.Future[Any]", run_ids: Collection[str]) -> None:
         def done(future: "asyncio.Future[Any]") -> None:
-            error = None if future.cancelled() else future.exception()
-            if future.cancelled() or error is not None:
-                _log.error("leases cannot be stored, to be tried again: %s", error)
+            if future.cancelled():
+                self._owed.update(run_ids)
+            elif (error := future.exception()) is not None:
+                _log.error("leases cannot be stored, to be tried again: %s", brief(error))
                 self._owed.update(run_ids)
             self._wake()
 
@@ -101,7 +103,7 @@ class Attendance:
             kept = [lease.run_id for lease in due if self._is_kept(lease)]
             if kept:
                 await self._database.write(leases.clear, kept)
-            over = [lease.run_id for lease in due if not self._is_kept(lease)]
+            over = [lease.run_id for lease in due if lease.run_id not in kept]
             for ended in await self._database.write(leases.end, over, self._clock()):
                 self._hub.release(ended.run_id)
                 self._followers.notify(ended.run_id)

@@ -22,6 +22,7 @@ from .store.database import Database
 from .store.runs import Run
 from .times import Clock, micros
 from .tokens import hash_token, new_workload_token
+from .wording import brief
 
 __all__ = ["Dispatcher"]
 
@@ -62,7 +63,7 @@ class Dispatcher:
             try:
                 delay = await self.step()
             except SQLAlchemyError as error:
-                _log.error("the queue cannot be read or written, next try in 1 s: %s", error)
+                _log.error("the queue cannot be read or written, next try in 1 s: %s", brief(error))
                 delay = _RETRY_SECONDS
             except Exception:  # noqa: BLE001 - the task must not end
                 # A control plane that takes runs and hands out none helps nobody.
@@ -101,7 +102,9 @@ class Dispatcher:
         orphans = await self._database.read(leases.orphans, worker_ids, now)
         found = rescue([o for o in orphans if self._hub.holder(o.run_id) is None], stations)
         pairs = [(r, c) for r in found if (c := self._hub.get(r.connection_id))]
-        kept = [r.run_id for r, connection in pairs if not r.send and self._attendance.hold(r.run_id, connection)]
+        kept = [
+            r.run_id for r, connection in pairs if not r.send and self._attendance.hold(r.run_id, connection)
+        ]
         if kept:
             await self._database.write(leases.clear, kept)
         again = {r.run_id: connection for r, connection in pairs if r.send}
@@ -109,9 +112,10 @@ class Dispatcher:
             await self._send(again, queue.send_again)
 
     async def _look_after_unclaimed(self) -> None:
-        """Queue again what a worker that is there did not claim, where that tells that it did not start it."""
+        """Queue again what was not claimed, where that tells that it was not started."""
         now = self._clock()
-        back, wait = [], []
+        back: list[str] = []
+        wait: list[str] = []
         for run in await self._database.read(queue.unclaimed, now):
             holder = self._hub.holder(run.run_id)
             returns = returns_to_queue(holder.peer if holder else None, resent=run.resent)
@@ -145,16 +149,17 @@ class Dispatcher:
     async def _send(self, chosen: dict[str, Connection], store: _Store) -> None:
         """Send runs to the connections chosen for them, as far as ``store`` still finds it right."""
         tokens: dict[str, Secret] = {run_id: new_workload_token() for run_id in chosen}
-        handouts = [
-            queue.Handout(run_id, connection.peer, hash_token(tokens[run_id]))
-            for run_id, connection in chosen.items()
-        ]
+        peers = {run_id: connection.peer for run_id, connection in chosen.items()}
+        handouts = [queue.Handout(run_id, peer, hash_token(tokens[run_id])) for run_id, peer in peers.items()]
         now = self._clock()
         for run in await self._database.write(store, handouts, now, now + self._claim_timeout):
             connection = chosen[run.id]
             if not self._hub.bind(run.id, connection):
                 self._attendance.withdraw([(run.id, run.execution_id)])
                 continue
+            if connection.peer != peers[run.id]:  # it said hello meanwhile
+                self._database.write(leases.name_owner, [run.id], connection.peer)
             self._hub.served(connection)
+            connection.refused -= {(run.id, None), (run.id, run.execution_id)}
             connection.send(task_assignment(run, tokens[run.id], self._settings))
             _log.info("run %s assigned to worker %s", run.id, connection)

@@ -29,7 +29,10 @@ _GREETING: Final = micros(0.5)
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a connection leaves behind: runs that it had, and assignments (run and execution ID) never sent."""
+    """What a connection leaves behind: runs that it had, and assignments that were never sent.
+
+    Of those the run and the execution ID.
+    """
 
     runs: tuple[str, ...] = ()
     unsent: tuple[tuple[str, str], ...] = ()

@@ -15,7 +15,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from oz_agent_worker.core.wire import (
     Ack,
     FrameError,
-    TaskCancellation,
     TaskClaimed,
     TaskCompleted,
     TaskFailed,
@@ -26,14 +25,16 @@ from oz_agent_worker.core.wire import (
     decode_worker_frame,
 )
 
+from .attendance import Attendance
 from .ending import ending_of
 from .followers import Followers
 from .hub import Connection, Hub
+from .peer import Peer
 from .settings import ControlPlaneSettings
-from .store import logs, queue, reports
+from .store import leases, logs, queue, reports
 from .store.database import Database
 from .times import Clock
-from .wording import one_line, storable
+from .wording import brief, one_line, storable
 
 __all__ = ["Intake"]
 
@@ -45,6 +46,8 @@ _WINDOW: Final = 256
 _LARGE: Final = 256 * 1024
 #: Beyond what any run prints, and well within a database's integers.
 _LARGEST_OFFSET: Final = 2**53
+#: Of what a worker says of itself, so many characters are kept.
+_LONGEST_NAME: Final = 512
 
 
 class Intake:
@@ -55,6 +58,7 @@ class Intake:
         settings: ControlPlaneSettings,
         database: Database,
         hub: Hub,
+        attendance: Attendance,
         followers: Followers,
         clock: Clock,
         wake: Callable[[], None],
@@ -62,6 +66,7 @@ class Intake:
         self._settings = settings
         self._database = database
         self._hub = hub
+        self._attendance = attendance
         self._followers = followers
         self._clock = clock
         self._wake = wake
@@ -101,7 +106,7 @@ class Intake:
         try:
             await self.apply(connection, frame)
         except SQLAlchemyError as error:
-            _log.error("%s frame of worker %s could not be stored: %s", frame.kind, connection, error)
+            _log.error("%s frame of worker %s could not be stored: %s", frame.kind, connection, brief(error))
             connection.closing.set()
         except Exception:  # noqa: BLE001 - the process must not end
             _log.exception("%s frame of worker %s could not be applied", frame.kind, connection)
@@ -124,21 +129,21 @@ class Intake:
                 pass  # a heartbeat: that it came is all it says
 
     async def _greeted(self, connection: Connection, frame: WorkerHello) -> None:
-        connection.capacity = connection.capacity.greeted(frame.max_concurrent_tasks)
-        listed = [
-            (
-                e,
-                self._database.write(
-                    reports.claim, e.task_id, e.execution_id, connection.worker_id, self._clock()
-                ),
-            )
-            for e in frame.executions
-        ]
+        instance = storable(frame.instance or "", _LONGEST_NAME) or None
+        peer = Peer(connection.worker_id, storable(frame.backend, _LONGEST_NAME), instance)
+        connection.greet(peer, frame.max_concurrent_tasks)
+        for older in self._hub.superseded(connection):
+            _log.info("worker %s is dead: the same instance connected as %s", older, connection)
+            older.closing.set()
+            self._attendance.left(older)
+        if connection.runs:
+            self._database.write(leases.name_owner, tuple(connection.runs), peer)
+        listed = [(e, self._write_claim(connection, e.task_id, e.execution_id)) for e in frame.executions]
         held = 0
         for execution, written in listed:
             claim = await written
             held += claim.accepted
-            self._settle_claim(connection, execution.task_id, claim)
+            self._settle_claim(connection, execution.task_id, execution.execution_id, claim)
         _log.info(
             "worker %s said hello: version %s, backend %s, at most %s tasks, holds %d runs",
             connection,
@@ -150,14 +155,9 @@ class Intake:
         self._wake()
 
     async def _claimed(self, connection: Connection, frame: TaskClaimed) -> None:
-        claim = await self._database.write(
-            reports.claim, frame.task_id, frame.execution_id, connection.worker_id, self._clock()
-        )
-        self._settle_claim(connection, frame.task_id, claim)
+        claim = await self._write_claim(connection, frame.task_id, frame.execution_id)
+        self._settle_claim(connection, frame.task_id, frame.execution_id, claim)
         if not claim.accepted:
-            _log.warning(
-                "claim of run %s by worker %s ignored: %s", one_line(frame.task_id), connection, claim.why
-            )
             return
         _log.info("run %s claimed by worker %s", frame.task_id, connection)
         before = connection.capacity
@@ -165,12 +165,41 @@ class Intake:
         if connection.capacity is not before:
             self._wake()
 
-    def _settle_claim(self, connection: Connection, run_id: str, claim: reports.Claim) -> None:
+    def _write_claim(
+        self, connection: Connection, run_id: str, execution_id: str | None
+    ) -> "asyncio.Future[reports.Claim]":
+        return self._database.write(
+            reports.claim,
+            run_id,
+            execution_id,
+            connection.peer,
+            self._clock(),
+            elsewhere=self._hub.is_elsewhere(run_id, connection),
+        )
+
+    def _settle_claim(
+        self, connection: Connection, run_id: str, execution_id: str | None, claim: reports.Claim
+    ) -> None:
         if claim.accepted:
-            self._hub.bind(run_id, connection)
+            connection.refused.discard((run_id, execution_id))
+            self._attendance.hold(run_id, connection)
             self._followers.notify(run_id)
+            if claim.cancel:
+                connection.cancel(run_id, execution_id)
+            return
+        _log.warning("claim of run %s by worker %s refused: %s", one_line(run_id), connection, claim.why)
         if claim.cancel:
-            connection.send(TaskCancellation(task_id=run_id))
+            self._refuse(connection, run_id, execution_id)
+
+    def _refuse(self, connection: Connection, run_id: str, execution_id: str | None) -> None:
+        """Stop what has no right to run.
+
+        A peer that cannot tell executions apart would stop the current one with it, so
+        where it has that too, it is told nothing.
+        """
+        connection.refused.add((run_id, execution_id))
+        if connection.peer.greeted or self._hub.holder(run_id) is not connection:
+            connection.cancel(run_id, execution_id)
 
     async def _rejected(self, connection: Connection, frame: TaskRejected) -> None:
         if self._hub.holder(frame.task_id) not in (None, connection):
@@ -184,16 +213,17 @@ class Intake:
             queue.reject,
             frame.task_id,
             frame.execution_id,
-            connection.worker_id,
+            connection.peer,
             storable(frame.reason),
             self._clock(),
+            self._attendance.lease_until,
         )
         if not returned:
             _log.warning(
                 "rejection of run %s by worker %s ignored: not its run", one_line(frame.task_id), connection
             )
             return
-        _log.info("run %s rejected by worker %s, queued again", frame.task_id, connection)
+        _log.info("run %s rejected by worker %s", frame.task_id, connection)
         self._hub.release(frame.task_id)
         connection.capacity = connection.capacity.rejected(len(connection.runs), self._clock())
         self._followers.notify(frame.task_id)
@@ -202,7 +232,13 @@ class Intake:
     async def _ended(self, connection: Connection, frame: TaskCompleted | TaskFailed) -> None:
         ending = ending_of(frame)
         finish = await self._database.write(
-            reports.finish, frame.task_id, frame.execution_id, connection.worker_id, ending, self._clock()
+            reports.finish,
+            frame.task_id,
+            frame.execution_id,
+            connection.peer,
+            ending,
+            self._clock(),
+            refused=(frame.task_id, frame.execution_id) in connection.refused,
         )
         if frame.ack_id is not None:
             connection.send(Ack(ack_id=frame.ack_id))
@@ -213,7 +249,7 @@ class Intake:
                 "report of run %s by worker %s changes nothing: %s",
                 one_line(frame.task_id),
                 connection,
-                finish.state or "unknown",
+                finish.why,
             )
         if finish.changed or self._hub.holder(frame.task_id) is connection:
             self._hub.release(frame.task_id)
@@ -232,17 +268,20 @@ class Intake:
             logs.append,
             frame.task_id,
             frame.execution_id,
-            connection.worker_id,
+            connection.peer,
             piece,
             retention=self._settings.log_retention_bytes,
             now=self._clock(),
         )
-        if appended.started:
-            self._hub.bind(frame.task_id, connection)
+        if appended.held and self._hub.holder(frame.task_id) is not connection:
+            self._attendance.hold(frame.task_id, connection)
+        if appended.refused and (frame.task_id, frame.execution_id) not in connection.refused:
+            _log.warning("output of run %s by worker %s refused", one_line(frame.task_id), connection)
+            self._refuse(connection, frame.task_id, frame.execution_id)
         if appended.stored:
             self._followers.notify(frame.task_id)
 
     async def _send_cancellations(self, connection: Connection) -> None:
         """Repeat the cancellations that this worker may not have received."""
         for run_id in await self._database.read(reports.pending_cancellations, connection.worker_id):
-            connection.send(TaskCancellation(task_id=run_id))
+            connection.cancel(run_id, None)

@@ -32,9 +32,7 @@ def lease_end(run: Head, now: int) -> LeaseEnd:
     away = in_words(now - (now if run.away_since is None else run.away_since))
     lost = f"Worker {run.worker_id} was away, or without the run, for {away}"
     if run.cancel_requested:
-        return LeaseEnd(
-            state=RunState.CANCELLED, message=f"{lost}, and could not confirm the cancellation."
-        )
+        return LeaseEnd(state=RunState.CANCELLED, message=f"{lost}, and could not confirm the cancellation.")
     if run.safe_to_retry:
         return LeaseEnd(
             state=RunState.QUEUED,

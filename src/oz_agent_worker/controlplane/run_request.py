@@ -90,7 +90,11 @@ class RunConfig(_Options, frozen=True):
 
 
 class RunRequest(_Options, frozen=True):
-    """The body. ``team`` is taken and means nothing: whoever has a key sees every run."""
+    """The body.
+
+    ``team`` is taken and means nothing: whoever has a key sees every run. ``safe_to_retry``
+    is beside the public members: the run may be started again where its worker is lost.
+    """
 
     agent_identity_uid: str | None = None
     attachments: list[Raw] | None = None
@@ -102,6 +106,7 @@ class RunRequest(_Options, frozen=True):
     on_behalf_of: str | None = None
     parent_run_id: _Name | None = None
     prompt: str | None = None
+    safe_to_retry: bool | None = None
     skill: _Text | None = None
     team: bool | None = None
     title: Annotated[str, Meta(max_length=500)] | None = None

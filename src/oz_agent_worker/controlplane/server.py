@@ -16,6 +16,7 @@ from oz_agent_worker.core.wire import MAX_FRAME_BYTES
 from oz_agent_worker.errors import ConfigError, PreflightError
 
 from .app import build_app
+from .attendance import Attendance
 from .dispatcher import Dispatcher
 from .followers import Followers
 from .hub import Hub
@@ -135,12 +136,16 @@ class ControlPlane:
         woken = asyncio.Event()
         self._hub = Hub(woken.set)
         followers = Followers()
-        intake = Intake(self.settings, self._database, self._hub, followers, self._clock, woken.set)
-        dispatcher = Dispatcher(self.settings, self._database, self._hub, self._clock, woken)
+        parts = (self.settings, self._database, self._hub)
+        attendance = Attendance(*parts, followers, self._clock, woken.set)
+        await attendance.start()
+        intake = Intake(*parts, attendance, followers, self._clock, woken.set)
+        dispatcher = Dispatcher(*parts, attendance, self._clock, woken)
         services = Services(
             settings=self.settings,
             database=self._database,
             hub=self._hub,
+            attendance=attendance,
             followers=followers,
             intake=intake,
             clock=self._clock,

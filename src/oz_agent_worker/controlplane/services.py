@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .attendance import Attendance
 from .followers import Followers
 from .hub import Hub
 from .intake import Intake
@@ -20,6 +21,7 @@ class Services:
     settings: ControlPlaneSettings
     database: Database
     hub: Hub
+    attendance: Attendance
     followers: Followers
     intake: Intake
     clock: Clock

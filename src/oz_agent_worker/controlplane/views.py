@@ -15,7 +15,7 @@ __all__ = ["run_item", "status_message"]
 def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
     """A ``RunItem``; members without a value are left out.
 
-    ``worker_id``, ``execution_id`` and ``exit_code`` are beside the public members.
+    ``worker_id``, ``execution_id``, ``exit_code`` and ``safe_to_retry`` are beside the public members.
     """
     creator = {"uid": run.creator_id, "display_name": run.creator_name, "type": "service_account"}
     item: dict[str, Any] = {
@@ -42,6 +42,7 @@ def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
         "worker_id": run.worker_id,
         "execution_id": run.execution_id,
         "exit_code": run.exit_code,
+        "safe_to_retry": run.safe_to_retry or None,
     }
     return {name: value for name, value in item.items() if value is not None}
 
@@ -50,6 +51,9 @@ def status_message(run: Run) -> dict[str, Any] | None:
     """Why a run is where it is; ``error_code`` and ``retryable`` stand at failures alone."""
     if run.state not in TERMINAL and run.cancel_requested:
         return {"message": "Cancellation requested; waiting for the worker."}
+    if run.lease_until is not None and run.away_since is not None:
+        since, until = format_time(run.away_since), format_time(run.lease_until)
+        return {"message": f"Waiting since {since} for worker {run.worker_id}, until {until} at most."}
     if run.message is None and run.error_code is None:
         return None
     shown: dict[str, Any] = {"message": run.message or run.error_code}

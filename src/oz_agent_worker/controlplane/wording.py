@@ -2,10 +2,11 @@
 
 from typing import Final
 
-__all__ = ["in_words", "one_line", "storable"]
+__all__ = ["brief", "in_words", "one_line", "storable"]
 
 _LOGGED: Final = 100
 _STORED: Final = 4000
+_ERROR: Final = 500
 
 
 def one_line(text: str, limit: int = _LOGGED) -> str:
@@ -16,6 +17,11 @@ def one_line(text: str, limit: int = _LOGGED) -> str:
 def storable(text: str, limit: int = _STORED) -> str:
     """Text for the database: bounded, and without NUL, which PostgreSQL does not store."""
     return text[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def brief(error: BaseException) -> str:
+    """An error's first line: a database may quote the whole row in those that follow."""
+    return one_line(str(error).partition("\n")[0], _ERROR)
 
 
 def in_words(length: int) -> str:

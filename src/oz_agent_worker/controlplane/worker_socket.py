@@ -59,7 +59,7 @@ class WorkerSocket:
             for part in parts:
                 part.cancel()
             results = await asyncio.gather(*parts, return_exceptions=True)
-            hub.disconnect(connection)
+            self._services.attendance.left(connection)
         # Closing fails where the peer has closed already, and waits for ever for one that
         # takes no data: the connection is let go of either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):

@@ -51,10 +51,10 @@ class Harness(Protocol):
         """Decide what the agent's program does from here on: a ``/bin/sh`` script, run with its arguments."""
         ...
 
-    async def backend(self, *, cleanup: bool = True) -> Backend:
+    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
         """Start a backend with ``WORKER_ENVIRON``; it is closed at the end of the test.
 
-        A second one is the same worker after a restart.
+        A second one is the same worker after a restart; ``found`` is told of what the first left.
         """
         ...
 

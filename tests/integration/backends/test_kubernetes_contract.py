@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.base import Backend
+from oz_agent_worker.backends.base import Backend, Found
 from oz_agent_worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
@@ -35,7 +35,7 @@ class KubernetesHarness:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
         self.program.chmod(0o755)
 
-    async def backend(self, *, cleanup: bool = True) -> Backend:
+    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
         config = KubernetesConfig(
             namespace=self._namespace,
             kubeconfig=str(self._tier.kubeconfig("worker")),
@@ -44,7 +44,7 @@ class KubernetesHarness:
         backend = KubernetesBackend(
             config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, settings=QUICK
         )
-        await backend.start(leave_alone)
+        await backend.start(found)
         self._backends.append(backend)
         return backend
 

@@ -2,18 +2,27 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+from oz_agent_worker.controlplane.attendance import Attendance
 from oz_agent_worker.controlplane.capacity import Capacity
 from oz_agent_worker.controlplane.dispatcher import Dispatcher
 from oz_agent_worker.controlplane.followers import Followers
 from oz_agent_worker.controlplane.hub import Connection, Hub
 from oz_agent_worker.controlplane.intake import Intake
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import runs
 from oz_agent_worker.controlplane.store.database import Database
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import micros
-from oz_agent_worker.core.wire import ControlPlaneFrame, TaskAssignment, WorkerFrame
+from oz_agent_worker.core.wire import (
+    ControlPlaneFrame,
+    RunningExecution,
+    TaskAssignment,
+    WorkerFrame,
+    WorkerHello,
+)
 from tests.unit.controlplane.store.support import T0, add_key, new_run
 
 
@@ -26,8 +35,10 @@ class Plane:
         self.database = database
         self.hub = Hub(self.woken.set)
         self.followers = Followers()
-        self.intake = Intake(settings, database, self.hub, self.followers, self.clock, self.woken.set)
-        self.dispatcher = Dispatcher(settings, database, self.hub, self.clock, self.woken)
+        parts = (settings, database, self.hub)
+        self.attendance = Attendance(*parts, self.followers, self.clock, self.woken.set)
+        self.intake = Intake(*parts, self.attendance, self.followers, self.clock, self.woken.set)
+        self.dispatcher = Dispatcher(*parts, self.attendance, self.clock, self.woken)
 
     @classmethod
     async def open(cls, path: Path, claim_timeout: float = 30.0) -> "Plane":
@@ -46,14 +57,39 @@ class Plane:
         self.now += micros(seconds)
 
     def worker(self, worker_id: str = "w", limit: int = 0) -> Connection:
-        """Connect a worker that has said hello, or need not."""
+        """Connect a worker that says no hello, and is not waited for to say one."""
         connection = self.hub.connect(worker_id, "key", self.now)
+        connection.settles_at = self.now
         connection.capacity = Capacity().greeted(limit)
         return connection
 
-    async def queue(self, worker_host: str | None = None) -> str:
+    async def greet(self, peer: Peer, *executions: RunningExecution, limit: int = 0) -> Connection:
+        """Connect a worker that says hello."""
+        connection = self.hub.connect(peer.worker_id, "key", self.now)
+        hello = WorkerHello(
+            worker_id=peer.worker_id,
+            version="1",
+            backend=peer.backend or "",
+            instance=peer.instance,
+            max_concurrent_tasks=limit,
+            executions=list(executions),
+        )
+        await self.say(connection, hello)
+        return connection
+
+    async def leave(self, connection: Connection) -> None:
+        """Break a connection, and wait until what follows is stored."""
+        self.attendance.left(connection)
+        await self.database.write(lambda _: None)
+
+    async def step(self, seconds: float = 0) -> float | None:
+        """Let time pass, then let the dispatcher do what is due."""
+        self.pass_time(seconds)
+        return await self.dispatcher.step()
+
+    async def queue(self, worker_host: str | None = None, **more: Any) -> str:
         """Queue a run; returns its ID."""
-        new = new_run(worker_host=worker_host)
+        new = new_run(worker_host=worker_host, **more)
         await self.database.write(runs.create, new, {}, self.now)
         return new.id
 

@@ -100,18 +100,6 @@ async def test_a_claimed_run_is_left_alone(plane: Plane) -> None:
     assert (await plane.run(run_id)).state is RunState.CLAIMED
 
 
-async def test_a_worker_that_leaves_does_not_take_the_run_with_it(plane: Plane) -> None:
-    run_id, worker = await plane.queue(), plane.worker()
-    await plane.dispatcher.step()
-    plane.hub.disconnect(worker)
-    plane.pass_time(31)
-    await plane.dispatcher.step()
-    plane.pass_time(1)
-    second = plane.worker()
-    await plane.dispatcher.step()
-    assert assigned(second) == [run_id]
-
-
 async def test_the_loop_wakes_at_events(plane: Plane) -> None:
     worker = plane.worker()
     running = asyncio.create_task(plane.dispatcher.run())

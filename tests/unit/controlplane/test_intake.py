@@ -179,7 +179,7 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     ours = plane.hub.connect("w", "key", plane.now)
     execution_id = (await plane.run(run_id)).execution_id
     await plane.say(ours, hello(0, RunningExecution(task_id=run_id, execution_id=execution_id)))
-    assert heard(ours) == [TaskCancellation(task_id=run_id)]
+    assert heard(ours) == [TaskCancellation(task_id=run_id, execution_id=execution_id)]
     await plane.say(ours, TaskCompleted(task_id=run_id, message="", task_state="CANCELLED"))
     assert (await plane.run(run_id)).state is RunState.CANCELLED
 

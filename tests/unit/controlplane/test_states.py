@@ -26,6 +26,8 @@ def test_every_living_run_can_end_in_every_way() -> None:
         (RunState.PENDING, RunState.CLAIMED),
         (RunState.QUEUED, RunState.CLAIMED),
         (RunState.CLAIMED, RunState.INPROGRESS),
+        (RunState.INPROGRESS, RunState.QUEUED),
+        (RunState.CLAIMED, RunState.PENDING),
     ],
 )
 def test_moves_that_exist(source: RunState, target: RunState) -> None:
@@ -37,10 +39,10 @@ def test_moves_that_exist(source: RunState, target: RunState) -> None:
     [
         (RunState.SUCCEEDED, RunState.FAILED),
         (RunState.CANCELLED, RunState.CLAIMED),
-        (RunState.INPROGRESS, RunState.QUEUED),
+        (RunState.INPROGRESS, RunState.PENDING),
         (RunState.INPROGRESS, RunState.CLAIMED),
         (RunState.QUEUED, RunState.QUEUED),
-        (RunState.CLAIMED, RunState.PENDING),
+        (RunState.ERROR, RunState.QUEUED),
     ],
 )
 def test_moves_that_do_not(source: RunState, target: RunState) -> None:

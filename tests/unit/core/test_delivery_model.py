@@ -54,13 +54,118 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.plane = ModelPlane(frozenset())
         self.worker: ModelWorker | None = None
 
-    @initialize(capabilities=st.sampled_from(PEERS))
-    def begin(self, capabilities: frozenset[Capability]) -> None:
+    @initialize(capabilities=st.sampled_from(PEERS), runs=st.integers(1, 3), started=st.booleans())
+    def begin(self, capabilities: frozenset[Capability], runs: int, started: bool) -> None:
+        """``started``: the first runs were handed out and stand, and nobody has looked at them yet."""
         self.plane = ModelPlane(capabilities)
-        self.restart()
-        self.connect()
+        for _ in range(runs):
+            self.plane.submit()
+        self.come_back()
+        if started:
+            self.exchange("good")
+            self._launch_all()
 
-    # --------------------------------------------------------------------- the worker's
+    # ------------------------------------------------------------------------ the queue
+
+    @precondition(lambda self: len(self.plane.runs) < MOST_RUNS)
+    @rule()
+    def submit(self) -> None:
+        self.plane.submit()
+        self.plane.dispatch()
+
+    @rule(pick=PICKS)
+    def cancel(self, pick: int) -> None:
+        self.plane.cancel(_one(list(self.plane.runs.values()), pick))
+
+    @property
+    def _leased(self) -> list[Run]:
+        """Runs of a worker that is away. A peer that is not told of executions cannot take one back."""
+        if not self.plane.greets or not self.plane.acknowledges or self.plane.wires:
+            return []
+        held = (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
+        return [run for run in self.plane.runs.values() if run.state in held]
+
+    @precondition(lambda self: self._leased)
+    @rule(pick=PICKS, safe_to_retry=st.booleans())
+    def lease_expires(self, pick: int, safe_to_retry: bool) -> None:
+        self.plane.expire_lease(_one(self._leased, pick), safe_to_retry=safe_to_retry)
+
+    # --------------------------------------------------------------------- the messages
+
+    @precondition(lambda self: self.wire)
+    @rule(count=st.integers(1, 12))
+    def worker_writes(self, count: int) -> None:
+        self.alive.write(count, self.now)
+
+    @precondition(lambda self: any(wire.up for wire in self.plane.wires))
+    @rule(pick=PICKS, count=st.integers(1, 12), luck=LUCKS)
+    def plane_reads(self, pick: int, count: int, luck: Luck) -> None:
+        wire = _one([wire for wire in self.plane.wires if wire.up], pick)
+        for _ in range(min(count, len(wire.up))):
+            self.plane.read(wire, luck)
+        self.plane.dispatch()
+
+    @precondition(lambda self: self.wire and self.wire.down)
+    @rule(count=st.integers(1, 12))
+    def worker_reads(self, count: int) -> None:
+        assert self.wire is not None
+        for _ in range(min(count, len(self.wire.down))):
+            self.alive.read(self.now)
+
+    @precondition(lambda self: self.wire)
+    @rule(luck=LUCKS)
+    def exchange(self, luck: Luck) -> None:
+        """All that either side has to say arrives, and is answered."""
+        wire = self.wire
+        assert wire is not None
+        self.alive.write(100, self.now)
+        while wire.up:
+            self.plane.read(wire, luck)
+        self.plane.dispatch()
+        while wire.down:
+            self.alive.read(self.now)
+
+    # ------------------------------------------------------------------------- the work
+
+    @precondition(lambda self: self.worker and self.worker.steps)
+    @rule(pick=PICKS, backend_fails=st.sampled_from([False, False, False, True]))
+    def worker_works(self, pick: int, backend_fails: bool) -> None:
+        """The worker does what is next for one execution: start it, look at it, or let go of it."""
+        worker = self.alive
+        key = _one(list(worker.steps), pick)
+        if key in worker.releasable:
+            self._release(key)
+        elif key in worker.observable:
+            worker.observe(key)
+        elif key in worker.launching and backend_fails and key not in self.jobs.standing:
+            worker.fail_to_launch(key)
+        elif key in worker.launching:
+            worker.launch(key)
+
+    def _launch_all(self) -> None:
+        for key in self.alive.launching:
+            self.alive.launch(key)
+
+    @precondition(lambda self: self.jobs.standing)
+    @rule(pick=PICKS, text=st.sampled_from([b"one line\n", b"half a character: \xe2\x82"]))
+    def task_prints(self, pick: int, text: bytes) -> None:
+        job = _one(list(self.jobs.standing.values()), pick)
+        if job.outcome is None:
+            job.log += text
+
+    @precondition(lambda self: self.jobs.standing)
+    @rule(pick=PICKS, outcome=st.sampled_from(OUTCOMES), seen=st.booleans())
+    def task_ends(self, pick: int, outcome: Outcome, seen: bool) -> None:
+        key = _one(list(self.jobs.standing), pick)
+        self.jobs.standing[key].end(outcome)
+        if seen and self.worker and key in self.worker.observable:
+            self.worker.observe(key)
+
+    def _release(self, key: ExecutionKey) -> None:
+        assert key in self.plane.reported
+        self.alive.release(key)
+
+    # ----------------------------------------------------------------- what goes wrong
 
     @property
     def alive(self) -> ModelWorker:
@@ -71,131 +176,40 @@ class DeliveryMachine(RuleBasedStateMachine):
     def wire(self) -> Wire | None:
         return self.worker.wire if self.worker else None
 
-    @precondition(lambda m: m.worker is None)
-    @rule()
-    def restart(self) -> None:
-        self.worker = ModelWorker(self.jobs, self._told)
-
     def _told(self, report: TerminalReport) -> None:
         assert report.key in self.plane.reported, "delivered, and the peer does not have it"
 
-    @precondition(lambda m: m.worker and m.worker.wire is None)
-    @rule()
-    def connect(self) -> None:
-        self.alive.connect(self.plane, self.now)
-
-    @precondition(lambda m: m.worker)
-    @rule()
-    def crash(self) -> None:
-        self.worker = None
-
-    @precondition(lambda m: m.wire)
-    @rule(kept=st.integers(0, 8))
-    def worker_leaves(self, kept: int) -> None:
-        """A cut: of what is on its way up, some is read yet; what was on its way down is lost."""
+    @precondition(lambda self: self.wire)
+    @rule(kept=st.integers(0, 8), dies=st.booleans())
+    def worker_leaves(self, kept: int, dies: bool) -> None:
+        """Of what is on its way up, some may be read yet; what is on its way down is lost."""
         assert self.wire is not None
         while len(self.wire.up) > kept:
             self.wire.up.pop()
         self.alive.leave()
+        if dies:
+            self.worker = None
 
-    @precondition(lambda m: m.wire)
-    @rule(count=st.integers(1, 8))
-    def worker_writes(self, count: int) -> None:
-        self.alive.write(count, self.now)
-
-    @precondition(lambda m: m.wire and m.wire.down)
-    @rule(count=st.integers(1, 8))
-    def worker_reads(self, count: int) -> None:
-        assert self.wire is not None
-        for _ in range(min(count, len(self.wire.down))):
-            self.alive.read(self.now)
-
-    @precondition(lambda m: m.worker and m.worker.launching)
-    @rule(pick=PICKS, fails=st.sampled_from([False, False, False, True]))
-    def launch(self, pick: int, fails: bool) -> None:
-        key = _one(self.alive.launching, pick)
-        if fails and key not in self.jobs.standing:
-            self.alive.fail_to_launch(key)
-        else:
-            self.alive.launch(key)
-
-    @precondition(lambda m: m.worker and m.worker.observable)
+    @precondition(lambda self: self.plane.wires)
     @rule(pick=PICKS)
-    def observe(self, pick: int) -> None:
-        self.alive.observe(_one(self.alive.observable, pick))
+    def plane_leaves(self, pick: int) -> None:
+        """What is on its way up is lost; the worker learns of it by and by."""
+        self.plane.close(_one(self.plane.wires, pick))
 
-    @precondition(lambda m: m.worker and m.worker.releasable)
-    @rule(pick=PICKS)
-    def release(self, pick: int) -> None:
-        self._release(_one(self.alive.releasable, pick))
-
-    def _release(self, key: ExecutionKey) -> None:
-        assert key in self.plane.reported
-        self.alive.release(key)
+    @precondition(lambda self: self.wire is None)
+    @rule()
+    def come_back(self) -> None:
+        """The worker connects; the one that died has a successor, who takes over what stands."""
+        if self.worker is None:
+            self.worker = ModelWorker(self.jobs, self._told)
+        self.worker.connect(self.plane, self.now)
+        self.plane.dispatch()
 
     @rule(seconds=st.sampled_from([0.1, 5.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         if self.worker and self.worker.session and self.worker.session.is_dead(self.now):
             self.worker.leave()
-
-    # -------------------------------------------------------------------- the cluster's
-
-    @precondition(lambda m: m.jobs.standing)
-    @rule(pick=PICKS, text=st.sampled_from([b"one line\n", b"half a character: \xe2\x82"]))
-    def task_prints(self, pick: int, text: bytes) -> None:
-        job = _one(list(self.jobs.standing.values()), pick)
-        if job.outcome is None:
-            job.log += text
-
-    @precondition(lambda m: m.jobs.standing)
-    @rule(pick=PICKS, outcome=st.sampled_from(OUTCOMES))
-    def task_ends(self, pick: int, outcome: Outcome) -> None:
-        _one(list(self.jobs.standing.values()), pick).end(outcome)
-
-    # -------------------------------------------------------------- the control plane's
-
-    @precondition(lambda m: len(m.plane.runs) < MOST_RUNS)
-    @rule()
-    def submit(self) -> None:
-        self.plane.submit()
-        self.plane.dispatch()
-
-    @rule()
-    def dispatch(self) -> None:
-        self.plane.dispatch()
-
-    @precondition(lambda m: m.plane.runs)
-    @rule(pick=PICKS)
-    def cancel(self, pick: int) -> None:
-        self.plane.cancel(_one(list(self.plane.runs.values()), pick))
-
-    @precondition(lambda m: m.plane.wires)
-    @rule(pick=PICKS, count=st.integers(1, 8), luck=LUCKS)
-    def plane_reads(self, pick: int, count: int, luck: Luck) -> None:
-        wire = _one(self.plane.wires, pick)
-        for _ in range(count):
-            if wire.up:
-                self.plane.read(wire, luck)
-
-    @precondition(lambda m: m.plane.wires)
-    @rule(pick=PICKS)
-    def plane_leaves(self, pick: int) -> None:
-        """Whatever is on its way up is lost; the worker learns of it by and by."""
-        self.plane.close(_one(self.plane.wires, pick))
-
-    @property
-    def _leased(self) -> list[Run]:
-        """Runs of a worker that is away. A peer that is not told of executions cannot take one back."""
-        if not self.plane.greets or not self.plane.acknowledges or self.plane.wires:
-            return []
-        held = (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
-        return [run for run in self.plane.runs.values() if run.state in held]
-
-    @precondition(lambda m: m._leased)
-    @rule(pick=PICKS, safe_to_retry=st.booleans())
-    def lease_expires(self, pick: int, safe_to_retry: bool) -> None:
-        self.plane.expire_lease(_one(self._leased, pick), safe_to_retry=safe_to_retry)
 
     # --------------------------------------------------------------------- what must hold
 
@@ -236,10 +250,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         """From here on nothing breaks: everything arrives, and nothing is left behind."""
         for wire in list(self.plane.wires):
             self.plane.close(wire)
-        if self.worker is None:
-            self.restart()
-        self.alive.leave()
-        self.connect()
+        if self.worker is not None:
+            self.worker.leave()
+        self.come_back()
         for _ in range(50 * MOST_RUNS):
             if not self._turn():
                 break
@@ -256,8 +269,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.plane.read(wire)
         while wire.down:
             worker.read(self.now)
-        for key in worker.launching:
-            worker.launch(key)
+        self._launch_all()
         for job in self.jobs.standing.values():
             job.end(succeeded())
         for key in worker.observable:

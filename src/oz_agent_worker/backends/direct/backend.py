@@ -12,6 +12,7 @@ from typing import Final
 from oz_agent_worker.backends.base import SHUTDOWN, Found, LaunchError, OutputSink
 from oz_agent_worker.backends.journal import HeldError, Journal, UnreadableError
 from oz_agent_worker.config.schema import DirectConfig
+from oz_agent_worker.core.notices import Notify, unnoticed
 from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
@@ -54,6 +55,7 @@ class DirectBackend:
         cleanup: bool,
         environ: Mapping[str, str],
         default_agent: str | None = None,
+        notify: Notify = unnoticed,
         grace: float = 10.0,
         teardown_timeout: float = 60.0,
         look_interval: float = 10.0,
@@ -76,6 +78,7 @@ class DirectBackend:
             teardown_command=config.teardown_command,
             grace=grace,
             teardown_timeout=teardown_timeout,
+            notify=notify,
         )
         target = Path(config.target_dir) if config.target_dir else None
         holder = f"worker {worker_id}, process {os.getpid()}"

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from oz_agent_worker.backends.base import SHUTDOWN
+from oz_agent_worker.core.notices import AgentStarted, Notify, unnoticed
 from oz_agent_worker.core.outcome import (
     FailureReason,
     Outcome,
@@ -41,6 +42,7 @@ class Routine:
     teardown_command: str | None
     grace: float
     teardown_timeout: float
+    notify: Notify = unnoticed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +171,11 @@ class DirectExecution(HostExecution):
         return None
 
     async def _run_agent(self) -> Outcome:
-        environment = self._plan.environment.of_agent(self._plan.routine.worker, self._exported)
+        routine = self._plan.routine
+        environment = self._plan.environment.of_agent(routine.worker, self._exported)
+        begun = AgentStarted(self._holding.entry.key)
         try:
-            code = await self._run(self._plan.agent, environment)
+            code = await self._run(self._plan.agent, environment, lambda: routine.notify(begun))
         except CommandNotStartedError as error:
             return failed(FailureReason.AGENT_INVOCATION, f"The agent was not started: {error}")
         await self._processes.sweep(self._services)
@@ -187,11 +191,14 @@ class DirectExecution(HostExecution):
             return failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
         return cancelled(self._reason)
 
-    async def _run(self, argv: Sequence[str], environment: Mapping[str, str]) -> int | None:
+    async def _run(
+        self, argv: Sequence[str], environment: Mapping[str, str], started: Callable[[], None] = lambda: None
+    ) -> int | None:
         """Run a command and return its exit code; ``None`` where the task was stopped first."""
         if self._stopping.is_set():
             return None
         command = await self._processes.start(argv, environment)
+        started()
         ended = asyncio.create_task(command.wait())
         stopped = asyncio.create_task(self._stopping.wait())
         try:

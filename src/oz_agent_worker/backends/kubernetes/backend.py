@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from oz_agent_worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
@@ -28,9 +29,9 @@ from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_per
 from oz_agent_worker.backends.kubernetes.preflight.preflight import Preflight, PreflightSettings
 from oz_agent_worker.backends.kubernetes.takeover.decision import Rules
 from oz_agent_worker.backends.kubernetes.takeover.owners import Owners, OwnerSettings, ServerClock
-from oz_agent_worker.backends.kubernetes.takeover.takeover import Surroundings, TakeOver
+from oz_agent_worker.backends.kubernetes.takeover.questions import Questions
+from oz_agent_worker.backends.kubernetes.takeover.takeover import TakeOver
 from oz_agent_worker.backends.kubernetes.takeover.whoami import own_instance, this_machine
-from oz_agent_worker.backends.kubernetes.takeover.wholooks import read_clock, secret_stands
 from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
 from oz_agent_worker.backends.kubernetes.watch.monitor import JobMonitor
 from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
@@ -109,14 +110,16 @@ class KubernetesBackend:
         self._launches = asyncio.Semaphore(4 * self._settings.client.in_flight)
         self._ground: Ground | None = None
         self._monitor: JobMonitor | None = None
+        self._takeover: TakeOver | None = None
+        self._instance: str | None = None
 
     @property
     def instance(self) -> str | None:
-        """Which of the workers of its ID this is."""
-        return None
+        """Which of the workers of its ID this is, as its Jobs name their owner."""
+        return self._instance
 
     async def start(self, found: Callable[[Found], None]) -> None:
-        """Reach the API server, show that tasks can run, watch what stands; return when the watches stand.
+        """Reach the API server, show that tasks can run, watch what stands, and find what is to be followed.
 
         Raises:
             CredentialsError: no usable kubeconfig or service account.
@@ -138,6 +141,7 @@ class KubernetesBackend:
         try:
             await self._preflight(client, self._ground.policy)
             await self._monitor.start(self._settings.patience)
+            self._takeover = await self._begin_takeover(self._ground, found)
         except ApiError as error:
             await self.close()
             raise PreflightError(self._diagnosis(error, client)) from error
@@ -153,20 +157,26 @@ class KubernetesBackend:
 
         Raises:
             LaunchError: with an outcome where no Job can be made of the task or the API server
-                refuses it; without one where the API server cannot be asked.
+                refuses it; without one where the API server cannot be asked, or the Job is in
+                other hands.
         """
-        ground = self._ground
-        if ground is None:
+        ground, takeover = self._ground, self._takeover
+        if ground is None or takeover is None:
             raise LaunchError("the Kubernetes backend is not started")
         key = ExecutionKey(spec.task_id, spec.execution_id)
-        async with self._launches:
-            manifest = self._manifest(spec)
-            standing = await create_or_adopt(ground.client, ground.namespace, manifest, key, ground.index.job)
-            variables = task_variables(spec, self._config)
-            await create_environment_secret(ground.client, manifest, standing, variables)
-        job = standing.job.metadata
+        lookup = Lookup(ground.index.job, takeover.objection)
+        with takeover.launching(job_name(key)):
+            async with self._launches:
+                manifest = self._manifest(spec)
+                standing = await create_or_adopt(ground.client, ground.namespace, manifest, key, lookup)
+                variables = task_variables(spec, self._config)
+                await create_environment_secret(ground.client, manifest, standing, variables)
+            job = standing.job.metadata
+            takeover.settle(job.name, job.uid)
         self._notify(JobNamed(key, job.name))
-        return KubernetesExecution(ground, job.name, job.uid or "", standing.since, output)
+        return KubernetesExecution(
+            ground, job.name, job.uid or "", standing.since, output, inherited=standing.adopted
+        )
 
     def watches(self) -> Sequence[WatchVitals]:
         """How the watches of Jobs and Pods are."""
@@ -176,6 +186,9 @@ class KubernetesBackend:
         """End the watches and close the connections; Jobs go on."""
         monitor, self._monitor = self._monitor, None
         ground, self._ground = self._ground, None
+        takeover, self._takeover = self._takeover, None
+        if takeover is not None:
+            await takeover.close()
         if monitor is not None:
             await monitor.close()
         if ground is not None:
@@ -197,11 +210,42 @@ class KubernetesBackend:
         )
         await preflight.run()
 
+    async def _begin_takeover(self, ground: Ground, found: Callable[[Found], None]) -> TakeOver:
+        """Find out who this is, and what of the Jobs that stand is this worker's."""
+        machine = this_machine()
+        in_pod = self._config.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in self._environ
+        own = await own_instance(ground.client, self._environ, machine, own_cluster=in_pod)
+        self._instance = str(own)
+        time_there = ServerClock(self._clock)
+        takeover = TakeOver(
+            ground.index,
+            Owners(
+                ground.client,
+                own,
+                machine,
+                clock=self._clock,
+                server_clock=time_there,
+                settings=self._settings.owners,
+            ),
+            time_there,
+            Questions(ground.client, ground.namespace, label_selector(self._worker_id), time_there),
+            worker_id=self._worker_id,
+            rules=self._settings.takeover,
+            found=lambda job: _tell(found, ground, job),
+            clock=self._clock,
+        )
+        await takeover.start()
+        return takeover
+
     def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
         try:
-            unique = secrets.token_hex(4)
             return build_job(
-                spec, self._config, worker_id=self._worker_id, cleanup=self._cleanup, unique=unique
+                spec,
+                self._config,
+                worker_id=self._worker_id,
+                cleanup=self._cleanup,
+                unique=secrets.token_hex(4),
+                owner=self._instance,
             )
         except ManifestError as error:
             outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
@@ -243,3 +287,20 @@ class KubernetesBackend:
             permissions=summary(needed_permissions(self._config)),
         )
         return str(diagnosis)
+
+
+def _tell(found: Callable[[Found], None], ground: Ground, job: JobView) -> None:
+    """Tell of a Job that is this worker's to follow."""
+    key = job.metadata.key
+    assert key is not None, "a Job that names no execution is left alone"
+    found(Found(key, lambda output: _followed(ground, job, output)))
+
+
+def _followed(ground: Ground, job: JobView, output: OutputSink) -> KubernetesExecution:
+    """Follow a Job of another worker. It stood before any list that does not have it began."""
+    name, uid = job.metadata.name, job.metadata.uid or ""
+    execution = KubernetesExecution(ground, name, uid, -math.inf, output, inherited=True)
+    standing = ground.index.job(name)
+    if standing is None or standing.metadata.uid != uid:
+        execution.vanished(job)
+    return execution

@@ -116,12 +116,13 @@ class _Creation:
 
     async def run(self) -> Standing:
         """See ``create_or_adopt``."""
-        for pause in delays(self._client.settings.create):
+        for delay in delays(self._client.settings.create):
+            pause = delay
             try:
                 standing = await self._attempt()
             except ApiError as error:
+                pause = max(delay, error.retry_after or 0.0)
                 standing = await self._after(error, pause)
-                pause = max(pause, error.retry_after or 0.0)
             if standing is not None:
                 return standing
             await asyncio.sleep(pause)
@@ -214,7 +215,7 @@ class _Creation:
         now = time.monotonic()
         if self._give_up_at is None:
             self._give_up_at = now + self._client.settings.create.budget
-        spent = now + max(pause, error.retry_after or 0.0) >= self._give_up_at
+        spent = now + pause >= self._give_up_at
         if spent and not (self._unsure or self._met):
             raise LaunchError(f"the Job {self._name} could not be created: {error}") from error
 

@@ -322,7 +322,7 @@ class KubernetesExecution:
     async def _delete_while_active(self) -> None:
         while self._may_be_stopped():
             try:
-                return await self._delete()
+                await self._delete()
             except ApiError as error:
                 if not error.transient:
                     raise

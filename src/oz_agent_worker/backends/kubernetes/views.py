@@ -70,7 +70,7 @@ class Labels(_View, frozen=True):
 
 
 class Annotations(_View, frozen=True):
-    """The raw IDs, unharmed by the rules for labels; a Job's owner and the Secret of its variables (``naming``)."""
+    """The raw IDs, unharmed by the rules for labels; of a Job its Secret and its owner (``naming``)."""
 
     task_id: str | None = field(name="oz.warp.dev/task-id", default=None)
     execution_id: str | None = field(name="oz.warp.dev/execution-id", default=None)

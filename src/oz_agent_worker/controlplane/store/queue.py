@@ -238,9 +238,7 @@ def put_back(connection: Connection, run: Head, now: int, message: str, **values
     """Queue a run again, behind a delay that grows each time."""
     attempts = run.attempts + 1
     not_before = now + requeue_delay(attempts)
-    _to_queue(
-        connection, run, now, attempts=attempts, not_before=not_before, message=message, **values
-    )
+    _to_queue(connection, run, now, attempts=attempts, not_before=not_before, message=message, **values)
 
 
 def _to_queue(connection: Connection, run: Head, now: int, **values: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 from oz_agent_worker.backends.direct import output as output_module
 from oz_agent_worker.backends.direct.command import Command, CommandNotStartedError
 from oz_agent_worker.backends.direct.output import OutputPipe
-from oz_agent_worker.backends.direct.processes import Kin, end_kin
+from oz_agent_worker.backends.direct.processes import Kin, Session, end_kin
 from tests.integration.backends.harness import Recorder, eventually, is_running
 
 MARK = "OZ_TEST_MARK=/a/b"
@@ -57,6 +57,33 @@ async def test_processes_are_found_by_mark_or_session_unless_spared(shells: Shel
     assert Kin(sessions=frozenset({other.session})).find() == {other.pid: other.pid}
     assert Kin(MARK.encode(), frozenset({other.session})).find() == both
     assert Kin(MARK.encode(), spared=frozenset({marked.pid})).find() == {}
+
+
+async def test_a_stranger_under_the_number_of_a_session_is_left_alone(shells: Shells) -> None:
+    stranger = await shells.start("echo; exec sleep 300", marked=False)
+    started = stranger.session.started
+    assert started is not None
+    for other in (started - 1, None):
+        for orphans in (True, False):
+            reused = Session(stranger.pid, other)
+            assert Kin(MARK.encode(), frozenset({reused}), orphans=orphans).find() == {}
+
+
+@pytest.mark.parametrize("leader", ["kill -9 $$", "exit"])
+async def test_a_session_without_its_leader_belongs_where_it_was_watched_or_has_the_mark(
+    shells: Shells, leader: str
+) -> None:
+    # Both children stay in the shell's session; the one that cleared its environment is found through it.
+    for marked in ("", "sleep 300 & "):
+        command = await shells.start(f"{marked}env -i sleep 300 & echo; {leader}")
+        await command.wait()
+        watched = Kin(sessions=frozenset({command.session}))
+        with_mark = Kin(MARK.encode())
+        counts = (2, 1) if marked else (1, 0)
+        await eventually(lambda: (len(watched.find()), len(with_mark.find())) == counts)  # noqa: B023
+        unwatched = Kin(MARK.encode(), watched.sessions, orphans=False)
+        assert unwatched.find() == (watched.find() if marked else {})
+        await end_kin(watched, grace=1)
 
 
 async def test_a_mark_is_the_whole_entry(shells: Shells) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.backends.base import LaunchError, NoOutput
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.config.schema import KubernetesConfig
@@ -21,10 +22,12 @@ from tests.cluster.rest import RestClient, wait_for
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, says
-from .worker import Output, running_backend, task
+from .worker import DEAD, QUICK, Output, running_backend, task
 
 KubeletFactory = Callable[..., Kubelet]
 
+#: A client that hands each failure on.
+NO_PATIENCE = RetryPolicy(budget=0.0)
 RBAC = "rbac.authorization.k8s.io"
 JOB = job_name(ExecutionKey("run", "run-1"))
 
@@ -114,7 +117,7 @@ async def test_a_job_whose_worker_died_before_its_secret_was_there_gets_it_from_
 ) -> None:
     allow_secrets(api_tier, namespace)
     config = KubernetesConfig(namespace=namespace, task_env_secret=True)
-    job = build_job(task("run"), config, worker_id="worker-a", cleanup=True, unique="dead")
+    job = build_job(task("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD)
     client = api_tier.client()
     client.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
     # The setting may be another since: what the Job's Pod waits for counts.
@@ -145,15 +148,32 @@ async def test_a_lost_answer_leaves_one_secret(server: ApiServer, tmp_path: Path
     assert len(server.names("secrets")) == 1
 
 
-async def test_a_secret_that_cannot_be_created_for_now_hands_the_task_back(
+async def test_a_secret_that_cannot_be_created_for_now_is_asked_for_until_it_can(
     server: ApiServer, tmp_path: Path
 ) -> None:
-    server.faults["create", "secrets"].extend([says(503)] * 200)
-    async with running_backend(server.kubeconfig(tmp_path), "ns", task_env_secret=True) as backend:
-        with pytest.raises(LaunchError, match="could not be created") as caught:
+    """The Job stands by then: its task must not go back to the queue."""
+    impatient = dataclasses.replace(QUICK, client=dataclasses.replace(QUICK.client, create=NO_PATIENCE))
+    async with running_backend(
+        server.kubeconfig(tmp_path), "ns", settings=impatient, task_env_secret=True
+    ) as backend:
+        server.faults["create", "secrets"].extend([says(503)] * 20)
+        await backend.launch(task("run"), NoOutput())
+    assert (server.names("jobs"), len(server.names("secrets"))) == ([JOB], 1)
+
+
+async def test_a_refused_secret_leaves_no_job_however_long_its_deletion_takes(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    impatient = dataclasses.replace(QUICK, client=dataclasses.replace(QUICK.client, delete=NO_PATIENCE))
+    async with running_backend(
+        server.kubeconfig(tmp_path), "ns", settings=impatient, task_env_secret=True
+    ) as backend:
+        server.faults["create", "secrets"].append(forbidden("create", "secrets"))
+        server.faults["delete", "jobs"].extend([breaks] * 20)
+        with pytest.raises(LaunchError) as caught:
             await backend.launch(task("run"), NoOutput())
-    assert caught.value.outcome is None
-    assert (server.names("jobs"), server.names("secrets")) == ([], [])
+    assert caught.value.outcome is not None
+    assert server.names("jobs") == []
 
 
 async def test_an_adopted_job_is_not_deleted_for_want_of_its_secret(
@@ -164,10 +184,6 @@ async def test_an_adopted_job_is_not_deleted_for_want_of_its_secret(
         # A quota is looked at before it is known that the Secret stands.
         server.faults["create", "secrets"].append(forbidden("create", "secrets"))
         await backend.launch(task("run"), NoOutput())
-        server.faults["create", "secrets"].extend([says(503)] * 100)
-        with pytest.raises(LaunchError) as caught:
-            await backend.launch(task("run"), NoOutput())
-    assert caught.value.outcome is None
     assert server.names("jobs") == [JOB]
 
 

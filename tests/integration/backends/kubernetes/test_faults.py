@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.backends.base import LaunchError, NoOutput
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
@@ -184,25 +185,81 @@ async def test_a_retry_after_is_honoured(server: ApiServer, start: Start) -> Non
         assert time.monotonic() - began >= 1.0
 
 
-async def test_a_creation_whose_answer_was_lost_is_adopted(server: ApiServer, start: Start) -> None:
+async def test_a_creation_whose_answer_was_lost_is_looked_for(server: ApiServer, start: Start) -> None:
     server.faults["create", "jobs"].append(answers_and_breaks)
     async with start() as backend:
+        server.deaf = True  # or else the watch would tell first
         execution = await launch(backend)
         assert (server.asked("create", "jobs"), server.asked("get", "jobs")) == (2, 1)
+        server.deaf = False
         await server.finish(JOB)
         assert await ended(execution) is TaskResult.SUCCEEDED
 
 
-async def test_a_creation_that_is_never_confirmed_goes_back_to_the_queue(
+async def test_a_creation_that_nobody_received_goes_back_to_the_queue(
     server: ApiServer, start: Start
 ) -> None:
-    patient = dataclasses.replace(QUICK.client, request_timeout=0.3)
-    async with start(dataclasses.replace(QUICK, client=patient)) as backend:
-        server.faults["create", "jobs"].extend([hangs] * 50)
-        with pytest.raises(LaunchError) as caught:
+    async with start() as backend:
+        backend_server = server.url
+        await server.stop_listening()
+        with pytest.raises(LaunchError, match=backend_server) as caught:
             await launch(backend)
     assert caught.value.outcome is None
-    assert server.asked("delete", "jobs") == 1
+    assert server.names() == []
+
+
+IMPATIENT = dataclasses.replace(
+    QUICK, client=dataclasses.replace(QUICK.client, create=RetryPolicy(budget=0.05, first=0.02, longest=0.05))
+)
+
+
+async def test_a_creation_that_may_have_come_about_is_asked_for_until_it_is_known(
+    server: ApiServer, start: Start
+) -> None:
+    async with start(IMPATIENT) as backend:
+        server.deaf = True
+        server.faults["create", "jobs"].extend([answers_and_breaks] + [breaks] * 30)
+        await launch(backend)
+    assert server.asked("create", "jobs") == 32
+    assert server.asked("delete", "jobs") == 0
+
+
+async def test_a_creation_that_never_came_about_is_made_good(server: ApiServer, start: Start) -> None:
+    async with start(IMPATIENT) as backend:
+        server.faults["create", "jobs"].extend([breaks] * 30)
+        await launch(backend)
+    assert server.names() == [JOB]
+
+
+@pytest.mark.parametrize("stands", [True, False])
+async def test_a_refusal_after_a_lost_answer_is_believed_when_no_job_stands(
+    server: ApiServer, start: Start, stands: bool
+) -> None:
+    """A quota may be used up by the very Job whose creation was not heard of."""
+    quota = says(403, "Forbidden", "exceeded quota")
+    async with start() as backend:
+        server.deaf = True
+        server.faults["create", "jobs"].extend([answers_and_breaks if stands else breaks, quota])
+        server.faults["get", "jobs"].extend([breaks, says(403, "Forbidden", "roles are not read yet")])
+        if stands:
+            await launch(backend)
+        else:
+            server.faults["create", "jobs"].append(quota)
+            with pytest.raises(LaunchError, match="exceeded quota") as caught:
+                await launch(backend)
+            assert caught.value.outcome is not None
+
+
+async def test_a_launch_that_is_given_up_in_doubt_is_not_reported(server: ApiServer, start: Start) -> None:
+    async with start() as backend:
+        server.deaf = True
+        server.faults["create", "jobs"].extend([answers_and_breaks] + [breaks] * 500)
+        launching = asyncio.create_task(launch(backend))
+        await eventually(lambda: server.asked("create", "jobs") > 3)
+        launching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await launching
+    assert server.names() == [JOB]
 
 
 async def test_a_creation_that_the_watch_confirms_stands(server: ApiServer, start: Start) -> None:
@@ -305,13 +362,35 @@ async def test_a_job_that_ended_before_it_was_deleted_has_ended(server: ApiServe
         assert await ended(execution) is TaskResult.SUCCEEDED
 
 
-async def test_a_cancellation_that_does_not_arrive_is_said_and_the_task_goes_on(
+async def test_a_cancellation_that_does_not_arrive_is_asked_for_until_the_task_ends(
     server: ApiServer, start: Start
 ) -> None:
-    async with start() as backend:
+    hasty = dataclasses.replace(QUICK.client, delete=RetryPolicy(budget=0.05, first=0.02, longest=0.05))
+    async with start(dataclasses.replace(QUICK, client=hasty)) as backend:
         execution = await launch(backend)
         server.faults["delete", "jobs"].extend([breaks] * 500)
-        with pytest.raises(BackendError, match="cannot be reached"):
+        stopping = asyncio.create_task(execution.stop("enough"))
+        await eventually(lambda: server.asked("delete", "jobs") > 10)
+        await server.finish(JOB)
+        assert await ended(execution) is TaskResult.SUCCEEDED
+        await stopping
+
+
+async def test_a_cancellation_arrives_when_the_api_server_is_back(server: ApiServer, start: Start) -> None:
+    hasty = dataclasses.replace(QUICK.client, delete=RetryPolicy(budget=0.05, first=0.02, longest=0.05))
+    async with start(dataclasses.replace(QUICK, client=hasty)) as backend:
+        execution = await launch(backend)
+        server.faults["delete", "jobs"].extend([breaks] * 20)
+        await execution.stop("enough")
+        assert await ended(execution) is TaskResult.CANCELLED
+        assert server.names() == []
+
+
+async def test_a_cancellation_that_is_refused_is_said(server: ApiServer, start: Start) -> None:
+    async with start() as backend:
+        execution = await launch(backend)
+        server.faults["delete", "jobs"].append(forbidden("delete", "jobs"))
+        with pytest.raises(BackendError, match="cannot delete"):
             await execution.stop("enough")
         await server.finish(JOB)
         assert await ended(execution) is TaskResult.SUCCEEDED

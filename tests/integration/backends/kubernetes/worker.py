@@ -1,14 +1,18 @@
 """A backend as the tests use it: quick to give up, with tasks made of a name."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from oz_agent_worker.backends.base import Found
 from oz_agent_worker.backends.kubernetes.api.client import ClientSettings
 from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.eventreader import EventSettings
+from oz_agent_worker.backends.kubernetes.takeover.instance import ProcessInstance
+from oz_agent_worker.backends.kubernetes.takeover.owners import OwnerSettings
+from oz_agent_worker.backends.kubernetes.takeover.whoami import this_machine
 from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import InstanceShape, Sidecar
@@ -16,7 +20,7 @@ from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
 from tests.integration.backends.harness import leave_alone
 
-__all__ = ["QUICK", "Output", "running_backend", "task"]
+__all__ = ["DEAD", "QUICK", "Output", "running_backend", "task"]
 
 #: Short times: a test waits for what happens, not for a clock.
 QUICK = BackendSettings(
@@ -34,7 +38,11 @@ QUICK = BackendSettings(
     watch=WatchSettings(
         timeout=30.0, slack=1.0, healthy_after=1.0, pauses=RetryPolicy(first=0.02, longest=0.2)
     ),
+    owners=OwnerSettings(first=0.05, longest=0.1, ending=0.05, refused=0.1),
 )
+
+#: A worker of this machine that is gone: no process has an ID beyond the kernel's limit (2**22).
+DEAD = str(ProcessInstance(this_machine(), 2**22 + 1, "1"))
 
 
 class Output:
@@ -74,9 +82,14 @@ async def running_backend(
     settings: BackendSettings = QUICK,
     unschedulable_timeout: float = 1.0,
     pull_grace: float = 1.0,
+    found: Callable[[Found], None] = leave_alone,
+    environ: Mapping[str, str] | None = None,
     **keys: Any,
 ) -> AsyncIterator[KubernetesBackend]:
-    """Start a backend, and close it at the end; ``keys`` are of its configuration."""
+    """Start a backend, and close it at the end; ``keys`` are of its configuration.
+
+    ``environ`` says which Pod the worker is (``pod_environ``); without it, it is this process.
+    """
     config = KubernetesConfig(
         namespace=namespace,
         kubeconfig=str(kubeconfig),
@@ -84,8 +97,10 @@ async def running_backend(
         pull_grace=pull_grace,
         **keys,
     )
-    backend = KubernetesBackend(config, worker_id=worker_id, cleanup=cleanup, environ={}, settings=settings)
-    await backend.start(leave_alone)
+    backend = KubernetesBackend(
+        config, worker_id=worker_id, cleanup=cleanup, environ=environ or {}, settings=settings
+    )
+    await backend.start(found)
     try:
         yield backend
     finally:

@@ -1,11 +1,17 @@
+import importlib.util
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, create_engine, make_url, text
 
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
 from tests.unit.controlplane.store.support import add_key
+
+#: Names a PostgreSQL database in which the tests may make schemas, as an SQLAlchemy URL.
+POSTGRES = "OZ_TEST_POSTGRES_URL"
 
 
 @pytest.fixture
@@ -14,9 +20,28 @@ def database_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
-    """A write transaction on a real SQLite file, with one API key in it."""
-    engine = open_engine(database_url)
+def postgres_url() -> Iterator[str]:
+    """A schema of its own in the PostgreSQL database that ``OZ_TEST_POSTGRES_URL`` names."""
+    given = os.environ.get(POSTGRES)
+    if not given:
+        pytest.skip(f"{POSTGRES} names no PostgreSQL database")
+    url = make_url(given)
+    if importlib.util.find_spec(url.get_driver_name()) is None:
+        pytest.skip(f"the driver {url.get_driver_name()} of {POSTGRES} is not installed")
+    schema, owner = f"test_{uuid.uuid4().hex}", create_engine(url)
+    with owner.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+    own = url.update_query_dict({"options": f"-csearch_path={schema}"})
+    yield own.render_as_string(hide_password=False)
+    with owner.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    owner.dispose()
+
+
+@pytest.fixture(params=["database_url", "postgres_url"], ids=["sqlite", "postgresql"])
+def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A write transaction on a real database, with one API key in it."""
+    engine = open_engine(request.getfixturevalue(request.param))
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         add_key(connection)
         yield connection

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.store import keys, runs
 from oz_agent_worker.controlplane.store.queue import Handout, assign
 from oz_agent_worker.controlplane.store.runs import NewRun, Run
@@ -13,6 +14,14 @@ from oz_agent_worker.controlplane.times import micros
 KEY_ID = "33333333-3333-4333-8333-333333333333"
 T0 = micros(1_000_000)
 S = micros(1)
+GRACE = 600 * S
+
+#: Peers of one worker ID: one that says nothing of itself, two on hosts of their own, two Pods.
+PUBLIC = Peer("w")
+HOST = Peer("w", "direct", "host/a")
+OTHER_HOST = Peer("w", "direct", "host/b")
+POD = Peer("w", "kubernetes", "pod/n/a/1")
+OTHER_POD = Peer("w", "kubernetes", "pod/n/b/2")
 
 
 def add_key(connection: Connection) -> None:
@@ -40,10 +49,10 @@ def add_run(
     return new.id
 
 
-def give(connection: Connection, run_id: str, worker_id: str = "w", now: int = T0) -> str:
+def give(connection: Connection, run_id: str, peer: Peer = PUBLIC, now: int = T0) -> str:
     """Assign a run with 30 s to claim it; returns the hash of its token."""
     token_hash = uuid.uuid4().hex
-    assert len(assign(connection, [Handout(run_id, worker_id, token_hash)], now, now + 30 * S)) == 1
+    assert len(assign(connection, [Handout(run_id, peer, token_hash)], now, now + 30 * S)) == 1
     return token_hash
 
 

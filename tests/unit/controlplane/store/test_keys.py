@@ -1,6 +1,7 @@
 from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.ending import Ending
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 from oz_agent_worker.controlplane.store import keys, reports
 from oz_agent_worker.controlplane.store.reports import Cancel
@@ -35,8 +36,8 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     run_id = add_run(connection)
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
-    reports.claim(connection, run_id, None, "w", T0)
+    reports.claim(connection, run_id, None, Peer("w"), T0)
     assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
     assert keys.find_workload(connection, token) == run_id
-    reports.finish(connection, run_id, None, "w", Ending(state=RunState.CANCELLED, message=""), T0)
+    reports.finish(connection, run_id, None, Peer("w"), Ending(state=RunState.CANCELLED, message=""), T0)
     assert keys.find_workload(connection, token) is None

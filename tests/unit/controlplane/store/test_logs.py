@@ -9,7 +9,7 @@ from oz_agent_worker.controlplane.ending import Ending
 from oz_agent_worker.controlplane.states import RunState
 from oz_agent_worker.controlplane.store import logs, reports
 from oz_agent_worker.controlplane.store.logs import Append, Piece, split_utf8
-from tests.unit.controlplane.store.support import T0, add_run, give, stored
+from tests.unit.controlplane.store.support import PUBLIC, T0, add_run, give, stored
 
 MIB = 1024 * 1024
 
@@ -28,7 +28,7 @@ class Output:
         piece = Piece(start, text.encode())
         execution_id = execution_id or self.execution_id
         return logs.append(
-            self.connection, self.run_id, execution_id, "w", piece, retention=self.retention, now=T0
+            self.connection, self.run_id, execution_id, PUBLIC, piece, retention=self.retention, now=T0
         )
 
     def read(self, offset: int = 0) -> list[Piece]:
@@ -48,8 +48,8 @@ def output(connection: Connection) -> Output:
 
 
 def test_pieces_add_up(output: Output) -> None:
-    assert output.append(0, "one\n") == Append(stored=True, started=True)
-    assert output.append(4, "two\n") == Append(stored=True, started=False)
+    assert output.append(0, "one\n") == Append(stored=True, held=True)
+    assert output.append(4, "two\n") == Append(stored=True, held=True)
     assert output.text() == "one\ntwo\n"
 
 
@@ -79,20 +79,22 @@ def test_a_gap_stays_visible(output: Output) -> None:
 
 
 def test_output_of_another_execution_is_left_out(output: Output) -> None:
-    assert output.append(0, "x", execution_id="other") == Append(stored=False)
+    assert output.append(0, "x", execution_id="other") == Append(stored=False, refused=True)
     assert stored(output.connection, output.run_id).state is RunState.PENDING
 
 
 def test_nothing_is_stored_for_nothing(output: Output) -> None:
     assert output.append(0, "") == Append(stored=False)
-    assert not logs.append(output.connection, "none", "e", "w", Piece(0, b"x"), retention=10, now=T0).stored
+    assert not logs.append(
+        output.connection, "none", "e", PUBLIC, Piece(0, b"x"), retention=10, now=T0
+    ).stored
 
 
 def test_late_output_is_stored_and_wakes_no_dead_run(output: Output) -> None:
     reports.finish(
-        output.connection, output.run_id, None, "w", Ending(state=RunState.SUCCEEDED, message=""), T0
+        output.connection, output.run_id, None, PUBLIC, Ending(state=RunState.SUCCEEDED, message=""), T0
     )
-    assert output.append(0, "x") == Append(stored=True, started=False)
+    assert output.append(0, "x") == Append(stored=True)
     assert stored(output.connection, output.run_id).state is RunState.SUCCEEDED
 
 

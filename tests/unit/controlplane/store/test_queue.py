@@ -1,11 +1,12 @@
 from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.dispatch import Waiting
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 from oz_agent_worker.controlplane.store import keys, queue, reports
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
-from oz_agent_worker.controlplane.store.queue import Handout, Returned
-from tests.unit.controlplane.store.support import T0, S, add_key, add_run, give, stored
+from oz_agent_worker.controlplane.store.queue import Agenda, Handout, Unclaimed
+from tests.unit.controlplane.store.support import GRACE, T0, S, add_key, add_run, give, stored
 
 
 def waiting_ids(connection: Connection, now: int, *worker_ids: str) -> list[str]:
@@ -26,16 +27,19 @@ def test_runs_wait_in_order_for_whoever_may_have_them(connection: Connection) ->
 
 def test_an_assigned_run_is_pending_and_out_of_the_queue(connection: Connection) -> None:
     run_id = add_run(connection)
-    (run,) = queue.assign(connection, [Handout(run_id, "w", "h")], T0 + 1, T0 + 30 * S)
+    (run,) = queue.assign(connection, [Handout(run_id, Peer("w"), "h")], T0 + 1, T0 + 30 * S)
     assert (run.id, run.state, run.worker_id) == (run_id, RunState.PENDING, "w")
     assert waiting_ids(connection, T0 + S, "w") == []
-    assert queue.next_deadline(connection, T0) == T0 + 30 * S
+    assert queue.agenda(connection, T0) == Agenda(claim=T0 + 30 * S)
 
 
 def test_a_run_is_assigned_once(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    assert queue.assign(connection, [Handout(run_id, "x", "h"), Handout("none", "x", "i")], T0, T0) == []
+    assert (
+        queue.assign(connection, [Handout(run_id, Peer("x"), "h"), Handout("none", Peer("x"), "i")], T0, T0)
+        == []
+    )
     assert stored(connection, run_id).worker_id == "w"
     assert keys.find_workload(connection, "h") is None
 
@@ -44,8 +48,9 @@ def test_an_unclaimed_run_is_queued_again_with_the_same_execution(connection: Co
     run_id = add_run(connection)
     execution = stored(connection, run_id).execution_id
     token = give(connection, run_id)
-    assert queue.expire_claims(connection, T0 + 30 * S - 1) == []
-    assert queue.expire_claims(connection, T0 + 30 * S) == [Returned(run_id, "w")]
+    assert queue.unclaimed(connection, T0 + 30 * S - 1) == []
+    assert queue.unclaimed(connection, T0 + 30 * S) == [Unclaimed(run_id, "w", resent=False)]
+    assert len(queue.return_unclaimed(connection, [run_id], T0 + 30 * S)) == 1
     run = stored(connection, run_id)
     assert (run.state, run.execution_id, run.worker_id) == (RunState.QUEUED, execution, None)
     assert run.message == "Worker w did not claim the run in time."
@@ -58,8 +63,8 @@ def test_a_run_that_comes_back_waits_longer_each_time(connection: Connection) ->
     now, delays = T0, []
     for _ in range(8):
         give(connection, run_id, now=now)
-        assert queue.reject(connection, run_id, None, "w", "full", now)
-        due = queue.next_deadline(connection, now)
+        assert queue.reject(connection, run_id, None, Peer("w"), "full", now, now + GRACE)
+        due = queue.agenda(connection, now).delay
         assert due is not None
         delays.append((due - now) // S)
         assert waiting_ids(connection, due - 1, "w") == []
@@ -71,7 +76,7 @@ def test_a_run_that_comes_back_waits_longer_each_time(connection: Connection) ->
 def test_a_rejection_ends_the_token(connection: Connection) -> None:
     run_id = add_run(connection)
     token = give(connection, run_id)
-    assert queue.reject(connection, run_id, None, "w", "full", T0)
+    assert queue.reject(connection, run_id, None, Peer("w"), "full", T0, T0 + GRACE)
     assert keys.find_workload(connection, token) is None
     assert stored(connection, run_id).message == "Worker w rejected the run: full"
 
@@ -79,40 +84,41 @@ def test_a_rejection_ends_the_token(connection: Connection) -> None:
 def test_a_rejection_by_another_worker_or_execution_is_ignored(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    assert not queue.reject(connection, run_id, None, "x", "full", T0)
-    assert not queue.reject(connection, run_id, "other", "w", "full", T0)
-    assert not queue.reject(connection, "none", None, "w", "full", T0)
+    assert not queue.reject(connection, run_id, None, Peer("x"), "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, run_id, "other", Peer("w"), "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, "none", None, Peer("w"), "full", T0, T0 + GRACE)
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_a_run_listed_before_its_start_can_still_be_rejected(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, "w", T0)
-    assert queue.reject(connection, run_id, None, "w", "backend down", T0)
+    reports.claim(connection, run_id, None, Peer("w"), T0)
+    assert queue.reject(connection, run_id, None, Peer("w"), "backend down", T0, T0 + GRACE)
     assert stored(connection, run_id).state is RunState.QUEUED
 
 
 def test_a_run_that_shall_be_cancelled_is_not_queued_again(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, "w", T0)
+    reports.claim(connection, run_id, None, Peer("w"), T0)
     reports.cancel(connection, run_id, T0)
-    assert queue.reject(connection, run_id, None, "w", "backend down", T0)
+    assert queue.reject(connection, run_id, None, Peer("w"), "backend down", T0, T0 + GRACE)
     assert stored(connection, run_id).state is RunState.CANCELLED
 
 
 def test_a_claimed_run_is_not_taken_back(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, "w", T0)
-    assert queue.expire_claims(connection, T0 + 3600 * S) == []
-    assert queue.next_deadline(connection, T0) is None
+    reports.claim(connection, run_id, None, Peer("w"), T0)
+    assert queue.unclaimed(connection, T0 + 3600 * S) == []
+    assert queue.return_unclaimed(connection, [run_id], T0 + 3600 * S) == []
+    assert queue.agenda(connection, T0) == Agenda()
 
 
 def test_an_empty_queue_has_no_deadline(connection: Connection) -> None:
     add_run(connection)
-    assert queue.next_deadline(connection, T0) is None
+    assert queue.agenda(connection, T0).next is None
 
 
 def test_the_deadline_survives_the_process(database_url: str) -> None:
@@ -124,8 +130,8 @@ def test_the_deadline_survives_the_process(database_url: str) -> None:
     # No close: the second engine finds what a killed process leaves, a WAL and no goodbye.
     second = open_engine(database_url)
     with second.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
-        assert queue.next_deadline(connection, T0) == T0 + 30 * S
-        assert queue.expire_claims(connection, T0 + 31 * S) == [Returned(run_id, "w")]
+        assert queue.agenda(connection, T0) == Agenda(claim=T0 + 30 * S)
+        assert queue.unclaimed(connection, T0 + 31 * S) == [Unclaimed(run_id, "w", resent=False)]
     second.dispose()
     engine.dispose()
 

@@ -2,6 +2,7 @@ import pytest
 from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.ending import Ending
+from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 from oz_agent_worker.controlplane.store import queue, reports
 from oz_agent_worker.controlplane.store.reports import Cancel, Claim, Finish
@@ -22,29 +23,31 @@ def a_pending_run(connection: Connection) -> str:
 
 def a_claimed_run(connection: Connection) -> str:
     run_id = a_pending_run(connection)
-    assert reports.claim(connection, run_id, None, "w", T0).accepted
+    assert reports.claim(connection, run_id, None, Peer("w"), T0).accepted
     return run_id
 
 
 def test_a_claim(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     execution = stored(connection, run_id).execution_id
-    assert reports.claim(connection, run_id, execution, "w", T0 + S) == Claim(accepted=True, why="claimed")
+    assert reports.claim(connection, run_id, execution, Peer("w"), T0 + S) == Claim(
+        accepted=True, why="claimed"
+    )
     run = stored(connection, run_id)
     assert (run.state, run.worker_id, run.started_at) == (RunState.CLAIMED, "w", T0 + S)
 
 
 def test_a_claim_that_comes_late_is_taken(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    queue.expire_claims(connection, T0 + 30 * S)
-    assert reports.claim(connection, run_id, None, "w", T0 + 31 * S).accepted
+    queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
+    assert reports.claim(connection, run_id, None, Peer("w"), T0 + 31 * S).accepted
     run = stored(connection, run_id)
     assert (run.state, run.worker_id) == (RunState.CLAIMED, "w")
 
 
 def test_a_claim_twice_is_harmless(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    assert reports.claim(connection, run_id, None, "w", T0 + S) == Claim(accepted=True, why="again")
+    assert reports.claim(connection, run_id, None, Peer("w"), T0 + S) == Claim(accepted=True, why="again")
 
 
 @pytest.mark.parametrize("state", ["another", "unknown", "held", "ended"])
@@ -53,36 +56,39 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
     before = stored(connection, run_id)
     match state:
         case "another":
-            claim = reports.claim(connection, run_id, "other", "w", T0)
+            claim = reports.claim(connection, run_id, "other", Peer("w"), T0)
         case "unknown":
-            claim = reports.claim(connection, "nothing", None, "w", T0)
+            claim = reports.claim(connection, "nothing", None, Peer("w"), T0)
         case "held":
-            claim = reports.claim(connection, run_id, None, "x", T0)
+            claim = reports.claim(connection, run_id, None, Peer("x"), T0)
         case _:
-            reports.finish(connection, run_id, None, "w", DONE, T0)
+            reports.finish(connection, run_id, None, Peer("w"), DONE, T0)
             before = stored(connection, run_id)
-            claim = reports.claim(connection, run_id, None, "w", T0)
-    assert (claim.accepted, claim.cancel) == (False, False)
+            claim = reports.claim(connection, run_id, None, Peer("w"), T0)
+    # What has no right to run is told to stop, but what is not known here.
+    assert (claim.accepted, claim.cancel) == (False, state != "unknown")
     assert stored(connection, run_id) == before
 
 
 def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    queue.expire_claims(connection, T0 + 30 * S)
+    queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
     assert reports.cancel(connection, run_id, T0).outcome is Cancel.DONE
-    assert reports.claim(connection, run_id, None, "w", T0).cancel
+    assert reports.claim(connection, run_id, None, Peer("w"), T0).cancel
 
 
 def test_whoever_claims_again_is_reminded_of_the_cancellation(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     reports.cancel(connection, run_id, T0)
-    assert reports.claim(connection, run_id, None, "w", T0) == Claim(accepted=True, why="again", cancel=True)
+    assert reports.claim(connection, run_id, None, Peer("w"), T0) == Claim(
+        accepted=True, why="again", cancel=True
+    )
 
 
 def test_an_ending(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    finish = reports.finish(connection, run_id, None, "w", FAILED, T0 + S)
-    assert finish == Finish(changed=True, state=RunState.FAILED)
+    finish = reports.finish(connection, run_id, None, Peer("w"), FAILED, T0 + S)
+    assert (finish.changed, finish.state) == (True, RunState.FAILED)
     run = stored(connection, run_id)
     assert (run.state, run.message, run.error_code) == (RunState.FAILED, "exit 2", "container_exit")
     assert (run.retryable, run.exit_code, run.ended_at) == (False, 2, T0 + S)
@@ -90,26 +96,26 @@ def test_an_ending(connection: Connection) -> None:
 
 def test_the_first_ending_wins(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    reports.finish(connection, run_id, None, "w", DONE, T0)
+    reports.finish(connection, run_id, None, Peer("w"), DONE, T0)
     before = stored(connection, run_id)
-    later = reports.finish(connection, run_id, None, "x", FAILED, T0 + S)
-    assert later == Finish(changed=False, state=RunState.SUCCEEDED)
+    later = reports.finish(connection, run_id, None, Peer("x"), FAILED, T0 + S)
+    assert later == Finish(changed=False, state=RunState.SUCCEEDED, why="already SUCCEEDED")
     assert stored(connection, run_id) == before
 
 
 @pytest.mark.parametrize("assigned", [True, False])
 def test_an_ending_without_a_claim_is_taken(connection: Connection, assigned: bool) -> None:
     run_id = a_pending_run(connection) if assigned else add_run(connection)
-    assert reports.finish(connection, run_id, None, "w", DONE, T0).changed
+    assert reports.finish(connection, run_id, None, Peer("w"), DONE, T0).changed
     assert stored(connection, run_id).state is RunState.SUCCEEDED
 
 
 def test_an_ending_of_another_execution_changes_nothing(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    assert reports.finish(connection, run_id, "other", "w", DONE, T0) == Finish(
-        changed=False, state=RunState.CLAIMED
-    )
-    assert reports.finish(connection, "nothing", None, "w", DONE, T0) == Finish(changed=False, state=None)
+    other = reports.finish(connection, run_id, "other", Peer("w"), DONE, T0)
+    assert other == Finish(changed=False, state=RunState.CLAIMED, why="another execution")
+    nothing = reports.finish(connection, "nothing", None, Peer("w"), DONE, T0)
+    assert nothing == Finish(changed=False, state=None, why="no such run")
 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
@@ -133,7 +139,7 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
-    reports.finish(connection, run_id, None, "w", CANCELLED, T0)
+    reports.finish(connection, run_id, None, Peer("w"), CANCELLED, T0)
     assert reports.pending_cancellations(connection, "w") == []
     assert stored(connection, run_id).state is RunState.CANCELLED
 

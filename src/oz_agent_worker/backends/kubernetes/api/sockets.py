@@ -7,7 +7,7 @@ connection, a node that lost its power. The kernel tells the two apart, without 
 import socket
 from typing import Final
 
-from aiohttp.abc import AddrInfoType
+from aiohttp import AddrInfoType
 
 __all__ = ["DEAD_AFTER", "open_socket"]
 

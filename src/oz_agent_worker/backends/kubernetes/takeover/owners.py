@@ -156,7 +156,9 @@ class Owners:
             if error.transient:
                 known = self._seen.get(owner)
                 again_at = self._clock() + self._settings.first
-                self._seen[owner] = _Sighting(known and known.liveness, again_at, self._settings.first)
+                self._seen[owner] = _Sighting(
+                    known.liveness if known else None, again_at, self._settings.first
+                )
                 raise
             self._note_refusal(pod.namespace, error)
             return Liveness.UNKNOWN, self._settings.refused
@@ -169,9 +171,7 @@ class Owners:
     def _note_refusal(self, namespace: str, error: ApiError) -> None:
         if namespace not in self._refused:
             self._refused.add(namespace)
-            hint = (
-                f" (grant pods: get in namespace {namespace})" if isinstance(error, ForbiddenError) else ""
-            )
+            hint = f" (grant pods: get in namespace {namespace})" if isinstance(error, ForbiddenError) else ""
             _logger.warning(
                 "the worker cannot see whether other workers of its ID are alive%s: %s", hint, error
             )

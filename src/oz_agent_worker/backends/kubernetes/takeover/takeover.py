@@ -5,7 +5,7 @@ import contextlib
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -31,8 +31,9 @@ from .decision import (
     superseded,
 )
 from .owners import Owners, ServerClock
+from .questions import Questions
 
-__all__ = ["Surroundings", "TakeOver"]
+__all__ = ["TakeOver"]
 
 _logger = logging.getLogger(__name__)
 
@@ -44,21 +45,6 @@ _WAITING: Final[Mapping[Liveness, str]] = {
     Liveness.GONE: "without the Secret of the task's variables: the task is awaited ({owner})",
     Liveness.SELF: "without the Secret of the task's variables: the task is awaited ({owner})",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a take-over asks of the rest of the backend.
-
-    ``found`` is told of each Job that is this worker's to follow. ``read_clock`` asks the API
-    server for its time, ``secret_stands`` whether the Secret that a Job names is there; both
-    raise ``ApiError``. ``clock`` gives seconds, and never runs backwards.
-    """
-
-    found: Callable[[JobView], None]
-    read_clock: Callable[[], Awaitable[None]]
-    secret_stands: Callable[[JobView], Awaitable[bool]]
-    clock: Callable[[], float]
 
 
 @dataclass(slots=True)
@@ -87,7 +73,9 @@ class TakeOver:
     """Decides on every Job of the worker's hash that the worker did not create itself.
 
     It observes the index: a change costs a look at one Job, and nothing where the Job is in
-    hand. Owners are looked for by one task, in their own time (``Owners``).
+    hand. Owners are looked for by one task, in their own time (``Owners``). ``found`` is told of
+    each Job that is this worker's to follow; it does not block or raise. ``clock`` gives
+    seconds, and never runs backwards.
     """
 
     def __init__(
@@ -95,15 +83,19 @@ class TakeOver:
         index: JobIndex,
         owners: Owners,
         server_clock: ServerClock,
-        around: Surroundings,
+        questions: Questions,
         *,
         worker_id: str,
         rules: Rules,
+        found: Callable[[JobView], None],
+        clock: Callable[[], float],
     ) -> None:
         self._index = index
         self._owners = owners
         self._server_clock = server_clock
-        self._around = around
+        self._questions = questions
+        self._found = found
+        self._clock = clock
         self._worker_hash = worker_hash(worker_id)
         self._worker_label = label_safe(worker_id)
         self._rules = rules
@@ -216,7 +208,7 @@ class TakeOver:
             return False
         owner = _owner_of(job)
         if name not in self._candidates or self._candidates[name].owner != owner:
-            self._candidates[name] = _Candidate(owner, self._around.clock())
+            self._candidates[name] = _Candidate(owner, self._clock())
         return True
 
     def _new_look(self) -> _Look:
@@ -235,7 +227,7 @@ class TakeOver:
         times = [self._owners.again_at(owner) for owner in owners]
         times += [candidate.at for candidate in self._candidates.values()]
         soonest = min(times, default=math.inf)
-        return None if soonest == math.inf else max(0.0, soonest - self._around.clock())
+        return None if soonest == math.inf else max(0.0, soonest - self._clock())
 
     async def _look(self) -> None:
         """Look for the owners whose time has come, and decide on every candidate."""
@@ -253,7 +245,7 @@ class TakeOver:
         self._say_waiting()
 
     async def _look_for_owners(self) -> None:
-        now = self._around.clock()
+        now = self._clock()
         owners = {candidate.owner for candidate in self._candidates.values()}
         self._owners.forget_all_but(owners)
         due = [owner for owner in owners if self._owners.again_at(owner) <= now]
@@ -269,7 +261,7 @@ class TakeOver:
         ended = (end_of(job) for job in map(self._index.job, self._candidates) if job is not None)
         if not self._server_clock.heard and any(ended):
             with contextlib.suppress(ApiError):
-                await self._around.read_clock()
+                await self._questions.read_clock()
 
     async def _settle_candidate(
         self, job: JobView, candidate: _Candidate, look: _Look, left: dict[Reason, list[str]]
@@ -277,10 +269,10 @@ class TakeOver:
         decision = self._decide(job, candidate, look, left)
         if isinstance(decision, CheckSecret):
             try:
-                candidate.secret = await self._around.secret_stands(job)
+                candidate.secret = await self._questions.secret_stands(job)
             except ApiError as error:
                 _logger.debug("the Secret of Job %s cannot be looked for: %s", job.metadata.name, error)
-                candidate.at = self._around.clock() + _SECRET_PAUSE
+                candidate.at = self._clock() + _SECRET_PAUSE
                 return
             # It may have changed hands while the answer came.
             if self._candidates.get(job.metadata.name) is candidate:
@@ -290,11 +282,11 @@ class TakeOver:
         self, job: JobView, candidate: _Candidate, look: _Look, left: dict[Reason, list[str]]
     ) -> Decision:
         decision = decide(job, self._worker_label, self._circumstances(job, candidate, look), self._rules)
-        now, name = self._around.clock(), job.metadata.name
+        now, name = self._clock(), job.metadata.name
         match decision:
             case Follow():
                 self._done(job)
-                self._around.found(job)
+                self._found(job)
             case Leave(reason):
                 self._done(job)
                 left[reason].append(name)
@@ -315,7 +307,7 @@ class TakeOver:
             superseded=owner is not Liveness.ALIVE and end_of(job) is not None and name in look.superseded,
             started=any(pod.phase not in ("", "Pending") for pod in pods),
             secret=candidate.secret,
-            seen_for=self._around.clock() - candidate.since,
+            seen_for=self._clock() - candidate.since,
         )
 
     def _done(self, job: JobView) -> None:

@@ -101,9 +101,9 @@ class JobMonitor:
             if failing_since is not None:
                 self._resume_unheard(time.monotonic() - failing_since)
                 failing_since = None
-            # Two looks in a row decide; in a busy cluster each finds something, and that is no reason for more.
+            # Two looks in a row decide. In a busy cluster each finds something: that is no reason for more.
             soon = bool(found) and not soon
-            before = found if soon or self._check_every <= _SOON else {}
+            before = found if soon else {}
 
     def _resume_unheard(self, outage: float) -> None:
         """After an outage, connections may stand that lead nowhere, as through a load balancer."""

@@ -40,8 +40,7 @@ _logger = logging.getLogger(__name__)
 _RELIST: Final = "relist"
 #: The longest pause, in seconds, after a watch that ended without an error: it may do so every second.
 _SOON: Final = 1.0
-#: The longest Retry-After that is honoured, in seconds: an API server asks for one or two, and what stands
-#: before it, such as a load balancer's page for an outage, knows nothing of when a watch can stand again.
+#: The longest Retry-After of a 429 that is honoured, in seconds; an API server asks for a few.
 _LONGEST_RETRY_AFTER: Final = 30.0
 #: By how many seconds a watch may exceed its own times: a request's time-out, and a busy machine.
 _SPARE: Final = 60.0
@@ -309,7 +308,16 @@ class Reflector(Generic[ObjectT]):
         if _place_is_lost(error):
             _logger.info("the watch of %s begins again with a list: %s", self._resource.plural, error)
             self._state.forget()
-        return min(error.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+        return self._asked_pause(error)
+
+    def _asked_pause(self, error: ApiError) -> float:
+        """How long the server wants to be left alone, in seconds.
+
+        In a 503 that is a guess, such as a load balancer's in its page for an outage.
+        """
+        overloaded = isinstance(error, TooManyRequestsError)
+        longest = _LONGEST_RETRY_AFTER if overloaded else self._settings.pauses.longest
+        return min(error.retry_after or 0.0, longest)
 
 
 def _place_is_lost(error: ApiError) -> bool:

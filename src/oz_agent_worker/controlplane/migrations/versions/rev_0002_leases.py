@@ -1,6 +1,7 @@
 """Leases, whose a run is, retries; and the moves between states as a trigger."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,16 +10,6 @@ revision: str = "0002"
 down_revision: str | None = "0001"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
-
-_COLUMNS: tuple[sa.Column[object], ...] = (
-    sa.Column("worker_backend", sa.Text),
-    sa.Column("worker_instance", sa.Text),
-    sa.Column("resent", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("away_since", sa.BigInteger),
-    sa.Column("lease_until", sa.BigInteger),
-    sa.Column("safe_to_retry", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("retries", sa.Integer, nullable=False, server_default="0"),
-)
 
 #: ``states.TRANSITIONS`` as it stands with this revision: a migration does not change
 #: when the program does. A move that is not listed is refused, whoever asks for it.
@@ -33,8 +24,8 @@ _REFUSAL = "a run cannot make this move between states"
 
 
 def upgrade() -> None:
-    for column in _COLUMNS:
-        op.add_column("runs", column.copy())
+    for column in _columns():
+        op.add_column("runs", column)
     awaited = sa.text("lease_until IS NOT NULL")
     op.create_index(
         "ix_runs_lease_until", "runs", ["lease_until"], sqlite_where=awaited, postgresql_where=awaited
@@ -49,8 +40,20 @@ def downgrade() -> None:
     if on:
         op.execute("DROP FUNCTION runs_refuse_move()")
     op.drop_index("ix_runs_lease_until", "runs")
-    for column in reversed(_COLUMNS):
+    for column in reversed(_columns()):
         op.drop_column("runs", column.name)
+
+
+def _columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("worker_backend", sa.Text),
+        sa.Column("worker_instance", sa.Text),
+        sa.Column("resent", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("away_since", sa.BigInteger),
+        sa.Column("lease_until", sa.BigInteger),
+        sa.Column("safe_to_retry", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("retries", sa.Integer, nullable=False, server_default="0"),
+    ]
 
 
 def _allowed() -> str:

@@ -1,0 +1,35 @@
+import pytest
+
+from oz_agent_worker.controlplane.peer import Peer
+from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
+
+NAMELESS = Peer("w", "direct")
+
+
+@pytest.mark.parametrize(
+    ("owner", "peer", "again", "speaks"),
+    [
+        (HOST, HOST, True, True),
+        (HOST, OTHER_HOST, False, False),
+        (HOST, PUBLIC, False, False),
+        (HOST, NAMELESS, False, False),
+        (HOST, POD, False, False),
+        (POD, POD, True, True),
+        (POD, OTHER_POD, True, True),
+        (POD, HOST, False, False),
+        (POD, Peer("x", "kubernetes", "pod/n/a/1"), False, False),
+        (PUBLIC, PUBLIC, False, True),
+        (PUBLIC, HOST, False, True),
+        (PUBLIC, Peer("x"), False, False),
+        (NAMELESS, NAMELESS, False, True),
+        (NAMELESS, HOST, False, True),
+        (Peer("w", "kubernetes"), POD, True, True),
+    ],
+)
+def test_who_is_who(owner: Peer, peer: Peer, again: bool, speaks: bool) -> None:
+    assert (peer.is_again(owner), peer.may_speak_for(owner)) == (again, speaks)
+
+
+def test_a_hello_tells() -> None:
+    assert NAMELESS.greeted
+    assert not PUBLIC.greeted
