@@ -49,8 +49,13 @@ bench: $(STAMP) ## Figures against the budgets; the last line is JSON
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.bench
 
+chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--tasks 200 --seed 7"
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.chaos $(CHAOS)
+
 docs: $(STAMP) ## Write the generated parts of docs/ anew
 	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
+	@$(BIN)/python -m charts.generate
 	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
 
 lock: $(STAMP) ## Resolve requirements.lock anew

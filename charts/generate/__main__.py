@@ -22,7 +22,8 @@ CHARTS: Final[Mapping[str, str]] = {
 """Each chart's folder, and the document with its reference."""
 
 _REFERENCE: Final = re.compile(
-    r"(?P<begin><!-- values of the chart, written by `make docs` -->\n).*?(?P<end><!-- end of the values -->)",
+    r"(?P<begin><!-- values of the chart, written by `make docs` -->\n).*?"
+    r"(?P<end><!-- end of the values -->)",
     re.DOTALL,
 )
 _VERSION: Final = re.compile(r"(?m)^(version|appVersion): .*$")

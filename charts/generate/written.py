@@ -15,7 +15,6 @@ _WIDTH: Final = 100
 _INDENT: Final = "  "
 _HEADER: Final = "# Written from values.schema.yaml by `make docs`: change it there.\n"
 _OTHERS: Final = "Names"
-_TEXT: Final = "tag:yaml.org,2002:str"
 
 
 def schema_json(source: Mapping[str, Any]) -> str:
@@ -60,9 +59,8 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         # Of a plain "" YAML makes a null, of a plain "true" no text.
-        taken_for = self.resolve(yaml.ScalarNode, text, (True, False))
-        plain = taken_for == _TEXT and not text.startswith("{")
-        return self.represent_scalar(_TEXT, text, style=None if plain else '"')
+        plain = not text.startswith("{") and yaml.safe_load(text) == text
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

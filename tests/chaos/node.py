@@ -1,6 +1,6 @@
 """The played node, a process of its own: ``python -m tests.chaos.node KUBECONFIG LEDGER NAMESPACE``.
 
-Every Pod does what its task's prompt says; see ``tests.chaos.plan``. The end of standard input
+Every Pod does what its task's orders say; see ``tests.chaos.plan``. The end of standard input
 ends the node. A line on standard output says that it stands.
 """
 
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.chaos.plan import End, TaskPlan, parse_prompt
+from tests.chaos.plan import End, TaskPlan, parse_orders
 from tests.chaos.records import Recorder
 from tests.cluster.kubeconfig import Connection
 from tests.cluster.kubelet import Behaviour, Kubelet, PodRun, Script, behaviours
@@ -25,7 +25,7 @@ def behaviour_of(recorder: Recorder) -> Behaviour:
     """Choose what becomes of a Pod, and record what its container does."""
 
     def choose(pod: Pod) -> Script:
-        plan = parse_prompt(json.dumps(pod["spec"]))
+        plan = parse_orders(json.dumps(pod["spec"]))
         if plan is None:
             return behaviours.succeed()
         match plan.end:

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.chaos.steps import Side, Step, steps_of
 
-__all__ = ["End", "KillPlan", "TaskPlan", "kill_plans", "parse_prompt", "task_plans"]
+__all__ = ["End", "KillPlan", "TaskPlan", "kill_plans", "parse_orders", "task_plans"]
 
 
 class End(StrEnum):
@@ -46,17 +46,21 @@ class TaskPlan:
         return f"chaos {self.number:05d}"
 
     @property
-    def prompt(self) -> str:
-        """Tells whoever plays the agent what to do, in characters that need no quotes."""
+    def orders(self) -> str:
+        """Tells whoever plays the agent what to do, in characters that need no quotes.
+
+        It travels as the run's profile: of a run's members that is one which the agent's command line
+        has. The prompt is not: an agent reads it at the control plane.
+        """
         return f"oz-chaos:{self.number}:{self.end}:{self.exit_code}:{self.seconds:.2f}:"
 
 
-_PROMPT: Final = re.compile(r"oz-chaos:(\d+):([a-z-]+):(\d+):([0-9.]+):")
+_ORDERS: Final = re.compile(r"oz-chaos:(\d+):([a-z-]+):(\d+):([0-9.]+):")
 
 
-def parse_prompt(text: str) -> TaskPlan | None:
-    """Find a plan's prompt in a text; what only the control plane knows of the plan is not in it."""
-    found = _PROMPT.search(text)
+def parse_orders(text: str) -> TaskPlan | None:
+    """Find a plan's orders in a text; what only the control plane knows of the plan is not in it."""
+    found = _ORDERS.search(text)
     if found is None:
         return None
     return TaskPlan(number=int(found[1]), end=End(found[2]), exit_code=int(found[3]), seconds=float(found[4]))
@@ -118,7 +122,7 @@ def _plan(number: int, kind: str, rng: random.Random) -> TaskPlan:
 
 
 #: The share of the deaths that do not wait until all has recovered from those before.
-_PILED_UP: Final = 0.2
+_PILED_UP: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,8 @@ class PlaneClient:
         A request without an answer may have been carried out. The control plane that it was
         sent to is dead then; its successor's list says whether the run is there.
         """
-        body: dict[str, Any] = {"prompt": plan.prompt, "title": plan.title}
+        body: dict[str, Any] = {"prompt": plan.title, "title": plan.title}
+        body["config"] = {"profile_id": plan.orders}
         if plan.safe_to_retry:
             body["safe_to_retry"] = True
         while True:

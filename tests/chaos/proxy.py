@@ -38,6 +38,7 @@ class FaultyProxy:
         self.port = port
         self._target = target
         self._pairs: set[_Pair] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
@@ -45,14 +46,16 @@ class FaultyProxy:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
         self.cut()
-        await asyncio.sleep(0)
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     @property
     def connections(self) -> int:
@@ -98,6 +101,11 @@ class FaultyProxy:
         finally:
             self._delay = 0.0
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
             writer.transport.abort()
@@ -114,8 +122,9 @@ class FaultyProxy:
         try:
             await asyncio.gather(there, back)
         finally:
-            there.cancel()
-            back.cancel()
+            for pumping in (there, back):
+                pumping.cancel()
+            await asyncio.gather(there, back, return_exceptions=True)
             pair.abort()
             self._pairs.discard(pair)
 

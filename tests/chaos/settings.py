@@ -28,8 +28,8 @@ class Settings:
     minutes: float
     backend: str = "kubernetes"
     open_runs: int = 24
-    worker_grace: float = 20.0
-    settle: float = 90.0
+    worker_grace: float = 45.0
+    settle: float = 150.0
     api_restarts: int = 3
     half_open: int = 2
     mutant: str | None = None
@@ -39,7 +39,7 @@ class Settings:
 
 FULL: Final = Settings(seed=0, tasks=1000, kills=200, minutes=12.0)
 SHORT: Final = Settings(
-    seed=0, tasks=70, kills=18, minutes=0.9, open_runs=16, worker_grace=8.0, settle=40.0,
+    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=16, worker_grace=20.0, settle=45.0,
     api_restarts=1, half_open=0,
 )  # fmt: skip
 _PROFILES: Final = {"full": FULL, "short": SHORT}

@@ -66,6 +66,7 @@ async def open_stage(settings: Settings, tier: ApiTier | None, folder: Path) -> 
     """
     plane_port, link_port, api_port = free_ports(3)
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment["OTEL_SDK_DISABLED"] = "true"
     environment["XDG_STATE_HOME"] = str(folder / "state")
     key = await _make_key(environment)
     namespace = await asyncio.to_thread(_make_namespace, tier) if tier else ""
@@ -74,7 +75,7 @@ async def open_stage(settings: Settings, tier: ApiTier | None, folder: Path) -> 
     async with (
         FaultyProxy(link_port, plane_port) as link,
         FaultyProxy(api_port, tier.layout.apiserver_port if tier else 0) as api,
-        _node(tier, record, namespace),
+        _node(tier, folder, record, namespace),
     ):
         config = _kubernetes(tier, namespace, api_port) if tier else _direct(folder, record)
         (folder / "worker.yaml").write_text(yaml.safe_dump({"backend": config}))
@@ -158,15 +159,18 @@ def _direct(folder: Path, record: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _node(tier: ApiTier | None, record: Path, namespace: str) -> AsyncIterator[None]:
+async def _node(tier: ApiTier | None, folder: Path, record: Path, namespace: str) -> AsyncIterator[None]:
     """Run the played node for the time of the block; without a cluster there is none."""
     if tier is None:
         yield
         return
+    log = os.open(folder / "node.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.node", str(tier.kubeconfig("kubelet")), str(record), namespace,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, preexec_fn=die_with_parent,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=ROOT,
+        preexec_fn=die_with_parent,
     )  # fmt: skip
+    os.close(log)
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import random
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -22,6 +23,11 @@ _STARTS: Final = 30.0
 _PATIENCE: Final = 8.0
 #: Seconds after which the next process dies though the last death is not recovered from.
 _RECOVERS: Final = 20.0
+#: The exit code of a worker whose preflight failed, and seconds until it is started again.
+_CANNOT_START: Final = 3
+_START_AGAIN: Final = 1.0
+#: Exit codes after SIGTERM: one that had not come as far as to handle it ends by it.
+_STOPPED: Final = (0, -signal.SIGTERM, _CANNOT_START)
 
 
 class Events:
@@ -84,7 +90,7 @@ class Slot:
         await process.stop()
         if process.was_killed:
             self._observer.look()
-        elif process.code != 0:
+        elif process.code not in _STOPPED:
             raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
 
     async def live_and_die(self) -> None:
@@ -97,13 +103,18 @@ class Slot:
         if plan.step.moment is Moment.OUTSIDE:
             await self._watch(process, plan)
         else:
-            if not await process.ended(_PATIENCE):
+            if process.code is None and not await process.ended(_PATIENCE):
                 await self._kill(process, f"{plan.step.side}-any-moment")
-        if not process.was_killed:
-            raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
         self._observer.look()
-        self._events.note("dead", name=process.name)
-        await asyncio.sleep(plan.pause)
+        if process.was_killed:
+            self._events.note("dead", name=process.name)
+            await asyncio.sleep(plan.pause)
+        elif process.code == _CANNOT_START:
+            # What starts workers starts them again: the API server was away, or not itself yet.
+            self._events.note("could not start", name=process.name)
+            await asyncio.sleep(_START_AGAIN)
+        else:
+            raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
 
     async def _watch(self, process: Incarnation, plan: KillPlan) -> None:
         """Kill at a step that is seen from outside."""
@@ -150,12 +161,12 @@ async def make_network_trouble(stage: Stage, rng: random.Random, events: Events)
     """Let one thing after another happen to the connections, until cancelled."""
     losses = stage.settings.half_open
     while True:
-        await asyncio.sleep(rng.uniform(1.5, 4.0))
+        await asyncio.sleep(rng.uniform(2.5, 7.0))
         name, proxy = rng.choice((("link", stage.link), ("link", stage.link), ("api", stage.api)))
         what = rng.choice(("cut", "cut", "refuse", "stall", "delay", "lose"))
         if what == "lose" and not losses:
             what = "cut"
-        seconds = rng.uniform(0.2, 3.0)
+        seconds = rng.uniform(0.2, 2.5)
         events.note(what, proxy=name, seconds=round(seconds, 2), connections=proxy.connections)
         match what:
             case "cut":

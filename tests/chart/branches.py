@@ -21,7 +21,7 @@ _NOTES: Final = "branchesTaken"
 _PRINTED: Final = """\
 apiVersion: v1
 kind: Branches
-taken: {{ .Values.%s | toJson }}
+taken: {{ .Values.NOTES | toJson }}
 """
 
 
@@ -47,7 +47,7 @@ def instrument(chart: Path, folder: Path) -> Instrumented:
         (templates / name).unlink()
         (deeper / name).parent.mkdir(parents=True, exist_ok=True)
         (deeper / name).write_text(text, encoding="utf-8")
-    (templates / "branches.yaml").write_text(_PRINTED % _NOTES, encoding="utf-8")
+    (templates / "branches.yaml").write_text(_PRINTED.replace("NOTES", _NOTES), encoding="utf-8")
     _allow_notes(folder)
     return Instrumented(folder, frozenset(names))
 
@@ -66,7 +66,7 @@ def instrumented_text(text: str, name: str) -> tuple[str, set[str]]:
         if word == "end":
             block = blocks.pop()
             if block.is_choice and not block.has_else:
-                pieces.append(_noted("{{%s else }}" % found["left"], f"{name}:{block.line}:not", names))
+                pieces.append(_noted("{{" + found["left"] + " else }}", f"{name}:{block.line}:not", names))
         pieces.append(found.group())
         if word in {"if", "with", "range", "define", "block"}:
             blocks.append(_Block(line, word in {"if", "with"}))
@@ -90,7 +90,7 @@ def _noted(action: str, branch: str, names: set[str]) -> str:
     """Add a note to an action that opens a branch; white space is trimmed as before."""
     names.add(branch)
     right = "-" if action.endswith("-}}") else ""
-    return '%s{{- $_ := set $.Values.%s "%s" true %s}}' % (action, _NOTES, branch, right)
+    return f'{action}{{{{- $_ := set $.Values.{_NOTES} "{branch}" true {right}}}}}'
 
 
 def _allow_notes(folder: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,18 +81,17 @@ class Helm:
         Raises:
             HelmError: the values are refused, or a template fails.
         """
-        arguments = [
-            "template",
-            release,
-            chart,
-            "--namespace",
-            namespace,
-            *values_arguments(*files),
-            *options,
-        ]
+        arguments = ["template", release, str(chart), "--namespace", namespace]
+        arguments += [*values_arguments(*files), *options]
         # JSON, so that null and numbers arrive as they are.
         arguments += [f"--set-json={key}={json.dumps(value)}" for key, value in (values or {}).items()]
-        return [found for found in yaml.safe_load_all(self.run(*arguments)) if found]
+        return [found for found in yaml.load_all(_rendered(self, *arguments), yaml.CSafeLoader) if found]
+
+
+@cache
+def _rendered(helm: Helm, *arguments: str) -> str:
+    """What rendering printed: many tests look at one and the same."""
+    return helm.run(*arguments)
 
 
 def values_arguments(*files: Path) -> list[str]:

@@ -131,14 +131,14 @@ def oz(*arguments: str, env: Mapping[str, str], check: bool = True) -> "subproce
 
 
 @contextmanager
-def control_plane(state: Path) -> Iterator[ControlPlane]:
+def control_plane(state: Path, *flags: str) -> Iterator[ControlPlane]:
     """Make a key and serve a control plane on a free port."""
     env = environment(state)
     key = oz("control-plane", "create-key", "tests", env=env).stdout.strip()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(BIN / "oz-agent-worker"), "control-plane", "--port", str(port)]
+    command = [str(BIN / "oz-agent-worker"), "control-plane", "--port", str(port), *flags]
     with program(command, env) as running:
         running.wait_for("Workers connect to")
         yield ControlPlane(running, f"http://127.0.0.1:{port}", key, state)

@@ -62,10 +62,11 @@ async def test_requests_that_cannot_be_met(server: ProbeServer, request_line: by
 
 
 async def test_an_endless_head_is_cut_off(server: ProbeServer) -> None:
-    with pytest.raises(ConnectionError):
+    try:
         answer = await raw(server, b"GET /ok HTTP/1.1\r\nX: " + b"x" * 200_000)
-        if not answer:
-            raise ConnectionResetError
+    except ConnectionError:
+        answer = b""
+    assert answer == b""
 
 
 async def test_clients_that_say_nothing_hold_up_nobody(server: ProbeServer) -> None:

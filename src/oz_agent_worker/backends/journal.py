@@ -222,9 +222,9 @@ class Journal(Generic[State]):
         while True:
             try:
                 lock = _lock(path)
-            except FileNotFoundError:
-                return None
             except OSError as error:
+                if not os.path.lexists(path):  # whatever there is not enough of, such as descriptors
+                    return None
                 raise _unreadable(path, error.strerror or str(error)) from error
             if lock is None:
                 raise HeldError(f"another worker has it: {path} is locked")

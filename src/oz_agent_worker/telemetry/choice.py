@@ -47,19 +47,15 @@ def choose(environ: Mapping[str, str]) -> Choice:
         metrics=_without_foreign_protocol("METRICS", metrics, given, problems),
         traces=_without_foreign_protocol("TRACES", traces, given, problems),
         prometheus=_endpoint(given, problems),
-        asked=any(name in given for name in _ASKING),
+        asked=any(name in _EXPORTERS or name.startswith(_OTLP) for name in given),
         problems=tuple(problems),
     )
 
 
-#: Whoever sets one of these wants telemetry, and not only what is there by default.
-_ASKING: Final = (
-    "OTEL_METRICS_EXPORTER",
-    "OTEL_TRACES_EXPORTER",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-)
+#: Whoever sets one of these, or any that begins like this, wants telemetry, and not only
+#: what is there by default.
+_EXPORTERS: Final = frozenset({"OTEL_METRICS_EXPORTER", "OTEL_TRACES_EXPORTER"})
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
 
 
 def _exporters(

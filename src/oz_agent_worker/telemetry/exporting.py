@@ -1,5 +1,6 @@
 """Providers and exporters of OpenTelemetry's SDK, made as chosen."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
@@ -7,6 +8,7 @@ from typing import Final, TypeVar
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     ConsoleMetricExporter,
+    MetricExporter,
     MetricReader,
     PeriodicExportingMetricReader,
 )
@@ -18,6 +20,7 @@ from oz_agent_worker.core.notices import Notify
 
 from .catalogue import metrics_for
 from .choice import Choice
+from .defaultcollector import DefaultCollector
 from .identity import Identity
 from .instruments import Instruments
 from .taskmetrics import TaskMetrics
@@ -52,7 +55,8 @@ class Exporting:
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
         resource = _resource(identity)
-        readers = {"prometheus": self._prometheus, "otlp": _otlp_metrics, "console": _console_metrics}
+        otlp = _otlp_metrics if choice.asked else _metrics_for_a_local_collector
+        readers = {"prometheus": self._prometheus, "otlp": otlp, "console": _console_metrics}
         if made := self._made(choice.metrics, readers):
             self._begin_metrics(made, resource, identity)
         exporters = {"otlp": _otlp_spans, "console": _console_spans}
@@ -129,14 +133,22 @@ def _resource(identity: Identity) -> Resource:
     )
 
 
-def _otlp_metrics() -> MetricReader:
+def _otlp_exporter() -> MetricExporter:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    return PeriodicExportingMetricReader(OTLPMetricExporter())
+    return OTLPMetricExporter()
+
+
+def _otlp_metrics() -> MetricReader:
+    return PeriodicExportingMetricReader(_otlp_exporter())
+
+
+def _metrics_for_a_local_collector() -> MetricReader:
+    return PeriodicExportingMetricReader(DefaultCollector(_otlp_exporter))
 
 
 def _console_metrics() -> MetricReader:
-    return PeriodicExportingMetricReader(ConsoleMetricExporter())
+    return PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stdout))
 
 
 def _otlp_spans() -> SpanExporter:
@@ -146,4 +158,4 @@ def _otlp_spans() -> SpanExporter:
 
 
 def _console_spans() -> SpanExporter:
-    return ConsoleSpanExporter()
+    return ConsoleSpanExporter(out=sys.stdout)

@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.integration.backends.contract")
+for part in ("contract", "contractsteps", "takeovercontract"):
+    pytest.register_assert_rewrite(f"tests.integration.backends.{part}")

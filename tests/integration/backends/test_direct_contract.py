@@ -1,9 +1,9 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.backends.base import Backend
+from oz_agent_worker.backends.base import Backend, Found
 from oz_agent_worker.backends.direct import DirectBackend
 from oz_agent_worker.config.schema import DirectConfig
 from tests.integration.backends.contract import BackendContract
@@ -28,12 +28,12 @@ class DirectHarness:
         self._program.write_text(f"#!/bin/sh\n{script}\n")
         self._program.chmod(0o755)
 
-    async def backend(self, *, cleanup: bool = True) -> Backend:
+    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
         config = DirectConfig(workspace_root=str(self._root), oz_path=str(self._program))
         backend = DirectBackend(
             config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3
         )
-        await backend.start(leave_alone)
+        await backend.start(found)
         self._backends.append(backend)
         return backend
 

@@ -46,11 +46,15 @@ class ScriptedWorker:
         *,
         capacity: int | None = 0,
         holds: tuple[Frame, ...] = (),
+        backend: str = "scripted",
+        instance: str | None = None,
     ) -> None:
         self._url = f"{websocket_url}?worker_id={worker_id}"
         self._key = key
         self._capacity = capacity
         self._holds = holds
+        self._backend = backend
+        self._instance = instance
         self.worker_id = worker_id
 
     async def __aenter__(self) -> Self:
@@ -67,7 +71,8 @@ class ScriptedWorker:
                 "worker_hello",
                 worker_id=self.worker_id,
                 version="test",
-                backend="scripted",
+                backend=self._backend,
+                instance=self._instance,
                 max_concurrent_tasks=self._capacity,
                 executions=list(self._holds),
             )
@@ -78,6 +83,13 @@ class ScriptedWorker:
     ) -> None:
         await self.socket.close()
         await self._http.close()
+
+    def die(self) -> None:
+        """Drop the connection without a goodbye, as a killed process does."""
+        response = self.socket._response
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        response.connection.transport.abort()
 
     async def send(self, kind: str, **data: Any) -> None:
         await self.socket.send_str(json.dumps({"type": kind, "data": data}))

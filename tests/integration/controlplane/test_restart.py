@@ -71,16 +71,21 @@ async def test_killed_before_the_assignment(tmp_path: Path) -> None:
 
 
 async def test_killed_between_assignment_and_claim(tmp_path: Path) -> None:
-    async with control_plane(tmp_path / "db", claim_timeout=2) as first:
+    async with control_plane(tmp_path / "db", claim_timeout=1) as first:
         run_id = (await first.sdk.agent.run(prompt="p")).run_id
-        async with first.worker() as w:
+        async with first.worker(instance="host/a") as w:
             task = await w.assignment()
             await first.kill()
-    async with control_plane(tmp_path / "db", claim_timeout=2) as second, second.worker("other") as w:
-        again = await w.assignment()
-        assert (again["task_id"], again["execution_id"]) == (run_id, task["execution_id"])
-        await w.claim(again)
-        await w.complete(again)
+    async with control_plane(tmp_path / "db", claim_timeout=1) as second:
+        async with second.worker("other") as other, second.worker(instance="host/b") as twin:
+            # Neither could know whether the first one has started it.
+            assert await other.hears_nothing(1.5)
+            assert await twin.hears_nothing(0.1)
+        async with second.worker(instance="host/a") as w:
+            again = await w.assignment(timeout=1)
+            assert (again["task_id"], again["execution_id"]) == (run_id, task["execution_id"])
+            await w.claim(again)
+            await w.complete(again)
         assert await second.state(run_id) == "SUCCEEDED"
 
 

@@ -140,9 +140,11 @@ class TestUnclaimed:
     def settings(self, settings: ControlPlaneSettings) -> ControlPlaneSettings:
         return ControlPlaneSettings(port=0, database_url=settings.database_url, claim_timeout=0.2)
 
-    async def test_a_run_that_nobody_claims_comes_again(self, sdk: AsyncOzAPI, worker: Connect) -> None:
+    async def test_a_run_that_a_public_worker_does_not_claim_comes_again(
+        self, sdk: AsyncOzAPI, worker: Connect
+    ) -> None:
         run_id = (await sdk.agent.run(prompt="p")).run_id
-        async with worker() as w:
+        async with worker(capacity=None) as w:
             first = await w.assignment()
             again = await w.assignment()
             assert [first["task_id"], again["task_id"]] == [run_id, run_id]
@@ -161,7 +163,8 @@ async def test_cancelling_a_running_run_is_the_workers_to_confirm(
         await w.claim(task)
         await reaches(run_id, "CLAIMED")
         await sdk.agent.runs.cancel(run_id)
-        assert await w.receive("task_cancellation") == {"task_id": run_id}
+        told = {"task_id": run_id, "execution_id": task["execution_id"]}
+        assert await w.receive("task_cancellation") == told
         assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
         await w.complete(task, task_state="CANCELLED")
     assert (await sdk.agent.runs.retrieve(run_id)).state == "CANCELLED"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,19 +21,20 @@ from .workerlife import Life, free_port, worker_life
 HOST = "127.0.0.1"
 
 
-def prompt(text: str) -> dict[str, object]:
-    return {"id": "x", "task_definition": {"prompt": text}, "created_at": "2026-01-31T12:00:00Z"}
+def task(name: str, *arguments: str) -> dict[str, Any]:
+    created = {"id": name, "created_at": "2026-01-31T12:00:00Z"}
+    return assignment(name, additional_oz_args=list(arguments)) | {"task": created}
 
 
 async def two_tasks(connection: Connection) -> None:
-    await connection.send("task_assignment", **(assignment("good") | {"task": prompt("go")}))
-    await connection.send("task_assignment", **(assignment("bad") | {"task": prompt("fail")}))
+    await connection.send("task_assignment", **task("good"))
+    await connection.send("task_assignment", **task("bad", "fail"))
     await connection.answer()
 
 
-async def one_that_stays(connection: Connection) -> None:
+async def one_too_many(connection: Connection) -> None:
     for name in ("stays", "stays-too", "too-many"):
-        await connection.send("task_assignment", **(assignment(name) | {"task": prompt("wait")}))
+        await connection.send("task_assignment", **task(name, "wait"))
     await connection.answer()
 
 
@@ -86,7 +88,7 @@ async def test_a_scrape_of_a_worker_that_ran_tasks(tmp_path: Path, otel: Environ
 async def test_a_worker_that_is_busy(tmp_path: Path, otel: Environ) -> None:
     port = free_port()
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port)
-    async with worker_life(tmp_path, Plane([one_that_stays], EXTENDED), environ) as life:
+    async with worker_life(tmp_path, Plane([one_too_many], EXTENDED), environ) as life:
         await until(lambda: any("task_rejected" in frame for frame in life.plane.frames))
         async with asyncio.timeout(10):
             while (seen := await scrape(life, port)).value("oz_worker_tasks_by_phase", phase="running") < 2:
@@ -124,8 +126,8 @@ async def test_the_health_port_serves_metrics_beside_their_own(tmp_path: Path, o
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=own)
     async with worker_life(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as life:
         await until(lambda: life.plane.connections)
-        assert await scrape(life, port)
-        assert await scrape(life, own)
+        assert (await scrape(life, port)).value("oz_worker_tasks_max_concurrent") == 2
+        assert (await scrape(life, own)).value("oz_worker_tasks_max_concurrent") == 2
         assert (await life.get(own, "/healthz"))[0] == 404
 
 

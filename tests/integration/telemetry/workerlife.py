@@ -1,12 +1,14 @@
-"""A worker in this process, on a scripted control plane and the direct backend, for tests of what it shows."""
+"""A worker in this process on a scripted control plane, to look at from outside."""
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -50,14 +52,13 @@ class Life:
             await self.running
 
 
-def _config(folder: Path, plane: Plane) -> WorkerConfig:
+def _config(folder: Path, plane: Plane, backend: Mapping[str, Any] | None) -> WorkerConfig:
     agent = folder / "oz"
     agent.write_text(AGENT)
     agent.chmod(0o755)
     file = folder / "worker.yaml"
-    file.write_text(
-        f"worker_id: w\nbackend: {{direct: {{workspace_root: {folder / 'work'}, oz_path: {agent}}}}}\n"
-    )
+    direct = {"direct": {"workspace_root": str(folder / "work"), "oz_path": str(agent)}}
+    file.write_text(json.dumps({"worker_id": "w", "backend": backend or direct}))
     flags = WorkerFlags(
         worker_id="w",
         api_key=Secret("canary-key"),
@@ -74,12 +75,13 @@ async def worker_life(
     plane: Plane,
     environ: dict[str, str],
     *,
+    backend: Mapping[str, Any] | None = None,
     probes: Endpoint | None = None,
     listeners: Sequence[Notify] = (),
 ) -> AsyncIterator[Life]:
-    """Run a worker with these variables, which are the process's own while it runs."""
+    """Run a worker with these variables; ``backend`` is that part of its config file, by default direct."""
     async with plane_on(plane), aiohttp.ClientSession() as http:
-        config = _config(folder, plane)
+        config = _config(folder, plane, backend)
         stop = asyncio.Event()
         options = WorkerOptions(probes=probes, listeners=listeners, shutdown_grace=5.0)
         environ = {"PATH": os.environ["PATH"], **environ}

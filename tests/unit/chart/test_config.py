@@ -11,6 +11,9 @@ from oz_agent_worker.config.shapes import EnvEntry
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import pick, worker_config
 
+ODD_LABELS = {"build": "1.10", "on": "yes"}
+ODD_COMMAND = "echo '{{ x }}: \"y\"' # z"
+
 
 def loaded(helm: Helm, case: str, **values: Any) -> FileConfig:
     """The config of a case, as the worker reads it."""
@@ -94,10 +97,10 @@ def test_a_kubeconfig_arrives(helm: Helm) -> None:
         ("kubernetesBackend.unschedulableTimeout", "0s", ("unschedulable_timeout", 0.0)),
         ("kubernetesBackend.useImageVolumes", True, ("use_image_volumes", True)),
         ("kubernetesBackend.terminationGracePeriodSeconds", 0, ("termination_grace_period_seconds", 0)),
-        ("kubernetesBackend.extraLabels", {"build": "1.10", "on": "yes"}, ("extra_labels", {"build": "1.10", "on": "yes"})),
-        ("kubernetesBackend.setupCommand", "echo '{{ x }}: \"y\"' # z", ("setup_command", "echo '{{ x }}: \"y\"' # z")),
+        ("kubernetesBackend.extraLabels", ODD_LABELS, ("extra_labels", ODD_LABELS)),
+        ("kubernetesBackend.setupCommand", ODD_COMMAND, ("setup_command", ODD_COMMAND)),
     ],
-)  # fmt: skip
+)
 def test_a_value_keeps_its_meaning(helm: Helm, key: str, value: Any, read: tuple[str, Any]) -> None:
     backend = loaded(helm, "minimal", **{key: value}).backend.kubernetes
     assert getattr(backend, read[0]) == read[1]

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from oz_agent_worker.backends.kubernetes.manifests.naming import label_selector
 from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions
+from oz_agent_worker.cli.main import root
 from oz_agent_worker.config.schema import KubernetesConfig
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
@@ -102,6 +104,15 @@ def test_the_arguments_are_the_workers_flags(helm: Helm) -> None:
         "--health-port=8082",
     ]
     assert container(rendered(helm, "public"))["args"][-2:] == ["--log-level=debug", "--env=TEAM=agents"]
+
+
+@pytest.mark.parametrize("case", ["minimal", "public", "everything", "own-objects", "health"])
+def test_the_worker_and_its_doctor_take_their_arguments(helm: Helm, case: str) -> None:
+    objects = rendered(helm, case)
+    (doctor,) = pick(objects, "Pod")["spec"]["containers"]
+    for arguments in (container(objects)["args"], doctor["args"]):
+        answer = CliRunner().invoke(root, [*arguments, "--help"])
+        assert answer.exit_code == 0, answer.output
 
 
 def test_the_pod_tells_the_worker_who_it_is(helm: Helm) -> None:

@@ -30,6 +30,7 @@ class Plane:
     """``now`` is the time; ``pass_time`` moves it on."""
 
     def __init__(self, settings: ControlPlaneSettings, database: Database) -> None:
+        self.settings = settings
         self.now = T0
         self.woken = asyncio.Event()
         self.database = database
@@ -46,6 +47,12 @@ class Plane:
         database = await Database.open(settings.database_url)
         await database.write(add_key)
         return cls(settings, database)
+
+    def restarted(self) -> "Plane":
+        """Another control plane on the same database, after this one died without a word."""
+        again = Plane(self.settings, self.database)
+        again.now = self.now
+        return again
 
     async def close(self) -> None:
         await self.database.close()
@@ -75,11 +82,16 @@ class Plane:
             executions=list(executions),
         )
         await self.say(connection, hello)
+        await self.stored()
         return connection
 
     async def leave(self, connection: Connection) -> None:
         """Break a connection, and wait until what follows is stored."""
         self.attendance.left(connection)
+        await self.stored()
+
+    async def stored(self) -> None:
+        """Wait until all that was queued for the database is there."""
         await self.database.write(lambda _: None)
 
     async def step(self, seconds: float = 0) -> float | None:

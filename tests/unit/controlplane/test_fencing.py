@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from oz_agent_worker.controlplane.fencing import rule_claim, rule_report
@@ -12,10 +10,16 @@ STRANGER = Peer("x", "direct", "host/x")
 S = RunState
 
 
-def a_head(state: RunState, owner: Peer | None = None, **more: Any) -> Head:
-    owned = {"worker_id": owner.worker_id, "worker_backend": owner.backend} if owner else {}
-    instance = owner.instance if owner else None
-    return Head(id="r", execution_id="e", state=state, worker_instance=instance, **owned, **more)
+def a_head(state: RunState, owner: Peer | None = None, *, retries: int = 0) -> Head:
+    return Head(
+        id="r",
+        execution_id="e",
+        state=state,
+        worker_id=owner.worker_id if owner else None,
+        worker_backend=owner.backend if owner else None,
+        worker_instance=owner.instance if owner else None,
+        retries=retries,
+    )
 
 
 #: Of whom a run is, who speaks, and whether that counts.

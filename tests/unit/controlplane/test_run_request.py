@@ -37,6 +37,7 @@ def test_null_counts_as_absent() -> None:
         (b"\xff\xfe", 400, "The body is not valid JSON."),
         (b'{"attachments":' + b"[" * 100_000, 400, "The body is not valid JSON."),
         ([], 400, "Expected `object`, got `array`"),
+        ({"prompt": "p", "safe_to_retry": "yes"}, 400, "safe_to_retry: Expected `bool | null`, got `str`"),
         ({"prompt": 1}, 400, "prompt: Expected `str | null`, got `int`"),
         (
             {"prompt": "p", "config": {"worker_hots": "w"}},
@@ -110,3 +111,8 @@ def test_titles(body: Any, title: str) -> None:
 
 def test_an_empty_host_is_none() -> None:
     assert decode_run_request(b'{"prompt": "p", "config": {"worker_host": " "}}').worker_host is None
+
+
+@pytest.mark.parametrize(("body", "safe"), [({}, None), ({"safe_to_retry": True}, True)])
+def test_safe_to_retry_is_a_member_of_its_own(body: dict[str, Any], safe: bool | None) -> None:
+    assert decode_run_request(json.dumps(body | {"prompt": "p"}).encode()).safe_to_retry is safe

@@ -64,3 +64,15 @@ def test_a_wish_to_cancel_is_shown_until_the_end() -> None:
     assert waiting == {"message": "Cancellation requested; waiting for the worker."}
     done = status_message(a_run(state=RunState.SUCCEEDED, cancel_requested=True, message="done"))
     assert done == {"message": "done"}
+
+
+def test_a_run_that_is_safe_to_retry_says_so() -> None:
+    assert run_item(a_run(safe_to_retry=True), {})["safe_to_retry"] is True
+
+
+def test_a_run_whose_worker_is_away_says_until_when_it_is_waited_for() -> None:
+    away = a_run(state=RunState.CLAIMED, worker_id="w", away_since=CREATED, lease_until=CREATED + micros(600))
+    assert status_message(away) == {
+        "message": "Waiting since 2026-01-02T03:04:05.000000Z for worker w, "
+        "until 2026-01-02T03:14:05.000000Z at most."
+    }

@@ -1,4 +1,7 @@
-from oz_agent_worker.controlplane.wording import one_line, storable
+import pytest
+
+from oz_agent_worker.controlplane.times import micros
+from oz_agent_worker.controlplane.wording import brief, in_words, one_line, storable
 
 
 def test_a_log_line_stays_one_line() -> None:

@@ -90,13 +90,10 @@ class ModelPlane:
         self.runs[task_id] = Run(task_id)
 
     def cancel(self, run: Run) -> None:
-        """A user cancels: at once in the queue, else through the worker."""
-        if run.state is RunState.QUEUED:
-            run.move(RunState.CANCELLED)
-        elif run.state in (RunState.CLAIMED, RunState.INPROGRESS):
-            run.cancel_requested = True
-            for wire in self._open:
-                self._send_cancellation(wire, run.key)
+        """A user cancels a run that a worker has: every connection is told, and so is each later claim."""
+        run.cancel_requested = True
+        for wire in self._open:
+            self._send_cancellation(wire, run.key)
 
     # --------------------------------------------------------------------------- wires
 

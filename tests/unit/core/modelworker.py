@@ -49,6 +49,10 @@ class Jobs:
     started: Counter[ExecutionKey] = field(default_factory=Counter)
     output: dict[ExecutionKey, bytes] = field(default_factory=dict)
 
+    @property
+    def running(self) -> list[ExecutionKey]:
+        return [key for key, job in self.standing.items() if job.outcome is None]
+
     def create(self, key: ExecutionKey) -> None:
         """Start an execution; one that stands is adopted."""
         if key not in self.standing:
@@ -197,6 +201,15 @@ class ModelWorker:
         del self.steps[key]
 
     # ------------------------------------------------------------------- what is to do
+
+    @property
+    def to_do(self) -> list[ExecutionKey]:
+        """The executions with which the worker can go on by itself."""
+        return [*self.launching, *filter(self._has_news, self.observable), *self.releasable]
+
+    def _has_news(self, key: ExecutionKey) -> bool:
+        job = self.jobs.standing[key]
+        return job.outcome is not None or (self.logs.wanted and len(job.log) > self.steps[key].printed)
 
     @property
     def launching(self) -> list[ExecutionKey]:

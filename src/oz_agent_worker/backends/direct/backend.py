@@ -126,15 +126,16 @@ class DirectBackend:
             LaunchError: the task's ID names no folder, the folder or the record cannot be had,
                 or another live worker has the execution.
         """
-        if self._agent is None:
-            raise LaunchError("the direct backend is not open")
         key = ExecutionKey(spec.task_id, spec.execution_id)
-        if standing := self._executions.get(key):
-            return standing
-        # Nothing here waits, so that a second assignment cannot come between.
-        if holding := self._left_of(key):
-            return self._resume(holding, output)
-        return self._begin(self._agent, key, spec, output)
+        async with self._leftovers.quiet:
+            # Nothing here waits, so that a second assignment cannot come between.
+            if self._agent is None:
+                raise LaunchError("the direct backend is not open")
+            if standing := self._executions.get(key):
+                return standing
+            if holding := self._left_of(key):
+                return self._resume(holding, output)
+            return self._begin(self._agent, key, spec, output)
 
     async def close(self) -> None:
         """End what runs. Records and workspaces of tasks that were not released stay in their place."""

@@ -18,22 +18,28 @@ logger = logging.getLogger(__name__)
 
 
 class Leftovers:
-    """The executions that this process took from a journal and follows, or may yet."""
+    """The executions that this process took from a journal and follows, or may yet.
+
+    ``quiet`` is held while they are taken: between that and their telling, an execution is
+    this process's and seems to be another's.
+    """
 
     def __init__(self, journal: Journal[DirectState], root: WorkspaceRoot) -> None:
         self._journal = journal
         self._root = root
         self._held: dict[ExecutionKey, Holding] = {}
+        self.quiet = asyncio.Lock()
 
     async def look(
         self, found: Callable[[Found], None], follow: Callable[[ExecutionKey, OutputSink], Execution]
     ) -> None:
         """Take what is free, and tell ``found`` of each; ``follow`` is what it can then do."""
-        for holding in await asyncio.to_thread(self._take_free):
-            key = holding.entry.key
-            logger.info("Task %s was left by a worker that died", key)
-            self._held[key] = holding
-            found(Found(key, partial(follow, key)))
+        async with self.quiet:
+            for holding in await asyncio.to_thread(self._take_free):
+                key = holding.entry.key
+                logger.info("Task %s was left by a worker that died", key)
+                self._held[key] = holding
+                found(Found(key, partial(follow, key)))
 
     def _take_free(self) -> list[Holding]:
         return [self._hold(entry) for entry in self._journal.take_free()]

@@ -277,8 +277,9 @@ def _lock(path: Path, holder: str) -> int | None:
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.write(lock, holder.encode())
+        with contextlib.suppress(OSError):  # who holds it is for people: a full disk does not matter
+            os.ftruncate(lock, 0)
+            os.write(lock, holder.encode())
     except BlockingIOError:
         logger.info("%s is held by %s", path.parent.parent, os.pread(lock, 256, 0).decode(errors="replace"))
         os.close(lock)

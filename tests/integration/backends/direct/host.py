@@ -57,6 +57,10 @@ class Host:
         """Give the files of every journal under the workspace root."""
         return sorted(self.root.glob(".journal-*/*"))
 
+    def left(self) -> list[str]:
+        """Name all that stands for executions: workspaces and records."""
+        return self.workspaces() + [record.name for record in self.records()]
+
     async def close(self) -> None:
         """Close every backend."""
         for backend in self.backends:

@@ -199,7 +199,7 @@ async def test_a_workspace_that_never_stood_needs_no_teardown(host: Host, dead: 
     assert outcome.reason is FailureReason.WORKER_LOST
     assert host.scratch.lines("teardown") == []
     await execution.release(outcome)
-    assert host.workspaces() == host.records() == []
+    assert host.left() == []
 
 
 @pytest.mark.parametrize("kind", ["held", "link"])
@@ -278,7 +278,7 @@ async def test_an_assignment_of_what_was_left_follows_it_and_runs_nothing(
     assert outcome.reason is FailureReason.WORKER_LOST
     await execution.release(outcome)
     assert host.scratch.lines("agent") == []
-    assert host.workspaces() == host.records() == []
+    assert host.left() == []
 
 
 async def test_what_is_found_and_not_followed_stays_for_the_next_worker(host: Host, dead: DeadWorker) -> None:
@@ -312,7 +312,7 @@ async def test_what_closing_left_undelivered_is_told_by_the_next_worker(host: Ho
     assert again == outcome
     await execution.release(again)
     assert host.scratch.lines("agent") == ["ran"]
-    assert host.workspaces() == host.records() == []
+    assert host.left() == []
 
 
 async def test_what_closing_ends_is_no_cancellation(host: Host) -> None:
@@ -376,44 +376,44 @@ async def test_a_record_that_cannot_be_read_is_said_and_its_task_does_not_run(
 async def test_a_journal_that_cannot_be_is_a_diagnosis(host: Host, dead: DeadWorker) -> None:
     folder = dead.root.journal("w")
     folder.touch()
-    with pytest.raises(PreflightError, match="workspace_root: .* cannot hold the records of tasks") as caught:
+    with pytest.raises(
+        PreflightError, match=r"workspace_root: .* cannot hold the records of tasks"
+    ) as caught:
         await host.backend()
     assert str(folder) in str(caught.value)
 
 
-@pytest.mark.parametrize("call", ["link", "mkdir", "write", "open"])
+class FullDisk:
+    """Fails one call of a function of ``os``, the one after ``calls`` others."""
+
+    def __init__(self, function: Callable[..., Any], calls: int) -> None:
+        self._function = function
+        self._left = calls
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self._left -= 1
+        if self._left == -1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._function(*arguments, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("call", "others"),
+    # The first open(2) looks for a record, and is no matter where none stands.
+    [("link", 0), ("mkdir", 0), ("mkdir", 1), ("write", 0)] + [("open", n) for n in range(1, 5)],
+)
 async def test_a_disk_that_fails_at_the_start_hands_the_task_back_and_keeps_nothing(
-    host: Host, monkeypatch: pytest.MonkeyPatch, call: str
+    host: Host, monkeypatch: pytest.MonkeyPatch, call: str, others: int
 ) -> None:
     backend = await host.backend()
-    original: Callable[..., Any] = getattr(os, call)
-    for after in range(10):  # the call after so many others is the one that fails
-        left = after
-
-        def full(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == -1:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return original(*arguments, **keywords)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(os, call, full)
-            try:
-                execution = await backend.launch(SPEC, NoOutput())
-            except LaunchError as error:
-                assert error.outcome is None
-                assert "No space" in str(error)
-                assert host.workspaces() == host.records() == []
-                continue
-        break
-    else:
-        raise AssertionError("it never came that far")
-    assert after > 0
-    outcome = await execution.wait()
-    assert outcome.result is TaskResult.SUCCEEDED
-    await execution.release(outcome)
-    assert host.workspaces() == host.records() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, FullDisk(getattr(os, call), others))
+        with pytest.raises(LaunchError, match="No space") as caught:
+            await backend.launch(SPEC, NoOutput())
+    assert caught.value.outcome is None
+    assert host.left() == []
+    assert (await run(backend, SPEC)).result is TaskResult.SUCCEEDED
+    assert host.left() == []
 
 
 async def test_an_outcome_that_cannot_be_written_is_told_all_the_same(
@@ -428,7 +428,7 @@ async def test_an_outcome_that_cannot_be_written_is_told_all_the_same(
     assert outcome == succeeded()
     assert host.scratch.lines("teardown") == ["ran"]
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-    assert host.workspaces() == host.records() == []
+    assert host.left() == []
 
 
 async def test_a_session_that_cannot_be_written_down_does_not_fail_the_task(

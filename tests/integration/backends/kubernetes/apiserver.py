@@ -158,6 +158,10 @@ class ApiServer:
         """What stands."""
         return sorted(self._objects[resource])
 
+    def get(self, resource: str, name: str) -> Object:
+        """An object that stands."""
+        return self._objects[resource][name]
+
     # What happens in the cluster -----------------------------------------------------------------
 
     async def put(self, resource: str, name: str, **content: Any) -> Object:

@@ -212,3 +212,4 @@ async def test_a_watch_whose_other_end_is_gone_is_found_by_the_check(
         await lives.succeed()
         assert time.monotonic() - began < CAUGHT_UP
         assert backend.stats.watches["jobs"] > watches["jobs"]
+        assert backend.stats.lists == {"jobs": 1, "pods": 1}, "it goes on from where it was"

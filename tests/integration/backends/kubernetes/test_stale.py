@@ -1,4 +1,4 @@
-"""Answers that are not of the present: lists of the past, lists that are none, clocks that are off."""
+"""What is not of the present: lists of the past, a Job controller that is behind, clocks that are off."""
 
 import asyncio
 import dataclasses
@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from oz_agent_worker.backends.base import NoOutput
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
@@ -82,6 +83,32 @@ async def test_a_history_that_went_back_for_good_is_believed_in_the_end(
             outcome = await execution.wait()
         assert outcome.reason is FailureReason.JOB_FAILED
         assert "deleted by somebody else" in outcome.message
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+async def test_a_job_controller_that_is_behind_fails_no_task(
+    server: ApiServer, tmp_path: Path, phase: str
+) -> None:
+    """The API server died when it had created the Pod; the controller's watches pause after its restart."""
+    words = 'Error creating: Post "https://10.0.0.1:443/api/v1/namespaces/ns/pods": unexpected EOF'
+    impatient = ObservationPolicy(ask_after=0.05, ask_patience=0.1, refusal_grace=0.1)
+    settings = dataclasses.replace(QUICK, observation=impatient)
+    async with running_backend(server.kubeconfig(tmp_path), "ns", settings=settings) as backend:
+        execution = await backend.launch(task("run"), NoOutput())
+        wait = asyncio.create_task(execution.wait())
+        about = {"kind": "Job", "name": JOB, "uid": execution.uid}
+        await server.put(
+            "events", "e", type="Warning", reason="FailedCreate", message=words, involvedObject=about
+        )
+        await server.put("jobs", JOB, status={"startTime": "2026-01-01T12:00:00Z"})
+        labels = {"job-name": JOB, "batch.kubernetes.io/controller-uid": execution.uid}
+        await asyncio.sleep(0.5)
+        await server.put("pods", "pod", metadata={"labels": labels}, status={"phase": phase})
+        done, _ = await asyncio.wait({wait}, timeout=1.0)
+        assert not done, wait.result()
+        await server.finish(JOB)
+        async with asyncio.timeout(10):
+            assert (await wait).result is TaskResult.SUCCEEDED
 
 
 def a_pod(clock: Callable[[], datetime], uid: str) -> dict[str, Any]:

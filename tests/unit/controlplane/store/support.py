@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from oz_agent_worker.controlplane.head import Head
 from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.store import keys, runs
+from oz_agent_worker.controlplane.store import keys, leases, runs
 from oz_agent_worker.controlplane.store.queue import Handout, assign
 from oz_agent_worker.controlplane.store.runs import NewRun, Run
 from oz_agent_worker.controlplane.times import micros
@@ -60,3 +61,14 @@ def stored(connection: Connection, run_id: str) -> Run:
     run = runs.get(connection, run_id)
     assert run is not None
     return run
+
+
+def lose(connection: Connection, run_id: str, now: int = T0) -> None:
+    """Let the lease of a run begin."""
+    leases.begin(connection, [run_id], now, now + GRACE)
+
+
+def head_of(connection: Connection, run_id: str) -> Head:
+    head = runs.head(connection, run_id)
+    assert head is not None
+    return head

@@ -53,12 +53,14 @@ class Explanation:
     """One answer. ``reason`` is the word that the worker reports with, or would; empty where all is well.
 
     ``headline`` is one sentence; ``advice`` says what to do, and is empty where the headline
-    does; ``outlook`` says how long the worker looks on at a trouble.
+    does; ``outlook`` says how long the worker looks on at a trouble. ``owner`` is the worker
+    process that created the Job, empty where that is not noted.
     """
 
     task_id: str
     execution_id: str
     worker: str
+    owner: str
     namespace: str
     job: str
     state: State
@@ -86,6 +88,7 @@ def explain(facts: Facts) -> Explanation:
         task_id=job.key.task_id,
         execution_id=job.key.execution_id,
         worker=job.worker,
+        owner=job.owner,
         namespace=job.metadata.namespace or "",
         job=job.metadata.name,
         state=state,

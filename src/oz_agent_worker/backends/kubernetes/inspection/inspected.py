@@ -36,6 +36,11 @@ class TaskJob(JobView, frozen=True):
         """The worker's ID, as far as a label can hold it; empty where it is not noted."""
         return (self.metadata.labels.worker_id if self.metadata.labels else None) or ""
 
+    @property
+    def owner(self) -> str:
+        """The worker process that created the Job (``takeover.instance``); empty where it is not noted."""
+        return (self.metadata.annotations.owner if self.metadata.annotations else None) or ""
+
 
 TASK_JOBS = Resource(
     "/apis/batch/v1", "jobs", msgspec.json.Decoder(TaskJob), msgspec.json.Decoder(ItemList[TaskJob])

@@ -25,6 +25,8 @@ def _lines(explanation: Explanation, now: datetime) -> Iterator[str]:
     yield ""
     worker = explanation.worker or "unknown"
     yield f"Execution {explanation.execution_id} of worker {worker}, namespace {explanation.namespace}"
+    if explanation.owner:
+        yield f"Created by {explanation.owner}"
     yield "Evidence:"
     rows = [(_age(item, now), item.about, item.text) for item in explanation.evidence]
     ages, subjects = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))

@@ -96,7 +96,7 @@ class JobMonitor:
             except ApiError as error:
                 _logger.debug("the Jobs in flight cannot be checked: %s", error)
                 failing_since = began if failing_since is None else failing_since
-                soon = True
+                before, soon = {}, True
                 continue
             if failing_since is not None:
                 self._resume_unheard(time.monotonic() - failing_since)

@@ -26,3 +26,11 @@ def test_where_there_is_nothing_to_do_nothing_is_advised() -> None:
     assert "To do" not in text
     assert "Outlook" not in text
     assert "of worker unknown" in text
+
+
+def test_who_created_the_job_is_said_where_it_is_noted() -> None:
+    annotations = {"oz.warp.dev/task-id": "run-1", "oz.warp.dev/owner": "pod/agents/worker-0/uid"}
+    explanation = explain(facts(task_job(annotations=annotations), task_pod("Running")))
+    assert explanation.owner == "pod/agents/worker-0/uid"
+    assert "Created by pod/agents/worker-0/uid" in letter(explanation, NOW).splitlines()
+    assert "Created by" not in letter(explain(facts(task_job(), task_pod("Running"))), NOW)

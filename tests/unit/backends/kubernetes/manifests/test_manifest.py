@@ -6,6 +6,7 @@
 import copy
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,14 @@ def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creation
     assert job["metadata"]["annotations"]["oz.warp.dev/environment-secret"] == name
     assert json.dumps(job).count(f'"secretKeyRef": {{"name": "{name}"') == 2 * 4
     assert "environment-secret" not in json.dumps(job["spec"]["template"]["metadata"])
+
+
+def test_a_job_names_the_process_that_created_it_and_its_pods_do_not() -> None:
+    spec, config, cleanup = CASES["limits-and-labels"]
+    config = replace(config, extra_annotations={"oz.warp.dev/owner": "an operator"})
+    job = build_job(spec, config, worker_id="w", cleanup=cleanup, owner="pod/agents/worker-0/uid")
+    assert job["metadata"]["annotations"]["oz.warp.dev/owner"] == "pod/agents/worker-0/uid"
+    assert "pod/agents/worker-0/uid" not in json.dumps(job["spec"])
 
 
 IDS = st.text(min_size=1, max_size=80)

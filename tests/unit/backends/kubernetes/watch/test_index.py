@@ -117,3 +117,30 @@ def test_two_may_follow_one_job(index: JobIndex, follower: Recorder) -> None:
     index.unfollow("j", second)
     index.unfollow("j", second)
     assert list(index.in_flight()) == []
+
+
+class Observer:
+    """One that keeps what it hears, and what the followers knew by then."""
+
+    def __init__(self, follower: Recorder) -> None:
+        self.follower = follower
+        self.heard: list[tuple[str, int]] = []
+        self.lists = 0
+
+    def job_changed(self, change: Change[JobView]) -> None:
+        self.heard.append((change.object.metadata.name, self.follower.touches))
+
+    def jobs_listed(self) -> None:
+        self.lists += 1
+
+
+def test_an_observer_hears_of_every_job_once_its_followers_know(index: JobIndex, follower: Recorder) -> None:
+    observer = Observer(follower)
+    index.job_changed(Change(job()))
+    index.observe(observer)
+    index.job_changed(Change(job()))
+    index.job_changed(Change(job("k", "u-2")))
+    index.jobs_listed(began=0.0)
+    assert (observer.heard, observer.lists) == ([("j", 2), ("k", 2)], 1)
+    assert sorted(view.metadata.name for view in index.jobs()) == ["j", "k"]
+    assert (index.is_followed("j"), index.is_followed("k")) == (True, False)

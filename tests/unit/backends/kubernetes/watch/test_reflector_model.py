@@ -220,7 +220,6 @@ class ReflectorMachine(RuleBasedStateMachine):
                 self.a_watch_is_opened()
             if self.state.resource_version is None:
                 self.read_list(self.server.version)
-                self.server.compacted = min(self.server.compacted, self.server.version)
                 self.a_watch_is_opened()
         self.events_arrive(len(self.server.history) or 1, 50)
         assert self.told == self.server.items

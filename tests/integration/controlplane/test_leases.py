@@ -1,0 +1,204 @@
+"""Workers that go away, on real sockets, with the control plane's clock in the test's hand."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from oz_agent_sdk import AsyncOzAPI
+
+from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+from oz_agent_worker.controlplane.times import micros, system_clock
+from tests.integration.controlplane.conftest import Connect
+from tests.integration.controlplane.support import Frame, ScriptedWorker, until
+
+Reaches = Callable[..., Any]
+GRACE = 600
+SOON = 1.0
+
+
+class Clock:
+    """The wall clock, ahead by as much as the test let pass."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def __call__(self) -> int:
+        return system_clock() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def server(settings: ControlPlaneSettings, clock: Clock) -> AsyncIterator[ControlPlane]:
+    async with ControlPlane(settings, clock=clock) as server:
+        yield server
+
+
+@pytest.fixture
+def time_passes(clock: Clock, sdk: AsyncOzAPI) -> Callable[[float], Any]:
+    async def pass_time(seconds: float) -> None:
+        clock.ahead += micros(seconds)
+        # A timer that was set before knows nothing of this: a run for nobody wakes the dispatcher.
+        await sdk.agent.run(prompt="wake", config={"worker_host": "nobody"})
+
+    return pass_time
+
+
+async def is_awaited(sdk: AsyncOzAPI, run_id: str) -> Any:
+    """Wait until the control plane has noticed that a run's worker is away."""
+
+    def waiting(run: Any) -> bool:
+        return bool(run.status_message and run.status_message.message.startswith("Waiting since"))
+
+    return await until(lambda: sdk.agent.runs.retrieve(run_id), waiting)
+
+
+def held(task: Frame) -> Frame:
+    return {"task_id": task["task_id"], "execution_id": task["execution_id"]}
+
+
+async def claimed(w: ScriptedWorker, reaches: Reaches) -> Frame:
+    task = await w.assignment()
+    await w.claim(task)
+    await reaches(task["task_id"], "CLAIMED")
+    return task
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"backend": "direct", "instance": "host/a"}, {"backend": "direct", "instance": "host/a"}),
+        ({"backend": "kubernetes", "instance": "pod/1"}, {"backend": "kubernetes", "instance": "pod/2"}),
+    ],
+)
+async def test_a_run_goes_on_within_a_second_of_its_workers_restart(
+    sdk: AsyncOzAPI, worker: Connect, before: Any, after: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(**before) as w:
+        task = await w.assignment()
+        w.die()
+    async with worker(**after) as w:
+        again = await w.assignment(timeout=SOON)
+        assert (again["task_id"], again["execution_id"]) == (run_id, task["execution_id"])
+        await w.claim(again)
+        await w.complete(again)
+    assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"
+
+
+async def test_a_second_connection_of_the_same_instance_replaces_the_first(
+    sdk: AsyncOzAPI, worker: Connect
+) -> None:
+    await sdk.agent.run(prompt="p")
+    async with worker(instance="host/a") as dead:
+        task = await dead.assignment()
+        async with worker(instance="host/a") as w:
+            assert held(await w.assignment(timeout=SOON)) == held(task)
+            await w.complete(task)
+            assert not await dead.hears_nothing(SOON)
+            assert dead.socket.closed
+
+
+async def test_two_pods_of_one_id_hand_over(sdk: AsyncOzAPI, worker: Connect, reaches: Reaches) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(backend="kubernetes", instance="pod/1") as first:
+        task = await claimed(first, reaches)
+        async with worker(backend="kubernetes", instance="pod/2", capacity=1) as second:
+            first.die()
+            await is_awaited(sdk, run_id)
+            # The Job's owner is gone, so the second Pod follows it, and says so.
+            await second.claim(task)
+            await until(lambda: sdk.agent.runs.retrieve(run_id), lambda run: run.status_message is None)
+            await second.complete(task)
+    assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"
+
+
+async def test_a_worker_that_stays_away_loses_its_run_and_is_told_so(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(instance="host/a") as w:
+        task = await claimed(w, reaches)
+        await time_passes(10 * GRACE)
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
+        w.die()
+    await is_awaited(sdk, run_id)
+    await time_passes(GRACE)
+    run = await reaches(run_id, "ERROR")
+    assert (run.status_message.error_code, run.status_message.retryable) == ("worker_lost", True)
+    assert "Worker w was away, or without the run, for 10 min" in run.status_message.message
+    async with worker(instance="host/a", holds=(held(task),)) as w:
+        assert await w.receive("task_cancellation") == held(task)
+        await w.complete(task)
+    assert (await sdk.agent.runs.retrieve(run_id)).state == "ERROR"
+
+
+async def test_a_run_that_is_safe_to_retry_is_run_again(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p", extra_body={"safe_to_retry": True})).run_id
+    assert (await sdk.agent.runs.retrieve(run_id)).to_dict()["safe_to_retry"] is True
+    async with worker("one") as w:
+        first = await claimed(w, reaches)
+        await w.log(first, 0, "first\n")
+        await reaches(run_id, "INPROGRESS")
+        w.die()
+    await is_awaited(sdk, run_id)
+    await time_passes(GRACE)
+    await reaches(run_id, "QUEUED")
+    async with worker("two") as w:
+        second = await w.assignment()
+        assert second["task_id"] == run_id
+        assert second["execution_id"] != first["execution_id"]
+        await w.claim(second)
+        async with worker("one", holds=(held(first),)) as back:
+            assert await back.receive("task_cancellation") == held(first)
+            await back.complete(first, task_state="CANCELLED")
+        await w.complete(second)
+    assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"
+
+
+async def test_a_cancellation_of_a_run_whose_worker_does_not_come_back(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker() as w:
+        await claimed(w, reaches)
+        w.die()
+    await is_awaited(sdk, run_id)
+    await sdk.agent.runs.cancel(run_id)
+    await time_passes(GRACE)
+    await reaches(run_id, "CANCELLED")
+
+
+async def test_a_public_workers_runs_live_as_long_as_it_is_connected(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(capacity=None) as w:
+        task = await claimed(w, reaches)
+        w.die()
+    await is_awaited(sdk, run_id)
+    async with worker(capacity=None) as w:
+        await until(lambda: sdk.agent.runs.retrieve(run_id), lambda run: run.status_message is None)
+        await time_passes(10 * GRACE)
+        await w.send("task_completed", task_id=task["task_id"], message="done")
+        await reaches(run_id, "SUCCEEDED")
+
+
+async def test_a_second_process_that_claims_what_the_first_has_is_stopped(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(instance="host/a") as w:
+        task = await claimed(w, reaches)
+        async with worker(instance="host/b", holds=(held(task),)) as other:
+            assert await other.receive("task_cancellation") == held(task)
+            await other.complete(task, task_state="CANCELLED")
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
+        await w.complete(task)
+    assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"

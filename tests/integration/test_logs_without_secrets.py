@@ -1,0 +1,143 @@
+"""A whole run at debug level, every program's log searched for every secret that was in it.
+
+Control plane and worker are real processes; the agent is the real one. The workload token
+is made by the control plane for each task: the agent writes it down, so that it is searched
+for by its value.
+"""
+
+import asyncio
+import json
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.apitier import ApiTier
+from tests.cluster.kubelet import behaviours, execute
+from tests.conftest import KubeletFactory
+
+from .programs import BIN, ControlPlane, Program, beside, control_plane, worker
+
+OPERATORS = {"PLAIN": "canary-operator-plain", "MULTILINE": "canary-operator-first\ncanary-operator-second"}
+MCP_KEY = "canary-mcp-key"
+DEBUG = ("--log-level", "debug")
+FLAGS = (*DEBUG, *(part for name, value in OPERATORS.items() for part in ("-e", f"{name}={value}")))
+PROMPT = (
+    'printf %s "$WARP_API_KEY" > {token}; test -n "$PLAIN" && test -n "$MULTILINE" || exit 1;'
+    " echo canary-output; sleep {pause}; exit {code}"
+)
+TERMINAL = {"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"}
+
+
+def submit(plane: ControlPlane, prompt: str) -> str:
+    """Create a run with an MCP server that has a key."""
+    servers = {"files": {"url": "https://mcp.test", "headers": {"Authorization": MCP_KEY}}}
+    config = {"harness": {"type": "shell"}, "mcp_servers": servers, "base_prompt": "canary-base-prompt"}
+    body = {"prompt": prompt, "title": "canary-title", "config": config}
+    request = urllib.request.Request(
+        f"{plane.url}/api/v1/agent/runs",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {plane.key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        created: dict[str, Any] = json.load(answer)
+    return str(created["run_id"])
+
+
+def states(plane: ControlPlane) -> dict[str, str]:
+    return {run["run_id"]: run["state"] for run in plane.runs()}
+
+
+def wait_for(plane: ControlPlane, run_id: str, wanted: set[str]) -> None:
+    deadline = time.monotonic() + 60
+    while states(plane)[run_id] not in wanted:
+        assert time.monotonic() < deadline, states(plane)
+        time.sleep(0.2)
+
+
+def journey(plane: ControlPlane, folder: Path) -> list[str]:
+    """A run that succeeds, one that fails, one that is cancelled; return their workload tokens."""
+    tokens = [folder / f"token-{name}" for name in ("good", "bad", "cancelled")]
+    good = submit(plane, PROMPT.format(token=tokens[0], pause=0, code=0))
+    bad = submit(plane, PROMPT.format(token=tokens[1], pause=0, code=42))
+    wait_for(plane, good, TERMINAL)
+    wait_for(plane, bad, TERMINAL)
+    long = submit(plane, PROMPT.format(token=tokens[2], pause=600, code=0))
+    wait_for(plane, long, {"INPROGRESS"})
+    deadline = time.monotonic() + 30
+    while not tokens[2].exists() or not tokens[2].read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    plane.oz("cancel", long, "--wait", check=False)
+    found = [token.read_text() for token in tokens]
+    assert states(plane)[good] == "SUCCEEDED"
+    assert states(plane)[long] == "CANCELLED"
+    assert all(token.startswith("ozw_") for token in found)
+    return found
+
+
+def search(programs: list[Program], plane: ControlPlane, tokens: list[str], folder: Path) -> None:
+    """No secret and no payload stands in what was printed, whole or in part."""
+    secrets = [plane.key, *tokens]
+    assert "Sent task_claimed" in programs[0].text, "this is no log of level debug"
+    for running in programs:
+        assert len(running.lines) > 5
+        printed = running.text.replace(str(folder), "")
+        assert "canary" not in printed
+        for secret in secrets:
+            assert secret not in printed
+            assert secret[:16] not in printed
+
+
+def as_objects(log: Program) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.lines]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_direct_backend(tmp_path: Path, log_format: str) -> None:
+    config = tmp_path / "worker.yaml"
+    direct = {"workspace_root": str(tmp_path / "workspaces"), "oz_path": str(BIN / "oz-agent")}
+    config.write_text(json.dumps({"backend": {"direct": direct}}))
+    more = ["--config-file", str(config), "--log-format", log_format]
+    with control_plane(tmp_path, *DEBUG) as plane, worker(plane, *FLAGS, *more) as log:
+        tokens = journey(plane, tmp_path)
+    search([log, plane.program], plane, tokens, tmp_path)
+    if log_format == "json":
+        about = [line for line in as_objects(log) if line["message"].startswith("Task ")]
+        assert {line["task"] for line in about} == set(states_of(log))
+        assert all(line["execution"] for line in about)
+
+
+def states_of(log: Program) -> set[str]:
+    """The tasks that were assigned, as the text of the log has them."""
+    words = (line["message"].split() for line in as_objects(log))
+    return {task[1].partition("/")[0] for task in words if task[0] == "Task" and task[-1] == "assigned"}
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("secret", [False, True], ids=["in the Job", "in a Secret"])
+async def test_the_kubernetes_backend(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, tmp_path: Path, secret: bool
+) -> None:
+    config = tmp_path / "worker.yaml"
+    user = "admin" if secret else "worker"
+    section = {
+        "namespace": namespace,
+        "kubeconfig": str(api_tier.kubeconfig(user, namespace)),
+        "task_env_secret": secret,
+    }
+    config.write_text(json.dumps({"backend": {"kubernetes": section}}))
+    arguments = ["--config-file", str(config), "--log-format", "json"]
+    async with (
+        kubelet(behaviours.always(execute([BIN / "oz-agent"]))),
+        beside(control_plane(tmp_path, *DEBUG)) as plane,
+        beside(worker(plane, *FLAGS, *arguments)) as log,
+    ):
+        tokens = await asyncio.to_thread(journey, plane, tmp_path)
+    search([log, plane.program], plane, tokens, tmp_path)
+    ended = [line for line in as_objects(log) if line["message"].endswith((" succeeded", " cancelled"))]
+    assert len(ended) >= 2
+    assert all(line["job"].startswith("oz-") for line in ended)

@@ -1,0 +1,145 @@
+"""Workers as the model of the control plane has them: what they have, what they started, how they die.
+
+A worker starts what it was sent at most once on one *ground*: a cluster, where a Job's name
+stands for the execution; the workspace of a host, where a journal does; or, for a public
+worker, its own memory alone.
+"""
+
+from dataclasses import dataclass, field
+
+from oz_agent_worker.controlplane.hub import Connection
+from oz_agent_worker.controlplane.peer import KUBERNETES, Peer
+from oz_agent_worker.core.wire import (
+    RunningExecution,
+    TaskAssignment,
+    TaskCancellation,
+    TaskClaimed,
+    TaskCompleted,
+    TaskFailed,
+    TaskLog,
+    TaskRejected,
+    WorkerHello,
+)
+from tests.unit.controlplane.plane import heard
+
+__all__ = ["Execution", "Fleet", "Worker"]
+
+Execution = tuple[str, str]
+
+
+@dataclass
+class Fleet:
+    """All workers, and what was started where: ``grounds`` by execution."""
+
+    grounds: dict[Execution, set[str]] = field(default_factory=dict)
+    jobs: dict[Execution, "Worker | None"] = field(default_factory=dict)
+    journals: dict[str, set[Execution]] = field(default_factory=dict)
+
+
+@dataclass
+class Worker:
+    """A process. ``inbox``: sent, and neither started nor rejected; ``running``: started."""
+
+    fleet: Fleet
+    peer: Peer
+    connection: Connection | None = None
+    inbox: set[Execution] = field(default_factory=set)
+    running: set[Execution] = field(default_factory=set)
+    told: set[Execution] = field(default_factory=set)
+
+    @property
+    def ground(self) -> str:
+        if self.peer.backend == KUBERNETES:
+            return "cluster"
+        return self.peer.instance or f"process {id(self)}"
+
+    def read(self) -> None:
+        """Take what the control plane sent."""
+        assert self.connection is not None
+        for frame in heard(self.connection):
+            match frame:
+                case TaskAssignment():
+                    execution = (frame.task_id or "", frame.execution_id or "")
+                    if execution not in self.running:
+                        self.inbox.add(execution)
+                case TaskCancellation():
+                    stopped = {
+                        e
+                        for e in self.running | self.inbox
+                        if e[0] == frame.task_id and frame.execution_id in (None, e[1])
+                    }
+                    self.inbox -= stopped
+                    self.told |= stopped & self.running
+                case _:
+                    pass
+
+    def start(self, execution: Execution) -> None:
+        """Start what was sent; what stands already is adopted."""
+        self.inbox.discard(execution)
+        self.running.add(execution)
+        self.fleet.grounds.setdefault(execution, set()).add(self.ground)
+        if self.ground == "cluster":
+            self.fleet.jobs[execution] = self
+        elif self.peer.instance is not None:
+            self.fleet.journals.setdefault(self.ground, set()).add(execution)
+
+    def forget(self, execution: Execution) -> None:
+        """Its end was delivered."""
+        self.running.discard(execution)
+        self.told.discard(execution)
+        if self.ground == "cluster":
+            self.fleet.jobs.pop(execution, None)
+        self.fleet.journals.get(self.ground, set()).discard(execution)
+
+    def die(self) -> None:
+        """Lose all that is in memory."""
+        self.inbox.clear()
+        self.running.clear()
+        self.told.clear()
+        for execution, owner in self.fleet.jobs.items():
+            if owner is self:
+                self.fleet.jobs[execution] = None
+
+    def find(self) -> None:
+        """Look for what an earlier process left, before the hello."""
+        if self.ground == "cluster":
+            for execution, owner in self.fleet.jobs.items():
+                if owner is None:
+                    self.fleet.jobs[execution] = self
+                    self.running.add(execution)
+        else:
+            self.running |= self.fleet.journals.get(self.ground, set())
+
+    def hello(self) -> WorkerHello:
+        held = sorted(self.running | self.inbox)
+        return WorkerHello(
+            worker_id=self.peer.worker_id,
+            version="1",
+            backend=self.peer.backend or "",
+            instance=self.peer.instance,
+            executions=[RunningExecution(task_id=run, execution_id=execution) for run, execution in held],
+        )
+
+    def _named(self, execution: Execution) -> str | None:
+        return execution[1] if self.peer.greeted else None
+
+    def claim(self, execution: Execution) -> TaskClaimed:
+        return TaskClaimed(
+            task_id=execution[0], worker_id=self.peer.worker_id, execution_id=self._named(execution)
+        )
+
+    def reject(self, execution: Execution) -> TaskRejected:
+        return TaskRejected(task_id=execution[0], reason="full", execution_id=self._named(execution))
+
+    def output(self, execution: Execution) -> TaskLog:
+        return TaskLog(task_id=execution[0], execution_id=execution[1], offset=0, text="hi")
+
+    def report(self, execution: Execution) -> TaskCompleted | TaskFailed:
+        cancelled = "CANCELLED" if execution in self.told else None
+        return TaskCompleted(
+            task_id=execution[0],
+            message="",
+            task_state=cancelled,
+            execution_id=self._named(execution),
+            ack_id="1",
+        )

@@ -1,0 +1,270 @@
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from oz_agent_worker.controlplane.ending import Ending
+from oz_agent_worker.controlplane.orphans import Orphan
+from oz_agent_worker.controlplane.peer import Peer
+from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.store import keys, leases, logs, queue, reports
+from oz_agent_worker.controlplane.store.engine import open_engine
+from oz_agent_worker.controlplane.store.leases import DueLease
+from oz_agent_worker.controlplane.store.logs import Piece
+from oz_agent_worker.controlplane.store.queue import Agenda, Handout
+from tests.unit.controlplane.store.support import (
+    GRACE,
+    HOST,
+    OTHER_HOST,
+    OTHER_POD,
+    POD,
+    PUBLIC,
+    T0,
+    S,
+    add_run,
+    give,
+    head_of,
+    lose,
+    stored,
+)
+
+
+def a_run(connection: Connection, state: RunState, peer: Peer = HOST, **more: Any) -> str:
+    run_id = add_run(connection, **more)
+    if state is not RunState.QUEUED:
+        give(connection, run_id, peer)
+    if state is RunState.CLAIMED:
+        reports.claim(connection, run_id, None, peer, T0)
+    return run_id
+
+
+def lease_of(connection: Connection, run_id: str) -> tuple[int | None, int | None]:
+    run = stored(connection, run_id)
+    return run.away_since, run.lease_until
+
+
+def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -> bool:
+    return bool(queue.send_again(connection, [Handout(run_id, peer, "again")], now, now + 30 * S))
+
+
+@pytest.mark.parametrize("state", [RunState.PENDING, RunState.CLAIMED])
+def test_a_lease_begins_once(connection: Connection, state: RunState) -> None:
+    run_id = a_run(connection, state)
+    lose(connection, run_id)
+    lose(connection, run_id, T0 + S)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    assert queue.agenda(connection, T0).lease == T0 + GRACE
+
+
+def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
+    queued, ended = a_run(connection, RunState.QUEUED), a_run(connection, RunState.CLAIMED)
+    reports.finish(connection, ended, None, HOST, Ending(state=RunState.SUCCEEDED, message=""), T0)
+    leases.begin(connection, [queued, ended], T0, T0 + GRACE)
+    leases.start(connection, T0, T0 + GRACE)
+    assert queue.agenda(connection, T0) == Agenda()
+
+
+def test_thousands_of_leases_begin_and_are_cleared(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    ids = [f"unknown-{n}" for n in range(2500)] + [run_id]
+    leases.begin(connection, ids, T0, T0 + GRACE)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    leases.clear(connection, ids)
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_at_the_start_every_run_in_flight_is_waited_for_at_least_so_long(connection: Connection) -> None:
+    one, two, three = (a_run(connection, RunState.CLAIMED) for _ in range(3))
+    leases.begin(connection, [two], T0, T0 + S)
+    leases.begin(connection, [three], T0, T0 + 2 * GRACE)
+    leases.start(connection, T0 + 5 * S, T0 + GRACE)
+    assert lease_of(connection, one) == (T0 + 5 * S, T0 + GRACE)
+    assert lease_of(connection, two) == (T0, T0 + GRACE)
+    assert lease_of(connection, three) == (T0, T0 + 2 * GRACE)
+
+
+@pytest.mark.parametrize("word", ["claim", "output", "report"])
+def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    match word:
+        case "claim":
+            reports.claim(connection, run_id, execution, HOST, T0)
+        case "output":
+            assert logs.append(connection, run_id, execution, HOST, Piece(0, b"x"), retention=10, now=T0).held
+        case _:
+            ending = Ending(state=RunState.SUCCEEDED, message="")
+            reports.finish(connection, run_id, execution, HOST, ending, T0)
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_a_word_of_another_instance_does_not(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    assert not reports.claim(connection, run_id, execution, OTHER_HOST, T0).accepted
+    refused = logs.append(connection, run_id, execution, OTHER_HOST, Piece(0, b"x"), retention=10, now=T0)
+    assert (refused.refused, refused.stored) == (True, False)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+
+
+def test_a_lease_that_ends(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    lose(connection, run_id)
+    assert leases.due(connection, T0 + GRACE - 1, 10) == []
+    assert leases.end(connection, [run_id], T0 + GRACE - 1) == []
+    assert leases.due(connection, T0 + GRACE, 10) == [DueLease(run_id, RunState.CLAIMED)]
+    (ended,) = leases.end(connection, [run_id], T0 + GRACE)
+    run = stored(connection, run_id)
+    assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert (run.worker_id, run.ended_at, run.message) == ("w", T0 + GRACE, ended.end.message)
+    assert lease_of(connection, run_id) == (None, None)
+    assert leases.end(connection, [run_id], T0 + GRACE) == []
+
+
+def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: Connection) -> None:
+    run_id = add_run(connection, safe_to_retry=True)
+    token = give(connection, run_id, POD)
+    reports.claim(connection, run_id, None, POD, T0)
+    before = stored(connection, run_id)
+    lose(connection, run_id)
+    leases.end(connection, [run_id], T0 + GRACE)
+    run, head = stored(connection, run_id), head_of(connection, run_id)
+    assert (run.state, run.worker_id, head.retries, head.attempts) == (RunState.QUEUED, None, 1, 1)
+    assert run.execution_id != before.execution_id
+    assert keys.find_workload(connection, token) is None
+    assert queue.agenda(connection, T0 + GRACE).delay == T0 + GRACE + S
+    # What is left of the first execution has no say any more.
+    assert reports.claim(connection, run_id, before.execution_id, POD, T0 + GRACE).cancel
+    done = Ending(state=RunState.SUCCEEDED, message="")
+    assert not reports.finish(connection, run_id, before.execution_id, POD, done, T0 + GRACE).changed
+
+
+def test_a_run_that_shall_be_cancelled_is(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED, safe_to_retry=True)
+    reports.cancel(connection, run_id, T0)
+    lose(connection, run_id)
+    leases.end(connection, [run_id], T0 + GRACE)
+    assert stored(connection, run_id).state is RunState.CANCELLED
+
+
+def test_orphans_are_what_a_connection_may_help(connection: Connection) -> None:
+    pending, claimed = a_run(connection, RunState.PENDING), a_run(connection, RunState.CLAIMED)
+    public = a_run(connection, RunState.CLAIMED, PUBLIC)
+    held = a_run(connection, RunState.PENDING)
+    for run_id in (pending, claimed, public):
+        lose(connection, run_id)
+    assert leases.orphans(connection, ["w"], T0) == [
+        Orphan(pending, RunState.PENDING, HOST),
+        Orphan(public, RunState.CLAIMED, PUBLIC),
+    ]
+    assert leases.orphans(connection, ["w"], T0 + 30 * S)[0].overdue
+    assert leases.orphans(connection, ["x"], T0) == []
+    assert stored(connection, held).lease_until is None
+
+
+def test_an_assignment_is_sent_again_as_it_was(connection: Connection) -> None:
+    run_id = add_run(connection)
+    token, execution = give(connection, run_id, POD), stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    assert send_again(connection, run_id, OTHER_POD, T0 + S)
+    run, head = stored(connection, run_id), head_of(connection, run_id)
+    assert (run.state, run.execution_id, head.owner, head.resent) == (
+        RunState.PENDING,
+        execution,
+        OTHER_POD,
+        True,
+    )
+    assert lease_of(connection, run_id) == (None, None)
+    assert queue.agenda(connection, T0).claim == T0 + 31 * S
+    # The first may be the one that runs, so its agent's token is good as well.
+    assert keys.find_workload(connection, token) == keys.find_workload(connection, "again") == run_id
+
+
+def test_sent_again_to_the_same_instance_it_was_sent_to_one(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, HOST)
+    lose(connection, run_id)
+    assert send_again(connection, run_id, HOST)
+    assert not head_of(connection, run_id).resent
+
+
+def test_of_a_public_worker_only_an_answer_ends_the_lease(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, PUBLIC)
+    lose(connection, run_id)
+    assert send_again(connection, run_id, PUBLIC)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    assert reports.claim(connection, run_id, None, PUBLIC, T0).accepted
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_nothing_is_sent_again_that_has_been_answered_or_is_held(connection: Connection) -> None:
+    claimed, held = a_run(connection, RunState.CLAIMED, POD), a_run(connection, RunState.PENDING, POD)
+    lose(connection, claimed)
+    assert not send_again(connection, claimed, OTHER_POD)
+    assert not send_again(connection, held, OTHER_POD)
+    other = a_run(connection, RunState.PENDING, HOST)
+    lose(connection, other)
+    assert not send_again(connection, other, OTHER_HOST)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_rejection_by_one_of_several_that_were_sent_it_proves_nothing(
+    connection: Connection, claimed: bool
+) -> None:
+    run_id = a_run(connection, RunState.PENDING, POD)
+    lose(connection, run_id)
+    send_again(connection, run_id, OTHER_POD)
+    if claimed:
+        reports.claim(connection, run_id, None, OTHER_POD, T0)
+    assert queue.reject(connection, run_id, None, OTHER_POD, "full", T0 + S, T0 + S + GRACE)
+    run = stored(connection, run_id)
+    assert (run.state, run.worker_id) == (RunState.PENDING, "w")
+    assert lease_of(connection, run_id) == (T0 + S, T0 + S + GRACE)
+    # The first turns out to have it.
+    assert reports.claim(connection, run_id, run.execution_id, POD, T0 + 2 * S).accepted
+
+
+def test_a_rejection_by_another_instance_is_ignored(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, HOST)
+    assert not queue.reject(connection, run_id, None, OTHER_HOST, "full", T0, T0 + GRACE)
+
+
+def test_what_was_never_sent_waits_for_anybody_at_once(connection: Connection) -> None:
+    run_id = add_run(connection)
+    token, execution = give(connection, run_id, HOST), stored(connection, run_id).execution_id
+    assert queue.withdraw(connection, [(run_id, "other")], T0, T0 + GRACE) == []
+    assert queue.withdraw(connection, [(run_id, execution), ("none", "e")], T0, T0 + GRACE) == [run_id]
+    assert [w.run_id for w in queue.waiting(connection, T0, ["x"], 10)] == [run_id]
+    assert head_of(connection, run_id).attempts == 0
+    assert keys.find_workload(connection, token) is None
+
+
+def test_what_was_not_sent_a_second_time_may_still_run_from_the_first(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, POD)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    send_again(connection, run_id, OTHER_POD)
+    assert queue.withdraw(connection, [(run_id, execution)], T0, T0 + GRACE) == []
+    assert stored(connection, run_id).state is RunState.PENDING
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+
+
+def test_what_a_worker_says_of_itself_late_is_recorded(connection: Connection) -> None:
+    run_id, other = (
+        a_run(connection, RunState.PENDING, PUBLIC),
+        a_run(connection, RunState.PENDING, Peer("x")),
+    )
+    leases.name_owner(connection, [run_id, other], HOST)
+    assert head_of(connection, run_id).owner == HOST
+    assert head_of(connection, other).owner == Peer("x")
+
+
+def test_the_next_lease_is_found_by_an_index(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.connect() as connection:
+        plan = connection.execute(
+            text("EXPLAIN QUERY PLAN SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL")
+        ).all()
+    engine.dispose()
+    assert "USING COVERING INDEX ix_runs_lease_until" in str(plan)
