@@ -29,6 +29,7 @@ dev: $(STAMP) ## Control plane, worker and agent in this terminal; stays up
 
 test: $(STAMP) check ## Lint, types, layers; unit tests; integration tests on a real API server
 	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.cluster.helm
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
 
 check: $(STAMP) ## Lint, format, types, import layers
@@ -55,7 +56,7 @@ chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--task
 
 docs: $(STAMP) ## Write the generated parts of docs/ anew
 	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
-	@$(BIN)/python -m charts.generate
+	@$(BIN)/python -m scripts.chartvalues
 	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
 
 lock: $(STAMP) ## Resolve requirements.lock anew

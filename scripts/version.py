@@ -58,7 +58,7 @@ def write(root: Path, version: str) -> None:
     package.write_text(_PACKAGE_LINE.sub(f'__version__ = "{version}"', package.read_text()))
     for name in CHARTS:
         chart = root / name
-        chart.write_text(_CHART_LINE.sub(rf'\1: {version}', chart.read_text()))
+        chart.write_text(_CHART_LINE.sub(rf"\1: {version}", chart.read_text()))
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:

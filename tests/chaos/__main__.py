@@ -7,6 +7,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.chaos.leaks import leaks, run_leak_check
 from tests.chaos.progress import Progress
 from tests.chaos.report import exit_code, findings, summary, table
 from tests.chaos.run import Result, run_chaos
@@ -29,12 +30,19 @@ def _show(result: Result) -> None:
         print("\n".join(str(line) for line in story_of(result.folder, bad.run_id)))
 
 
-def _run(settings: Settings, folder: Path) -> Result:
+def _run(settings: Settings, folder: Path) -> tuple[int, str]:
+    """Run what the settings say; return the exit code and the last line."""
     progress = Progress()
     progress.say(f"seed {settings.seed}, backend {settings.backend}")
     with ExitStack() as stack:
         tier = stack.enter_context(ApiTier()) if settings.backend == "kubernetes" else None
-        return asyncio.run(run_chaos(settings, tier, folder, progress))
+        if settings.leaks:
+            checked = asyncio.run(run_leak_check(settings, tier, folder, progress))
+            print("\n".join(leaks(checked)) or "nothing has leaked")
+            return (1 if leaks(checked) else 0), checked.summary()
+        result = asyncio.run(run_chaos(settings, tier, folder, progress))
+        _show(result)
+        return exit_code(result), summary(result)
 
 
 def main() -> int:
@@ -43,17 +51,15 @@ def main() -> int:
     folder = settings.story or Path(tempfile.mkdtemp(prefix="oz-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        result = _run(settings, folder.absolute())
+        code, last_line = _run(settings, folder.absolute())
     except (ChaosError, ClusterError, TimeoutError) as error:
         print(f"error: {error}\nThe logs are in {folder}", file=sys.stderr)
         return 1
-    _show(result)
-    code = exit_code(result)
     if code == 0 and settings.story is None:
         shutil.rmtree(folder)
     else:
         print(f"\nThe logs are in {folder}")
-    print(summary(result))
+    print(last_line)
     return code
 
 

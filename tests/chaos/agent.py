@@ -20,7 +20,8 @@ def main() -> int:
     plan = parse_orders(" ".join(arguments))
     if plan is None:
         return 2
-    run_id, execution_id = (os.environ.get(name, "") for name in ("OZ_RUN_ID", "OZ_EXECUTION_ID"))
+    # The mark is another for each start, so that two starts of an execution count as two executions.
+    run_id, execution_id = (os.environ.get(name, "") for name in ("OZ_RUN_ID", "OZ_EXECUTION_MARK"))
     recorder = Recorder(Path(ledger))
     recorder.write("start", run_id, execution_id, str(os.getpid()))
     print(f"task {plan.number} runs", flush=True)

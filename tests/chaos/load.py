@@ -13,7 +13,7 @@ from tests.chaos.verdict import Submission
 
 __all__ = ["Load"]
 
-_LOOK: Final = 0.3
+_LOOK: Final = 0.5
 #: So many runs are kept under way in any case, or the steps at which processes die were never reached.
 _FEWEST_OPEN: Final = 6
 

@@ -39,7 +39,7 @@ class _Tail:
 
 
 class Observer:
-    """Follows every log and marks file of a folder, and the record of what ran.
+    """Follows the logs and marks of the processes that live, and the record of what ran.
 
     ``passed`` counts the processes that went through a step; ``records`` is what ran so far.
     """
@@ -50,7 +50,7 @@ class Observer:
         self.census: dict[str, dict[str, int]] = {}
         self._folder = folder
         self._record = _Tail(record)
-        self._tails: dict[Path, _Tail] = {}
+        self._living: dict[str, tuple[_Tail, _Tail]] = {}
         self._listening: set[str] = set()
         self._kills = kills
         self._changed = asyncio.Event()
@@ -78,6 +78,15 @@ class Observer:
         """Whether this incarnation of a worker was connected, or of a control plane did listen."""
         return name in self._listening
 
+    def born(self, name: str) -> None:
+        """A process has been started: follow its files."""
+        self._living[name] = (_Tail(self._folder / f"{name}.log"), _Tail(self._folder / f"{name}.marks"))
+
+    def died(self, name: str) -> None:
+        """A process has ended: read its last words, and no more."""
+        self.look()
+        self._living.pop(name, None)
+
     async def _follow(self) -> None:
         while True:
             self.look()
@@ -87,14 +96,13 @@ class Observer:
         """Read whatever is new."""
         now = time.time()
         seen = False
-        for path in [*self._folder.glob("*.log"), *self._folder.glob("*.marks")]:
-            tail = self._tails.setdefault(path, _Tail(path))
-            for line in tail.lines():
+        for name, (log, marks) in self._living.items():
+            for line in log.lines():
                 seen = True
-                if path.suffix == ".log":
-                    self._log_line(path.stem, line.decode(errors="replace"), now)
-                else:
-                    self._mark(path.stem, json.loads(line))
+                self._log_line(name, line.decode(errors="replace"), now)
+            for line in marks.lines():
+                seen = True
+                self._mark(name, json.loads(line))
         fresh = read_records(self._record.lines())
         self.records += fresh
         if fresh or seen:

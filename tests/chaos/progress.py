@@ -30,6 +30,10 @@ class Progress:
         """When it is over."""
         self._write(f"settling: {open_runs} runs under way, {left} things to be cleaned up")
 
+    def say_now_and_then(self, text: str) -> None:
+        """Whatever else there is to say while somebody waits."""
+        self._write(text)
+
     def say(self, text: str) -> None:
         """One line to stay."""
         self._told_at = -_EVERY

@@ -74,7 +74,7 @@ class _Chaos:
         self._settings = settings
         self._progress = progress
         self._rng = random.Random(settings.seed)
-        self._events = Events(stage)
+        self._events = Events(stage.folder)
         self._kills = KillLedger()
         self.observer = Observer(stage.folder, stage.record, self._kills)
         self.plane = PlaneClient(stage.url, stage.key)
@@ -139,7 +139,7 @@ class _Chaos:
         left, runs = await self._until_settled(since + self._settings.settle)
         settled_in = time.monotonic() - since
         await asyncio.gather(*(slot.stop() for slot in (self._plane_slot, self._workers[0])))
-        left += marked_processes("XDG_STATE_HOME", self._stage.environment["XDG_STATE_HOME"])
+        left += marked_processes(self._stage.folder)
         self.observer.look()
         verdict = compare(self._load.submissions, self.observer.records, runs, backend=self._settings.backend)
         killed = {kill.step for kill in self._kills.kills}

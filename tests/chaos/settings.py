@@ -44,6 +44,7 @@ SHORT: Final = Settings(
 )  # fmt: skip
 _PROFILES: Final = {"full": FULL, "short": SHORT}
 _LEAK_TASKS: Final = 10_000
+_LEAK_MINUTES: Final = 4.0
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:
@@ -64,4 +65,6 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     given = vars(parser.parse_args(argv))
     base = _PROFILES[given.pop("profile")]
     settings = replace(base, seed=random.SystemRandom().randrange(2**31))
+    if given["leaks"] and given["minutes"] is None:
+        given["minutes"] = _LEAK_MINUTES
     return replace(settings, **{name: value for name, value in given.items() if value is not None})

@@ -51,11 +51,6 @@ class Stage:
     plane: Kind
     worker: Kind
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What marks every process of the run."""
-        return self.plane.environment
-
 
 @asynccontextmanager
 async def open_stage(settings: Settings, tier: ApiTier | None, folder: Path) -> AsyncIterator[Stage]:

@@ -61,6 +61,8 @@ _B, _A, _O = Moment.BEFORE, Moment.AFTER, Moment.OUTSIDE
 _WORKER: Final = "oz_agent_worker.worker:Worker"
 _CLIENT: Final = "oz_agent_worker.backends.kubernetes.api.client:KubernetesClient"
 _EXECUTION: Final = "oz_agent_worker.backends.kubernetes.execution:KubernetesExecution"
+_JOURNAL: Final = "oz_agent_worker.backends.journal"
+_HOST: Final = "oz_agent_worker.backends.direct.execution"
 _INDEX: Final = "oz_agent_worker.backends.kubernetes.watch.index:JobIndex"
 _WRITES: Final = "aiohttp:ClientWebSocketResponse.send_str"
 _INTAKE: Final = "oz_agent_worker.controlplane.intake:Intake"
@@ -68,6 +70,7 @@ _API: Final = "oz_agent_worker.controlplane.api:RunsApi"
 _STORE: Final = "oz_agent_worker.controlplane.store"
 _SENDS: Final = "starlette.websockets:WebSocket.send_text"
 _K8S: Final = "kubernetes"
+_DIRECT: Final = "direct"
 
 STEPS: Final[tuple[Step, ...]] = (
     # The worker comes up.
@@ -83,6 +86,10 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("job-created", _W, _A, f"{_CLIENT}.create_job", job="task", backend=_K8S, sharp=True),
     Step("secret-uncreated", _W, _B, f"{_CLIENT}.create_secret", backend=_K8S),
     Step("secret-created", _W, _A, f"{_CLIENT}.create_secret", backend=_K8S),
+    Step("record-unwritten", _W, _B, f"{_JOURNAL}:Journal.create", backend=_DIRECT),
+    Step("record-written", _W, _A, f"{_JOURNAL}:Journal.create", backend=_DIRECT),
+    Step("process-unrecorded", _W, _B, f"{_JOURNAL}:Entry.save", backend=_DIRECT, sharp=True),
+    Step("process-recorded", _W, _A, f"{_JOURNAL}:Entry.save", backend=_DIRECT),
     Step("claim-unsent", _W, _B, _WRITES, frame="task_claimed"),
     Step("claim-sent", _W, _A, _WRITES, frame="task_claimed"),
     # It runs.
@@ -91,6 +98,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("task-running", _W, _O),
     Step("task-ended", _W, _O),
     # It ends, is reported, and is cleaned up after.
+    Step("outcome-unwritten", _W, _B, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT),
+    Step("outcome-written", _W, _A, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT, sharp=True),
     Step("outcome-judged", _W, _B, f"{_WORKER}._report"),
     Step("report-queued", _W, _A, "oz_agent_worker.core.outbox:Outbox.add"),
     Step("report-unsent", _W, _B, _WRITES, frame="terminal", sharp=True),
@@ -98,10 +107,15 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("ack-received", _W, _B, f"{_WORKER}._delivered"),
     Step("release-begun", _W, _B, f"{_EXECUTION}.release", backend=_K8S),
     Step("released", _W, _A, f"{_EXECUTION}.release", backend=_K8S),
+    Step("host-release-begun", _W, _B, f"{_HOST}:HostExecution.release", backend=_DIRECT),
+    Step("record-removed", _W, _A, f"{_JOURNAL}:Entry.remove", backend=_DIRECT),
+    Step("host-released", _W, _A, f"{_HOST}:HostExecution.release", backend=_DIRECT),
     # Somebody cancels it.
     Step("cancellation-received", _W, _B, f"{_WORKER}._cancel"),
     Step("cancel-delete-begun", _W, _B, f"{_EXECUTION}.stop", backend=_K8S),
     Step("cancel-deleted", _W, _A, f"{_EXECUTION}.stop", backend=_K8S),
+    Step("host-stop-begun", _W, _B, f"{_HOST}:DirectExecution.stop", backend=_DIRECT),
+    Step("host-stopped", _W, _A, f"{_HOST}:DirectExecution.stop", backend=_DIRECT),
     Step("worker-any-moment", _W, _O),
     # The control plane: a run comes in and goes out to a worker.
     Step("run-asked", _C, _B, f"{_API}.create"),

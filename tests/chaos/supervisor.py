@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.kills import KillLedger
@@ -33,8 +34,8 @@ _STOPPED: Final = (0, -signal.SIGTERM, _CANNOT_START)
 class Events:
     """What the harness did, a line of JSON each, for the story of a run that went wrong."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._file = (stage.folder / "events.jsonl").open("a", buffering=1)
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / "events.jsonl").open("a", buffering=1)
 
     def note(self, what: str, **fields: Any) -> None:
         """Write one event, with the time."""
@@ -66,6 +67,7 @@ class Slot:
     async def start(self, plan: KillPlan | None = None) -> Incarnation:
         """Start the program."""
         self.current = await Incarnation.start(self._kind, next(self._numbers), plan)
+        self._observer.born(self.current.name)
         armed = f"{plan.step.name}:{plan.count}" if plan else ""
         self._events.note("start", name=self.current.name, pid=self.current.pid, armed=armed)
         return self.current
@@ -88,9 +90,8 @@ class Slot:
             return
         self._events.note("stop", name=process.name)
         await process.stop()
-        if process.was_killed:
-            self._observer.look()
-        elif process.code not in _STOPPED:
+        self._observer.died(process.name)
+        if not process.was_killed and process.code not in _STOPPED:
             raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
 
     async def live_and_die(self) -> None:
@@ -105,7 +106,7 @@ class Slot:
         else:
             if process.code is None and not await process.ended(_PATIENCE):
                 await self._kill(process, f"{plan.step.side}-any-moment")
-        self._observer.look()
+        self._observer.died(process.name)
         if process.was_killed:
             self._events.note("dead", name=process.name)
             await asyncio.sleep(plan.pause)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from oz_agent_worker.config.shapes import parse_duration
+from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 
 from .logsetup import configure_logging
@@ -66,6 +67,12 @@ def _seconds(text: str) -> float:
     callback=lambda _ctx, _option, value: _seconds(value),
     help="How long a worker may stay away before its runs are given up: 90s, 1h.",
 )
+@click.option(
+    "--api-key",
+    envvar="OZ_CONTROL_PLANE_API_KEY",
+    metavar="KEY",
+    help="An API key that counts from the start; best given as OZ_CONTROL_PLANE_API_KEY.",
+)
 @_database_option
 @log_level_option
 @click.pass_context
@@ -78,6 +85,7 @@ def control_plane(
     agent_image: str | None,
     task_image: str | None,
     worker_grace: float,
+    api_key: str | None,
     database: str | None,
     log_level: str,
 ) -> None:
@@ -103,7 +111,9 @@ def control_plane(
         default_docker_image=task_image,
         worker_grace=worker_grace,
     )
-    asyncio.run(_main(settings))
+    # A key that comes from a file often ends with a line break.
+    key = Secret(api_key.strip()) if api_key and api_key.strip() else None
+    asyncio.run(_main(settings, key))
 
 
 def _database_url(database: str | None) -> str:
@@ -123,16 +133,18 @@ def _database_url(database: str | None) -> str:
     return url
 
 
-async def _main(settings: "ControlPlaneSettings") -> None:
+async def _main(settings: "ControlPlaneSettings", key: Secret | None) -> None:
     stop = asyncio.Event()
-    await run_until_signalled(_serve(settings, stop), stop)
+    await run_until_signalled(_serve(settings, key, stop), stop)
 
 
-async def _serve(settings: "ControlPlaneSettings", stop: asyncio.Event) -> None:
+async def _serve(settings: "ControlPlaneSettings", key: Secret | None, stop: asyncio.Event) -> None:
     from oz_agent_worker.controlplane.server import ControlPlane
     from oz_agent_worker.controlplane.settings import describe_exposure
 
     async with ControlPlane(settings) as server:
+        if key is not None:
+            await server.ensure_api_key("given at start", key)
         logger.info("%s", describe_exposure(settings))
         logger.info("Workers connect to %s, users to %s/api/v1", server.websocket_url, server.url)
         if not any(key.revoked_at is None for key in await server.list_api_keys()):

@@ -9,7 +9,7 @@ import pytest
 from oz_agent_worker.core.notices import AgentStarted, JobNamed, Notice, TaskEnded, WorkStands
 from oz_agent_worker.probeserver import Endpoint
 from tests.cluster.apitier import ApiTier
-from tests.cluster.kubelet import behaviours, succeed
+from tests.cluster.kubelet import behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.scripted_plane import EXTENDED, Connection, Plane, assignment, until
 from tests.unit.telemetry.exposition import exposed
@@ -36,7 +36,7 @@ async def test_requests_watches_phases_and_probes(
     heard: list[Notice] = []
     probes, listeners = Endpoint("127.0.0.1", port), [heard.append]
     async with (
-        kubelet(behaviours.always(succeed())),
+        kubelet(behaviours.always(behaviours.succeed())),
         worker_life(tmp_path, plane, environ, backend=backend, probes=probes, listeners=listeners) as life,
     ):
         await until(lambda: any("task_completed" in frame for frame in plane.frames), 60)

@@ -57,6 +57,7 @@ def test_the_command_takes_its_arguments(helm: Helm) -> None:
         "--host=0.0.0.0",
         "--port=8080",
         f"--public-url={URL}",
+        "--worker-grace=10m",
         "--log-level=info",
         "--agent-image=ghcr.io/oz-agent-worker/oz-agent:v1.2.3",
     ]

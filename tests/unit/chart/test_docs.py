@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from charts.generate.__main__ import CHARTS, ROOT
+from scripts.chartvalues.__main__ import CHARTS, ROOT
 from tests.chart.helmcli import Helm
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<content>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -15,6 +15,7 @@ LINK = re.compile(r"\]\((?P<file>[\w.-]+\.md)?(?:#(?P<heading>[\w-]+))?\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 DOCUMENTS = [ROOT / document for document in CHARTS.values()]
+READMES = [ROOT / folder / "README.md" for folder in CHARTS]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -23,18 +24,18 @@ def blocks(document: Path, language: str) -> list[str]:
     return [block["content"] for block in found if block["language"] == language]
 
 
-def installs() -> list[str]:
+def installs(documents: list[Path]) -> list[str]:
     """Every `helm install` of the documents, each on one line."""
     lines = [
         line
-        for document in DOCUMENTS
+        for document in documents
         for block in blocks(document, "sh")
         for line in block.replace("\\\n", " ").splitlines()
     ]
     return [line for line in lines if line.startswith("helm install")]
 
 
-@pytest.mark.parametrize("command", installs())
+@pytest.mark.parametrize("command", installs([*DOCUMENTS, *READMES]))
 def test_an_install_can_be_rendered(helm: Helm, command: str) -> None:
     words = shlex.split(command.replace("$(openssl rand -hex 32)", "0" * 64))
     release, chart, *options = words[2:]
@@ -64,7 +65,7 @@ def test_a_link_leads_somewhere(document: Path) -> None:
 
 
 def test_two_installs_give_one_system(helm: Helm) -> None:
-    plane, worker = (command for command in installs() if "--namespace oz " in command)
+    plane, worker = (command for command in installs(DOCUMENTS) if "--namespace oz " in command)
     service = next(
         found
         for found in helm.template(ROOT / "charts/oz-control-plane", release="oz-control-plane",

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from charts.generate.__main__ import CHARTS, ROOT, generated
-from charts.generate.source import SourceError, closed_schema, defaults, read_source
-from charts.generate.written import reference, schema_json, values_yaml
 from oz_agent_worker import __version__
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.config.shapes import parse_duration
+from scripts.chartvalues.__main__ import CHARTS, ROOT, generated
+from scripts.chartvalues.source import SourceError, closed_schema, defaults, read_source
+from scripts.chartvalues.written import reference, schema_json, values_yaml
 from tests.chart.helmcli import WORKER
 
 

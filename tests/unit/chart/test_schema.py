@@ -63,6 +63,7 @@ WRONG_FOR_CONTROL_PLANE: tuple[tuple[str, Any, str], ...] = (
     ("replicas", 2, "replicas"),
     ("controlPlane.replicas", 2, "/controlPlane': additional properties 'replicas' not allowed"),
     ("controlPlane.publicURL", "plane.example.com", "/controlPlane/publicURL': 'plane.example.com' does not"),
+    ("controlPlane.workerGrace", "0", "/controlPlane/workerGrace': '0' does not match pattern"),
     ("controlPlane.port", 0, "/controlPlane/port': minimum"),
     ("persistence.size", "ten", "/persistence/size': 'ten' does not match pattern"),
     ("persistence.accessModes", [], "/persistence/accessModes': minItems"),

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.cluster
 
 TASKS = 5
 #: The longest that the end of a trouble may go unnoticed, in seconds.
-CAUGHT_UP = 7.0
+CAUGHT_UP = 10.0
 
 PATIENT = dataclasses.replace(QUICK, check_every=30.0, watch=WatchSettings())
 

@@ -196,8 +196,33 @@ async def test_the_end_of_an_orphan_is_reported_after_its_grace(
     settings = dataclasses.replace(QUICK, takeover=Rules(orphan_grace=600))
     async with begin(settings):
         await eventually(lambda: desk.names == ["public"])
-        await server.finish(job_name(key("running")), ended(601))
+        await server.finish(job_name(key("running")), ended(599))
         await eventually(lambda: desk.names == ["public", "running"])
+
+
+async def test_a_secret_that_cannot_be_looked_for_is_looked_for_again(
+    server: ApiServer, begin: Begin, desk: Desk
+) -> None:
+    named = {**task_annotations(key("run")), "oz.warp.dev/owner": DEAD, "oz.warp.dev/environment-secret": "s"}
+    await put(server, "run", annotations=named)
+    quick = dataclasses.replace(QUICK.client, read=dataclasses.replace(QUICK.client.read, budget=0.0))
+    server.faults["create", "secrets"].extend([says(500), says(409, "AlreadyExists")])
+    async with begin(dataclasses.replace(QUICK, client=quick)):
+        assert desk.names == []
+        await eventually(lambda: desk.names == ["run"])
+    assert server.asked("create", "secrets") == 2
+
+
+async def test_a_job_whose_secret_never_comes_is_followed_as_it_is(
+    server: ApiServer, begin: Begin, desk: Desk
+) -> None:
+    named = {**task_annotations(key("run")), "oz.warp.dev/owner": DEAD, "oz.warp.dev/environment-secret": "s"}
+    async with begin(dataclasses.replace(QUICK, takeover=Rules(secret_grace=0.5))):
+        await put(server, "run", annotations=named)
+        await eventually(lambda: server.asked("create", "secrets") == 1)
+        assert desk.names == []
+        await eventually(lambda: desk.names == ["run"])
+    assert server.names("secrets") == []
 
 
 # What is left alone

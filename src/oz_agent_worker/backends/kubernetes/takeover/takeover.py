@@ -37,8 +37,8 @@ __all__ = ["TakeOver"]
 
 _logger = logging.getLogger(__name__)
 
-#: In how many seconds a Secret is looked for again that could not be looked for.
-_SECRET_PAUSE: Final = 3.0
+#: In how many seconds something is tried again that failed.
+_PAUSE: Final = 3.0
 _WAITING: Final[Mapping[Liveness, str]] = {
     Liveness.ALIVE: "of another worker of this ID, which is alive: followed when it is gone ({owner})",
     Liveness.UNKNOWN: "left alone until ended: it cannot be known whether the owner is alive ({owner})",
@@ -198,8 +198,10 @@ class TakeOver:
                 self._news.set()
             else:
                 left = defaultdict[Reason, list[str]](list)
-                self._decide(job, candidate, self._new_look(), left)
+                decision = self._decide(job, candidate, self._new_look(), left)
                 _say_left(left)
+                if isinstance(decision, CheckSecret) or candidate.at < math.inf:
+                    self._news.set()
 
     def _note(self, job: JobView) -> bool:
         """Take a Job for a candidate, unless it is in hand or decided on."""
@@ -219,7 +221,12 @@ class TakeOver:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._news.wait()
-            await self._look()
+            try:
+                await self._look()
+            except Exception:
+                # Whatever this is, tasks that nobody looks for any more would be worse.
+                _logger.exception("looking for Jobs to take over failed; it is tried again")
+                await asyncio.sleep(_PAUSE)
 
     def _pause(self) -> float | None:
         """In how many seconds a candidate's time or an owner's comes; ``None``: not by itself."""
@@ -272,7 +279,7 @@ class TakeOver:
                 candidate.secret = await self._questions.secret_stands(job)
             except ApiError as error:
                 _logger.debug("the Secret of Job %s cannot be looked for: %s", job.metadata.name, error)
-                candidate.at = self._clock() + _SECRET_PAUSE
+                candidate.at = self._clock() + _PAUSE
                 return
             # It may have changed hands while the answer came.
             if self._candidates.get(job.metadata.name) is candidate:
@@ -294,7 +301,6 @@ class TakeOver:
                 candidate.at = math.inf if seconds is None else now + seconds
             case CheckSecret():
                 candidate.at = now
-                self._news.set()
         return decision
 
     def _circumstances(self, job: JobView, candidate: _Candidate, look: _Look) -> Circumstances:

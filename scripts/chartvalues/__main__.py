@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker import __version__
-
 from .source import read_source
 from .written import reference, schema_json, values_yaml
 
@@ -26,22 +24,19 @@ _REFERENCE: Final = re.compile(
     r"(?P<end><!-- end of the values -->)",
     re.DOTALL,
 )
-_VERSION: Final = re.compile(r"(?m)^(version|appVersion): .*$")
 
 
 def generated(folder: Path, document: Path) -> dict[Path, str]:
-    """What each generated file of a chart should hold: wholly or, of Chart.yaml and the document, in part.
+    """What each generated file of a chart should hold: wholly or, of the document, in part.
 
     Raises:
         SourceError: the chart's source is not complete.
     """
     source = read_source(folder / "values.schema.yaml")
     tables = reference(source)
-    chart = folder / "Chart.yaml"
     return {
         folder / "values.yaml": values_yaml(source),
         folder / "values.schema.json": schema_json(source),
-        chart: _VERSION.sub(rf"\g<1>: {__version__}", chart.read_text(encoding="utf-8")),
         document: _REFERENCE.sub(
             lambda found: found["begin"] + tables + found["end"], document.read_text(encoding="utf-8")
         ),

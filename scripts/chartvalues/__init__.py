@@ -1,4 +1,4 @@
 """Writes what follows from a chart's values.schema.yaml: values.yaml, values.schema.json, the reference.
 
-``python -m charts.generate`` (``make docs``) writes the files of all charts anew.
+``python -m scripts.chartvalues`` (``make docs``) writes the files of all charts anew.
 """

@@ -1,0 +1,17 @@
+import asyncio
+
+from tests.chaos.census import take_census
+
+
+async def test_a_census_counts_what_there_is() -> None:
+    before = take_census()
+    waiting = asyncio.create_task(asyncio.sleep(60))
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    during = take_census()
+    assert during["tasks"] == before["tasks"] + 1
+    assert during["sockets"] == before["sockets"] + 1
+    assert during["descriptors"] == before["descriptors"] + 1
+    assert during["runs"] == 0
+    waiting.cancel()
+    server.close()
+    await asyncio.gather(waiting, return_exceptions=True)
