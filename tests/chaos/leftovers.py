@@ -65,8 +65,8 @@ def folder_leftovers(workspaces: Path) -> list[str]:
 
 
 def marked_processes(folder: Path) -> list[str]:
-    """Name the processes that have a run's folder in their environment or command line."""
-    wanted = os.fsencode(folder)
+    """Name the programs and agents of a run that still run, by its folder."""
+    state, record = (os.fsencode(path) for path in (folder / "state", folder / "ran.jsonl"))
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -76,7 +76,8 @@ def marked_processes(folder: Path) -> list[str]:
             environment = (entry / "environ").read_bytes()
         except OSError:  # it has ended, or is another user's
             continue
-        if (wanted in environment or wanted in command) and b"tests.chaos.node" not in command:
+        is_agent = record in command and b"tests.chaos.agent" in command
+        if is_agent or b"XDG_STATE_HOME=" + state in environment.split(b"\0"):
             text = command.replace(b"\0", b" ").decode(errors="replace").strip()
             found.append(f"process {entry.name}: {text[:100]}")
     return found

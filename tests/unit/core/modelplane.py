@@ -99,7 +99,7 @@ class ModelPlane:
 
     @property
     def _open(self) -> list[Wire]:
-        return [wire for wire in self.wires if wire.plane_open]
+        return list(self.wires)
 
     def connect(self) -> Wire:
         self._count += 1
@@ -110,12 +110,15 @@ class ModelPlane:
         return wire
 
     def close(self, wire: Wire) -> None:
+        """What was sent over it and is not claimed goes out again over another, where there is one."""
         wire.plane_open = False
         wire.up.clear()
         self.wires.remove(wire)
-        for run in self.runs.values():
-            if run.holder is wire:
-                run.holder = None
+        others = [other for other in self.wires if other.ready]
+        for run in [run for run in self.runs.values() if run.holder is wire]:
+            run.holder = None
+            if run.state is RunState.PENDING and others:
+                self._assign(run, others[-1])
 
     def _ready(self, wire: Wire, listed: frozenset[ExecutionKey]) -> None:
         """The worker says what it has, or cannot: whatever else is its own is sent again.

@@ -16,7 +16,7 @@ from oz_agent_worker.core.notices import AgentStarted, JobNamed, Notice, Request
 from oz_agent_worker.core.report import ExecutionKey
 from tests.integration.backends.harness import eventually, leave_alone
 
-from .apiserver import ApiServer, says
+from .apiserver import ApiServer, breaks, says
 from .worker import QUICK, task
 
 KEY = ExecutionKey("run", "run-1")
@@ -93,8 +93,11 @@ async def test_a_server_that_is_away_leaves_the_watches_deaf_and_alive(
 ) -> None:
     await eventually(lambda: len(backend.watches()) == 2)
     assert [(watch.resource, watch.alive) for watch in backend.watches()] == [("jobs", True), ("pods", True)]
-    await server.stop_listening()
-    await eventually(lambda: heard.restarts().count("error") >= 3)
+    server.events_a_watch = 1
+    for resource in ("jobs", "pods"):
+        server.faults["watch", resource].extend([breaks] * 50)
+        await server.put(resource, "a", metadata={"labels": {}})
+    await eventually(lambda: min(heard.restarts(r).count("error") for r in ("jobs", "pods")) >= 3)
     for watch in backend.watches():
         assert watch.alive
         assert watch.idle_for < watch.unheard_for < watch.idle_limit
