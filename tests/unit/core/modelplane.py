@@ -92,14 +92,10 @@ class ModelPlane:
     def cancel(self, run: Run) -> None:
         """A user cancels a run that a worker has: every connection is told, and so is each later claim."""
         run.cancel_requested = True
-        for wire in self._open:
+        for wire in self.wires:
             self._send_cancellation(wire, run.key)
 
     # --------------------------------------------------------------------------- wires
-
-    @property
-    def _open(self) -> list[Wire]:
-        return list(self.wires)
 
     def connect(self) -> Wire:
         self._count += 1
@@ -140,7 +136,7 @@ class ModelPlane:
 
     def dispatch(self) -> None:
         waiting = [Waiting(run.task_id, None) for run in self.runs.values() if run.state is RunState.QUEUED]
-        wires = {wire.number: wire for wire in self._open if wire.ready}
+        wires = {wire.number: wire for wire in self.wires if wire.ready}
         openings = [Opening(number, "w", None) for number in wires]
         for assignment in plan(waiting, openings):
             run = self.runs[assignment.run_id]
@@ -194,7 +190,7 @@ class ModelPlane:
 
     def _greeted(self, wire: Wire, frame: frames.WorkerHello) -> None:
         # A worker has one connection: what its others have still to say, this one repeats.
-        for other in [other for other in self._open if other.number < wire.number]:
+        for other in [other for other in self.wires if other.number < wire.number]:
             self.close(other)
         listed = frozenset(ExecutionKey(e.task_id, e.execution_id) for e in frame.executions)
         for key in listed:
