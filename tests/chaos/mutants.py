@@ -6,9 +6,19 @@ Each wraps functions of the product in the process of a victim; see ``tests.chao
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["MUTANTS"]
+__all__ = ["MUTANTS", "Mutant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """``change`` breaks the product in this process; a kill at one of ``shown_by`` shows it."""
+
+    change: Callable[[], None]
+    shown_by: tuple[str, ...]
+
 
 #: Seconds in which a claim that goes out too early has left the process.
 _CLAIM_LEAVES: Final = 0.05
@@ -79,9 +89,9 @@ def _replace(holder: Any, name: str, function: Callable[..., Any]) -> None:
     setattr(holder, name, function)
 
 
-MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
-    "outbox-off": outbox_off,
-    "delete-before-delivered": delete_before_delivered,
-    "claim-before-create": claim_before_create,
+MUTANTS: Final[Mapping[str, Mutant]] = {
+    "outbox-off": Mutant(outbox_off, ("report-received", "report-uncommitted")),
+    "delete-before-delivered": Mutant(delete_before_delivered, ("report-unsent", "report-queued")),
+    "claim-before-create": Mutant(claim_before_create, ("job-uncreated",)),
 }
-"""By name: what changes the product."""
+"""By name."""

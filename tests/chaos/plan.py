@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -141,9 +141,15 @@ class KillPlan:
     at_once: bool
 
 
-def kill_plans(rng: random.Random, side: Side, backend: str) -> Iterator[KillPlan]:
-    """Yield plans for ever: the sharp steps first, then every other, then all again and again."""
+def kill_plans(
+    rng: random.Random, side: Side, backend: str, favourites: Collection[str] = ()
+) -> Iterator[KillPlan]:
+    """Yield plans for ever: the sharp steps first, then every other, then all again and again.
+
+    Where some of the steps are ``favourites``, it is always them.
+    """
     steps = list(steps_of(side, backend))
+    steps = [step for step in steps if step.name in favourites] or steps
     sharp = [step for step in steps if step.sharp]
     others = [step for step in steps if not step.sharp]
     while True:

@@ -14,6 +14,7 @@ from typing import Final
 from tests.chaos.kills import Kill, KillLedger
 from tests.chaos.leftovers import cluster_leftovers, folder_leftovers, marked_processes
 from tests.chaos.load import Load
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.observer import Observer
 from tests.chaos.plan import kill_plans, task_plans
 from tests.chaos.plane import PlaneClient
@@ -83,11 +84,12 @@ class _Chaos:
             self.plane, task_plans(self._random(), backend), self._events, open_runs=settings.open_runs
         )
         numbers = count(1)
-        deck = kill_plans(self._random(), Side.WORKER, backend)
+        favourites = MUTANTS[settings.mutant].shown_by if settings.mutant else ()
+        deck = kill_plans(self._random(), Side.WORKER, backend, favourites)
         self._workers = [
             Slot(stage.worker, deck, self.observer, self._kills, self._events, numbers) for _ in range(2)
         ]
-        planes = kill_plans(self._random(), Side.CONTROL_PLANE, backend)
+        planes = kill_plans(self._random(), Side.CONTROL_PLANE, backend, favourites)
         self._plane_slot = Slot(stage.plane, planes, self.observer, self._kills, self._events)
         self._raging_since = 0.0
 
@@ -115,12 +117,12 @@ class _Chaos:
             asyncio.create_task(self._second_workers(self._random()), name="second workers"),
             asyncio.create_task(self._tell(), name="progress"),
         ]
-        troubles = [
-            asyncio.create_task(make_network_trouble(self._stage, self._random(), self._events)),
-            asyncio.create_task(
-                restart_api_server(self._stage, self._random(), self._events, lambda: self._share)
-            ),
-        ]
+        network, servers = self._random(), self._random()
+        restarting = restart_api_server(self._stage, servers, self._events, lambda: self._share)
+        troubles = [asyncio.create_task(restarting, name="API server")]
+        if self._settings.network_trouble:
+            failing = make_network_trouble(self._stage, network, self._events)
+            troubles.append(asyncio.create_task(failing, name="network"))
         try:
             async with _ended_with(troubles):
                 await _first_failure(parts)

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.chaos.mutants import MUTANTS
 
-__all__ = ["FULL", "SHORT", "Settings", "parse_settings"]
+__all__ = ["FULL", "SHARP", "SHORT", "Settings", "parse_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class Settings:
     settle: float = 150.0
     api_restarts: int = 3
     half_open: int = 2
+    network_trouble: bool = True
     mutant: str | None = None
     leaks: int = 0
     story: Path | None = None
@@ -42,7 +43,19 @@ SHORT: Final = Settings(
     seed=0, tasks=60, kills=15, minutes=0.75, open_runs=16, worker_grace=20.0, settle=45.0,
     api_restarts=1, half_open=0,
 )  # fmt: skip
-_PROFILES: Final = {"full": FULL, "short": SHORT}
+SHARP: Final = replace(
+    SHORT,
+    tasks=20,
+    kills=4,
+    minutes=0.4,
+    worker_grace=12.0,
+    settle=30.0,
+    api_restarts=0,
+    network_trouble=False,
+)
+"""For a mutant: the kills that show it, and nothing besides."""
+
+_PROFILES: Final = {"full": FULL, "short": SHORT, "sharp": SHARP}
 _LEAK_TASKS: Final = 10_000
 _LEAK_MINUTES: Final = 4.0
 

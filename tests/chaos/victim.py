@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     marks = _Marks(asked.marks)
     side = Side.CONTROL_PLANE if asked.arguments[0] == Side.CONTROL_PLANE else Side.WORKER
     if asked.mutant is not None:
-        MUTANTS[asked.mutant]()
+        MUTANTS[asked.mutant].change()
     passages = _Passages(marks, asked.kill_at, armed=not asked.wait)
     install((step for step in STEPS if step.side is side), passages.note)
     signal.signal(signal.SIGUSR1, lambda number, frame: passages.arm())

@@ -1,9 +1,13 @@
-"""Providers and exporters of OpenTelemetry's SDK, made as chosen."""
+"""Providers and exporters of OpenTelemetry's SDK, made as chosen.
+
+What one signal or exporter needs alone is imported where it is made: the idle worker's
+memory counts.
+"""
 
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
@@ -13,8 +17,6 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 
 from oz_agent_worker.core.notices import Notify
 
@@ -24,7 +26,12 @@ from .defaultcollector import DefaultCollector
 from .identity import Identity
 from .instruments import Instruments
 from .taskmetrics import TaskMetrics
-from .taskspans import TaskSpans
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from .taskspans import TaskSpans
 
 __all__ = ["Exporting"]
 
@@ -102,7 +109,12 @@ class Exporting:
         instruments.set("oz_worker_tasks_max_concurrent", identity.max_concurrent_tasks)
         self.listeners.append(TaskMetrics(instruments))
 
-    def _begin_traces(self, exporters: list[SpanExporter], resource: Resource, notify: Notify) -> None:
+    def _begin_traces(self, exporters: list["SpanExporter"], resource: Resource, notify: Notify) -> None:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from .taskspans import TaskSpans
+
         self._tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
         for exporter in exporters:
             self._tracers.add_span_processor(BatchSpanProcessor(exporter))
@@ -151,11 +163,13 @@ def _console_metrics() -> MetricReader:
     return PeriodicExportingMetricReader(ConsoleMetricExporter(out=sys.stdout))
 
 
-def _otlp_spans() -> SpanExporter:
+def _otlp_spans() -> "SpanExporter":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return OTLPSpanExporter()
 
 
-def _console_spans() -> SpanExporter:
+def _console_spans() -> "SpanExporter":
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
+
     return ConsoleSpanExporter(out=sys.stdout)

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.progress import Progress
 from tests.chaos.report import findings, summary
 from tests.chaos.run import Result, run_chaos
-from tests.chaos.settings import SHORT
+from tests.chaos.settings import SHARP, SHORT
 from tests.chaos.steps import find
 from tests.chaos.story import story_of
 from tests.cluster.apitier import ApiTier
@@ -40,6 +40,6 @@ def test_no_task_is_lost_and_none_runs_twice(api_tier: ApiTier, tmp_path: Path) 
 
 @pytest.mark.parametrize("mutant", ["outbox-off", "delete-before-delivered", "claim-before-create"])
 def test_a_broken_promise_is_noticed(api_tier: ApiTier, tmp_path: Path, mutant: str) -> None:
-    settings = replace(SHORT, seed=SEED, mutant=mutant, api_restarts=0)
+    settings = replace(SHARP, seed=SEED, mutant=mutant)
     result = asyncio.run(run_chaos(settings, api_tier, tmp_path, Progress(io.StringIO())))
     assert len(result.verdict.lost) > 0, explain(result)

@@ -51,6 +51,13 @@ def test_sharp_steps_come_first_and_every_step_comes(side: Side) -> None:
     assert all(plan.step.sharp for plan in plans[:sharp])
 
 
+def test_favourites_are_all_there_is_on_their_side() -> None:
+    plans = list(islice(kill_plans(random.Random(1), Side.WORKER, "kubernetes", ["claim-sent"]), 9))
+    assert {plan.step.name for plan in plans} == {"claim-sent"}
+    others = list(islice(kill_plans(random.Random(1), Side.CONTROL_PLANE, "kubernetes", ["claim-sent"]), 9))
+    assert len({plan.step.name for plan in others}) > 1
+
+
 def test_a_step_that_comes_once_is_not_waited_for_twice() -> None:
     plans = list(islice(kill_plans(random.Random(1), Side.WORKER, "kubernetes"), 200))
     assert all(plan.count == 1 and plan.at_once for plan in plans if plan.step.early)

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.chaos.faults import resolve
+from tests.chaos.mutants import MUTANTS
 from tests.chaos.steps import STEPS, Moment, Side, find, steps_of
 
 
@@ -22,6 +23,11 @@ def test_a_step_is_found_by_its_name() -> None:
     assert find("job-created").moment is Moment.AFTER
     with pytest.raises(LookupError, match="no step 'nowhere'"):
         find("nowhere")
+
+
+@pytest.mark.parametrize("name", sorted({step for mutant in MUTANTS.values() for step in mutant.shown_by}))
+def test_what_shows_a_mutant_is_a_step(name: str) -> None:
+    assert find(name).target
 
 
 def test_a_backend_has_its_own_steps_and_the_common_ones() -> None:

@@ -53,6 +53,11 @@ class Worker:
             return "cluster"
         return self.peer.instance or f"process {id(self)}"
 
+    @property
+    def has_work(self) -> bool:
+        """Whether it was sent something that it has not started, read or not."""
+        return bool(self.inbox or (self.connection and not self.connection.outgoing.empty()))
+
     def read(self) -> None:
         """Take what the control plane sent."""
         assert self.connection is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select
 
@@ -23,13 +23,13 @@ from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, c
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.schema import runs, workload_tokens
 from oz_agent_worker.core.wire import WorkerFrame
-from tests.unit.controlplane.fleet import Execution, Fleet, Worker
-from tests.unit.controlplane.plane import Plane
+from tests.unit.controlplane.fleet import Fleet, Worker
+from tests.unit.controlplane.plane import Plane, heard
 from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
+MOST_RUNS = 6
 FLEET = (HOST, OTHER_HOST, POD, OTHER_POD, PUBLIC, Peer("x", "direct", "host/x"))
 WORKERS = st.integers(0, len(FLEET) - 1)
-CHOICE = st.integers(0, 7)
 
 
 def snapshot(connection: SqlConnection) -> list[Any]:
@@ -40,8 +40,6 @@ def snapshot(connection: SqlConnection) -> list[Any]:
 
 class ControlPlaneModel(RuleBasedStateMachine):
     """Each rule does one thing at one worker, or at the control plane."""
-
-    submitted = Bundle("submitted")
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,32 +63,38 @@ class ControlPlaneModel(RuleBasedStateMachine):
         assert worker.connection is not None
         self._do(self._plane.say(worker.connection, *frames))
         self._do(self._plane.stored())
+        self._do(self._plane.step())
 
     # ------------------------------------------------------------------ the control plane
 
-    @initialize(count=st.integers(1, 3))
-    def begin(self, count: int) -> None:
-        for index in range(count):
-            self.connect(index)
+    @initialize(absent=st.sets(WORKERS, max_size=3))
+    def begin(self, absent: set[int]) -> None:
+        for worker in self._workers:
+            if FLEET.index(worker.peer) not in absent:
+                self._connect(worker)
 
-    @rule(target=submitted, safe=st.booleans(), host=st.sampled_from([None, "w", "x"]))
-    def submit(self, safe: bool, host: str | None) -> str:
+    @precondition(lambda self: len(self._states) < MOST_RUNS)
+    @rule(safe=st.booleans(), host=st.sampled_from([None, "w", "x"]))
+    def submit(self, safe: bool, host: str | None) -> None:
         run_id: str = self._do(self._plane.queue(host, safe_to_retry=safe))
         if safe:
             self._retried.add(run_id)
-        return run_id
+        self._do(self._plane.step())
 
-    @rule(run_id=submitted)
-    def cancel(self, run_id: str) -> None:
-        plane = self._plane
+    @precondition(lambda self: self._living())
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
         result = self._do(_write(plane, reports.cancel, run_id, plane.now))
         if result.outcome is reports.Cancel.REQUESTED:
             plane.hub.cancel(run_id, result.worker_id, result.execution_id)
 
+    @precondition(lambda self: self._living())
     @rule(seconds=st.sampled_from([0, 1, 31, 599, 601]))
     def time_passes(self, seconds: int) -> None:
         self._do(self._plane.step(seconds))
 
+    @precondition(lambda self: self._living() and self._connected())
     @rule()
     def control_plane_dies(self) -> None:
         self._plane = self._plane.restarted()
@@ -100,47 +104,52 @@ class ControlPlaneModel(RuleBasedStateMachine):
 
     # ----------------------------------------------------------------------------- workers
 
-    @rule(index=WORKERS)
-    def connect(self, index: int) -> None:
-        worker = self._workers[index]
-        if worker.connection is None:
-            worker.connection = self._plane.hub.connect(worker.peer.worker_id, "key", self._plane.now)
-            if worker.peer.greeted:
-                self._say(worker, worker.hello())
+    @precondition(lambda self: len(self._connected()) < len(FLEET))
+    @rule(data=st.data())
+    def connect(self, data: st.DataObject) -> None:
+        if worker := _one(data, [w for w in self._workers if w.connection is None]):
+            self._connect(worker)
 
-    @rule(index=WORKERS)
-    def disconnect(self, index: int) -> None:
-        worker = self._workers[index]
-        if worker.connection is not None:
-            worker.read()
-            self._do(self._plane.leave(worker.connection))
-            worker.connection = None
+    def _connect(self, worker: Worker) -> None:
+        worker.connection = self._plane.hub.connect(worker.peer.worker_id, "key", self._plane.now)
+        if worker.peer.greeted:
+            self._say(worker, worker.hello())
 
-    @rule(index=WORKERS, unread=st.booleans())
-    def dies(self, index: int, unread: bool) -> None:
-        worker = self._workers[index]
-        if worker.connection is not None:
-            if unread:
-                # Written to the socket, and never read.
-                while not worker.connection.outgoing.empty():
-                    worker.connection.outgoing.get_nowait()
-            self._do(self._plane.leave(worker.connection))
-            worker.connection = None
-        worker.die()
-        worker.find()
+    @precondition(lambda self: self._connected())
+    @rule(data=st.data(), read=st.booleans())
+    def disconnect(self, data: st.DataObject, read: bool) -> None:
+        if worker := _one(data, self._connected()):
+            if read:
+                worker.read()
+            self._leave(worker)
 
-    @rule(index=WORKERS)
-    def reads(self, index: int) -> None:
-        if self._workers[index].connection is not None:
-            self._workers[index].read()
+    @precondition(lambda self: any(w.has_work or w.running for w in self._workers))
+    @rule(data=st.data(), written=st.booleans())
+    def dies(self, data: st.DataObject, written: bool) -> None:
+        """``written``: what was sent had left for it, and nobody will read it."""
+        if worker := _one(data, [w for w in self._workers if w.has_work or w.running]):
+            if worker.connection is not None:
+                if written:
+                    heard(worker.connection)
+                self._leave(worker)
+            worker.die()
+            worker.find()
 
-    @rule(index=WORKERS, choice=CHOICE, said=st.booleans())
-    def starts(self, index: int, choice: int, said: bool) -> None:
+    def _leave(self, worker: Worker) -> None:
+        assert worker.connection is not None
+        self._do(self._plane.leave(worker.connection))
+        worker.connection = None
+        self._do(self._plane.step())
+
+    @precondition(lambda self: any(w.has_work for w in self._workers))
+    @rule(data=st.data(), said=st.booleans())
+    def starts(self, data: st.DataObject, said: bool) -> None:
         """A worker starts what it was sent; a public one claims first, and may find itself refused."""
-        worker = self._workers[index]
-        execution = _pick(worker.inbox, choice)
-        if execution is None:
+        self._read()
+        worker = _one(data, [w for w in self._workers if w.inbox])
+        if worker is None:
             return
+        execution = data.draw(st.sampled_from(sorted(worker.inbox)))
         if worker.peer.greeted:
             worker.start(execution)
             if said and worker.connection is not None:
@@ -151,55 +160,88 @@ class ControlPlaneModel(RuleBasedStateMachine):
             if execution in worker.inbox:
                 worker.start(execution)
 
-    @rule(index=WORKERS, choice=CHOICE)
-    def rejects(self, index: int, choice: int) -> None:
-        worker = self._workers[index]
-        execution = _pick(worker.inbox, choice)
-        if execution is not None and worker.connection is not None:
+    @precondition(lambda self: any(w.has_work for w in self._connected()))
+    @rule(data=st.data())
+    def rejects(self, data: st.DataObject) -> None:
+        self._read()
+        if worker := _one(data, [w for w in self._connected() if w.inbox]):
+            execution = data.draw(st.sampled_from(sorted(worker.inbox)))
             worker.inbox.discard(execution)
             self._say(worker, worker.reject(execution))
 
-    @rule(index=WORKERS, choice=CHOICE)
-    def prints(self, index: int, choice: int) -> None:
-        worker = self._workers[index]
-        execution = _pick(worker.running, choice)
-        if execution is not None and worker.connection is not None and worker.peer.greeted:
-            self._say(worker, worker.output(execution))
+    @precondition(lambda self: any(w.running for w in self._connected()))
+    @rule(data=st.data())
+    def prints(self, data: st.DataObject) -> None:
+        if worker := _one(data, [w for w in self._connected() if w.running and w.peer.greeted]):
+            self._say(worker, worker.output(data.draw(st.sampled_from(sorted(worker.running)))))
 
-    @rule(index=WORKERS, choice=CHOICE, delivered=st.booleans())
-    def reports(self, index: int, choice: int, delivered: bool) -> None:
-        worker = self._workers[index]
-        execution = _pick(worker.running, choice)
-        if execution is not None and worker.connection is not None:
+    @precondition(lambda self: any(w.running for w in self._connected()))
+    @rule(data=st.data(), delivered=st.booleans())
+    def reports(self, data: st.DataObject, delivered: bool) -> None:
+        self._read()
+        if worker := _one(data, [w for w in self._connected() if w.running]):
+            execution = data.draw(st.sampled_from(sorted(worker.running)))
             self._say(worker, worker.claim(execution), worker.report(execution))
             if delivered:
-                worker.read()
                 worker.forget(execution)
 
-    @precondition(lambda self: self._fleet.grounds)
-    @rule(index=WORKERS, choice=CHOICE, named=st.booleans())
-    def says_something_late(self, index: int, choice: int, named: bool) -> None:
-        """A frame of what this worker once had, or never."""
-        worker = self._workers[index]
-        execution = _pick(set(self._fleet.grounds), choice)
-        speaks_truly = execution is not None and worker.ground in self._fleet.grounds[execution]
-        if execution is not None and worker.connection is not None and worker.peer.greeted and speaks_truly:
-            self._say(worker, worker.report(execution) if named else worker.claim(execution))
+    @precondition(lambda self: self._fleet.grounds and self._connected())
+    @rule(data=st.data(), ended=st.booleans())
+    def says_something_late(self, data: st.DataObject, ended: bool) -> None:
+        """A frame of what was once started where this worker is: it tells no other lies."""
+        worker = _one(data, [w for w in self._connected() if w.peer.greeted])
+        if worker is None:
+            return
+        if known := sorted(e for e, grounds in self._fleet.grounds.items() if worker.ground in grounds):
+            execution = data.draw(st.sampled_from(known))
+            self._say(worker, worker.report(execution) if ended else worker.claim(execution))
+
+    @precondition(lambda self: any(w.running for w in self._workers) and self._connected())
+    @rule(data=st.data())
+    def another_lies(self, data: st.DataObject) -> None:
+        """A worker that never had it reports an execution that is somebody else's."""
+        held = [(e, w) for w in self._workers for e in sorted(w.running) if w.peer.greeted]
+        if not held or not self._connected():
+            return
+        execution, owner = data.draw(st.sampled_from(held))
+        liar = _one(data, [w for w in self._connected() if not w.peer.is_again(owner.peer)])
+        if liar is not None:
+            before = self._row(execution[0])
+            self._say(liar, liar.report(execution))
+            mine = owner.peer.may_speak_for(
+                Peer(before.worker_id or "", before.worker_backend, before.worker_instance)
+            )
+            if RunState(before.state) in IN_FLIGHT and before.execution_id == execution[1] and mine:
+                assert self._row(execution[0]).state == before.state
+
+    def _living(self) -> list[str]:
+        return [run_id for run_id, state in self._states.items() if state not in TERMINAL]
+
+    def _connected(self) -> list[Worker]:
+        return [w for w in self._workers if w.connection is not None]
+
+    def _read(self) -> None:
+        for worker in self._connected():
+            worker.read()
 
     # -------------------------------------------------------------------------- invariants
 
     @invariant()
-    def states_move_by_the_table(self) -> None:
-        for row in self._rows():
+    def all_is_well(self) -> None:
+        rows = self._rows()
+        self._states_move_by_the_table(rows)
+        self._an_ended_run_is_over(rows)
+        self._a_run_in_flight_is_held_or_waited_for(rows)
+        self._nothing_is_started_on_two_grounds()
+
+    def _states_move_by_the_table(self, rows: list[Any]) -> None:
+        for row in rows:
             before, state = self._states.get(row.id, RunState.QUEUED), RunState(row.state)
-            reachable = before is state or can_move(before, state) or _in_two_moves(before, state)
-            assert reachable, f"{before} to {state}"
-            assert before not in TERMINAL or state is before
+            assert before is state or _is_a_way(before, state), f"{before} to {state}"
             self._states[row.id] = state
 
-    @invariant()
-    def an_ended_run_is_over(self) -> None:
-        for row in self._rows():
+    def _an_ended_run_is_over(self, rows: list[Any]) -> None:
+        for row in rows:
             ended = RunState(row.state) in TERMINAL
             assert (row.ended_at is not None) == ended
             if ended:
@@ -207,18 +249,17 @@ class ControlPlaneModel(RuleBasedStateMachine):
                 assert row.claim_deadline is row.lease_until is row.away_since is None
                 assert self._plane.hub.holder(row.id) is None
 
-    @invariant()
-    def a_run_in_flight_is_held_or_waited_for(self) -> None:
-        for row in self._rows():
+    def _a_run_in_flight_is_held_or_waited_for(self, rows: list[Any]) -> None:
+        for row in rows:
+            holder = self._plane.hub.holder(row.id)
             if RunState(row.state) in IN_FLIGHT:
                 assert row.worker_id is not None
-                held = self._plane.hub.holder(row.id) is not None
-                assert held or row.lease_until is not None
+                assert holder is not None or row.lease_until is not None
             else:
                 assert row.lease_until is None
+                assert holder is None
 
-    @invariant()
-    def nothing_is_started_on_two_grounds(self) -> None:
+    def _nothing_is_started_on_two_grounds(self) -> None:
         by_run: dict[str, set[str]] = {}
         for (run_id, _), grounds in self._fleet.grounds.items():
             # A public worker says by its silence that it started nothing, and may be wrong.
@@ -232,15 +273,17 @@ class ControlPlaneModel(RuleBasedStateMachine):
         rows: list[Any] = self._do(self._plane.database.read(snapshot))
         return rows
 
-
-def _pick(executions: set[Execution], choice: int) -> Execution | None:
-    ordered = sorted(executions)
-    return ordered[choice % len(ordered)] if ordered else None
+    def _row(self, run_id: str) -> Any:
+        return next(row for row in self._rows() if row.id == run_id)
 
 
-def _in_two_moves(before: RunState, after: RunState) -> bool:
-    """One rule may make more than one move, as taking a run back and handing it out again."""
-    return any(can_move(before, between) and can_move(between, after) for between in RunState)
+def _one(data: st.DataObject, workers: list[Worker]) -> Worker | None:
+    return data.draw(st.sampled_from(workers)) if workers else None
+
+
+def _is_a_way(before: RunState, after: RunState) -> bool:
+    """One rule may make two moves, as taking a run back and handing it out again."""
+    return can_move(before, after) or any(can_move(before, s) and can_move(s, after) for s in RunState)
 
 
 async def _write(plane: Plane, operation: Any, *arguments: Any) -> Any:

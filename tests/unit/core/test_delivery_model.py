@@ -63,7 +63,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for _ in range(runs):
             self.plane.submit()
         self.come_back()
-        self.some_messages(100, 100, 100, "good")
+        self.some_messages(0.0, 100, 100, 100, "good")
         self._launch_all()
         for key in self.jobs.running[:ended]:
             self.jobs.standing[key].end(succeeded())
@@ -103,17 +103,30 @@ class DeliveryMachine(RuleBasedStateMachine):
     # --------------------------------------------------------------------- the messages
 
     @precondition(lambda self: self.wire)
-    @rule(written=COUNTS, plane_read=COUNTS, worker_read=COUNTS, luck=LUCKS)
-    def some_messages(self, written: int, plane_read: int, worker_read: int, luck: Luck) -> None:
+    @rule(
+        seconds=st.sampled_from([0.0, 0.0, 0.0, 5.0, 31.0]),
+        written=COUNTS,
+        plane_read=COUNTS,
+        worker_read=COUNTS,
+        luck=LUCKS,
+    )
+    def some_messages(
+        self, seconds: float, written: int, plane_read: int, worker_read: int, luck: Luck
+    ) -> None:
         """The worker writes so many, perhaps amid a turn; each side reads so many of what is on its way."""
-        wire = self.wire
+        wire, worker = self.wire, self.alive
         assert wire is not None
-        self.alive.write(written, self.now)
+        assert worker.session is not None
+        self.now += seconds
+        if worker.session.is_dead(self.now):
+            worker.leave()
+            return
+        worker.write(written, self.now)
         for _ in range(min(plane_read, len(wire.up))):
             self.plane.read(wire, luck)
         self.plane.dispatch()
         for _ in range(min(worker_read, len(wire.down))):
-            self.alive.read(self.now)
+            worker.read(self.now)
 
     @precondition(lambda self: self._half_open)
     @rule(pick=PICKS, count=COUNTS, luck=LUCKS)
@@ -153,7 +166,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for key in self.alive.launching:
             self.alive.launch(key)
 
-    @precondition(lambda self: self.jobs.running)
+    @precondition(lambda self: self.jobs.running and LOGS in self.plane.capabilities)
     @rule(pick=PICKS, text=st.sampled_from([b"one line\n", b"half a character: \xe2\x82"]))
     def task_prints(self, pick: int, text: bytes) -> None:
         self.jobs.standing[_one(self.jobs.running, pick)].log += text
@@ -185,8 +198,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert report.key in self.plane.reported, "delivered, and the peer does not have it"
 
     @precondition(lambda self: self.wire)
-    @rule(kept=st.integers(0, 8), dies=st.booleans())
-    def worker_leaves(self, kept: int, dies: bool) -> None:
+    @rule(kept=st.integers(0, 8), dies=st.booleans(), returns=st.booleans())
+    def worker_leaves(self, kept: int, dies: bool, returns: bool) -> None:
         """Of what is on its way up, some may be read yet; what is on its way down is lost."""
         assert self.wire is not None
         while len(self.wire.up) > kept:
@@ -194,12 +207,18 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.alive.leave()
         if dies:
             self.worker = None
+        if returns:
+            self.come_back()
 
     @precondition(lambda self: self.plane.wires)
-    @rule(pick=PICKS)
-    def plane_leaves(self, pick: int) -> None:
-        """What is on its way up is lost; the worker learns of it by and by."""
-        self.plane.close(_one(self.plane.wires, pick))
+    @rule(pick=PICKS, noticed=st.booleans())
+    def plane_leaves(self, pick: int, noticed: bool) -> None:
+        """What is on its way up is lost; the worker learns of it at once, or by and by."""
+        wire = _one(self.plane.wires, pick)
+        self.plane.close(wire)
+        if noticed and wire is self.wire:
+            self.alive.leave()
+            self.come_back()
 
     @precondition(lambda self: self.wire is None)
     @rule()
@@ -209,14 +228,6 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.worker = ModelWorker(self.jobs, self._told)
         self.worker.connect(self.plane, self.now)
         self.plane.dispatch()
-
-    @precondition(lambda self: self.wire and self.worker.steps)
-    @rule(seconds=st.sampled_from([5.0, 31.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-        assert self.alive.session is not None
-        if self.alive.session.is_dead(self.now):
-            self.alive.leave()
 
     # --------------------------------------------------------------------- what must hold
 
@@ -306,7 +317,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 
 DeliveryMachine.TestCase.settings = settings(
-    max_examples=250,
+    max_examples=400,
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from oz_agent_worker import worker
 from oz_agent_worker.core.outcome import FailurePhase, FailureReason
 from oz_agent_worker.telemetry.catalogue import METRICS, Metric, label_sets, metric_table, metrics_for
 
@@ -51,6 +52,17 @@ def test_every_combination_of_labels() -> None:
     failures = list(label_sets(metrics["oz_worker_task_failures_total"]))
     assert len(failures) == len(FailurePhase) * len(FailureReason)
     assert {"phase": "backend", "reason": "image_pull"} in failures
+
+
+def test_every_reason_of_the_worker_to_hand_a_task_back_is_a_label() -> None:
+    reasons = {
+        worker.AT_CAPACITY,
+        worker.SHUTTING_DOWN,
+        worker.BACKEND_UNAVAILABLE,
+        worker.STILL_CLEANING_UP,
+    }
+    rejected = metrics_for("direct")["oz_worker_tasks_rejected_total"]
+    assert {labels["reason"] for labels in label_sets(rejected)} == reasons
 
 
 def test_a_metric_of_one_backend_is_its_workers_alone() -> None:

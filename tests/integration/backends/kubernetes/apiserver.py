@@ -125,11 +125,6 @@ class ApiServer:
         assert self._runner is not None
         await self._runner.cleanup()
 
-    async def stop_listening(self) -> None:
-        """Take no more connections, and end those that stand."""
-        assert self._runner is not None
-        await self._runner.cleanup()
-
     def kubeconfig(self, folder: Path, **user: str) -> Path:
         """Write a kubeconfig that leads here."""
         document = {
