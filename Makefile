@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 SOURCES := src tests scripts images charts
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e bench chaos docs lock clean
+.PHONY: help run dev test check format e2e bench chaos docs docs-check lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -54,15 +54,21 @@ chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--task
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-docs: $(STAMP) ## Write the generated parts of docs/ anew
+docs: $(STAMP) ## Write the generated parts of docs/ anew, and build the site into site/
 	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
 	@$(BIN)/python -m scripts.chartvalues
 	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
+	@$(BIN)/python -m scripts.docs write
+	@$(BIN)/python -m scripts.docs site
+	@echo "site/index.html"
+
+docs-check: $(STAMP) ## Say which generated parts are behind
+	@$(BIN)/python -m scripts.docs check
 
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --extra dev --upgrade -o requirements.lock pyproject.toml
 
 clean: ## Remove the environment and every cache inside the repository
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,7 +53,7 @@ def options_table(command: click.Command) -> str:
 def _row(command: click.Command, parameter: click.Parameter) -> tuple[str, ...] | None:
     if isinstance(parameter, click.Argument):
         shown = parameter.make_metavar(click.Context(command))
-        return (f"`{_cell(shown)}`", "", "", "argument")
+        return (f"`{_cell(shown)}`", "", "", "Argument.")
     assert isinstance(parameter, click.Option)
     if parameter.hidden or parameter.name in ("help", "version"):
         return None
@@ -73,8 +73,6 @@ def _default(option: click.Option) -> str:
 
 def _meaning(option: click.Option) -> str:
     text = _cell((option.help or "").strip())
-    # What the reference has a column for need not be said again.
-    text = re.sub(r" ?(?:Default: |0 is unlimited )\(?the default\)?\.", "", text)
     return f"{text} Repeatable." if option.multiple and "repeatable" not in text else text
 
 

@@ -21,7 +21,7 @@ class Mutant:
 
 
 #: Seconds in which a claim that goes out too early has left the process.
-_CLAIM_LEAVES: Final = 0.05
+_CLAIM_LEAVES: Final = 0.3
 
 
 def outbox_off() -> None:

@@ -14,7 +14,13 @@ import yaml
 from tests.cluster import kubeconfig, namespaces
 from tests.cluster.audit import POLICY, AuditEntry, AuditLog
 from tests.cluster.certificates import Authority, KeyPair, signing_key
-from tests.cluster.components import Layout, apiserver_command, controller_manager_command, etcd_command
+from tests.cluster.components import (
+    SERVICES,
+    Layout,
+    apiserver_command,
+    controller_manager_command,
+    etcd_command,
+)
 from tests.cluster.errors import ApiError
 from tests.cluster.kubeconfig import Connection
 from tests.cluster.processes import Child, free_ports
@@ -195,7 +201,8 @@ class ApiTier:
         layout = self.layout
         for folder in (layout.authority.parent, layout.audit_log.parent):
             folder.mkdir(parents=True)
-        serving = self._authority.server("127.0.0.1", "localhost", "kubernetes.default.svc")
+        names = ("127.0.0.1", "localhost", "kubernetes.default.svc", str(SERVICES[1]))
+        serving = self._authority.server(*names)
         kubelet_client = self._authority.client("kube-apiserver", "system:masters")
         for pair, paths in ((serving, layout.serving), (kubelet_client, layout.kubelet_client)):
             certificate, key = paths

@@ -1,9 +1,14 @@
 """The command lines of the API tier, as pure functions of where its files lie and which ports are free."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-__all__ = ["Layout", "apiserver_command", "controller_manager_command", "etcd_command"]
+__all__ = ["SERVICES", "Layout", "apiserver_command", "controller_manager_command", "etcd_command"]
+
+SERVICES: Final = ipaddress.IPv4Network("10.96.0.0/16")
+"""The addresses of Services; the API server's own Service has the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def apiserver_command(binary: Path, layout: Layout) -> list[str]:
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={layout.service_account_key}",
         f"--service-account-signing-key-file={layout.service_account_key}",
-        "--service-cluster-ip-range=10.96.0.0/16",
+        f"--service-cluster-ip-range={SERVICES}",
         "--allow-privileged=true",
         "--kubelet-preferred-address-types=InternalIP",
         f"--kubelet-client-certificate={kubelet_certificate}",

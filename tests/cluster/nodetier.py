@@ -132,9 +132,17 @@ class NodeTier:
         path = self.layout.root / "images.tar"
         images.archive(wanted, path)
         try:
-            self._ctr("images", "import", "--snapshotter", self._snapshotter, str(path))
+            self.load_archive(path)
         finally:
             path.unlink()
+
+    def load_archive(self, path: Path) -> None:
+        """Give the node the images of an archive, as ``docker save`` writes it.
+
+        Raises:
+            ClusterError: containerd does not take them.
+        """
+        self._ctr("images", "import", "--snapshotter", self._snapshotter, str(path))
 
     def kubelet_log(self) -> str:
         """The end of the kubelet's log."""

@@ -12,7 +12,9 @@ from tests.cluster.docker.build import build_images, import_bases
 from tests.cluster.docker.engine import DockerEngine
 from tests.cluster.docker.engine import obstacle as engine_obstacle
 from tests.cluster.errors import ClusterError
+from tests.cluster.node.services import ServiceNetwork
 from tests.cluster.nodetier import NodeTier, leftovers, obstacle, provide_node_tier
+from tests.e2e.installed import Installation, import_images, install
 from tests.e2e.ledger import Ledger, table
 from tests.e2e.peer import Ending, Peer
 from tests.e2e.site import temporary_namespace
@@ -92,6 +94,25 @@ def images(engine: DockerEngine) -> DockerEngine:
     """The engine with the project's images."""
     build_images(engine)
     return engine
+
+
+@pytest.fixture(scope="session")
+def services(node_tier: NodeTier) -> Iterator[ServiceNetwork]:
+    """Services and their names, for Pods."""
+    with ServiceNetwork(node_tier) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def installation(
+    images: DockerEngine,
+    node_tier: NodeTier,
+    services: ServiceNetwork,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Installation:
+    """The product, installed once."""
+    import_images(images, node_tier)
+    return install(node_tier, tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture

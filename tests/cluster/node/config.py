@@ -155,8 +155,9 @@ def kubelet_config(layout: NodeLayout, authority: Path) -> Any:
         "oomScoreAdj": 0,
         "makeIPTablesUtilChains": False,
         "resolvConf": str(layout.resolv_conf),
-        # None serves there. Without an address, each Pod would get a warning event.
+        # services.py serves there, for who needs it. Without an address, each Pod would get a warning event.
         "clusterDNS": [layout.gateway],
+        "clusterDomain": "cluster.local",
         "podLogsDir": str(layout.root / "pod-logs"),
         "volumePluginDir": str(layout.root / "volume-plugins"),
         "evictionHard": {

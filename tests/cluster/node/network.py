@@ -1,4 +1,4 @@
-"""The bridge that joins Pods and machine, made and removed by ioctl, as bridge-utils does."""
+"""The bridge that joins Pods and machine, made and removed by ioctl, as bridge-utils does; its routes."""
 
 import fcntl
 import ipaddress
@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.cluster.errors import ClusterError
 
-__all__ = ["BRIDGES", "add_bridge", "bridges", "free_network", "remove_bridge"]
+__all__ = ["BRIDGES", "add_bridge", "add_local_range", "bridges", "free_network", "remove_bridge"]
 
 BRIDGES: Final = "oznode"
 """How a bridge's name begins; the process ID of its owner follows."""
@@ -27,6 +27,13 @@ SIOCSIFADDR, SIOCSIFNETMASK = 0x8916, 0x891C
 SIOCBRADDBR, SIOCBRDELBR = 0x89A0, 0x89A1
 IFF_UP: Final = 1
 INTERFACES: Final = Path("/sys/class/net")
+
+# linux/netlink.h, linux/rtnetlink.h
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x400, 0x800
+NLMSG_ERROR, RTM_NEWROUTE = 2, 24
+RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL = 255, 4, 254, 2
+RTA_DST, RTA_OIF = 1, 4
+NLMSG_HEADER: Final = struct.Struct("=IHHII")
 
 
 def bridges() -> list[str]:
@@ -66,6 +73,27 @@ def add_bridge(name: str, network: ipaddress.IPv4Network) -> None:
         _set_address(control, name, SIOCSIFADDR, network[1])
         _set_address(control, name, SIOCSIFNETMASK, network.netmask)
         _set_up(control, name, up=True)
+
+
+def add_local_range(name: str, network: ipaddress.IPv4Network) -> None:
+    """Make every address of a network the machine's own; it goes with the bridge (rtnetlink(7)).
+
+    Other bridges may have the same: what comes over one is for sockets bound to it.
+
+    Raises:
+        OSError: the kernel refuses it.
+    """
+    attributes = struct.pack("=HH4s", 8, RTA_DST, network.network_address.packed)
+    attributes += struct.pack("=HHI", 8, RTA_OIF, socket.if_nametoindex(name))
+    kind = (RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL)
+    route = struct.pack("=8BI", socket.AF_INET, network.prefixlen, 0, 0, *kind, 0) + attributes
+    flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as link:
+        link.send(NLMSG_HEADER.pack(NLMSG_HEADER.size + len(route), RTM_NEWROUTE, flags, 1, 0) + route)
+        answer = link.recv(4096)
+    kind_of_answer, (error,) = NLMSG_HEADER.unpack_from(answer)[1], struct.unpack_from("=i", answer, 16)
+    if kind_of_answer != NLMSG_ERROR or error:
+        raise OSError(-error, f"{os.strerror(-error)}: {network} on {name}")
 
 
 def remove_bridge(name: str) -> None:

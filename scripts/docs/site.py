@@ -1,0 +1,19 @@
+"""Building the pages: Sphinx, strictly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .parts import DOCS
+
+__all__ = ["build"]
+
+
+def build(output: Path, scratch: Path) -> int:
+    """Build the site into ``output``; a warning, such as a link that leads nowhere, fails it.
+
+    ``scratch`` keeps what Sphinx has parsed, for the next build. Returns the exit code.
+    """
+    strictly = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
+    command = [sys.executable, "-m", "sphinx", *strictly, "--doctree-dir", str(scratch), str(DOCS), str(output)]
+    return subprocess.run(command, check=False).returncode
