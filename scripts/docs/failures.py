@@ -27,18 +27,20 @@ def entry(reason: FailureReason, guide: Entry) -> str:
     """Write the entry of one reason, ending in a newline."""
     return (
         f"### {reason}\n\n"
-        f"{guide.means}\n\n"
         f"- **Seen:** {guide.seen}.\n"
+        f"- **Means:** {guide.means}\n"
         f"- **Do:** {guide.mend}\n"
-        f"- **The run ends as** {_end_of_run(reason)}.\n"
+        f"- **The run** {_end_of_run(reason)}.\n"
     )
 
 
 def _end_of_run(reason: FailureReason) -> str:
     """What our control plane makes of a report with this reason, and no exit code."""
+    if reason is FailureReason.CLEANUP:
+        return "has ended before, and stays as it is"  # counted in the metrics alone
     ending = ending_of(TaskFailed(task_id="", message="", failure_reason=reason))
     retry = {True: ", retryable", False: ", not retryable", None: ""}[ending.retryable]
-    return f"`{ending.state}`{retry}"
+    return f"ends as `{ending.state}`{retry}"
 
 
 def with_entries(document: str) -> str:

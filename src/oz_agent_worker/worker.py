@@ -8,10 +8,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, Protocol
 
 from . import __version__, logfields
-from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError
+from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError, StandsElsewhereError
 from .core import notices, wire
 from .core.assignment import Assignment, AssignmentError
 from .core.logstream import LogBook
@@ -91,6 +92,13 @@ class _Output:
         """All output was written."""
         self._logs.write(self._key, b"", final=True)
         self._ended = True
+
+
+class NotStarted(Enum):
+    """Why there is neither work nor an outcome."""
+
+    HANDED_BACK = "it goes back to its queue"
+    ELSEWHERE = "another worker has it, and reports it"
 
 
 class TaskRun:
@@ -265,9 +273,10 @@ class Worker:
         launched = await self._launch(run, assignment, output)
         # With thousands of tasks in flight, what launched them must not be held.
         del assignment
-        if launched is None:
+        if isinstance(launched, NotStarted):
             self._end(run)
-            self._reject(run.key, BACKEND_UNAVAILABLE)
+            if launched is NotStarted.HANDED_BACK:
+                self._reject(run.key, BACKEND_UNAVAILABLE)
         elif isinstance(launched, Outcome):
             await self._settle(run, launched)
         else:
@@ -280,18 +289,22 @@ class Worker:
 
     async def _launch(
         self, run: TaskRun, assignment: Assignment, output: _Output
-    ) -> Execution | Outcome | None:
-        """Start the work. An outcome: it never stood and is to fail; ``None``: it goes back to its queue."""
+    ) -> Execution | Outcome | NotStarted:
+        """Start the work. An outcome: it never stood, and ends so."""
         try:
             spec = build_task_spec(assignment, self._settings.tasks)
             run.execution = await self._backend.launch(spec, output)
         except AssignmentError as error:
             return _unusable(str(error))
+        except StandsElsewhereError as error:
+            logger.info("Task %s is left to another worker: %s", run.key, error)
+            return NotStarted.ELSEWHERE
         except LaunchError as error:
             if run.stop_reason is not None and not run.shutting_down:
                 return cancelled("Task was cancelled before it started")
             if error.outcome is None:
                 logger.warning("Task %s was not started: %s", run.key, error)
+                return NotStarted.HANDED_BACK
             return error.outcome
         return run.execution
 

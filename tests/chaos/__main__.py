@@ -55,6 +55,9 @@ def main() -> int:
     except (ChaosError, ClusterError, TimeoutError) as error:
         print(f"error: {error}\nThe logs are in {folder}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted; the logs are in {folder}", file=sys.stderr)
+        return 130
     if code == 0 and settings.story is None:
         shutil.rmtree(folder)
     else:

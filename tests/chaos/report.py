@@ -1,8 +1,8 @@
 """What a run has shown, as a table for people and a line of JSON for programs. Pure."""
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tests.chaos.kills import Kill, figures, percentile
 from tests.chaos.run import Result
@@ -10,6 +10,9 @@ from tests.chaos.steps import STEPS
 from tests.chaos.verdict import Bad
 
 __all__ = ["exit_code", "findings", "summary", "table"]
+
+#: Of each kind, so many are listed.
+_LISTED: Final = 20
 
 
 def table(kills: Sequence[Kill]) -> str:
@@ -41,8 +44,11 @@ def findings(result: Result) -> list[str]:
     return lines
 
 
-def _listed(name: str, bad: Iterable[Bad]) -> list[str]:
-    return [f"{name}: run {one.run_id} ({one.title}) {one.why}" for one in bad]
+def _listed(name: str, bad: Sequence[Bad]) -> list[str]:
+    lines = [f"{name}: run {one.run_id} ({one.title}) {one.why}" for one in bad[:_LISTED]]
+    if len(bad) > _LISTED:
+        lines.append(f"{name}: and {len(bad) - _LISTED} more")
+    return lines
 
 
 def exit_code(result: Result) -> int:

@@ -27,7 +27,7 @@ class Settings:
     kills: int
     minutes: float
     backend: str = "kubernetes"
-    open_runs: int = 24
+    open_runs: int = 120
     worker_grace: float = 45.0
     settle: float = 150.0
     api_restarts: int = 3
@@ -40,7 +40,7 @@ class Settings:
 
 FULL: Final = Settings(seed=0, tasks=1000, kills=200, minutes=12.0)
 SHORT: Final = Settings(
-    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=16, worker_grace=20.0, settle=45.0,
+    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=40, worker_grace=20.0, settle=45.0,
     api_restarts=1, half_open=0,
 )  # fmt: skip
 SHARP: Final = replace(

@@ -1,4 +1,4 @@
-"""Programs that the tests need and Kubernetes does not bring: container runtimes, network plugins, BusyBox.
+"""Programs that the tests need and Kubernetes does not bring: container runtimes, BusyBox, Prometheus.
 
 Those of the system are used where they are there. The others are taken out of Debian
 packages, into the cache: nothing is installed, so no service starts and nothing that
@@ -18,7 +18,15 @@ from typing import Final
 from tests.cluster.cache import cache_root, locked, progress
 from tests.cluster.errors import ProvisionError
 
-__all__ = ["ENGINE_PROGRAMS", "PROGRAMS", "engine_programs", "is_static", "node_programs"]
+__all__ = [
+    "ENGINE_PROGRAMS",
+    "MONITORING_PROGRAMS",
+    "PROGRAMS",
+    "engine_programs",
+    "is_static",
+    "monitoring_programs",
+    "node_programs",
+]
 
 PROGRAMS: Final = {
     "containerd": "containerd",
@@ -43,13 +51,16 @@ ENGINE_PROGRAMS: Final = {
 }
 """Each program that builds images, and the Debian package that has it."""
 
+MONITORING_PROGRAMS: Final = {"prometheus": "prometheus", "promtool": "prometheus"}
+"""Each program that reads metrics and rules, and the Debian package that has it."""
+
 # Network plugins have common names: iproute2 has a `bridge` too.
 PLUGINS: Final = frozenset({"bridge", "host-local", "loopback"})
 PLUGIN_FOLDERS: Final = ("usr/lib/cni", "opt/cni/bin")
 FOLDERS: Final = ("usr/sbin", "usr/bin", "sbin", "bin")
 
 # Programs that say their version; one that cannot lacks a library.
-VERSIONED: Final = ("containerd", "runc")
+VERSIONED: Final = ("containerd", "runc", "prometheus", "promtool")
 
 
 def node_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
@@ -68,6 +79,15 @@ def engine_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
         ProvisionError: one is not there, and cannot be taken from a package.
     """
     return _provided(ENGINE_PROGRAMS, environ, own=frozenset({"docker"}))
+
+
+def monitoring_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Return the path of each of ``MONITORING_PROGRAMS``.
+
+    Raises:
+        ProvisionError: one is not there, and cannot be taken from a package.
+    """
+    return _provided(MONITORING_PROGRAMS, environ)
 
 
 def _provided(
@@ -123,7 +143,7 @@ def _provide(package: str, folder: Path) -> None:
     if folder.exists():
         return
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        packages = {*PROGRAMS.items(), *ENGINE_PROGRAMS.items()}
+        packages = {*PROGRAMS.items(), *ENGINE_PROGRAMS.items(), *MONITORING_PROGRAMS.items()}
         names = ", ".join(sorted(name for name, of in packages if of == package))
         raise ProvisionError(f"no {names} here, and no apt-get to take Debian's {package} with")
     progress(f"unpacking Debian's {package} (once)")

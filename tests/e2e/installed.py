@@ -15,8 +15,6 @@ from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
 from tests.cluster.docker.build import AGENT_IMAGE, BASE_IMAGE, WORKER_IMAGE
 from tests.cluster.docker.engine import DockerEngine
 from tests.cluster.helm import helm_programs
-from tests.cluster.kubeconfig import Connection
-from tests.cluster.namespaces import create_namespace
 from tests.cluster.node.images import BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.processes import free_ports
@@ -34,9 +32,6 @@ READY: Final = 180.0
 RUN: Final = 120.0
 
 RESTRICTED: Final = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-
-#: User and group of the images.
-USER: Final = 10001
 
 
 def import_images(engine: DockerEngine, tier: NodeTier) -> None:
@@ -245,10 +240,7 @@ def install(tier: NodeTier, home: Path) -> Installation:
     for which this node's container runtime is too old.
     """
     admin = tier.api.client()
-    system, tasks = create_namespace(admin, prefix="oz-system"), create_namespace(admin, prefix="oz-tasks")
-    found = admin.get(f"/api/v1/namespaces/{system}")
-    found["metadata"]["labels"] |= RESTRICTED
-    admin.request("PUT", f"/api/v1/namespaces/{system}", found)
+    system, tasks = _make_namespace(admin, "oz-system", RESTRICTED), _make_namespace(admin, "oz-tasks", {})
     proof = tier.layout.root / "proof"
     proof.mkdir()
     _make_volume(tier, system)
@@ -259,6 +251,13 @@ def install(tier: NodeTier, home: Path) -> Installation:
     installation.install_worker(installation.install_plane())
     installation.wait_until_listening()
     return installation
+
+
+def _make_namespace(admin: RestClient, prefix: str, labels: Mapping[str, str]) -> str:
+    """Make a namespace with nothing in it, and return its name."""
+    name = f"{prefix}-{secrets.token_hex(4)}"
+    admin.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    return name
 
 
 def _make_volume(tier: NodeTier, namespace: str) -> None:

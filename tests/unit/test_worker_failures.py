@@ -2,7 +2,7 @@
 
 import pytest
 
-from oz_agent_worker.backends.base import LaunchError
+from oz_agent_worker.backends.base import LaunchError, StandsElsewhereError
 from oz_agent_worker.core.outbox import Claim
 from oz_agent_worker.core.outcome import (
     FailureReason,
@@ -45,6 +45,19 @@ async def test_a_launch_that_fails_for_the_backend_s_reasons_gives_the_task_back
     bench.backend.executions["a"].ended.set_result(succeeded())
     await settle()
     await bench.finish()
+
+
+async def test_what_another_worker_has_in_its_hands_is_neither_reported_nor_given_back() -> None:
+    bench = Bench(capacity=1)
+    bench.backend.launch_steps["a"] = step = Step()
+    bench.assign("a")
+    await settle()
+    bench.cancel("a")
+    step.end(StandsElsewhereError("its worker lives"))
+    await settle()
+    assert bench.sent() == []
+    assert bench.rejections == []
+    assert bench.closed
 
 
 async def test_an_unexpected_error_of_launch() -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "LaunchError",
     "NoOutput",
     "OutputSink",
+    "StandsElsewhereError",
     "environment_of",
 ]
 
@@ -77,6 +78,13 @@ class LaunchError(Exception):
     def __init__(self, message: str, outcome: Outcome | None = None) -> None:
         super().__init__(message)
         self.outcome = outcome
+
+
+class StandsElsewhereError(LaunchError):
+    """The execution stands in the hands of another worker of this ID, whose it is to report.
+
+    It is not to be handed back: somebody else would run it a second time.
+    """
 
 
 class Execution(Protocol):

@@ -69,6 +69,12 @@ def test_what_degraded_is_told_and_is_no_failure() -> None:
     assert json.loads(summary(degraded))["degraded"] == 1
 
 
+def test_many_of_a_kind_are_not_all_listed() -> None:
+    lines = findings(result(verdict=Verdict(lost=[BAD] * 23)))
+    assert len(lines) == 21
+    assert lines[-1] == "lost: and 3 more"
+
+
 def test_the_table_is_in_the_order_of_a_tasks_life() -> None:
     head, *rows = table(KILLS).splitlines()
     assert head.split() == ["step", "side", "kills", "p50", "s", "p99", "s"]

@@ -5,6 +5,7 @@ stands for the execution; the workspace of a host, where a journal does; or, for
 worker, its own memory alone.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from oz_agent_worker.controlplane.hub import Connection
@@ -29,11 +30,19 @@ Execution = tuple[str, str]
 
 @dataclass
 class Fleet:
-    """All workers, and what was started where: ``grounds`` by execution."""
+    """All workers, and what was started where: ``grounds`` by execution.
 
+    ``seen`` are all executions in the order in which they were sent first.
+    """
+
+    seen: dict[Execution, None] = field(default_factory=dict)
     grounds: dict[Execution, set[str]] = field(default_factory=dict)
     jobs: dict[Execution, "Worker | None"] = field(default_factory=dict)
     journals: dict[str, set[Execution]] = field(default_factory=dict)
+
+    def in_order(self, executions: Collection[Execution]) -> list[Execution]:
+        """In an order that is the same in every run of a test, as their IDs are not."""
+        return [execution for execution in self.seen if execution in executions]
 
 
 @dataclass
@@ -65,6 +74,7 @@ class Worker:
             match frame:
                 case TaskAssignment():
                     execution = (frame.task_id or "", frame.execution_id or "")
+                    self.fleet.seen.setdefault(execution)
                     if execution not in self.running:
                         self.inbox.add(execution)
                 case TaskCancellation():
@@ -116,7 +126,7 @@ class Worker:
             self.running |= self.fleet.journals.get(self.ground, set())
 
     def hello(self) -> WorkerHello:
-        held = sorted(self.running | self.inbox)
+        held = self.fleet.in_order(self.running | self.inbox)
         return WorkerHello(
             worker_id=self.peer.worker_id,
             version="1",

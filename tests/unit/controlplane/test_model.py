@@ -76,7 +76,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @precondition(lambda self: len(self._states) < MOST_RUNS)
     @rule(safe=st.booleans(), host=st.sampled_from([None, "w", "x"]))
     def submit(self, safe: bool, host: str | None) -> None:
-        run_id: str = self._do(self._plane.queue(host, safe_to_retry=safe))
+        run_id = f"run-{len(self._states)}"
+        self._do(self._plane.queue(host, id=run_id, safe_to_retry=safe))
         if safe:
             self._retried.add(run_id)
         self._do(self._plane.step())
@@ -149,7 +150,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         worker = _one(data, [w for w in self._workers if w.inbox])
         if worker is None:
             return
-        execution = data.draw(st.sampled_from(sorted(worker.inbox)))
+        execution = data.draw(st.sampled_from(self._fleet.in_order(worker.inbox)))
         if worker.peer.greeted:
             worker.start(execution)
             if said and worker.connection is not None:
@@ -165,7 +166,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     def rejects(self, data: st.DataObject) -> None:
         self._read()
         if worker := _one(data, [w for w in self._connected() if w.inbox]):
-            execution = data.draw(st.sampled_from(sorted(worker.inbox)))
+            execution = data.draw(st.sampled_from(self._fleet.in_order(worker.inbox)))
             worker.inbox.discard(execution)
             self._say(worker, worker.reject(execution))
 
@@ -173,14 +174,14 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def prints(self, data: st.DataObject) -> None:
         if worker := _one(data, [w for w in self._connected() if w.running and w.peer.greeted]):
-            self._say(worker, worker.output(data.draw(st.sampled_from(sorted(worker.running)))))
+            self._say(worker, worker.output(data.draw(st.sampled_from(self._fleet.in_order(worker.running)))))
 
     @precondition(lambda self: any(w.running for w in self._connected()))
     @rule(data=st.data(), delivered=st.booleans())
     def reports(self, data: st.DataObject, delivered: bool) -> None:
         self._read()
         if worker := _one(data, [w for w in self._connected() if w.running]):
-            execution = data.draw(st.sampled_from(sorted(worker.running)))
+            execution = data.draw(st.sampled_from(self._fleet.in_order(worker.running)))
             self._say(worker, worker.claim(execution), worker.report(execution))
             if delivered:
                 worker.forget(execution)
@@ -192,7 +193,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         worker = _one(data, [w for w in self._connected() if w.peer.greeted])
         if worker is None:
             return
-        if known := sorted(e for e, grounds in self._fleet.grounds.items() if worker.ground in grounds):
+        if known := [e for e, grounds in self._fleet.grounds.items() if worker.ground in grounds]:
             execution = data.draw(st.sampled_from(known))
             self._say(worker, worker.report(execution) if ended else worker.claim(execution))
 
@@ -200,7 +201,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def another_lies(self, data: st.DataObject) -> None:
         """A worker that never had it reports an execution that is somebody else's."""
-        held = [(e, w) for w in self._workers for e in sorted(w.running) if w.peer.greeted]
+        held = [(e, w) for w in self._workers for e in self._fleet.in_order(w.running) if w.peer.greeted]
         if not held or not self._connected():
             return
         execution, owner = data.draw(st.sampled_from(held))

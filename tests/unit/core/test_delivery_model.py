@@ -319,7 +319,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 
 DeliveryMachine.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=300,
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.core.assignment import Assignment
-from oz_agent_worker.core.logstream import MAX_PIECE, LogBook
-from oz_agent_worker.core.outbox import Claim, Outbox
-from oz_agent_worker.core.outcome import FailureReason, failed, succeeded
+from oz_agent_worker.core.logstream import MAX_PIECE
+from oz_agent_worker.core.outbox import Claim
+from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
 from oz_agent_worker.core.session import (
     Assigned,
@@ -18,52 +18,14 @@ from oz_agent_worker.core.session import (
     Delivered,
     FrameIgnored,
     Ping,
-    Session,
     Text,
 )
-from oz_agent_worker.core.wire import Capability, RunningExecution, WorkerHello
+from oz_agent_worker.core.wire import Capability
 
 from .frames import assignment_frame
+from .sessions import ALL, END_A, END_B, PUBLIC, A, B, Worker, shown, types
 
-A, B = ExecutionKey("a", "a"), ExecutionKey("b", "b2")
-END_A, END_B = TerminalReport(A, succeeded("done")), TerminalReport(B, succeeded("done"))
-HELLO = WorkerHello(
-    worker_id="w",
-    version="1.0",
-    backend="direct",
-    max_concurrent_tasks=2,
-    executions=[RunningExecution(task_id="a", execution_id="a")],
-)
-ALL = frozenset(Capability)
-PUBLIC: frozenset[Capability] = frozenset()
 CANARY = "canary-0d4e"
-
-
-class Worker:
-    """An outbox and a book of logs, with the connection that they leave by."""
-
-    def __init__(self, capabilities: frozenset[Capability] = PUBLIC, now: float = 0.0) -> None:
-        self.outbox = Outbox()
-        self.logs = LogBook()
-        self.session = self.connect(capabilities, now)
-
-    def connect(self, capabilities: frozenset[Capability], now: float = 0.0) -> Session:
-        self.session = Session(
-            self.outbox, self.logs, worker_id="w", capabilities=capabilities, hello=HELLO, now=now
-        )
-        return self.session
-
-    def frames(self, now: float = 0.0) -> list[Any]:
-        """What goes out: frames as their JSON documents, pings as their payload."""
-        return [_shown(item) for item in self.session.data_to_send(now)]
-
-
-def _shown(item: Text | Ping) -> Any:
-    if isinstance(item, Ping):
-        return item.payload
-    document = json.loads(item.text)
-    assert document["type"] == item.kind
-    return document
 
 
 # ------------------------------------------------------------------------------------- in
@@ -77,6 +39,11 @@ def test_an_assignment() -> None:
 def test_a_cancellation() -> None:
     frame = '{"type":"task_cancellation","data":{"task_id":"run-1"}}'
     assert Worker().session.receive_text(frame, 0.0) == CancellationRequested("run-1")
+
+
+def test_a_cancellation_of_one_execution() -> None:
+    frame = '{"type":"task_cancellation","data":{"task_id":"run-1","execution_id":"exec-2"}}'
+    assert Worker().session.receive_text(frame, 0.0) == CancellationRequested("run-1", "exec-2")
 
 
 @pytest.mark.parametrize(
@@ -287,20 +254,16 @@ def test_what_one_connection_did_not_deliver_leaves_on_the_next() -> None:
     assert ping == b"1"
 
 
-def _types(items: list[Any]) -> list[Any]:
-    return [item["type"] if isinstance(item, dict) else "ping" for item in items]
-
-
 def test_output_never_overtakes_a_claim_that_came_up_while_something_was_written() -> None:
     worker = Worker(frozenset({Capability.LOGS}))
     worker.outbox.add(Claim(A))
     writing = worker.session.data_to_send(0.0)
-    written = [_shown(next(writing))]
+    written = [shown(next(writing))]
     worker.outbox.add(Claim(B))
     worker.logs.write(B, b"output of b")
-    written += [_shown(item) for item in writing]
-    assert _types(written) == ["task_claimed", "ping"]
-    assert _types(worker.frames()) == ["task_claimed", "task_log"]
+    written += [shown(item) for item in writing]
+    assert types(written) == ["task_claimed", "ping"]
+    assert types(worker.frames()) == ["task_claimed", "task_log"]
 
 
 def test_a_report_never_overtakes_its_output() -> None:
@@ -308,7 +271,7 @@ def test_a_report_never_overtakes_its_output() -> None:
     worker.outbox.add(Claim(A))
     worker.logs.write(A, b"x" * (3 * MAX_PIECE))
     worker.outbox.add(END_A)
-    assert _types(worker.frames()) == ["task_claimed", *["task_log"] * 3, "task_completed", "ping"]
+    assert types(worker.frames()) == ["task_claimed", *["task_log"] * 3, "task_completed", "ping"]
 
 
 def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
@@ -321,147 +284,13 @@ def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
     def turn() -> Iterator[Any]:
         for item in worker.session.data_to_send(0.0):
             worker.logs.write(A, b"y\n" * MAX_PIECE)
-            yield _shown(item)
+            yield shown(item)
 
-    assert _types(list(turn())) == ["task_log", "task_completed"]
+    assert types(list(turn())) == ["task_log", "task_completed"]
     assert worker.session.next_timer() <= 0.0  # there is more
-    assert _types(list(turn())) == ["task_log"]
+    assert types(list(turn())) == ["task_log"]
     worker.session.receive_pong(b"1", 0.0)
-    assert _types(list(turn())) == ["task_log", "ping"]
-
-
-# ----------------------------------------------------------------------------------- time
-
-
-def test_the_worker_pings_every_30_seconds() -> None:
-    worker = Worker(PUBLIC, now=100.0)
-    assert worker.session.next_timer() == 130.0
-    assert worker.frames(now=129.9) == []
-    assert worker.frames(now=130.0) == [b"1"]
-    assert worker.frames(now=130.0) == []
-    assert worker.session.next_timer() == 160.0
-    worker.session.receive_pong(b"1", 130.1)
-    assert worker.session.next_timer() == 160.0
-    assert worker.frames(now=160.5) == [b"2"]
-
-
-def test_a_ping_that_shows_delivery_counts() -> None:
-    worker = Worker(PUBLIC)
-    worker.outbox.add(Claim(A))
-    assert worker.frames(now=20.0)[-1] == b"1"
-    assert worker.frames(now=30.0) == []
-    assert worker.frames(now=50.0) == [b"2"]
-
-
-def test_what_goes_out_while_a_ping_is_unanswered_waits_for_its_pong() -> None:
-    worker = Worker(PUBLIC)
-    worker.outbox.add(Claim(A))
-    assert _types(worker.frames()) == ["task_claimed", "ping"]
-    worker.outbox.add(END_A)
-    assert _types(worker.frames(now=1.0)) == ["task_completed"]
-    worker.outbox.add(Claim(B))
-    worker.outbox.add(END_B)
-    assert _types(worker.frames(now=2.0)) == ["task_claimed", "task_completed"]
-    assert worker.session.next_timer() == 30.0  # nothing to do but to wait
-    assert worker.session.receive_pong(b"1", 3.0) == Delivered(())
-    assert worker.session.next_timer() <= 3.0
-    assert worker.frames(now=3.0) == [b"2"]
-    assert worker.session.receive_pong(b"2", 4.0) == Delivered((END_A, END_B))
-    assert worker.session.next_timer() == 33.0
-    assert worker.frames(now=4.0) == []
-
-
-def test_a_ping_that_stays_unanswered_is_repeated_at_the_interval() -> None:
-    worker = Worker(PUBLIC)
-    worker.outbox.add(END_A)
-    assert worker.frames()[-1] == b"1"
-    worker.outbox.add(END_B)
-    worker.frames(now=1.0)
-    assert worker.session.next_timer() == 30.0
-    assert worker.frames(now=30.0) == [b"2"]
-    assert worker.session.receive_pong(b"1", 31.0) == Delivered((END_A,))
-    assert worker.session.receive_pong(b"2", 31.0) == Delivered((END_B,))  # one for the last ping will do
-
-
-def test_a_burst_takes_a_ping_a_round_trip() -> None:
-    worker = Worker(PUBLIC)
-    written: list[Any] = []
-    for number in range(1000):
-        worker.outbox.add(Claim(ExecutionKey(f"run-{number}", "e")))
-        if number % 20 == 19:
-            worker.session.receive_pong(str(number // 20).encode(), number / 1000)
-        written += worker.frames(now=number / 1000)
-    assert _types(written).count("task_claimed") == 1000
-    assert _types(written).count("ping") == 50
-
-
-def test_a_report_that_is_not_acknowledged_goes_out_again_30_seconds_after_it_was_read() -> None:
-    worker = Worker(frozenset({Capability.ACK}))
-    worker.outbox.add(Claim(A))
-    worker.outbox.add(END_A)
-    _, report, _ = worker.frames()
-    assert worker.session.next_timer() == 30.0  # the ping's: what was not read is on its way
-    worker.session.receive_pong(b"1", 5.0)
-    assert worker.frames(now=30.0) == [b"2"]
-    worker.session.receive_pong(b"2", 30.1)
-    assert worker.session.next_timer() == 35.0
-    assert worker.frames(now=34.9) == []
-    assert worker.frames(now=35.0) == [report, b"3"]
-    worker.session.receive_pong(b"3", 36.0)
-    assert worker.frames(now=65.9) == [b"4"]
-    worker.session.receive_pong(b"4", 65.9)
-    assert worker.frames(now=66.0) == [report, b"5"]
-    ack = json.dumps({"type": "ack", "data": {"ack_id": report["data"]["ack_id"]}})
-    assert worker.session.receive_text(ack, 67.0) == Delivered((END_A,))
-    worker.session.receive_pong(b"5", 67.0)
-    assert worker.session.next_timer() == 96.0
-    assert worker.frames(now=95.9) == []
-
-
-def test_there_is_no_time_to_wait_while_something_is_due() -> None:
-    worker = Worker(PUBLIC, now=50.0)
-    worker.session.reject(A, "at_capacity")
-    assert worker.session.next_timer() <= 50.0
-    worker.frames(now=50.0)
-    assert worker.session.next_timer() == 80.0
-    worker.outbox.add(Claim(A))
-    assert worker.session.next_timer() <= 50.0
-
-
-def test_silence_for_60_seconds_is_death() -> None:
-    session = Worker(PUBLIC, now=10.0).session
-    assert not session.is_dead(69.9)
-    assert session.is_dead(70.0)
-
-
-@pytest.mark.parametrize("sign", ["frame", "garbage", "pong", "ping"])
-def test_any_sign_of_life_counts(sign: str) -> None:
-    session = Worker(PUBLIC, now=0.0).session
-    match sign:
-        case "frame":
-            session.receive_text('{"type":"task_cancellation","data":{"task_id":"a"}}', 50.0)
-        case "garbage":
-            session.receive_text(b"\xff", 50.0)
-        case "pong":
-            session.receive_pong(b"", 50.0)
-        case "ping":
-            session.receive_other(50.0)
-    assert not session.is_dead(109.9)
-    assert session.is_dead(110.0)
-
-
-def test_death_comes_before_the_next_ping_where_it_is_nearer() -> None:
-    session = Session(
-        Outbox(),
-        LogBook(),
-        worker_id="w",
-        capabilities=PUBLIC,
-        hello=HELLO,
-        now=0.0,
-        ping_interval=30.0,
-        dead_after=10.0,
-    )
-    assert session.next_timer() == 10.0
+    assert types(list(turn())) == ["task_log", "ping"]
 
 
 def test_events_print_no_payload() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.backends.base import SHUTDOWN, Found, LaunchError, OutputSink
+from oz_agent_worker.backends.base import SHUTDOWN, Found, LaunchError, OutputSink, StandsElsewhereError
 from oz_agent_worker.backends.journal import HeldError, Journal, UnreadableError
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.notices import Notify, unnoticed
@@ -178,7 +178,7 @@ class DirectBackend:
         try:
             return self._leftovers.take(key)
         except HeldError as error:
-            raise LaunchError(f"the task is not this worker's: {error}") from error
+            raise StandsElsewhereError(f"it runs on this host under another worker: {error}") from error
         except UnreadableError as error:
             # It was begun: it must not be again, here or elsewhere.
             raise LaunchError(str(error), failed(FailureReason.WORKER_LOST, str(error))) from error

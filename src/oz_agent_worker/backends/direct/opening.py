@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from oz_agent_worker.backends.base import LaunchError
+from oz_agent_worker.backends.base import LaunchError, StandsElsewhereError
 from oz_agent_worker.backends.journal import Entry, HeldError, Journal
 from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
@@ -36,7 +36,7 @@ def open_holding(
     try:
         return _open(journal, root, key, harness)
     except HeldError as error:
-        raise LaunchError(f"the task is not this worker's: {error}") from error
+        raise StandsElsewhereError(f"it runs on this host under another worker: {error}") from error
     except WorkspaceError as error:
         what = f"Task cannot have a workspace: {error}"
     except OSError as error:

@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oz_agent_worker.backends.base import LaunchError
+from oz_agent_worker.backends.base import LaunchError, StandsElsewhereError
 from oz_agent_worker.backends.kubernetes.api import rest
 from oz_agent_worker.backends.kubernetes.api.api_errors import (
     AlreadyExistsError,
     ApiError,
     ForbiddenError,
     NotFoundError,
-    UnauthorizedError,
 )
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.rest import JOBS
@@ -28,6 +27,7 @@ from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.secret import Secret
 
+from .insistence import insist, is_about_the_worker
 from .views import JobView
 
 __all__ = ["Lookup", "Standing", "create_environment_secret", "create_or_adopt"]
@@ -81,7 +81,7 @@ async def create_or_adopt(
     Raises:
         LaunchError: nothing of this call stands. With an outcome where the API server refused
             this Job; without one where it cannot be asked or may not be asked, or has the Job
-            half deleted or in other hands.
+            half deleted. ``StandsElsewhereError``: the Job is another worker's.
     """
     return await _Creation(client, namespace, manifest, key, lookup).run()
 
@@ -164,7 +164,9 @@ class _Creation:
             return Standing(found, time.monotonic(), adopted=False)
         objection = await self._lookup.objection(found)
         if objection is not None:
-            raise LaunchError(f"the Job {self._name} of this execution stands already and {objection}")
+            raise StandsElsewhereError(
+                f"the Job {self._name} of this execution stands already and {objection}"
+            )
         _logger.info("Job %s stands already and is adopted", self._name)
         return Standing(found, time.monotonic(), adopted=True)
 
@@ -192,7 +194,7 @@ class _Creation:
         if not self._unsure and error.ambiguous:
             self._unsure = True
             _logger.warning("It is not known whether Job %s was created: asking until it is", self._name)
-        if error.transient:
+        if error.transient or is_about_the_worker(error):
             self._check_patience(error, pause)
             return None
         return await self._after_refusal(error)
@@ -221,9 +223,7 @@ class _Creation:
 
 
 def _refusal(what: str, error: ApiError, hint: str = "") -> LaunchError:
-    """A refusal is about this task, in the server's own words; but a refused identity is the worker's."""
-    if isinstance(error, UnauthorizedError):
-        return LaunchError(f"the API server does not accept the worker's credentials: {error}")
+    """A refusal is about this task, in the server's own words."""
     words = getattr(error, "message", str(error))
     message = f"The API server refused the {what}: {words}{hint}"
     return LaunchError(message, failed(FailureReason.JOB_CREATE, message))
@@ -246,8 +246,9 @@ async def create_environment_secret(
     if name is None:
         return
     secret = build_environment_secret(variables, manifest, name=name, uid=job.uid or "")
+    patience = client.settings.create.budget
     try:
-        await _insist(lambda: client.create_secret(namespace, secret), f"Secret {name}")
+        await insist(lambda: client.create_secret(namespace, secret), f"Secret {name}", patience=patience)
     except ApiError as error:
         if standing.adopted:
             # Where it has its Secret it runs on; where not, its Pod will say so.
@@ -260,24 +261,12 @@ async def create_environment_secret(
 async def _take_back(client: KubernetesClient, namespace: str, name: str, uid: str | None) -> None:
     """Delete a Job whose task ends before it began; its Pod cannot start without its Secret."""
     try:
-        await _insist(lambda: client.delete_job(namespace, name, uid=uid), f"deletion of Job {name}")
+        patience = client.settings.create.budget
+        await insist(
+            lambda: client.delete_job(namespace, name, uid=uid), f"Deletion of Job {name}", patience=patience
+        )
     except ApiError as error:
         _logger.warning("Job %s stands although its task was not started: %s", name, error)
-
-
-async def _insist(ask: Callable[[], Awaitable[None]], what: str) -> None:
-    """Ask until the API server has decided.
-
-    Raises:
-        ApiError: it refused.
-    """
-    while True:
-        try:
-            return await ask()
-        except ApiError as error:
-            if not error.transient:
-                raise
-            _logger.warning("The %s is asked for again: %s", what, error)
 
 
 def _secret_hint(error: ApiError, namespace: str) -> str:

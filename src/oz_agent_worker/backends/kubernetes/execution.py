@@ -22,6 +22,7 @@ from oz_agent_worker.core.notices import AgentStarted, JobNamed, Notify, unnotic
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
 
 from .eventreader import EventReader
+from .insistence import insist
 from .livelog import Follows, TaskLog
 from .views import JobView, last_pod
 
@@ -188,7 +189,7 @@ class KubernetesExecution:
             return
         self._stopping = reason
         try:
-            await self._delete_while_active()
+            await self._delete(self._may_be_stopped)
         except BaseException:
             self._stopping = None
             raise
@@ -311,22 +312,19 @@ class KubernetesExecution:
         job = self._job()
         return job is None or not (job.condition("Complete") or job.condition("Failed"))
 
-    async def _delete(self) -> None:
+    async def _delete(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Delete the Job, however long the API server is away."""
         ground = self._ground
-        await ground.client.delete_job(ground.namespace, self._name, uid=self.uid)
-        self._deleted = True
+
+        async def ask() -> None:
+            await ground.client.delete_job(ground.namespace, self._name, uid=self.uid)
+            self._deleted = True
+
+        patience = ground.client.settings.create.budget
+        await insist(ask, f"Deletion of Job {self._name}", patience=patience, wanted=wanted)
 
     def _may_be_stopped(self) -> bool:
         return self._outcome is None and self._is_active()
-
-    async def _delete_while_active(self) -> None:
-        while self._may_be_stopped():
-            try:
-                await self._delete()
-            except ApiError as error:
-                if not error.transient:
-                    raise
-                _logger.warning("Job %s is to be stopped, and the API server is away: %s", self._name, error)
 
     async def _end_active(self) -> None:
         if not self._ground.cleanup:

@@ -1,7 +1,6 @@
 """A Job is created once, whatever becomes of the requests and their answers."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.backends.base import LaunchError, NoOutput
-from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
@@ -19,14 +17,10 @@ from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 from tests.integration.backends.harness import eventually
 
-from .apiserver import ApiServer, answers_and_breaks, breaks, says
-from .worker import QUICK, running_backend, task
+from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, says
+from .worker import IMPATIENT, QUICK, running_backend, task
 
 JOB = job_name(ExecutionKey("run", "run-1"))
-
-IMPATIENT = dataclasses.replace(
-    QUICK, client=dataclasses.replace(QUICK.client, create=RetryPolicy(budget=0.05, first=0.02, longest=0.05))
-)
 
 Start = Callable[..., AbstractAsyncContextManager[KubernetesBackend]]
 
@@ -177,6 +171,21 @@ async def test_a_refusal_fails_the_task_in_the_servers_words(
     assert outcome is not None
     assert (outcome.result, outcome.reason) == (TaskResult.FAILED, FailureReason.JOB_CREATE)
     assert "no Pod of this kind here" in outcome.message
+
+
+async def test_a_refusal_while_roles_are_read_is_no_task_s_fault(server: ApiServer, start: Start) -> None:
+    async with start() as backend:
+        server.faults["create", "jobs"].extend([forbidden("create", "jobs")] * 2)
+        await launch(backend)
+    assert server.names() == [JOB]
+
+
+async def test_a_task_that_the_worker_may_not_run_goes_back(server: ApiServer, start: Start) -> None:
+    async with start(IMPATIENT) as backend:
+        server.faults["create", "jobs"].extend([forbidden("create", "jobs")] * 50)
+        with pytest.raises(LaunchError, match="cannot create") as caught:
+            await launch(backend)
+    assert caught.value.outcome is None
 
 
 async def test_a_job_that_is_still_being_deleted_is_not_adopted(server: ApiServer, start: Start) -> None:

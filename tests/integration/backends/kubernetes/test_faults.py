@@ -20,7 +20,7 @@ from oz_agent_worker.errors import BackendError, ExitCode, PreflightError
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, breaks, forbidden, hangs, says
-from .worker import QUICK, Output, running_backend, task
+from .worker import IMPATIENT, QUICK, Output, running_backend, task
 
 JOB = job_name(ExecutionKey("run", "run-1"))
 FAILED = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}], "failed": 1}
@@ -245,14 +245,25 @@ async def test_a_cancellation_arrives_when_the_api_server_is_back(server: ApiSer
         assert server.names() == []
 
 
-async def test_a_cancellation_that_is_refused_is_said(server: ApiServer, start: Start) -> None:
-    async with start() as backend:
+async def test_a_cancellation_that_is_refused_for_good_is_said(server: ApiServer, start: Start) -> None:
+    async with start(IMPATIENT) as backend:
         execution = await launch(backend)
-        server.faults["delete", "jobs"].append(forbidden("delete", "jobs"))
+        server.faults["delete", "jobs"].extend([forbidden("delete", "jobs")] * 20)
         with pytest.raises(BackendError, match="cannot delete"):
             await execution.stop("enough")
         await server.finish(JOB)
         assert await ended(execution) is TaskResult.SUCCEEDED
+
+
+async def test_a_cancellation_that_is_refused_while_roles_are_read_comes_through(
+    server: ApiServer, start: Start
+) -> None:
+    async with start() as backend:
+        execution = await launch(backend)
+        server.faults["delete", "jobs"].append(forbidden("delete", "jobs"))
+        await execution.stop("enough")
+        assert await ended(execution) is TaskResult.CANCELLED
+        assert server.names() == []
 
 
 async def test_a_cancellation_after_the_end_asks_nothing(server: ApiServer, start: Start) -> None:

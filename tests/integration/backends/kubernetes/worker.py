@@ -1,5 +1,6 @@
 """A backend as the tests use it: quick to give up, with tasks made of a name."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.core.taskspec import TaskSpec
 from tests.integration.backends.harness import leave_alone
 
-__all__ = ["DEAD", "QUICK", "Output", "running_backend", "task"]
+__all__ = ["DEAD", "IMPATIENT", "QUICK", "Output", "running_backend", "task"]
 
 #: Short times: a test waits for what happens, not for a clock.
 QUICK = BackendSettings(
@@ -39,6 +40,11 @@ QUICK = BackendSettings(
         timeout=30.0, slack=1.0, healthy_after=1.0, pauses=RetryPolicy(first=0.02, longest=0.2)
     ),
     owners=OwnerSettings(first=0.05, longest=0.1, ending=0.05, refused=0.1),
+)
+
+#: Gives a creation up at once.
+IMPATIENT = dataclasses.replace(
+    QUICK, client=dataclasses.replace(QUICK.client, create=RetryPolicy(budget=0.05, first=0.02, longest=0.05))
 )
 
 #: A worker of this machine that is gone: no process has an ID beyond the kernel's limit (2**22).

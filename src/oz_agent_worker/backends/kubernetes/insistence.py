@@ -1,0 +1,64 @@
+"""Asking the API server until it has decided, however long it is away.
+
+For what must come about because something depends on it: a Job that is to go, a Secret for
+which a Pod waits. A request that may as well fail has a policy (``api.retry``) and no more.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnauthorizedError
+
+__all__ = ["insist", "is_about_the_worker"]
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds between two questions of a worker that is refused: RBAC rules are read within a few.
+_REFUSAL_PAUSE = 1.0
+
+
+def is_about_the_worker(error: ApiError) -> bool:
+    """Whether it is the worker's identity that is refused, and not what it asks for.
+
+    The start has shown that it may. So this passes, as it does in the first seconds of an API
+    server that has not read its RBAC rules or keys yet, or is not for the task to answer for.
+    """
+    if isinstance(error, ForbiddenError):
+        # The words of k8s.io/apiserver for what no authoriser allows; admission has others.
+        return 'User "' in error.message and '" cannot ' in error.message
+    return isinstance(error, UnauthorizedError)
+
+
+async def insist(
+    ask: Callable[[], Awaitable[None]],
+    what: str,
+    *,
+    patience: float,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Ask until it is done or not ``wanted`` any more.
+
+    ``ask`` has the client's own retries, and so its own pauses. ``patience`` is for how many
+    seconds a refusal of the worker itself counts as passing.
+
+    Raises:
+        ApiError: the API server refused.
+    """
+    give_up_at: float | None = None
+    while wanted():
+        try:
+            await ask()
+        except ApiError as error:
+            if is_about_the_worker(error):
+                now = time.monotonic()
+                give_up_at = now + patience if give_up_at is None else give_up_at
+                if now >= give_up_at:
+                    raise
+                await asyncio.sleep(_REFUSAL_PAUSE)
+            elif not error.transient:
+                raise
+            _logger.warning("%s: asking again: %s", what, error)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""A real Prometheus for the tests, and what it is asked."""
