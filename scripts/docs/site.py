@@ -15,5 +15,5 @@ def build(output: Path, scratch: Path) -> int:
     ``scratch`` keeps what Sphinx has parsed, for the next build. Returns the exit code.
     """
     strictly = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
-    command = [sys.executable, "-m", "sphinx", *strictly, "--doctree-dir", str(scratch), str(DOCS), str(output)]
-    return subprocess.run(command, check=False).returncode
+    places = ["--doctree-dir", str(scratch), str(DOCS), str(output)]
+    return subprocess.run([sys.executable, "-m", "sphinx", *strictly, *places], check=False).returncode

@@ -7,6 +7,7 @@ all of them → notices → telemetry: metrics, traces, fields of the log; looko
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -68,7 +69,7 @@ async def run_worker(
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )
-    outbox, logs = Outbox(), LogBook()
+    outbox, logs = Outbox(clock=time.monotonic), LogBook()
     worker = Worker(backend, _worker_settings(config), outbox, logs, notify)
     link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs, notify=notify)
     health = Health(connected=lambda: link.connected, watches=backend.watches)

@@ -6,9 +6,8 @@ its result is delivered and its record removed.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final, Protocol
 
 from . import __version__, logfields
@@ -29,6 +28,7 @@ from .core.session import (
     FrameIgnored,
 )
 from .core.taskspec import TaskSettings, build_task_spec
+from .taskrun import NotStarted, TaskOutput, TaskRun, TaskRuns
 
 __all__ = ["Uplink", "Worker", "WorkerSettings"]
 
@@ -61,66 +61,6 @@ class Uplink(Protocol):
         ...
 
 
-class _Output:
-    """Takes one execution's output on its way to the control plane.
-
-    Nothing leaves before the claim, and nothing is taken after the end.
-    """
-
-    def __init__(self, key: ExecutionKey, logs: LogBook, wake: Callable[[], None]) -> None:
-        self._key = key
-        self._logs = logs
-        self._wake = wake
-        self._claimed = False
-        self._ended = False
-
-    @property
-    def wanted(self) -> bool:
-        return self._logs.wanted
-
-    def write(self, chunk: bytes) -> None:
-        if not self._ended:
-            self._logs.write(self._key, chunk, held_back=not self._claimed)
-            self._wake()
-
-    def claimed(self) -> None:
-        """The claim is on its way: output may follow it."""
-        self._claimed = True
-        self.write(b"")
-
-    def end(self) -> None:
-        """All output was written."""
-        self._logs.write(self._key, b"", final=True)
-        self._ended = True
-
-
-class NotStarted(Enum):
-    """Why there is neither work nor an outcome."""
-
-    HANDED_BACK = "it goes back to its queue"
-    ELSEWHERE = "another worker has it, and reports it"
-
-
-class TaskRun:
-    """One execution in the worker's hands.
-
-    ``ended`` tells whether its outcome is known: from then on it takes no slot.
-    ``shutting_down``: it is the worker's own end that ends it.
-    """
-
-    __slots__ = ("claimed", "delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
-
-    def __init__(self, key: ExecutionKey) -> None:
-        self.key = key
-        self.claimed = False
-        self.ended = False
-        self.delivered = asyncio.Event()
-        self.execution: Execution | None = None
-        self.stop_reason: str | None = None
-        self.shutting_down = False
-        self.task: asyncio.Task[None] | None = None
-
-
 class Worker:
     """Runs what the control plane assigns; see the module's text.
 
@@ -142,20 +82,24 @@ class Worker:
         self._settings = settings
         self._outbox = outbox
         self._logs = logs
-        self._runs: dict[ExecutionKey, TaskRun] = {}
+        self._runs = TaskRuns()
         self._side_tasks: set[asyncio.Task[None]] = set()
-        self._active = 0
         self._accepting = True
 
     @property
     def active(self) -> int:
         """How many executions take a slot."""
-        return self._active
+        return self._runs.active
 
     def hello(self) -> wire.WorkerHello:
-        """Describe the worker, with the executions in its hands."""
+        """Describe the worker, with the executions that it has claimed.
+
+        One that is being launched may not stand, and a control plane takes this for a claim.
+        """
         executions = [
-            wire.RunningExecution(task_id=key.task_id, execution_id=key.execution_id) for key in self._runs
+            wire.RunningExecution(task_id=run.key.task_id, execution_id=run.key.execution_id)
+            for run in self._runs
+            if run.claimed
         ]
         return wire.WorkerHello(
             worker_id=self._settings.worker_id,
@@ -168,12 +112,13 @@ class Worker:
 
     def take_over(self, found: Found) -> None:
         """Follow an execution that an earlier worker left, whether or not there is a slot for it."""
-        if found.key in self._runs:
+        if self._runs.get(found.key) is not None:
             logger.debug("Task %s is in hand already", found.key)
         elif self._accepting:
             logger.info("Task %s taken over", found.key)
             self._notify(notices.TaskTakenOver(found.key))
-            run = self._open(found.key)
+            run = self._runs.open(found.key)
+            self._claim(run)
             run.task = self._spawn(run, self._resume(run, found))
 
     # -------------------------------------------------------------------------- events
@@ -199,16 +144,22 @@ class Worker:
             logger.info("Task %s is in hand already: the second assignment is ignored", key)
         elif not self._accepting:
             self._reject(key, SHUTTING_DOWN)
-        elif standing is not None:
-            # A follow-up of a run, from a control plane that does not name executions.
+        elif standing is not None or self._owes_an_end(key.task_id):
             self._reject(key, STILL_CLEANING_UP)
-        elif 0 < self._settings.max_concurrent_tasks <= self._active:
+        elif 0 < self._settings.max_concurrent_tasks <= self._runs.active:
             self._reject(key, AT_CAPACITY)
         else:
             self._notify(notices.TaskAssigned(key, assignment.created_at))
             logger.info("Task %s assigned", key)
-            run = self._open(key)
+            run = self._runs.open(key)
             run.task = self._spawn(run, self._carry_out(run, assignment))
+
+    def _owes_an_end(self, task_id: str) -> bool:
+        """Whether the peer is still to hear how an earlier execution of the task ended.
+
+        The public protocol's frames name the task alone: that end would count for a follow-up.
+        """
+        return any(not run.delivered.is_set() for run in self._runs.of_task(task_id))
 
     def _reject(self, key: ExecutionKey, reason: str) -> None:
         logger.info("Task %s rejected: %s", key, reason)
@@ -216,14 +167,14 @@ class Worker:
         self._notify(notices.TaskRejected(key, reason))
 
     def _refused(self, key: ExecutionKey, why: str) -> None:
-        if key in self._runs:
+        if self._runs.get(key) is not None:
             return
         self._notify(notices.TaskAssigned(key))
-        run = self._open(key)
+        run = self._runs.open(key)
         run.task = self._spawn(run, self._settle(run, _unusable(why)))
 
     def _cancel(self, task_id: str, execution_id: str | None) -> None:
-        meant = [run for run in self._runs.values() if run.key.task_id == task_id and not run.ended]
+        meant = (run for run in self._runs.of_task(task_id) if not run.ended)
         runs = [run for run in meant if execution_id in (None, run.key.execution_id)]
         if not runs:
             logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
@@ -240,16 +191,6 @@ class Worker:
 
     # ------------------------------------------------------------------------- one run
 
-    def _open(self, key: ExecutionKey) -> TaskRun:
-        run = self._runs[key] = TaskRun(key)
-        self._active += 1
-        return run
-
-    def _end(self, run: TaskRun) -> None:
-        if not run.ended:
-            run.ended = True
-            self._active -= 1
-
     def _spawn(self, run: TaskRun, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.create_task(self._guard(run, steps), name=f"task-{run.key}")
 
@@ -263,18 +204,17 @@ class Worker:
             if not run.ended:
                 await self._settle(run, _unexpected(error))
         finally:
-            self._end(run)
-            self._runs.pop(run.key, None)
+            self._runs.close(run)
             self._logs.forget(run.key)
             self._notify(notices.TaskLeft(run.key))
 
     async def _carry_out(self, run: TaskRun, assignment: Assignment) -> None:
-        output = _Output(run.key, self._logs, self.uplink.wake)
+        output = TaskOutput(run.key, self._logs, self.uplink.wake)
         launched = await self._launch(run, assignment, output)
         # With thousands of tasks in flight, what launched them must not be held.
         del assignment
         if isinstance(launched, NotStarted):
-            self._end(run)
+            self._runs.end(run)
             if launched is NotStarted.HANDED_BACK:
                 self._reject(run.key, BACKEND_UNAVAILABLE)
         elif isinstance(launched, Outcome):
@@ -283,12 +223,12 @@ class Worker:
             await self._follow(run, launched, output)
 
     async def _resume(self, run: TaskRun, found: Found) -> None:
-        output = _Output(run.key, self._logs, self.uplink.wake)
+        output = TaskOutput(run.key, self._logs, self.uplink.wake)
         run.execution = found.follow(output)
         await self._follow(run, run.execution, output)
 
     async def _launch(
-        self, run: TaskRun, assignment: Assignment, output: _Output
+        self, run: TaskRun, assignment: Assignment, output: TaskOutput
     ) -> Execution | Outcome | NotStarted:
         """Start the work. An outcome: it never stood, and ends so."""
         try:
@@ -308,7 +248,7 @@ class Worker:
             return error.outcome
         return run.execution
 
-    async def _follow(self, run: TaskRun, execution: Execution, output: _Output) -> None:
+    async def _follow(self, run: TaskRun, execution: Execution, output: TaskOutput) -> None:
         """The work stands: claim it, wait for its end, report it, clean up."""
         self._notify(notices.WorkStands(run.key))
         self._claim(run)
@@ -356,7 +296,7 @@ class Worker:
 
     async def _report(self, run: TaskRun, outcome: Outcome) -> None:
         """Hand the outcome to the outbox and return when the peer has it."""
-        self._end(run)
+        self._runs.end(run)
         log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
         log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
         self._outbox.add(TerminalReport(run.key, outcome))
@@ -386,7 +326,7 @@ class Worker:
         report; work that cannot is ended and reported as a graceful shutdown.
         """
         self._accepting = False
-        running = [run for run in self._runs.values() if not run.ended]
+        running = [run for run in self._runs if not run.ended]
         if running:
             verb = "left running" if self._backend.survives_worker else "ended"
             logger.info("Shutting down: %d task(s) in flight are %s", len(running), verb)
@@ -395,9 +335,7 @@ class Worker:
                 run.shutting_down = run.stop_reason is None
                 self._stop(run, SHUTDOWN)
         due = [
-            run.task
-            for run in self._runs.values()
-            if run.task and (run.ended or not self._backend.survives_worker)
+            run.task for run in self._runs if run.task and (run.ended or not self._backend.survives_worker)
         ]
         if due:
             await asyncio.wait(due, timeout=grace)
@@ -408,7 +346,7 @@ class Worker:
 
     async def _abandon(self) -> None:
         await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its cleaning up
-        tasks = [run.task for run in self._runs.values() if run.task] + list(self._side_tasks)
+        tasks = [run.task for run in self._runs if run.task] + list(self._side_tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

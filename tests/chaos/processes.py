@@ -97,25 +97,29 @@ class Incarnation:
 
     async def kill(self) -> None:
         """End it with SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._send(signal.SIGKILL)
         await self._process.wait()
 
     async def stop(self) -> None:
         """End it with SIGTERM, or with SIGKILL where that does not help in time."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+        self._send(signal.SIGTERM)
         if not await self.ended(_STOP_TIMEOUT):
             await self.kill()
 
     def arm(self) -> None:
         """Let it die at its step from here on."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)
+        self._send(signal.SIGUSR1)
 
     def ask_census(self) -> None:
         """Have it write a census into its marks."""
-        os.kill(self.pid, signal.SIGUSR2)
+        self._send(signal.SIGUSR2)
+
+    def _send(self, number: signal.Signals) -> None:
+        # Not by the process object: it would reap one that has just ended, and its exit code
+        # were lost to the event loop, which waits for it in a thread.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def describe_end(self, lines: int = 12) -> str:
         """Its exit code and the end of its log."""

@@ -200,7 +200,7 @@ class _Chaos:
         """From time to time a second worker with the same ID: killed too, or rolled."""
         second = self._workers[1]
         while not self._is_over:
-            await asyncio.sleep(rng.uniform(4.0, 12.0))
+            await asyncio.sleep(rng.uniform(2.0, 8.0))
             if rng.random() < 0.5:
                 await second.live_and_die()
             else:

@@ -31,6 +31,9 @@ WORKER_RELEASE: Final = "oz-agent-worker"
 READY: Final = 180.0
 RUN: Final = 120.0
 
+#: What the cluster puts into every namespace.
+ALWAYS_THERE: Final = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")})
+
 RESTRICTED: Final = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
 
@@ -162,10 +165,23 @@ class Installation:
         lines = [line for line in said.splitlines() if line.startswith("prober_probe_total")]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in wanted))
 
+    def has_passed(self, pod: Any, kind: str) -> bool:
+        """Whether a Pod's probe of a kind has succeeded at least once."""
+        return self.probes(pod, kind) > 0
+
     def jobs(self) -> list[Any]:
         """The Jobs of tasks."""
         listed = self.client.get(f"/apis/batch/v1/namespaces/{self.tasks}/jobs")["items"]
         return [job for job in listed if "deletionTimestamp" not in job["metadata"]]
+
+    def objects(self, namespace: str) -> set[tuple[str, str]]:
+        """All objects of a namespace, as resource and name, but for what is always there and for events."""
+        listed = self.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        kinds = ",".join(kind for kind in listed if not kind.startswith("events"))
+        columns = "--output=go-template={{range .items}}{{.kind}} {{.metadata.name}}\n{{end}}"
+        said = self._call("--namespace", namespace, "get", kinds, columns)
+        found = {(kind, name) for kind, name in (line.split() for line in said.splitlines() if line)}
+        return found - ALWAYS_THERE
 
     @contextmanager
     def plane(self) -> Iterator[ControlPlane]:

@@ -79,7 +79,7 @@ class Prometheus:
         Raises:
             PrometheusError: it does not parse, or cannot be evaluated.
         """
-        asked = {"query": expression, "start": start, "end": end, "step": step}
+        asked: _Parameters = {"query": expression, "start": start, "end": end, "step": step}
         result = self._ask("query_range", asked)["result"]
         return [Series(item["metric"], tuple(map(_point, item["values"]))) for item in result]
 

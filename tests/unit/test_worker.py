@@ -160,14 +160,40 @@ async def test_a_second_assignment_of_the_same_execution_is_ignored_as_long_as_i
     await bench.finish()
 
 
-async def test_another_execution_of_the_same_run_is_another_task() -> None:
+async def test_another_execution_of_a_run_is_taken_once_the_first_one_s_end_is_delivered() -> None:
+    """The public protocol's frames name the run alone: the first one's end must not count for the second."""
     bench = Bench()
     bench.assign("a", "e1")
     await settle()
-    bench.backend.executions["a"].ended.set_result(succeeded())
+    bench.assign("a", "e2")
+    execution = bench.backend.executions["a"]
+    execution.release_step = Step()
+    execution.ended.set_result(succeeded())
+    await settle()
+    bench.assign("a", "e2")
+    assert bench.rejections == [(ExecutionKey("a", "e2"), "still_cleaning_up")] * 2
+    bench.sent()
+    bench.deliver()
+    await settle()
     bench.assign("a", "e2")
     await settle()
     assert bench.backend.launched == [ExecutionKey("a", "e1"), ExecutionKey("a", "e2")]
+    execution.release_step.end()
+    bench.backend.executions["a"].ended.set_result(succeeded())
+    await settle()
+    await bench.finish()
+
+
+async def test_the_hello_names_what_is_claimed() -> None:
+    """A control plane takes it for a claim, and what is being launched may never stand."""
+    bench = Bench()
+    step = bench.backend.launch_steps["a"] = Step()
+    bench.assign("a")
+    await settle()
+    assert bench.worker.hello().executions == []
+    step.end()
+    await settle()
+    assert [e.task_id for e in bench.worker.hello().executions] == ["a"]
     bench.backend.executions["a"].ended.set_result(succeeded())
     await settle()
     await bench.finish()

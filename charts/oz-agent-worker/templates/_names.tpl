@@ -31,6 +31,10 @@
 {{- printf "%s-metrics" (include "oz-agent-worker.fullname" . | trunc 55 | trimSuffix "-") -}}
 {{- end -}}
 
+{{- define "oz-agent-worker.dashboardName" -}}
+{{- printf "%s-dashboard" (include "oz-agent-worker.fullname" .) -}}
+{{- end -}}
+
 {{- define "oz-agent-worker.taskNamespace" -}}
 {{- default .Release.Namespace .Values.kubernetesBackend.namespace -}}
 {{- end -}}

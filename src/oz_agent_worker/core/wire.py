@@ -178,7 +178,7 @@ class TaskAssignment(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskCancellation(_Frame, frozen=True, omit_defaults=True, kw_only=True):
-    """``execution_id`` names one execution, for a peer that said hello; without it all of the task are meant."""
+    """``execution_id`` names one execution, for a peer that said hello; without it every one is meant."""
 
     kind: ClassVar[str] = "task_cancellation"
 

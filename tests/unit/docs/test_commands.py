@@ -1,0 +1,150 @@
+"""The commands that the documents show can be given: their programs know them."""
+
+import re
+import shlex
+from typing import Any
+
+import click
+import pytest
+
+from oz_agent_worker.cli.main import root
+from scripts.docs.commandline import PROGRAM, commands, options_table, with_options
+from scripts.docs.parts import ROOT
+from tests.chart.helmcli import Helm
+from tests.chart.provisioned import helm_in
+
+from .documents import DOCUMENTS, Block, anchors, blocks, read
+from .documents import commands as shown
+
+OURS = shown(PROGRAM)
+HELM = shown("helm")
+MAKE = shown("make")
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """A Helm that renders."""
+    return helm_in(tmp_path_factory.mktemp("helm"))
+
+
+def parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> click.Context:
+    """Parse a command line as the program does, down to its subcommand, and run nothing.
+
+    Raises:
+        click.UsageError: it would be refused.
+    """
+    context = command.make_context(command.name, list(words), parent=parent)
+    rest = [*context._protected_args, *context.args]
+    if isinstance(command, click.Group) and rest:
+        _, child, arguments = command.resolve_command(context, rest)
+        assert child is not None
+        return parse(child, arguments, context)
+    return context
+
+
+def words(command: str) -> list[str]:
+    """Split a command line; what the shell would put in is a word."""
+    plain = re.sub(r"\"\$\(.*?\)\"|\"?\$\w+\"?", "0" * 40, command)  # a key has 32 or more
+    return shlex.split(re.sub(r"[<>] ?\S+$", "", plain))
+
+
+@pytest.mark.parametrize(("block", "command"), OURS, ids=[f"{b}-{c[:40]}" for b, c in OURS])
+def test_a_command_of_ours_can_be_parsed(block: Block, command: str) -> None:
+    try:
+        parse(root, words(command)[1:])
+    except click.exceptions.Exit:
+        pass  # --help and --version
+    except click.UsageError as error:
+        pytest.fail(f"{block}: {command}: {error.format_message()}")
+
+
+def test_what_is_not_there_is_found_out() -> None:
+    with pytest.raises(click.UsageError, match="No such option"):
+        parse(root, ["runs", "--everything"])
+    with pytest.raises(click.UsageError, match="No such command"):
+        parse(root, ["jobs"])
+    assert len(OURS) > 20
+    assert len(HELM) > 6
+
+
+def release_words(command: str) -> list[str]:
+    """The words of a Helm command, so that `template` takes them."""
+    known = words(command)[2:]
+    return [word for word in known if word not in ("--create-namespace", "--reuse-values", "--logs")]
+
+
+@pytest.mark.parametrize(("block", "command"), HELM, ids=[f"{b}-{c[:40]}" for b, c in HELM])
+def test_a_helm_command_can_be_rendered(helm: Helm, block: Block, command: str) -> None:
+    verb = words(command)[1]
+    assert verb in {"install", "upgrade", "uninstall", "test"}, f"{block}: helm {verb}"
+    if verb in {"install", "upgrade"}:
+        release, chart, *options = release_words(command)
+        minimal = ROOT / chart / "ci/minimal-values.yaml"
+        values = [f"--values={minimal}"] if verb == "upgrade" else []
+        assert helm.run("template", release, ROOT / chart, *values, *options)
+    else:
+        known = {words(other)[2] for _, other in HELM if words(other)[1] == "install"}
+        assert words(command)[2] in known, f"{block}: no install of {words(command)[2]} is shown"
+
+
+@pytest.mark.parametrize(("block", "command"), MAKE, ids=[f"{b}-{c}" for b, c in MAKE])
+def test_a_target_of_make_is_there(block: Block, command: str) -> None:
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [word for word in words(command)[1:] if "=" not in word]
+    assert named
+    assert set(named) <= set(targets), str(block)
+
+
+@pytest.mark.parametrize("name", ["make", "helm", PROGRAM])
+def test_what_stands_in_running_text_is_there_as_well(name: str) -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    known = {"make": targets, "helm": {"install", "upgrade", "uninstall", "test", "get"}}
+    known[PROGRAM] = {full.split()[1] for full in commands() if " " in full}
+    for document in DOCUMENTS:
+        for word in re.findall(rf"`{name} ([a-z][a-z0-9-]*)", read(document)):
+            assert word in known[name], f"{document.name}: {name} {word}"
+
+
+def test_every_command_has_its_heading_and_its_table() -> None:
+    page = ROOT / "docs/commands.md"
+    assert {name.replace(" ", "-") for name in commands()} == anchors(page) - {"commands"}
+    for name, command in commands().items():
+        assert f"<!-- options of {name}, written by `make docs` -->\n{options_table(command)}" in read(page)
+
+
+def test_files_that_commands_name_are_there() -> None:
+    for document in DOCUMENTS:
+        for block in blocks(document, "sh"):
+            for path in re.findall(r"(?<![\w/.-])(?:examples|images|charts|docs)/[\w./-]+", block.content):
+                assert (ROOT / path).exists(), f"{block}: {path}"
+
+
+@click.command("sample")
+@click.argument("name")
+@click.option("-n", "--number", type=int, default=3, envvar="NUMBER", help="A | number.")
+@click.option("--flag", is_flag=True, help="A flag.")
+@click.option("--many", multiple=True, metavar="X", help="Several.")
+@click.option("--needed", required=True, metavar="Y", help="One.")
+@click.option("--secret", hidden=True)
+def sample(**_: Any) -> None:
+    """A command with one of each."""
+
+
+def test_a_row_an_option() -> None:
+    assert options_table(sample).splitlines()[2:] == [
+        "| `NAME` |  |  | Argument. |",
+        "| `--number`, `-n` `INTEGER` | `NUMBER` | `3` | A \\| number. |",
+        "| `--flag` |  |  | A flag. |",
+        "| `--many` `X` |  |  | Several. Repeatable. |",
+        "| `--needed` `Y` |  | required | One. |",
+    ]
+    assert options_table(click.Command("none")) == "It has no options.\n"
+
+
+def test_a_table_of_a_command_that_is_not_there_is_an_error() -> None:
+    begin = "<!-- options of oz-agent-worker logs, written by `make docs` -->"
+    end = "<!-- end of the options -->"
+    written = with_options(f"a\n{begin}\nold\n{end}\nb")
+    assert written == f"a\n{begin}\n{options_table(commands()['oz-agent-worker logs'])}{end}\nb"
+    with pytest.raises(KeyError):
+        with_options(written.replace("worker logs", "worker nothing"))

@@ -1,0 +1,170 @@
+"""What the references list is what there is: routes, fields, frames, variables, exit codes."""
+
+import re
+import tokenize
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import MagicMock
+
+import click
+import msgspec
+import pytest
+from starlette.routing import Route, WebSocketRoute
+
+from oz_agent_worker.controlplane import list_request, run_request
+from oz_agent_worker.controlplane.app import build_app
+from oz_agent_worker.controlplane.problems import Code
+from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.store.listing import SortBy
+from oz_agent_worker.controlplane.store.runs import Run
+from oz_agent_worker.controlplane.views import run_item
+from oz_agent_worker.core import wire
+from oz_agent_worker.core.outcome import FailureReason
+from oz_agent_worker.errors import ExitCode
+from scripts.docs.commandline import commands
+from scripts.docs.failures import with_entries
+from scripts.docs.parts import DOCS, ROOT, behind, written_anew
+
+from .documents import anchors, marked, read, table_column
+
+API: Final = DOCS / "api.md"
+PROTOCOL: Final = DOCS / "protocol.md"
+
+
+def test_generated_parts_are_current() -> None:
+    assert [path.relative_to(ROOT).as_posix() for path in behind()] == []
+
+
+def test_writing_anew_changes_nothing_that_is_current() -> None:
+    for path in DOCS.glob("*.md"):
+        text = written_anew(read(path))
+        assert written_anew(text) == text
+
+
+def test_what_is_behind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for path in ROOT.glob("charts/*/values.schema.yaml"):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True)
+        copy.write_text(read(path))
+    for path in DOCS.glob("*.md"):
+        (tmp_path / "docs" / path.name).write_text(read(path))
+    late = tmp_path / "docs/commands.md"
+    late.write_text(read(late).replace("--host", "--hosts"))
+    names = {path.relative_to(tmp_path).as_posix() for path in behind(tmp_path)}
+    missing = {f"charts/{chart}/values.{end}" for chart in ("oz-agent-worker", "oz-control-plane")
+               for end in ("yaml", "schema.json")}  # fmt: skip
+    assert names == {"docs/commands.md"} | missing
+
+
+def test_the_routes_are_those_of_the_application() -> None:
+    there = set()
+    for route in build_app(MagicMock()).routes:
+        if isinstance(route, WebSocketRoute):
+            there.add((route.path, "WebSocket"))
+        elif isinstance(route, Route):
+            there |= {(route.path, method) for method in (route.methods or set()) - {"HEAD"}}
+    table = read(API).partition("| route |")[2].partition("\n\n")[0]
+    rows = [row.split(" | ") for row in ("| route |" + table).splitlines()[2:]]
+    listed = {(found[1], row[1]) for row in rows if (found := re.search(r"`([^`]+)`", row[0]))}
+    assert listed | {("/api/v1/agent/run", "POST")} == there
+
+
+@pytest.mark.parametrize(
+    ("begin", "kind"),
+    [
+        ("fields of a request to create a run", run_request.RunRequest),
+        ("fields of config", run_request.RunConfig),
+    ],
+)
+def test_the_fields_of_a_request_are_those_it_takes(begin: str, kind: type[msgspec.Struct]) -> None:
+    listed = table_column(marked(API, begin, "end of the fields"))
+    assert sorted(listed) == sorted(kind.__struct_fields__)
+
+
+def test_the_fields_of_a_run_are_those_it_has() -> None:
+    class Anything:
+        """A run with a value for everything."""
+
+        state = RunState.FAILED
+        config = "{}"
+        cancel_requested = False
+        lease_until = None
+        created_at = updated_at = started_at = 1_000_000
+        ended_at = 2_000_000
+        safe_to_retry = True
+
+        def __getattr__(self, name: str) -> str:
+            assert name in Run.__dataclass_fields__, name
+            return name
+
+    run: Any = Anything()
+    assert sorted(table_column(marked(API, "fields of a run", "end of the fields"))) == sorted(
+        run_item(run, {"a": "b"})
+    )
+
+
+def test_the_parameters_of_a_list_are_those_it_takes() -> None:
+    known = {*list_request._EQUAL, *list_request._FOREIGN, *list_request._OTHERS, "metadata[KEY]"}
+    table = marked(API, "parameters of a list", "end of the parameters")
+    assert sorted(table_column(table)) == sorted(known)
+    row = next(line for line in table.splitlines() if "`sort_by`" in line)
+    assert set(re.findall(r"`(\w+)`", row)) == {"sort_by", *SortBy}
+
+
+def test_states_and_errors_are_those_there_are() -> None:
+    states = read(API).partition("## States")[2].partition("##")[0]
+    assert set(table_column(states)) == set(RunState)
+    errors = marked(API, "kinds of errors", "end of the kinds")
+    assert set(table_column(errors, 1)) == set(Code)
+
+
+def test_frames_and_their_fields_are_those_there_are() -> None:
+    frames = wire._CONTROL_PLANE | wire._WORKER
+    text = read(PROTOCOL)
+    for kind, decoder in frames.items():
+        assert f"`{kind}`" in text
+        for field in msgspec.structs.fields(decoder.type):
+            assert re.search(rf"[`\"]{field.encode_name}[`\"]", text), f"{kind}.{field.encode_name}"
+    assert set(wire.Capability) <= anchors(PROTOCOL)
+    assert f"{wire.CAPABILITIES_HEADER}: {wire.format_capabilities(wire.Capability)}\n" in text
+    hello = text.partition("| field | meaning |")[2].partition("\n\n")[0]
+    rows = table_column("| field | meaning |" + hello)
+    assert [name for name in rows if name in wire.WorkerHello.__struct_fields__] == list(
+        wire.WorkerHello.__struct_fields__
+    )
+
+
+def test_every_failure_reason_has_an_entry() -> None:
+    assert set(FailureReason) <= anchors(DOCS / "operations.md")
+    begin = "<!-- entries for failure reasons, written by `make docs` -->"
+    written = with_entries(f"{begin}\nbygone\n<!-- end of the entries -->")
+    assert "- **The run** ends as `FAILED`, not retryable.\n" in written
+    assert "bygone" not in written
+
+
+def test_exit_codes_are_those_there_are() -> None:
+    for page in (DOCS / "commands.md", ROOT / "README.md"):
+        rows = re.findall(r"^\| (\d+) \|", read(page), re.MULTILINE)
+        assert [int(row) for row in rows] == list(ExitCode)
+
+
+def test_every_variable_of_an_option_is_in_the_configuration() -> None:
+    text = read(DOCS / "configuration.md")
+    options = [o for c in commands().values() for o in c.params if isinstance(o, click.Option)]
+    variables = {o.envvar for o in options if isinstance(o.envvar, str)}
+    assert variables
+    for variable in variables:
+        assert f"`{variable}`" in text
+
+
+def test_every_variable_that_the_programs_read_is_in_the_configuration() -> None:
+    text = read(DOCS / "configuration.md")
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        with tokenize.open(path) as file:
+            for token in tokenize.generate_tokens(file.readline):
+                if token.type == tokenize.STRING:
+                    found |= set(re.findall(r"^[\"'](OZ_[A-Z_]+)[\"']$", token.string))
+    assert {"OZ_POD_NAME", "OZ_AGENT_QUIET"} <= found
+    assert [name for name in sorted(found) if f"`{name}`" not in text] == []

@@ -1,0 +1,67 @@
+"""The pages can be built strictly, and ask no other host for anything."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scripts.docs.parts import DOCS
+from scripts.docs.site import build
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    assert build(folder / "site", folder / "doctrees") == 0
+    return folder / "site"
+
+
+class Fetched(HTMLParser):
+    """Collects what a browser would fetch by itself to show a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "link" and (given.get("rel") or "") in ("canonical", "license"):
+            return
+        name = "href" if tag == "link" else "src"
+        if tag != "a" and (address := given.get(name)):
+            self.addresses.append(address)
+
+
+def test_there_is_a_page_a_document(site: Path) -> None:
+    assert {path.stem for path in DOCS.glob("*.md")} <= {path.stem for path in site.glob("*.html")}
+
+
+def test_a_page_fetches_nothing_from_elsewhere(site: Path) -> None:
+    seen = 0
+    for page in site.glob("*.html"):
+        fetched = Fetched()
+        fetched.feed(page.read_text(encoding="utf-8"))
+        seen += len(fetched.addresses)
+        assert not [a for a in fetched.addresses if re.match(r"(?:\w+:)?//", a)], page.name
+    assert seen
+    for sheet in site.rglob("*.css"):
+        found = re.findall(r"(?:@import\s*|url\()\s*['\"]?(?:\w+:)?//[^)'\"]+", sheet.read_text("utf-8"))
+        assert not found, sheet.name
+
+
+def test_the_search_has_its_index(site: Path) -> None:
+    assert "take_over" in (site / "searchindex.js").read_text("utf-8") or "takeov" in (
+        site / "searchindex.js"
+    ).read_text("utf-8")
+
+
+def test_a_link_that_leads_nowhere_fails_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf.py").write_text("extensions = ['myst_parser']\nmyst_heading_anchors = 4\n")
+    (tmp_path / "index.md").write_text("# A\n\n[there](#nowhere)\n")
+    monkeypatch.setattr("scripts.docs.site.DOCS", tmp_path)
+    assert build(tmp_path / "site", tmp_path / "doctrees") != 0
+    assert "nowhere" in capfd.readouterr().err
