@@ -82,7 +82,7 @@ async def test_what_an_earlier_worker_left() -> None:
     bench = Bench()
     execution = bench.find("t")
     await settle()
-    assert bench.notices == [TaskTakenOver(KEY), WorkStands(KEY), TaskClaimed(KEY)]
+    assert bench.notices == [TaskTakenOver(KEY), TaskClaimed(KEY), WorkStands(KEY)]
     execution.ended.set_result(succeeded())
     await settle()
     await bench.finish()

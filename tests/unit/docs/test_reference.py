@@ -21,6 +21,7 @@ from oz_agent_worker.controlplane.views import run_item
 from oz_agent_worker.core import wire
 from oz_agent_worker.core.outcome import FailureReason
 from oz_agent_worker.errors import ExitCode
+from oz_agent_worker.telemetry.catalogue import metric_table
 from scripts.docs.commandline import commands
 from scripts.docs.failures import with_entries
 from scripts.docs.parts import DOCS, ROOT, behind, written_anew
@@ -144,9 +145,15 @@ def test_every_failure_reason_has_an_entry() -> None:
 
 
 def test_exit_codes_are_those_there_are() -> None:
-    for page in (DOCS / "commands.md", ROOT / "README.md"):
-        rows = re.findall(r"^\| (\d+) \|", read(page), re.MULTILINE)
-        assert [int(row) for row in rows] == list(ExitCode)
+    rows = re.findall(r"^\| (\d+) \|", read(DOCS / "commands.md"), re.MULTILINE)
+    assert [int(row) for row in rows] == list(ExitCode)
+
+
+def test_metrics_that_the_runbook_names_are_there() -> None:
+    known = set(re.findall(r"`(oz_worker_\w+)`", metric_table()))
+    named = set(re.findall(r"\boz_worker_\w+", read(DOCS / "operations.md")))
+    assert len(named) > 5
+    assert named <= known
 
 
 def test_every_variable_of_an_option_is_in_the_configuration() -> None:
