@@ -14,7 +14,7 @@ def take_census() -> dict[str, int]:
     for thing in gc.get_objects():
         kind = type(thing)
         if kind.__module__ == "oz_agent_worker.worker" and kind.__name__ == "Worker":
-            runs += len(thing._runs)
+            runs += sum(1 for _ in thing._runs)
         elif isinstance(thing, asyncio.AbstractEventLoop) and not thing.is_closed():
             tasks += len(asyncio.all_tasks(thing))
     descriptors = list(Path("/proc/self/fd").iterdir())

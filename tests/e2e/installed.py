@@ -235,7 +235,8 @@ class WaitingRun:
         with self.installation.plane() as plane:
             assert self._final_state(plane) == "SUCCEEDED"
             output = plane.oz("logs", self.run_id).stdout.splitlines()
-        assert [line for line in output if self.mark in line] == [f"began-{self.mark}", f"ended-{self.mark}"]
+        expected = [f"began-{self.mark}", f"ended-{self.mark}"]
+        assert [line for line in output if self.mark in line] == expected, output
         assert (self.installation.proof / self.mark).read_text() == "once\n"
         wait_for("the Job's deletion", lambda: self.installation.jobs() == [])
 

@@ -90,7 +90,8 @@ def test_an_upgrade_in_mid_task_keeps_the_task(installation: Installation) -> No
     """From here on, health has its port."""
     before = installation.pod(WORKER_RELEASE)["metadata"]["uid"]
     with installation.waiting_run() as run:
-        installation.upgrade_worker("--set=worker.health.enabled=true", "--set=worker.logFormat=json")
+        often = "--set=worker.health.readinessProbe.periodSeconds=1"
+        installation.upgrade_worker("--set=worker.health.enabled=true", often)
         assert installation.pod(WORKER_RELEASE)["metadata"]["uid"] != before
         run.succeeds_after_one_start()
 

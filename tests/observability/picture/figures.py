@@ -8,7 +8,8 @@ __all__ = ["color", "series_colors", "shown", "step_color", "ticks"]
 
 #: The order in which series without a colour of their own get one.
 _PALETTE: Final = (
-    "#73bf69", "#5794f2", "#f2cc0c", "#ff780a", "#b877d9", "#e0226e", "#37b5b6", "#8f5a3c", "#3274d9", "#a3a948",
+    "#73bf69", "#5794f2", "#f2cc0c", "#ff780a", "#b877d9",
+    "#e0226e", "#37b5b6", "#8f5a3c", "#3274d9", "#a3a948",
 )  # fmt: skip
 _NAMED: Final = {
     "green": "#56a64b",

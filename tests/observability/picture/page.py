@@ -92,8 +92,8 @@ def photograph(html: str, width: int, height: int, folder: Path, picture: Path) 
     source = folder / "page.html"
     source.write_text(html, encoding="utf-8")
     command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage",
-        f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}",
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        "--disable-dev-shm-usage", f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}",
         f"--screenshot={picture}", source.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

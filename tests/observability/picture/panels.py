@@ -25,7 +25,8 @@ def gauge(answer: Answer, width: int, height: int) -> str:
     x, y, radius = width / 2, height - 24, min(width / 2, height - 40)
     background = _arc(x, y, radius, 1.0, "#e4e5e6")
     filled = _arc(x, y, radius, min(max(value, 0.0), 1.0), step_color(answer.panel, value))
-    text = f'<text class="figure" x="{x}" y="{y}" text-anchor="middle">{escape(shown(answer.panel, value))}</text>'
+    figure = escape(shown(answer.panel, value))
+    text = f'<text class="figure" x="{x}" y="{y}" text-anchor="middle">{figure}</text>'
     return f'<svg width="{width}" height="{height}">{background}{filled}{text}</svg>'
 
 
@@ -41,8 +42,8 @@ def bargauge(answer: Answer) -> str:
     values = _last(answer)
     longest = max((value for _, value in values), default=1.0)
     rows = (
-        f'<div class="bar"><span>{escape(name)}</span>'
-        f'<b><i style="width:{value / longest * 100:.1f}%;background:{step_color(answer.panel, value)}"></i></b>'
+        f'<div class="bar"><span>{escape(name)}</span><b><i style="'
+        f'width:{value / longest * 100:.1f}%;background:{step_color(answer.panel, value)}"></i></b>'
         f"<em>{escape(shown(answer.panel, value))}</em></div>"
         for name, value in values
     )

@@ -30,7 +30,8 @@ def timeseries(answer: Answer, span: Span, width: int, height: int) -> str:
     # Areas cover each other: the highest is drawn first.
     order = range(len(lines) - 1, -1, -1) if stacked else range(len(lines))
     body += "".join(plot.line(lines[n], colors[n], filled=stacked) for n in order)
-    return f'<svg width="{width}" height="{plot.height}">{body}</svg>{_legend(rows, dict(zip(names, colors, strict=True)))}'
+    legend = _legend(rows, dict(zip(names, colors, strict=True)))
+    return f'<svg width="{width}" height="{plot.height}">{body}</svg>{legend}'
 
 
 def _on_top(lines: list[_Line]) -> list[_Line]:
