@@ -46,21 +46,20 @@ def options_table(command: click.Command) -> str:
     rows = [cells for parameter in command.params if (cells := _row(command, parameter))]
     if not rows:
         return "It has no options.\n"
-    head = ["| option | environment | default | meaning |", "| --- | --- | --- | --- |"]
+    head = ["| option | default | meaning |", "| --- | --- | --- |"]
     return "\n".join([*head, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
 
 
 def _row(command: click.Command, parameter: click.Parameter) -> tuple[str, ...] | None:
     if isinstance(parameter, click.Argument):
         shown = parameter.make_metavar(click.Context(command))
-        return (f"`{_cell(shown)}`", "", "", "Argument.")
+        return f"`{_cell(shown)}`", "", "Argument."
     assert isinstance(parameter, click.Option)
     if parameter.hidden or parameter.name in ("help", "version"):
         return None
     names = ", ".join(f"`{name}`" for name in sorted(parameter.opts, key=len, reverse=True))
     value = "" if parameter.is_flag else f" `{_cell(parameter.make_metavar(click.Context(command)))}`"
-    environment = f"`{parameter.envvar}`" if isinstance(parameter.envvar, str) else ""
-    return names + value, environment, _default(parameter), _meaning(parameter)
+    return names + value, _default(parameter), _meaning(parameter)
 
 
 def _default(option: click.Option) -> str:
@@ -72,8 +71,12 @@ def _default(option: click.Option) -> str:
 
 
 def _meaning(option: click.Option) -> str:
-    text = _cell((option.help or "").strip())
-    return f"{text} Repeatable." if option.multiple and "repeatable" not in text else text
+    parts = [_cell((option.help or "").strip())]
+    if option.multiple and "repeatable" not in parts[0]:
+        parts.append("Repeatable.")
+    if isinstance(option.envvar, str):
+        parts.append(f"Environment: `{option.envvar}`.")
+    return " ".join(part for part in parts if part)
 
 
 def _cell(text: str) -> str:

@@ -92,8 +92,8 @@ class TaskOutput:
         self._ended = False
 
     @property
-    def wanted(self) -> bool:
-        """Whether the control plane asked for output."""
+    def wanted(self) -> bool | None:
+        """Whether the control plane asked for output; ``None`` before the first connection."""
         return self._logs.wanted
 
     def write(self, chunk: bytes) -> None:

@@ -106,8 +106,11 @@ class Installation:
         template = {"volumes": [proof], "containers": [{"name": "task", "volumeMounts": [mount]}]}
         return {
             "image": {"repository": WORKER_IMAGE.rpartition(":")[0]},
-            # The default command, more often.
-            "worker": {"livenessProbe": {"initialDelaySeconds": 1, "periodSeconds": 1}},
+            "worker": {
+                # The default command, more often.
+                "livenessProbe": {"initialDelaySeconds": 1, "periodSeconds": 1},
+                "securityContext": {"readOnlyRootFilesystem": True},
+            },
             "metrics": {"enabled": True},
             "kubernetesBackend": {
                 "namespace": self.tasks,
@@ -127,6 +130,11 @@ class Installation:
         """Upgrade the worker's release with other values, and wait until it is ready."""
         waiting = ("--wait", f"--timeout={READY:.0f}s", "--reuse-values")
         self.run_helm("upgrade", WORKER_RELEASE, WORKER, *waiting, *options)
+
+    def remove_tests(self, release: str) -> None:
+        """Remove the Pods of ``helm test``, as docs/chart.md says."""
+        selector = f"app.kubernetes.io/instance={release},app.kubernetes.io/managed-by=Helm"
+        self.kubectl("delete", "pods", f"--selector={selector}")
 
     def wait_until_ready(self, release: str) -> None:
         """Wait until the Deployment of a release has the Pod that it wants."""

@@ -50,8 +50,11 @@ class OutputSink(Protocol):
     """Takes a task's output, piece by piece, in order."""
 
     @property
-    def wanted(self) -> bool:
-        """Whether anyone listens: a backend that must fetch output asks first."""
+    def wanted(self) -> bool | None:
+        """Whether anyone listens: a backend that must fetch output asks first.
+
+        ``None``: that is not known yet. What is written is kept until it is.
+        """
         ...
 
     def write(self, chunk: bytes) -> None:

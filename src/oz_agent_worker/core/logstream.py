@@ -140,7 +140,8 @@ class LogBook:
     """
 
     def __init__(self, max_total: int = MAX_TOTAL) -> None:
-        self.wanted = False
+        #: ``None``: no connection has said yet. What an earlier worker's task has left may come before one.
+        self.wanted: bool | None = None
         self._max_total = max_total
         self._sizes = _Sizes()
         self._streams: dict[ExecutionKey, LogStream] = {}
@@ -153,14 +154,14 @@ class LogBook:
     @property
     def has_due(self) -> bool:
         """Whether there is output to write."""
-        return self.wanted and bool(self._due)
+        return bool(self.wanted and self._due)
 
     def write(self, key: ExecutionKey, chunk: bytes, *, final: bool = False, held_back: bool = False) -> None:
         """Take output of an execution; dropped where the peer does not want it.
 
         With ``held_back`` it waits for a later write without: output follows its claim.
         """
-        if not self.wanted:
+        if self.wanted is False:
             return
         stream = self._streams.get(key)
         if stream is None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -67,9 +68,11 @@ async def _picture(seconds: float, picture: Path, folder: Path) -> None:
 def main() -> int:
     """Make the picture; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.observability.picture", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long tasks run (default: 300)")
+    parser.add_argument("--seconds", type=float, default=420.0, help="how long tasks run (default: 420)")
     parser.add_argument("--output", type=Path, default=PICTURE, help="the PNG file")
     options = parser.parse_args()
+    # Of the played node, whose readers come and go with the control plane.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory(prefix="oz-dashboard-", ignore_cleanup_errors=True) as folder:
             asyncio.run(_picture(options.seconds, options.output.absolute(), Path(folder)))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["color", "series_colors", "shown", "step_color", "ticks"]
+__all__ = ["color", "series_colors", "shown", "step_color", "ticks", "tint"]
 
 #: The order in which series without a colour of their own get one.
 _PALETTE: Final = (
@@ -35,6 +35,12 @@ def series_colors(panel: Mapping[str, Any], names: list[str]) -> Iterator[str]:
     }
     for number, name in enumerate(names):
         yield color(own[name]) if name in own else _PALETTE[number % len(_PALETTE)]
+
+
+def tint(rgb: str) -> str:
+    """A light form of a colour, ``#rrggbb``: opaque, so that areas below do not shine through."""
+    parts = (int(rgb[n : n + 2], 16) for n in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - 0.45 * (255 - part)):02x}" for part in parts)
 
 
 def step_color(panel: Mapping[str, Any], value: float) -> str:

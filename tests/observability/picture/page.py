@@ -13,7 +13,7 @@ from .timeseries import timeseries
 
 __all__ = ["PictureError", "page", "photograph"]
 
-_COLUMN, _ROW, _MARGIN = 66, 30, 8
+_COLUMN, _ROW, _MARGIN = 60, 28, 8
 _PADDING, _TITLE = 10, 26
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 _STYLE: Final = """
@@ -31,6 +31,7 @@ svg text.figure { font-size: 24px; fill: #24292e; font-weight: 600 }
 .stats { display: flex; gap: 4px; height: calc(100% - 36px) }
 .stat { flex: 1; border-radius: 3px; color: #fff; font-size: 20px; font-weight: 600; display: flex;
   flex-direction: column; align-items: center; justify-content: center }
+.stat:not(:only-child) { font-size: 14px }
 .stat small { font-size: 11px; font-weight: 400 }
 .bar { display: flex; height: 20px; align-items: center; font-size: 11px }
 .bar span { width: 190px; overflow: hidden; white-space: nowrap } .bar b { flex: 1 }

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from .answers import Answer, Span
-from .figures import series_colors, shown, ticks
+from .figures import series_colors, shown, ticks, tint
 
 __all__ = ["timeseries"]
 
@@ -137,5 +137,4 @@ class _Plot:
             return drawn
         base = self.y(self._ticks[0])
         area = f"{path}L{self.x(points[-1][0]):.1f},{base:.1f}L{self.x(points[0][0]):.1f},{base:.1f}Z"
-        # Opaque, so that what lies below does not shine through.
-        return f'<path d="{area}" fill="{color}" opacity="0.25" style="isolation:isolate"/>{drawn}'
+        return f'<path d="{area}" fill="{tint(color)}"/>{drawn}'

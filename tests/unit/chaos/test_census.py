@@ -1,6 +1,8 @@
 import asyncio
 
+from oz_agent_worker.core.outcome import succeeded
 from tests.chaos.census import take_census
+from tests.unit.scripted import Bench, settle
 
 
 async def test_a_census_counts_what_there_is() -> None:
@@ -15,3 +17,16 @@ async def test_a_census_counts_what_there_is() -> None:
     waiting.cancel()
     server.close()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_what_a_worker_has_in_hand_is_counted() -> None:
+    bench = Bench()
+    bench.assign("a")
+    bench.assign("b")
+    await settle()
+    assert take_census()["runs"] == 2
+    for execution in bench.backend.executions.values():
+        execution.ended.set_result(succeeded())
+    await settle()
+    await bench.finish()
+    assert take_census()["runs"] == 0

@@ -186,7 +186,7 @@ class ModelWorker:
     def observe(self, key: ExecutionKey) -> None:
         """See what the execution printed, and whether it ended."""
         step, job = self.steps[key], self.jobs.standing[key]
-        if self.logs.wanted:
+        if self.logs.wanted or (self.logs.wanted is None and job.outcome is not None):
             self.logs.write(key, bytes(job.log[step.printed :]))
             step.printed = len(job.log)
         if job.outcome is not None:
@@ -209,7 +209,7 @@ class ModelWorker:
 
     def _has_news(self, key: ExecutionKey) -> bool:
         job = self.jobs.standing[key]
-        return job.outcome is not None or (self.logs.wanted and len(job.log) > self.steps[key].printed)
+        return job.outcome is not None or bool(self.logs.wanted and len(job.log) > self.steps[key].printed)
 
     @property
     def launching(self) -> list[ExecutionKey]:

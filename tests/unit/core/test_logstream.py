@@ -166,10 +166,20 @@ def _book() -> LogBook:
 
 def test_nothing_is_kept_for_a_peer_that_wants_no_output() -> None:
     book = LogBook()
+    book.reset(wanted=False)
     book.write(A, b"x")
     assert (len(book), book.has_due, book.due()) == (0, False, [])
     book.reset(wanted=True)
     assert not book.has_due
+
+
+def test_output_waits_for_the_first_connection() -> None:
+    """What a task printed whose end was found at the start is not lost."""
+    book = LogBook()
+    book.write(A, b"x")
+    assert (book.wanted, book.has_due, book.due()) == (None, False, [])
+    book.reset(wanted=True)
+    assert book.take(A, 1) == LogPiece(A, 0, "x")
 
 
 def test_executions_take_turns() -> None:

@@ -47,12 +47,16 @@ def blocks(document: Path, *languages: str) -> Iterator[Block]:
 
 
 def commands(program: str) -> list[tuple[Block, str]]:
-    """Every line of a shell block that runs a program, continuation lines joined, comments cut."""
+    """Every line of a shell block that runs a program, continuation lines joined, comments cut.
+
+    In a block without a language what stands behind two spaces or more is a comment as well.
+    """
     found = []
     for document in DOCUMENTS:
-        for block in blocks(document, "sh"):
+        for block in blocks(document, "sh", ""):
             for line in block.content.replace("\\\n", " ").splitlines():
-                command = re.sub(r"(?:^|\s)#.*| &$", "", line).strip()
+                command = re.sub(r"(?:^|\s)#.*| &$|^\$ ", "", line).strip()
+                command = command if block.language else re.split(r" {2,}", command)[0]
                 # Of a command inside another's Pod, and of a pipe, the program's own part counts.
                 parts = re.split(r" -- | \| ", command)
                 ours = [part for part in parts if re.match(rf"(?:\w+=\S* )*{program}(?: |$)", part)]

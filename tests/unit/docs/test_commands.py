@@ -1,7 +1,10 @@
 """The commands that the documents show can be given: their programs know them."""
 
+import os
 import re
 import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,13 +14,14 @@ from oz_agent_worker.cli.main import root
 from scripts.docs.commandline import PROGRAM, commands, options_table, with_options
 from scripts.docs.parts import ROOT
 from tests.chart.helmcli import Helm
-from tests.chart.provisioned import helm_in
+from tests.chart.provisioned import helm_in, provisioned_programs
 
 from .documents import DOCUMENTS, Block, anchors, blocks, read
 from .documents import commands as shown
 
 OURS = shown(PROGRAM)
 HELM = shown("helm")
+KUBECTL = shown("kubectl")
 MAKE = shown("make")
 
 
@@ -65,6 +69,27 @@ def test_what_is_not_there_is_found_out() -> None:
         parse(root, ["jobs"])
     assert len(OURS) > 20
     assert len(HELM) > 6
+    assert len(KUBECTL) > 10
+
+
+def known_to(program: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Let a program read a command line to its end, where `--help` keeps it from doing anything."""
+    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": os.devnull}
+    line = [str(program), *command, "--help"]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("block", "command"), [*HELM, *KUBECTL], ids=lambda given: str(given)[:50])
+def test_a_command_of_the_cluster_has_these_options(block: Block, command: str) -> None:
+    programs = provisioned_programs()
+    program = programs.helm if command.startswith("helm") else programs.kubectl
+    done = known_to(program, words(command)[1:])
+    assert done.returncode == 0, f"{block}: {command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("line", ["get pods --selectr a", "frob pods", "logs --tial=5 x"])
+def test_an_option_that_kubectl_does_not_have_is_found_out(line: str) -> None:
+    assert known_to(provisioned_programs().kubectl, line.split()).returncode != 0
 
 
 def release_words(command: str) -> list[str]:
@@ -132,11 +157,11 @@ def sample(**_: Any) -> None:
 
 def test_a_row_an_option() -> None:
     assert options_table(sample).splitlines()[2:] == [
-        "| `NAME` |  |  | Argument. |",
-        "| `--number`, `-n` `INTEGER` | `NUMBER` | `3` | A \\| number. |",
-        "| `--flag` |  |  | A flag. |",
-        "| `--many` `X` |  |  | Several. Repeatable. |",
-        "| `--needed` `Y` |  | required | One. |",
+        "| `NAME` |  | Argument. |",
+        "| `--number`, `-n` `INTEGER` | `3` | A \\| number. Environment: `NUMBER`. |",
+        "| `--flag` |  | A flag. |",
+        "| `--many` `X` |  | Several. Repeatable. |",
+        "| `--needed` `Y` | required | One. |",
     ]
     assert options_table(click.Command("none")) == "It has no options.\n"
 

@@ -284,7 +284,7 @@ class KubernetesExecution:
         why it failed, and which container's log there is. It is waited for a moment only.
         """
         assert verdict.outcome is not None
-        of_interest = self._output.wanted or verdict.outcome.result is TaskResult.FAILED
+        of_interest = self._output.wanted is not False or verdict.outcome.result is TaskResult.FAILED
         if verdict.phase != "finished" or self._gone or not of_interest:
             return None
         last = last_pod(self._pods())
@@ -339,12 +339,12 @@ class KubernetesExecution:
             _logger.warning("Job %s has failed for good and cannot be deleted yet: %s", self._name, error)
 
     def _look_at_log(self) -> None:
-        if (log := self._task_log()) is not None:
+        if self._output.wanted and (log := self._task_log()) is not None:
             log.look(self._pods())
 
     def _task_log(self) -> TaskLog | None:
-        """What copies the output, where it is wanted."""
-        if not self._output.wanted:
+        """What copies the output, unless nobody wants it."""
+        if self._output.wanted is False:
             return None
         if self._log is None:
             ground = self._ground

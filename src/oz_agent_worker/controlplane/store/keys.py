@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from .schema import api_keys, workload_tokens
 
@@ -28,6 +28,7 @@ class ApiKey:
     revoked_at: int | None
 
 
+_DROP = delete(workload_tokens).where(workload_tokens.c.run_id == bindparam("of_run"))
 _SHOWN = select(api_keys.c.id, api_keys.c.name, api_keys.c.created_at, api_keys.c.revoked_at)
 
 
@@ -72,4 +73,4 @@ def find_workload(connection: Connection, token_hash: str) -> str | None:
 
 def drop_workload_tokens(connection: Connection, run_id: str) -> None:
     """Make a run's tokens worthless."""
-    connection.execute(delete(workload_tokens).where(workload_tokens.c.run_id == run_id))
+    connection.execute(_DROP, {"of_run": run_id})

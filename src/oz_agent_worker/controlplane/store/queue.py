@@ -13,7 +13,7 @@ from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 
 from .keys import drop_workload_tokens
-from .runs import Run, get_all, head, move
+from .runs import Run, change, get_all, head, move
 from .schema import runs, workload_tokens
 
 __all__ = [
@@ -132,17 +132,15 @@ def send_again(connection: Connection, handouts: Sequence[Handout], now: int, de
             continue
         same = peer.instance is not None and peer == run.owner
         kept = {"lease_until": None, "away_since": None} if peer.greeted else {}
-        connection.execute(
-            update(runs)
-            .where(runs.c.id == run.id)
-            .values(
-                worker_backend=peer.backend,
-                worker_instance=peer.instance,
-                resent=run.resent or not same,
-                claim_deadline=deadline,
-                updated_at=now,
-                **kept,
-            )
+        change(
+            connection,
+            run,
+            worker_backend=peer.backend,
+            worker_instance=peer.instance,
+            resent=run.resent or not same,
+            claim_deadline=deadline,
+            updated_at=now,
+            **kept,
         )
         _add_token(connection, handout, now)
         taken.append(run.id)
@@ -151,9 +149,8 @@ def send_again(connection: Connection, handouts: Sequence[Handout], now: int, de
 
 def _add_token(connection: Connection, handout: Handout, now: int) -> None:
     # Tokens of earlier sendings stay good: whichever of them arrived may be the one that runs.
-    connection.execute(
-        insert(workload_tokens).values(token_hash=handout.token_hash, run_id=handout.run_id, created_at=now)
-    )
+    token = {"token_hash": handout.token_hash, "run_id": handout.run_id, "created_at": now}
+    connection.execute(insert(workload_tokens), token)
 
 
 def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
@@ -257,6 +254,6 @@ def _orphan(connection: Connection, run: Head, now: int, lease_until: int, messa
         "message": message,
     }
     if run.state is RunState.PENDING:
-        connection.execute(update(runs).where(runs.c.id == run.id).values(**values, updated_at=now))
+        change(connection, run, **values, updated_at=now)
     else:
         move(connection, run, RunState.PENDING, now, **values)

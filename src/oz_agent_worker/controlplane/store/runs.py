@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from oz_agent_worker.controlplane.head import Head
 from oz_agent_worker.controlplane.peer import Peer
@@ -20,6 +20,7 @@ from .schema import api_keys, run_metadata, runs
 __all__ = [
     "NewRun",
     "Run",
+    "change",
     "create",
     "exists",
     "get",
@@ -78,7 +79,11 @@ class Run(NewRun):
 
 _OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
 _RUN_FIELDS = [f.name for f in fields(Run)]
-_HEAD = select(*(runs.c[f.name] for f in fields(Head)))
+#: Built once: SQLAlchemy then finds the compiled statement without a walk through its parts.
+_HEAD = select(*(runs.c[f.name] for f in fields(Head))).where(runs.c.id == bindparam("run_id"))
+_LOCKED_HEAD = _HEAD.with_for_update()
+_CHANGE = update(runs).where(runs.c.id == bindparam("run_id"))
+_HEAD_FIELDS = [f.name for f in fields(Head)]
 
 
 def select_runs(prompt_length: int | None = None) -> Select[Any]:
@@ -97,9 +102,8 @@ def to_run(row: RowMapping) -> Run:
 def create(connection: Connection, new: NewRun, metadata: Mapping[str, str], now: int) -> None:
     """Put a run into the queue."""
     values = {f.name: getattr(new, f.name) for f in fields(NewRun)}
-    connection.execute(
-        insert(runs).values(**values, state=RunState.QUEUED.value, created_at=now, updated_at=now)
-    )
+    values |= {"state": RunState.QUEUED.value, "created_at": now, "updated_at": now}
+    connection.execute(insert(runs), values)
     if metadata:
         rows = [{"run_id": new.id, "key": key, "value": value} for key, value in metadata.items()]
         connection.execute(insert(run_metadata), rows)
@@ -136,8 +140,11 @@ def head(connection: Connection, run_id: str) -> Head | None:
 
     SQLite has no row locks and needs none, with one writer; PostgreSQL takes one here.
     """
-    row = connection.execute(_HEAD.where(runs.c.id == run_id).with_for_update()).mappings().one_or_none()
-    return Head(**{**row, "state": RunState(row["state"])}) if row else None
+    row = connection.execute(_LOCKED_HEAD, {"run_id": run_id}).one_or_none()
+    if row is None:
+        return None
+    values = dict(zip(_HEAD_FIELDS, row, strict=True))
+    return Head(**values | {"state": RunState(values["state"])})
 
 
 def move(connection: Connection, run: Head, target: RunState, now: int, **values: Any) -> None:
@@ -158,7 +165,12 @@ def move(connection: Connection, run: Head, target: RunState, now: int, **values
     if target in TERMINAL:
         values["ended_at"] = now
         drop_workload_tokens(connection, run.id)
-    connection.execute(update(runs).where(runs.c.id == run.id).values(**values))
+    change(connection, run, **values)
+
+
+def change(connection: Connection, run: Head, **values: Any) -> None:
+    """Set what is not the state of a run, whose head the caller has locked."""
+    connection.execute(_CHANGE, {"run_id": run.id, **values})
 
 
 def owned_by(peer: Peer) -> dict[str, Any]:
@@ -175,4 +187,4 @@ def owned_by(peer: Peer) -> dict[str, Any]:
 def take_hold(connection: Connection, run: Head, peer: Peer) -> None:
     """Record that ``peer`` has a run, whose head the caller has locked, in the state it is in."""
     if run.owner != peer or run.lease_until is not None:
-        connection.execute(update(runs).where(runs.c.id == run.id).values(**owned_by(peer)))
+        change(connection, run, **owned_by(peer))

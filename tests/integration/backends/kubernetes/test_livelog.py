@@ -178,6 +178,22 @@ async def test_nobody_wants_output_and_no_log_is_asked_for(
     assert [entry.request_uri for entry in entries if entry.subresource == "log"] == []
 
 
+async def test_while_nobody_has_been_asked_a_log_is_read_at_the_end_alone(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    output = Output(wanted=None)
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(after=0.2, output="for somebody\n"))),
+        running_backend(api_tier.kubeconfig("worker"), namespace, settings=FOLLOWED) as backend,
+    ):
+        execution = await backend.launch(task("early"), output)
+        await execution.release(await execution.wait())
+        entries = api_tier.audit(user="worker", namespace=namespace)
+    assert output.received == b"for somebody\n"
+    asked = [entry.request_uri for entry in entries if entry.subresource == "log"]
+    assert ["follow=true" in uri for uri in asked] == [False]
+
+
 async def test_a_log_is_followed_once_and_read_once(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:

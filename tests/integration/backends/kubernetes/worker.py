@@ -54,7 +54,7 @@ DEAD = str(ProcessInstance(this_machine(), 2**22 + 1, "1"))
 class Output:
     """An output sink that keeps what it is given."""
 
-    def __init__(self, *, wanted: bool = True) -> None:
+    def __init__(self, *, wanted: bool | None = True) -> None:
         self.wanted = wanted
         self.received = b""
 
