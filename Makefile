@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SOURCES := src tests scripts images charts
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e bench chaos docs docs-check lock clean
+.PHONY: help run dev test check format e2e bench chaos docs docs-check picture lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,7 @@ chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--task
 docs: $(STAMP) ## Write the generated parts of docs/ anew, and build the site into site/
 	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
 	@$(BIN)/python -m scripts.chartvalues
+	@$(BIN)/python -m scripts.dashboard
 	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
 	@$(BIN)/python -m scripts.docs write
 	@$(BIN)/python -m scripts.docs site
@@ -64,6 +65,10 @@ docs: $(STAMP) ## Write the generated parts of docs/ anew, and build the site in
 
 docs-check: $(STAMP) ## Say which generated parts are behind
 	@$(BIN)/python -m scripts.docs check
+
+picture: $(STAMP) ## Run tasks for minutes and draw docs/images/dashboard.png from what Prometheus saw
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.observability.picture
 
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

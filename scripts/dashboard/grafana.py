@@ -151,8 +151,8 @@ def _drawing(panel: Panel) -> _Json:
     if panel.kind != "timeseries":
         return {}
     return {
-        "drawStyle": "line",
-        "lineInterpolation": "stepAfter" if panel.stacked else "linear",
+        "drawStyle": "bars" if panel.bars else "line",
+        "lineInterpolation": "linear",
         "lineWidth": 1,
         "fillOpacity": 60 if panel.stacked else 8,
         "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},

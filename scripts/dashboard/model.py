@@ -33,7 +33,8 @@ class Panel:
     """A panel: its size is in columns of 24, and in rows of 30 pixels or so.
 
     ``unit`` is Grafana's name of it. ``texts`` says what values stand for. ``colors`` gives
-    series of a name their colour. ``stacked`` draws bars on top of each other.
+    series of a name their colour. ``stacked`` draws areas on top of each other, and with ``bars``
+    bars, for what has gaps. ``columns`` are a table's: labels, and what they are called.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Panel:
     unit: str = "short"
     decimals: int | None = None
     stacked: bool = False
+    bars: bool = False
     low: float | None = None
     high: float | None = None
     steps: tuple[Step, ...] = ()

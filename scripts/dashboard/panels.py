@@ -172,6 +172,7 @@ FAILURES: Final = Row(
             targets=(Target(f"60 * ({per_second(_FAILURES, 'reason')} > 0)", "{{reason}}"),),
             width=10,
             stacked=True,
+            bars=True,
             low=0,
         ),
         Panel(
@@ -306,6 +307,7 @@ KUBERNETES: Final = Row(
             width=8,
             unit="reqps",
             stacked=True,
+            bars=True,
             low=0,
         ),
         Panel(

@@ -7,7 +7,10 @@ from typing import Final
 from oz_agent_worker.config.reference import with_tables
 from oz_agent_worker.telemetry.reference import with_table
 from scripts.chartvalues.__main__ import CHARTS, generated
+from scripts.dashboard.__main__ import FILE as DASHBOARD
+from scripts.dashboard.__main__ import written as dashboard
 
+from .alerts import with_alerts
 from .commandline import with_options
 from .failures import with_entries
 
@@ -19,7 +22,7 @@ DOCS: Final = ROOT / "docs"
 
 def written_anew(document: str) -> str:
     """A document of docs/ with its tables and entries written from the code as it stands."""
-    for write in (with_tables, with_table, with_options, with_entries):
+    for write in (with_tables, with_table, with_options, with_entries, with_alerts):
         document = write(document)
     return document
 
@@ -31,6 +34,7 @@ def current(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     for path in sorted((root / "docs").glob("*.md")):
         if path.relative_to(root).as_posix() not in CHARTS.values():
             yield path, written_anew(path.read_text(encoding="utf-8"))
+    yield root / DASHBOARD.relative_to(ROOT), dashboard()
 
 
 def behind(root: Path = ROOT) -> list[Path]:

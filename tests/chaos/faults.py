@@ -92,9 +92,6 @@ def _wrapped(function: Callable[..., Any], steps: list[Step], note: Note) -> Cal
 def _concerns(step: Step, arguments: tuple[Any, ...]) -> bool:
     if step.frame:
         return any(_is_frame(step.frame, a) for a in arguments if isinstance(a, str))
-    if step.job:
-        manifests = [a for a in arguments if isinstance(a, Mapping) and "metadata" in a]
-        return any(("task" if _annotation(m) else "preflight") == step.job for m in manifests)
     if step.name == "report-queued":
         return any(type(a).__name__ == "TerminalReport" for a in arguments)
     if step.name == "ack-received":

@@ -21,7 +21,7 @@ from tests.chaos.plane import PlaneClient
 from tests.chaos.progress import Progress
 from tests.chaos.settings import Settings
 from tests.chaos.stage import Stage, open_stage
-from tests.chaos.steps import Side, steps_of
+from tests.chaos.steps import Side, find, steps_of
 from tests.chaos.supervisor import Events, Slot, make_network_trouble, restart_api_server
 from tests.chaos.verdict import TERMINAL, RunView, Verdict, compare
 from tests.cluster.apitier import ApiTier
@@ -84,7 +84,7 @@ class _Chaos:
             self.plane, task_plans(self._random(), backend), self._events, open_runs=settings.open_runs
         )
         numbers = count(1)
-        favourites = MUTANTS[settings.mutant].shown_by if settings.mutant else ()
+        favourites = self._favourites = MUTANTS[settings.mutant].shown_by if settings.mutant else ()
         deck = kill_plans(self._random(), Side.WORKER, backend, favourites)
         self._workers = [
             Slot(stage.worker, deck, self.observer, self._kills, self._events, numbers) for _ in range(2)
@@ -189,17 +189,23 @@ class _Chaos:
         return _HEAD_START + int(self._share * self._settings.tasks)
 
     async def _kill_planes(self) -> None:
-        while not self._is_over:
-            await self._plane_slot.live_and_die()
+        await self._kill(self._plane_slot, Side.CONTROL_PLANE)
 
     async def _kill_workers(self) -> None:
+        await self._kill(self._workers[0], Side.WORKER)
+
+    async def _kill(self, slot: Slot, side: Side) -> None:
+        """Kill what stands in a slot, again and again; it lives on where a mutant shows on the other side."""
+        if self._favourites and not any(find(name).side is side for name in self._favourites):
+            await slot.start_unarmed()
+            return
         while not self._is_over:
-            await self._workers[0].live_and_die()
+            await slot.live_and_die()
 
     async def _second_workers(self, rng: random.Random) -> None:
         """From time to time a second worker with the same ID: killed too, or rolled."""
         second = self._workers[1]
-        while not self._is_over:
+        while not self._is_over and not self._favourites:
             await asyncio.sleep(rng.uniform(2.0, 8.0))
             if rng.random() < 0.5:
                 await second.live_and_die()

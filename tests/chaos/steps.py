@@ -33,10 +33,9 @@ class Step:
 
     ``target`` is ``module:attribute.path`` of the function, as its callers look it up, and
     empty for a step that is watched from outside. ``frame`` is the type of the frame that one of
-    its arguments must be; ``job``: an argument must be the manifest of a task's Job, or with
-    ``preflight`` that of a preflight's. ``sharp``: a promise hangs on just this step, so that a
-    short run has it for sure. ``rare``: a run without faults does not pass through it. ``early``: it
-    comes once in a process's life, at its beginning.
+    its arguments must be. ``sharp``: a promise hangs on just this step, so that a short run has
+    it for sure. ``rare``: a run without faults does not pass through it. ``early``: it comes once in
+    a process's life, at its beginning.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Step:
     moment: Moment
     target: str = ""
     frame: str = ""
-    job: str = ""
     backend: str = ""
     sharp: bool = False
     rare: bool = False
@@ -60,6 +58,7 @@ _B, _A, _O = Moment.BEFORE, Moment.AFTER, Moment.OUTSIDE
 
 _WORKER: Final = "oz_agent_worker.worker:Worker"
 _CLIENT: Final = "oz_agent_worker.backends.kubernetes.api.client:KubernetesClient"
+_BACKEND: Final = "oz_agent_worker.backends.kubernetes.backend"
 _EXECUTION: Final = "oz_agent_worker.backends.kubernetes.execution:KubernetesExecution"
 _JOURNAL: Final = "oz_agent_worker.backends.journal"
 _HOST: Final = "oz_agent_worker.backends.direct.execution"
@@ -75,15 +74,15 @@ _DIRECT: Final = "direct"
 STEPS: Final[tuple[Step, ...]] = (
     # The worker comes up.
     Step("worker-starting", _W, _O, rare=True, early=True),
-    Step("preflight-job-created", _W, _A, f"{_CLIENT}.create_job", job="preflight", backend=_K8S, early=True),
+    Step("preflight-job-created", _W, _A, f"{_CLIENT}.create_job", backend=_K8S, early=True),
     Step("take-over-begun", _W, _B, f"{_WORKER}.take_over", rare=True, early=True),
     Step("taken-over", _W, _A, f"{_WORKER}.take_over", rare=True, early=True),
     Step("hello-unsent", _W, _B, _WRITES, frame="worker_hello", early=True),
     Step("hello-sent", _W, _A, _WRITES, frame="worker_hello", early=True),
     # A task comes in and is made to stand.
     Step("assignment-received", _W, _B, f"{_WORKER}._assigned"),
-    Step("job-uncreated", _W, _B, f"{_CLIENT}.create_job", job="task", backend=_K8S, sharp=True),
-    Step("job-created", _W, _A, f"{_CLIENT}.create_job", job="task", backend=_K8S, sharp=True),
+    Step("job-uncreated", _W, _B, f"{_BACKEND}:create_or_adopt", backend=_K8S, sharp=True),
+    Step("job-created", _W, _A, f"{_BACKEND}:create_or_adopt", backend=_K8S, sharp=True),
     Step("secret-uncreated", _W, _B, f"{_CLIENT}.create_secret", backend=_K8S),
     Step("secret-created", _W, _A, f"{_CLIENT}.create_secret", backend=_K8S),
     Step("record-unwritten", _W, _B, f"{_JOURNAL}:Journal.create", backend=_DIRECT),

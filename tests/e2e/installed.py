@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
+from tests.chart.provisioned import provisioned_programs
 from tests.cluster.docker.build import AGENT_IMAGE, BASE_IMAGE, WORKER_IMAGE
 from tests.cluster.docker.engine import DockerEngine
-from tests.cluster.helm import helm_programs
 from tests.cluster.node.images import BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.processes import free_ports
@@ -269,7 +269,7 @@ def install(tier: NodeTier, home: Path) -> Installation:
     proof = tier.layout.root / "proof"
     proof.mkdir()
     _make_volume(tier, system)
-    programs = helm_programs()
+    programs = provisioned_programs()
     helm = Helm(programs.helm, home / "helm", tier.api.kubeconfig("admin", system))
     key = secrets.token_hex(32)
     installation = Installation(tier, helm, programs.kubectl, system, tasks, proof, key, home)

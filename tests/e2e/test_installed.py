@@ -78,6 +78,8 @@ def test_a_task_outlives_its_worker(installation: Installation) -> None:
         installation.wait_until_listening()
         assert run.job["metadata"]["uid"] == job["uid"]
         run.succeeds_after_one_start()
+    log = installation.kubectl("logs", f"deployment/{WORKER_RELEASE}").splitlines()
+    assert any(run.run_id in line and "taken over" in line for line in log)
 
 
 def test_a_task_outlives_the_control_planes_pod(installation: Installation) -> None:

@@ -97,7 +97,7 @@ class ServiceNetwork:
         self._thread.start()
         if not self._ready.wait(START_TIMEOUT) or self._failure is not None:
             self.close()
-            raise ClusterError("the Services cannot be served") from self._failure
+            raise ClusterError("the API server does not name its Services")
         return self
 
     def __exit__(
@@ -106,9 +106,15 @@ class ServiceNetwork:
         self.close()
 
     def close(self) -> None:
-        """End all listeners and connections. The addresses go with the bridge."""
+        """End all listeners and connections. The addresses go with the bridge.
+
+        Raises:
+            ClusterError: a Service could not be served.
+        """
         self._ends()
         self._thread.join()
+        if self._failure is not None:
+            raise ClusterError("the Services cannot be served") from self._failure
 
     def _run(self) -> None:
         try:
@@ -125,9 +131,8 @@ class ServiceNetwork:
         transport, _ = await loop.create_datagram_endpoint(lambda: _Names(self._addresses.get), sock=names)
         try:
             while not end.is_set():
-                # The API server may be away for a while: some tests restart it.
-                with suppress(OSError, HTTPException, ApiError):
-                    await self._refresh()
+                if (services := await self._services()) is not None:
+                    await self._serve_all(services)
                     self._ready.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(end.wait(), REFRESH)
@@ -152,8 +157,13 @@ class ServiceNetwork:
             raise
         return listener
 
-    async def _refresh(self) -> None:
-        services = await asyncio.to_thread(self._client.get, "/api/v1/services")
+    async def _services(self) -> Any:
+        """The ServiceList; None while the API server is away: some tests restart it."""
+        with suppress(OSError, HTTPException, ApiError):
+            return await asyncio.to_thread(self._client.get, "/api/v1/services")
+        return None
+
+    async def _serve_all(self, services: Any) -> None:
         wanted = wanted_ports(services)
         for address in self._servers.keys() - wanted.keys():
             self._servers.pop(address).close()

@@ -49,7 +49,7 @@ async def _play(stage: Stage, seconds: float) -> Span:
             await submitting
     # At the beginning rates have no window yet.
     rate_interval = SCRAPE_INTERVAL * 8.0
-    return Span(start + rate_interval, time.time(), float(SCRAPE_INTERVAL), rate_interval)
+    return Span(start + rate_interval, time.time(), SCRAPE_INTERVAL * 2.0, rate_interval)
 
 
 async def _picture(seconds: float, picture: Path, folder: Path) -> None:

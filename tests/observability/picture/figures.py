@@ -77,9 +77,12 @@ def _duration(value: float) -> str:
     return "0 s" if value == 0 else f"{value * 1000:.2g} ms"
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers from ``low`` to ``high`` at least, about ``count`` of them."""
+def ticks(low: float, high: float, unit: str, count: int = 4) -> list[float]:
+    """Round numbers from ``low`` to ``high`` at least, about ``count`` of them; seconds in minutes' parts."""
     rough = (high - low) / count or 1.0
     magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = next(magnitude * nice for nice in (1, 2, 2.5, 5, 10) if magnitude * nice >= rough * 0.999)
+    steps = [magnitude * nice for nice in (1, 2, 2.5, 5, 10)]
+    if unit == "s" and rough > 10:
+        steps = [15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, *steps]
+    step = next(step for step in steps if step >= rough * 0.999)
     return [low + step * n for n in range(math.ceil((high - low) / step - 1e-9) + 1)]

@@ -13,7 +13,7 @@ from .timeseries import timeseries
 
 __all__ = ["PictureError", "page", "photograph"]
 
-_COLUMN, _ROW, _MARGIN = 60, 28, 8
+_COLUMN, _ROW, _MARGIN = 56, 27, 8
 _PADDING, _TITLE = 10, 26
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 _STYLE: Final = """
@@ -94,8 +94,8 @@ def photograph(html: str, width: int, height: int, folder: Path, picture: Path) 
     source.write_text(html, encoding="utf-8")
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-        "--disable-dev-shm-usage", f"--user-data-dir={folder / 'browser'}", f"--window-size={width},{height}",
-        f"--screenshot={picture}", source.as_uri(),
+        "--disable-dev-shm-usage", "--disable-lcd-text", f"--user-data-dir={folder / 'browser'}",
+        f"--window-size={width},{height}", f"--screenshot={picture}", source.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0 or not picture.is_file():

@@ -76,7 +76,8 @@ class _Plot:
         values = [v for line in lines for _, v in line]
         high = field.get("max", max(values, default=0.0)) or 1.0
         self._panel = answer.panel
-        self._ticks = ticks(field.get("min", min(values, default=0.0)), high)
+        self._ticks = ticks(field.get("min", min(values, default=0.0)), high, field["unit"])
+        self._bars = field["custom"]["drawStyle"] == "bars"
         self._span = span
         self._step = span.step * _GAP
         self._width = width
@@ -114,8 +115,15 @@ class _Plot:
             yield f'<text x="{middle}" y="{self.height / 2}" text-anchor="middle">No data</text>'
 
     def line(self, line: _Line, color: str, *, filled: bool) -> str:
-        """One series: each stretch without a gap is a path of its own."""
+        """One series: bars, or a path for each stretch without a gap."""
+        if self._bars:
+            return "".join(self._bar(t, v, color) for t, v in line)
         return "".join(self._stretch(list(points), color, filled) for points in self._stretches(line))
+
+    def _bar(self, t: float, v: float, color: str) -> str:
+        left, right, top = self.x(t - self._span.step), self.x(t), self.y(v)
+        size = f'width="{right - left:.1f}" height="{self.height - _BOTTOM - top:.1f}"'
+        return f'<rect x="{left:.1f}" y="{top:.1f}" {size} fill="{color}"/>'
 
     def _stretches(self, line: _Line) -> Iterator[_Line]:
         current: _Line = []

@@ -18,6 +18,9 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("kubernetesBackend.activeDeadlineSecond", 1, "'activeDeadlineSecond' not allowed"),
     ("kubernetesBackend.setup_command", "x", "'setup_command' not allowed"),
     ("metrics.podMonitor.labels", {}, "/metrics/podMonitor': additional properties 'labels'"),
+    ("metrics.prometheusRule.labels", {}, "/metrics/prometheusRule': additional properties 'labels'"),
+    ("metrics.prometheusRule.alerts", {"OzWorkerAbsent": {"after": "1m"}}, "additional properties 'after'"),
+    ("metrics.grafanaDashboard.enabled", True, "/metrics/grafanaDashboard': additional properties 'enabled'"),
     ("networkPolicy.enabled", True, "/networkPolicy': additional properties 'enabled'"),
     # What has another type.
     ("worker.workerId", 12, "/worker/workerId': got number, want string"),
@@ -56,6 +59,16 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("warp.webSocketURL", "https://a", "/warp/webSocketURL': 'https://a' does not match pattern"),
     ("warp.serverRootURL", "app.warp.dev", "/warp/serverRootURL': 'app.warp.dev' does not match"),
     ("metrics.podMonitor.interval", "often", "/metrics/podMonitor/interval': 'often' does not match"),
+    (
+        "metrics.prometheusRule.alerts",
+        {"Absent": {}},
+        "/metrics/prometheusRule/alerts': invalid propertyName",
+    ),
+    (
+        "metrics.prometheusRule.alerts",
+        {"OzWorkerAbsent": {"for": "soon"}},
+        "/metrics/prometheusRule/alerts/OzWorkerAbsent/for': 'soon' does not match",
+    ),
     ("image.pullSecrets", [{"secret": "x"}], "/image/pullSecrets/0': 'anyOf' failed"),
 )
 

@@ -58,7 +58,7 @@ def commands(program: str) -> list[tuple[Block, str]]:
                 command = re.sub(r"(?:^|\s)#.*| &$|^\$ ", "", line).strip()
                 command = command if block.language else re.split(r" {2,}", command)[0]
                 # Of a command inside another's Pod, and of a pipe, the program's own part counts.
-                parts = re.split(r" -- | \| ", command)
+                parts = re.split(r" -- +| \| ", command)
                 ours = [part for part in parts if re.match(rf"(?:\w+=\S* )*{program}(?: |$)", part)]
                 found += [(block, part[part.index(program) :]) for part in ours]
     return found

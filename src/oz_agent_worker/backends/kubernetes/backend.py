@@ -61,7 +61,8 @@ class BackendSettings:
     ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
     compared with the API server's cache. ``observation`` has its config keys from the config.
     Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``takeover``
-    and ``owners`` say when the Jobs of earlier workers are this worker's.
+    and ``owners`` say when the Jobs of earlier workers are this worker's; ``precedence`` is for how
+    long another follower of such a Job may come first to say why it deleted it.
     """
 
     patience: float = 10.0
@@ -73,6 +74,7 @@ class BackendSettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    precedence: float = 60.0
     takeover: Rules = field(default_factory=Rules)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
 
@@ -268,6 +270,7 @@ class KubernetesBackend:
             clock=self._clock,
             follows=Follows(self._settings.logs),
             evidence=self._keeper(client, policy),
+            precedence=self._settings.precedence,
             notify=self._notify,
         )
 

@@ -54,8 +54,8 @@ class Ground:
     clock: Callable[[], float]
     follows: Follows
     evidence: EvidenceKeeper | None = None
+    precedence: float
     settle: float = 2.0
-    precedence: float = 5.0
     notify: Notify = unnoticed
 
 
@@ -185,7 +185,7 @@ class KubernetesExecution:
         Raises:
             ApiError: the API server refused; the Job goes on.
         """
-        if self._stopping is not None or not self._may_be_stopped():
+        if self._stopping is not None or not (self._may_be_stopped() or self._vanished_without_an_end()):
             return
         self._stopping = reason
         try:
@@ -325,6 +325,12 @@ class KubernetesExecution:
 
     def _may_be_stopped(self) -> bool:
         return self._outcome is None and self._is_active()
+
+    def _vanished_without_an_end(self) -> bool:
+        """Whether somebody else deleted the Job, such as another follower that was told to stop it too."""
+        last = self._last
+        ended = last is not None and (last.condition("Complete") or last.condition("Failed"))
+        return self._outcome is None and self._gone and not ended
 
     async def _end_active(self) -> None:
         if not self._ground.cleanup:

@@ -328,7 +328,23 @@ async def test_one_who_did_not_delete_a_job_lets_the_one_who_did_speak_first(
         async with asyncio.timeout(10):
             outcome = await wait
         assert outcome.result is TaskResult.FAILED
-        assert asyncio.get_running_loop().time() - began >= 4.5
+        assert asyncio.get_running_loop().time() - began >= 0.9
+
+
+async def test_a_job_that_another_follower_deleted_for_a_cancellation_ends_as_cancelled_here_too(
+    server: ApiServer, begin: Begin, desk: Desk
+) -> None:
+    patient = dataclasses.replace(QUICK, precedence=60.0)
+    await put(server, "run", DEAD)
+    async with begin(patient):
+        execution = desk.follow("run")
+        wait = asyncio.create_task(execution.wait())
+        await server.remove("jobs", JOB)
+        await put(server, "wakes-the-watch", DEAD)
+        await eventually(lambda: "wakes-the-watch" in desk.names)
+        await execution.stop("cancellation requested")
+        async with asyncio.timeout(10):
+            assert (await wait).result is TaskResult.CANCELLED
 
 
 # Adoption
