@@ -73,6 +73,11 @@ picture: $(STAMP) ## Run tasks for minutes and draw docs/images/dashboard.png fr
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --extra dev --upgrade -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra control-plane --extra otlp --extra postgresql \
+		--extra prometheus -c requirements.lock -o images/worker/requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --upgrade -o images/build.lock images/build.in
 
 clean: ## Remove the environment and every cache inside the repository
 	@rm -rf $(VENV) build site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

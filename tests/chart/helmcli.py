@@ -16,6 +16,7 @@ __all__ = [
     "CONTROL_PLANE",
     "NAMESPACE",
     "RELEASE",
+    "ROOT",
     "WORKER",
     "Helm",
     "HelmError",

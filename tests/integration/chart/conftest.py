@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,8 @@ from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import RestClient, wait_for
 from tests.conftest import Cluster
+
+from .monitoring import GROUP, POD_MONITORS, PROMETHEUS_RULES
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
@@ -62,44 +63,23 @@ def restricted(cluster: Cluster, admin: RestClient) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def pod_monitors(api_tier: ApiTier) -> None:
-    """The resource PodMonitor, as far as the chart uses it (Prometheus Operator, API reference).
+def operator_resources(api_tier: ApiTier) -> None:
+    """PodMonitor and PrometheusRule.
 
-    Only the project's own cluster gets it: a definition is the whole cluster's.
+    Only the project's own cluster gets them: a definition is the whole cluster's.
     """
-    text: dict[str, Any] = {"type": "string"}
-    duration = {**text, "pattern": "^(0|(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$"}
-    endpoint = {
-        "type": "object",
-        "properties": {"port": text, "path": text, "interval": duration, "scrapeTimeout": duration},
-    }
-    labels = {"type": "object", "additionalProperties": text}
-    spec = {
-        "type": "object",
-        "required": ["podMetricsEndpoints", "selector"],
-        "properties": {
-            "selector": {"type": "object", "properties": {"matchLabels": labels}},
-            "podMetricsEndpoints": {"type": "array", "items": endpoint},
-        },
-    }
-    schema = {"type": "object", "required": ["spec"], "properties": {"spec": spec}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    group, kind = "monitoring.coreos.com", "PodMonitor"
-    names = {"kind": kind, "plural": "podmonitors", "singular": "podmonitor", "listKind": f"{kind}List"}
-    definition = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"podmonitors.{group}"},
-        "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": [version]},
-    }
     client = api_tier.client()
-    client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    plurals = []
+    for definition in (POD_MONITORS, PROMETHEUS_RULES):
+        client.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        plurals.append(definition["spec"]["names"]["plural"])
 
     def served() -> bool:
         try:
-            client.get(f"/apis/{group}/v1/podmonitors")
+            for plural in plurals:
+                client.get(f"/apis/{GROUP}/v1/{plural}")
         except ApiError:
             return False
         return True
 
-    wait_for("the resource podmonitors", served)
+    wait_for(f"the resources {' and '.join(plurals)}", served)

@@ -13,6 +13,7 @@ _PLURALS: Final = {
     "Pod": "pods",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "PodMonitor": "podmonitors",
+    "PrometheusRule": "prometheusrules",
     "Role": "roles",
     "RoleBinding": "rolebindings",
     "Secret": "secrets",

@@ -23,7 +23,7 @@ def rendered(helm: Helm, case: Path, namespace: str, tasks: str) -> list[dict[st
     return helm.template(case.parents[1], case, namespace=namespace, values=values)
 
 
-@pytest.mark.usefixtures("pod_monitors")
+@pytest.mark.usefixtures("operator_resources")
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_api_server_takes_every_object_strictly(
     helm: Helm, admin: RestClient, namespace: str, tasks: str, case: Path

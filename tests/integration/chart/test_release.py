@@ -105,7 +105,7 @@ def test_an_upgrade_to_another_version_of_the_chart_restarts_nothing(
     assert after["spec"] == before
 
 
-@pytest.mark.usefixtures("pod_monitors")
+@pytest.mark.usefixtures("operator_resources")
 def test_a_values_file_of_the_public_chart_installs(helm: Helm, admin: RestClient, namespace: str) -> None:
     case = WORKER / "ci/public-values.yaml"
     said = helm.run("install", "rel", WORKER, "--namespace", namespace, f"--values={case}")

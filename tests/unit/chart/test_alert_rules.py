@@ -12,7 +12,8 @@ import yaml
 from oz_agent_worker.controlplane.ending import ending_of
 from oz_agent_worker.core.outcome import FailureReason
 from oz_agent_worker.core.wire import TaskFailed
-from tests.chart.helmcli import WORKER, Helm
+from scripts.docs.alerts import with_alerts
+from tests.chart.helmcli import ROOT, WORKER, Helm, HelmError
 from tests.chart.objects import pick
 from tests.observability.prometheus import Programs, PrometheusError
 from tests.observability.provisioned import provisioned_prometheus
@@ -20,6 +21,7 @@ from tests.observability.rules import ALERTS_FILE, alert_rules
 from tests.observability.scenarios import SCENARIOS, Scenario
 
 ALERTS = {rule["alert"]: rule for rule in alert_rules()}
+RUNBOOK = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
 SEVERITIES = {"critical", "warning", "info"}
 #: What a description may name: the labels that every alert of a worker has, and the watches' own.
 NAMED = {"worker_id", "resource"}
@@ -196,3 +198,36 @@ def test_what_operators_tune(helm: Helm) -> None:
     assert made["OzWorkerInfrastructureFailures"]["expr"].endswith(" > 0.05")
     page = made["OzWorkerAbsent"]["annotations"]["runbook_url"]
     assert page == "https://runbooks.example.com/oz-agent-worker.html#ozworkerabsent"
+
+
+@pytest.mark.parametrize(
+    ("alerts", "said"),
+    [
+        ({"OzWorkerGone": {"for": "1m"}}, "alerts.OzWorkerGone: there is no such alert"),
+        ({"OzWorkerAbsent": {"threshold": 1}}, "alerts.OzWorkerAbsent.threshold: this alert has none"),
+        ({"OzWorkerDisconnected": {"threshold": 1}}, "alerts.OzWorkerDisconnected.threshold: this alert has"),
+    ],
+)
+def test_what_cannot_be_tuned_is_named(helm: Helm, alerts: dict[str, Any], said: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(f"metrics.prometheusRule.{said}")):
+        rendered(helm, "monitoring", {"metrics.prometheusRule.alerts": alerts})
+
+
+# ------------------------------------------------------------------------------------- the runbook
+
+
+def test_the_runbook_has_an_entry_for_each_alert_in_their_order() -> None:
+    entries = re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)
+    assert entries == list(ALERTS)
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_entry_says_what_to_do(alert: str) -> None:
+    entry = RUNBOOK.partition(f"### {alert}\n")[2].partition("\n##")[0]
+    assert re.findall(r"^\*\*(.*?)\*\*", entry, re.MULTILINE) == ["Meaning.", "Impact.", "Look at.", "Do."]
+
+
+def test_the_table_is_written_from_the_rules() -> None:
+    assert with_alerts(RUNBOOK) == RUNBOOK, "run `make docs`"
+    assert "| [`OzWorkerReportsStuck`](#ozworkerreportsstuck) | critical | 5m | 900 |\n" in RUNBOOK
+    assert "| [`OzWorkerDisconnected`](#ozworkerdisconnected) | critical | 10m |  |\n" in RUNBOOK

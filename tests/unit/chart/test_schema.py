@@ -61,11 +61,6 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("metrics.podMonitor.interval", "often", "/metrics/podMonitor/interval': 'often' does not match"),
     (
         "metrics.prometheusRule.alerts",
-        {"Absent": {}},
-        "/metrics/prometheusRule/alerts': invalid propertyName",
-    ),
-    (
-        "metrics.prometheusRule.alerts",
         {"OzWorkerAbsent": {"for": "soon"}},
         "/metrics/prometheusRule/alerts/OzWorkerAbsent/for': 'soon' does not match",
     ),

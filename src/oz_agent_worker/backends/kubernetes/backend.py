@@ -74,7 +74,7 @@ class BackendSettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
-    precedence: float = 60.0
+    precedence: float = 30.0
     takeover: Rules = field(default_factory=Rules)
     owners: OwnerSettings = field(default_factory=OwnerSettings)
 

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, make_url, text
 
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
+from tests.cluster.postgresql import PostgreSQL, find_server
 from tests.unit.controlplane.store.support import add_key
 
 #: Names a PostgreSQL database in which the tests may make schemas, as an SQLAlchemy URL.
@@ -19,15 +19,23 @@ def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/state/control-plane.db"
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The database that ``OZ_TEST_POSTGRES_URL`` names, or one on a server of this machine's."""
+    if given := os.environ.get(POSTGRES):
+        yield given
+        return
+    programs = find_server()
+    if programs is None:
+        pytest.skip(f"no PostgreSQL server here, and {POSTGRES} names no database")
+    with PostgreSQL(programs) as server:
+        yield server.url
+
+
 @pytest.fixture
-def postgres_url() -> Iterator[str]:
-    """A schema of its own in the PostgreSQL database that ``OZ_TEST_POSTGRES_URL`` names."""
-    given = os.environ.get(POSTGRES)
-    if not given:
-        pytest.skip(f"{POSTGRES} names no PostgreSQL database")
-    url = make_url(given)
-    if importlib.util.find_spec(url.get_driver_name()) is None:
-        pytest.skip(f"the driver {url.get_driver_name()} of {POSTGRES} is not installed")
+def postgres_url(postgres: str) -> Iterator[str]:
+    """A schema of its own in a PostgreSQL database."""
+    url = make_url(postgres)
     schema, owner = f"test_{uuid.uuid4().hex}", create_engine(url)
     with owner.begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {schema}"))
