@@ -51,4 +51,6 @@ def pod_specs(objects: Iterable[Object]) -> list[Object]:
 
 def worker_config(objects: Iterable[Object]) -> str:
     """Return the worker's config file."""
-    return str(pick(objects, "ConfigMap")["data"]["config.yaml"])
+    texts = [found["data"].get("config.yaml") for found in objects if found["kind"] == "ConfigMap"]
+    (config,) = filter(None, texts)
+    return str(config)
