@@ -17,7 +17,7 @@ from oz_agent_worker.config.shapes import parse_duration
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 
-from .logsetup import configure_logging
+from .logsetup import LogFormat, configure_logging
 from .options import log_level_option
 from .output import age, echo_json, output_option, table
 from .serve import run_until_signalled
@@ -75,6 +75,14 @@ def _seconds(text: str) -> float:
 )
 @_database_option
 @log_level_option
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="OZ_CONTROL_PLANE_LOG_FORMAT",
+    help="Lines for people, or one JSON object a line.",
+)
 @click.pass_context
 def control_plane(
     ctx: click.Context,
@@ -88,6 +96,7 @@ def control_plane(
     api_key: str | None,
     database: str | None,
     log_level: str,
+    log_format: LogFormat,
 ) -> None:
     """Serve the control plane: the Oz Agent API and the workers' WebSocket.
 
@@ -101,7 +110,7 @@ def control_plane(
         return
     from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     settings = ControlPlaneSettings(
         host=host,
         port=port,

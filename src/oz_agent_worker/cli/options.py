@@ -53,7 +53,9 @@ def worker_options(function: F) -> F:
 def log_level_option(function: F) -> F:
     """Give a command ``--log-level``."""
     levels = click.Choice(["debug", "info", "warn", "error"])
-    return click.option("--log-level", type=levels, default="info", show_default=True)(function)
+    return click.option(
+        "--log-level", type=levels, default="info", show_default=True, help="The least that is logged."
+    )(function)
 
 
 def log_format_option(function: F) -> F:

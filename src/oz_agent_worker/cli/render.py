@@ -32,7 +32,10 @@ __all__ = ["render"]
     metavar="FILE",
     help="JSON: a task_assignment frame, or its data; - reads standard input.",
 )
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True,
+    help="How the manifests are written.",
+)  # fmt: skip
 @click.pass_context
 def render(
     ctx: click.Context, /, assignment_file: str, output: Literal["yaml", "json"], **options: Any

@@ -9,6 +9,7 @@ from typing import Final
 
 from .answers import Answer, Span
 from .panels import bargauge, gauge, stat, table
+from .png import with_palette
 from .timeseries import timeseries
 
 __all__ = ["PictureError", "page", "photograph"]
@@ -100,3 +101,4 @@ def photograph(html: str, width: int, height: int, folder: Path, picture: Path) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0 or not picture.is_file():
         raise PictureError(f"{browser} failed: {done.stderr[-1000:]}")
+    picture.write_bytes(with_palette(picture.read_bytes()))

@@ -15,6 +15,8 @@ _LEFT, _TOP, _BOTTOM, _RIGHT = 56, 6, 20, 8
 _Line = list[tuple[float, float]]
 #: A line ends where more than so many steps have no value.
 _GAP: Final = 1.5
+#: So many pixels are at least between the times below a plot.
+_APART: Final = 48
 
 
 def timeseries(answer: Answer, span: Span, width: int, height: int) -> str:
@@ -103,8 +105,10 @@ class _Plot:
             yield f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
             text = escape(shown(self._panel, value))
             yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
-        first = math.ceil(self._span.start / 60) * 60
-        for t in range(first, int(self._span.end) + 1, 60):
+        pixels = (self._width - _LEFT - _RIGHT) / (self._span.end - self._span.start)
+        apart = 60 * math.ceil(_APART / (60 * pixels))
+        first = math.ceil(self._span.start / apart) * apart
+        for t in range(first, int(self._span.end) + 1, apart):
             x = self.x(t)
             yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{self.height - _BOTTOM}"/>'
             text = time.strftime("%H:%M", time.gmtime(t))
