@@ -44,6 +44,7 @@ format: $(STAMP) ## Format and mend what can be mended
 
 e2e: $(STAMP) ## Whole journeys as a user would make them
 	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.cluster.helm
 	@$(BIN)/pytest tests/e2e
 
 bench: $(STAMP) ## Figures against the budgets; the last line is JSON

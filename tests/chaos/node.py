@@ -19,6 +19,7 @@ __all__ = ["main"]
 
 _TASK_ID = "oz.warp.dev/task-id"
 _EXECUTION_ID = "oz.warp.dev/execution-id"
+_JOB_UID = "batch.kubernetes.io/controller-uid"
 
 
 def behaviour_of(recorder: Recorder) -> Behaviour:
@@ -43,7 +44,8 @@ def _recorded(plan: TaskPlan, recorder: Recorder) -> Script:
 
     async def script(run: PodRun) -> None:
         annotations = run.pod["metadata"].get("annotations") or {}
-        names = (annotations.get(_TASK_ID, ""), annotations.get(_EXECUTION_ID, ""), run.uid)
+        owner = (run.pod["metadata"].get("labels") or {}).get(_JOB_UID, "")
+        names = (annotations.get(_TASK_ID, ""), annotations.get(_EXECUTION_ID, ""), run.uid, owner)
         await run.bind()
         recorder.write("start", *names)
         await run.run()

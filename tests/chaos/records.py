@@ -12,13 +12,17 @@ __all__ = ["Record", "Recorder", "read_records"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """``event`` is ``start`` or ``end`` of a task's container; ``where`` is its Pod's UID or its process."""
+    """``event`` is ``start`` or ``end`` of a task's container.
+
+    ``where`` is its Pod's UID or its process, ``owner`` the UID of the Pod's Job.
+    """
 
     t: float
     event: str
     task_id: str
     execution_id: str
     where: str = ""
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +31,10 @@ class Recorder:
 
     path: Path
 
-    def write(self, event: str, task_id: str, execution_id: str, where: str) -> None:
+    def write(self, event: str, task_id: str, execution_id: str, where: str, owner: str = "") -> None:
         """Append one event, with the time."""
-        record = Record(t=time.time(), event=event, task_id=task_id, execution_id=execution_id, where=where)
+        names = {"task_id": task_id, "execution_id": execution_id, "where": where, "owner": owner}
+        record = Record(t=time.time(), event=event, **names)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(descriptor, msgspec.json.encode(record) + b"\n")

@@ -36,6 +36,7 @@ def findings(result: Result) -> list[str]:
         ("ran twice", verdict.ran_twice),
         ("wrong state", verdict.wrong_state),
         ("degraded", verdict.degraded),
+        ("doubled by Kubernetes", verdict.doubled),
     ):
         lines += _listed(name, bad)
     lines += [f"left behind: {what}" for what in result.left_behind]
@@ -73,6 +74,7 @@ def summary(result: Result) -> str:
         "recovery_p99_s": round(percentile(recoveries, 0.99), 2),
         "seed": result.settings.seed,
         "degraded": len(verdict.degraded),
+        "doubled_by_kubernetes": len(verdict.doubled),
         "backend": result.settings.backend,
         "steps_killed_at": len({kill.step for kill in result.kills}),
         "steps_unreached": len(result.unreached),

@@ -143,7 +143,10 @@ class _Chaos:
         await asyncio.gather(*(slot.stop() for slot in (self._plane_slot, self._workers[0])))
         left += marked_processes(self._stage.folder)
         self.observer.look()
-        verdict = compare(self._load.submissions, self.observer.records, runs, backend=self._settings.backend)
+        verdict = compare(
+            self._load.submissions, self.observer.records, runs,
+            backend=self._settings.backend, outages=self._events.outages,
+        )  # fmt: skip
         killed = {kill.step for kill in self._kills.kills}
         steps = [step for side in Side for step in steps_of(side, self._settings.backend)]
         return Result(

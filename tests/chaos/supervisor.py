@@ -32,9 +32,13 @@ _STOPPED: Final = (0, -signal.SIGTERM, _CANNOT_START)
 
 
 class Events:
-    """What the harness did, a line of JSON each, for the story of a run that went wrong."""
+    """What the harness did, a line of JSON each, for the story of a run that went wrong.
+
+    ``outages`` are the times at which the API server was killed (epoch seconds).
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.outages: list[float] = []
         self._file = (folder / "events.jsonl").open("a", buffering=1)
 
     def note(self, what: str, **fields: Any) -> None:
@@ -198,6 +202,7 @@ async def restart_api_server(
         while progress() < due:
             await asyncio.sleep(0.2)
         away = rng.uniform(0.5, 4.0)
+        events.outages.append(time.time())
         events.note("API server stops", seconds=round(away, 2))
         await asyncio.to_thread(stage.tier.stop_apiserver)
         await asyncio.sleep(away)

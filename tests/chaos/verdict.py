@@ -1,11 +1,14 @@
 """The comparison of three ledgers: what was submitted, what ran, what the control plane says. Pure.
 
 Kills may turn a planned end into another only where ``_may_degrade`` says so; such runs are
-counted apart.
+counted apart. So are those for which the Job controller made a second Pod of one Job: an API
+server that is killed before it answers the creation of the first makes it do so, and
+Kubernetes says of Jobs that "the same program may sometimes be started twice"
+(Kubernetes documentation, Jobs, "Handling Pod and container failures").
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +16,10 @@ from tests.chaos.plan import End, TaskPlan
 from tests.chaos.records import Record
 
 __all__ = ["Bad", "RunView", "Submission", "Verdict", "compare"]
+
+#: For how many seconds after the API server was killed the Job controller acts on what it missed: the
+#: outage itself, and the pauses of its requests and watches after it.
+_AFTERMATH: Final = 30.0
 
 TERMINAL: Final = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"})
 
@@ -54,12 +61,13 @@ class Bad:
 
 @dataclass(slots=True)
 class Verdict:
-    """What is wrong, by kind; ``degraded`` is not wrong."""
+    """What is wrong, by kind; ``degraded`` and ``doubled`` are not wrong."""
 
     lost: list[Bad] = field(default_factory=list)
     ran_twice: list[Bad] = field(default_factory=list)
     wrong_state: list[Bad] = field(default_factory=list)
     degraded: list[Bad] = field(default_factory=list)
+    doubled: list[Bad] = field(default_factory=list)
 
     @property
     def bad(self) -> list[Bad]:
@@ -68,17 +76,26 @@ class Verdict:
 
 
 def compare(
-    submissions: Iterable[Submission], records: Iterable[Record], runs: Iterable[RunView], *, backend: str
+    submissions: Iterable[Submission],
+    records: Iterable[Record],
+    runs: Iterable[RunView],
+    *,
+    backend: str,
+    outages: Sequence[float] = (),
 ) -> Verdict:
-    """Judge every submission, and every start of a container."""
+    """Judge every submission, and every start of a container.
+
+    ``outages`` are the times at which the API server was killed, in the records' seconds.
+    """
     by_id = {run.run_id: run for run in runs}
     starts = _starts(records)
     verdict = Verdict()
     submitted: set[str] = set()
     for submission in submissions:
         submitted.add(submission.run_id)
-        own = starts.get(submission.run_id, Counter())
-        verdict.ran_twice += [_bad(submission, why) for why in _doubled(submission.plan, own)]
+        own = starts.get(submission.run_id, {})
+        for why, excused in _doubled(submission.plan, own, outages):
+            (verdict.doubled if excused else verdict.ran_twice).append(_bad(submission, why))
         _judge_end(submission, by_id.get(submission.run_id), own, verdict, backend)
     for run_id in starts.keys() - submitted:
         verdict.wrong_state.append(Bad(run_id, "", "ran and was never submitted"))
@@ -89,12 +106,12 @@ def compare(
     return verdict
 
 
-def _starts(records: Iterable[Record]) -> dict[str, Counter[str]]:
-    """How often the container of each execution was started, by run."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+def _starts(records: Iterable[Record]) -> dict[str, dict[str, list[Record]]]:
+    """The starts of each execution's container, by run."""
+    found: dict[str, dict[str, list[Record]]] = defaultdict(dict)
     for record in records:
         if record.event == "start":
-            found[record.task_id][record.execution_id] += 1
+            found[record.task_id].setdefault(record.execution_id, []).append(record)
     return found
 
 
@@ -102,17 +119,32 @@ def _bad(submission: Submission, why: str) -> Bad:
     return Bad(submission.run_id, submission.plan.title, why)
 
 
-def _doubled(plan: TaskPlan, starts: Mapping[str, int]) -> Iterator[str]:
-    """Say what of a run was started more often than it may be."""
-    for execution_id, times in starts.items():
-        if times > 1:
-            yield f"was started {times} times as execution {execution_id}"
+def _doubled(
+    plan: TaskPlan, starts: Mapping[str, Sequence[Record]], outages: Sequence[float]
+) -> Iterator[tuple[str, bool]]:
+    """Say what of a run was started more often than it may be, and whether Kubernetes did it by itself."""
+    for execution_id, own in starts.items():
+        if len(own) > 1:
+            why = f"was started {len(own)} times as execution {execution_id}"
+            yield why, _by_the_job_controller(own, outages)
     if len(starts) > 1 and not plan.safe_to_retry:
-        yield f"was started under {len(starts)} executions, and no retry was asked for"
+        yield f"was started under {len(starts)} executions, and no retry was asked for", False
+
+
+def _by_the_job_controller(starts: Sequence[Record], outages: Sequence[float]) -> bool:
+    """Whether these are Pods of one Job, each but the first made soon after a kill of the API server."""
+    one_job = len({record.owner for record in starts}) == 1 and bool(starts[0].owner)
+    own_pods = len({record.where for record in starts}) == len(starts)
+    later = sorted(record.t for record in starts)[1:]
+    return one_job and own_pods and all(any(0 <= t - o <= _AFTERMATH for o in outages) for t in later)
 
 
 def _judge_end(
-    submission: Submission, run: RunView | None, starts: Mapping[str, int], verdict: Verdict, backend: str
+    submission: Submission,
+    run: RunView | None,
+    starts: Mapping[str, Sequence[Record]],
+    verdict: Verdict,
+    backend: str,
 ) -> None:
     if run is None:
         verdict.lost.append(_bad(submission, "is unknown to the control plane"))

@@ -130,3 +130,27 @@ def test_a_submission_that_is_stored_twice_would_run_twice() -> None:
     again = replace(DONE, run_id="s")
     verdict = compare([Submission(PLAN, "r")], [start()], [DONE, again], backend="kubernetes")
     assert len(verdict.ran_twice) == 2
+
+
+def pod(name: str, t: float, owner: str = "job") -> Record:
+    return Record(t=t, event="start", task_id="r", execution_id="e", where=name, owner=owner)
+
+
+@pytest.mark.parametrize(
+    ("second", "outages", "excused"),
+    [
+        (pod("p2", 12.0), [10.0], True),
+        (pod("p2", 12.0), [], False),
+        (pod("p2", 12.0), [13.0], False),
+        (pod("p2", 60.0), [10.0], False),
+        (pod("p2", 12.0, owner="another"), [10.0], False),
+        (pod("p1", 12.0), [10.0], False),
+        (pod("p2", 12.0, owner=""), [10.0], False),
+    ],
+)
+def test_a_second_pod_of_one_job_after_an_outage_is_the_job_controllers(
+    second: Record, outages: list[float], excused: bool
+) -> None:
+    starts = [pod("p1", 9.0, owner=second.owner and "job"), second]
+    verdict = compare([Submission(PLAN, "r")], starts, [DONE], backend="kubernetes", outages=outages)
+    assert (len(verdict.doubled), len(verdict.ran_twice)) == ((1, 0) if excused else (0, 1))
