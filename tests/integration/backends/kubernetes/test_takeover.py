@@ -350,7 +350,7 @@ async def test_a_job_that_another_follower_deleted_for_a_cancellation_ends_as_ca
 # Adoption
 
 
-@pytest.mark.parametrize("owner", [OWN, DEAD, "pod/ns/worker-9/uid"])
+@pytest.mark.parametrize("owner", [OWN, DEAD, "pod/ns/worker-9/uid"], ids=["own", "dead", "gone"])
 async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
     server: ApiServer, begin: Begin, owner: str
 ) -> None:
@@ -373,6 +373,7 @@ async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
         (None, "worker-a", "cannot be known"),
         ("who knows", "worker-a", "cannot be known"),
     ],
+    ids=["another worker", "alive", "not named", "odd"],
 )
 async def test_an_execution_in_other_hands_is_handed_back(
     server: ApiServer, begin: Begin, owner: str | None, worker_id: str, words: str
