@@ -328,7 +328,7 @@ async def test_one_who_did_not_delete_a_job_lets_the_one_who_did_speak_first(
         async with asyncio.timeout(10):
             outcome = await wait
         assert outcome.result is TaskResult.FAILED
-        assert asyncio.get_running_loop().time() - began >= 0.9
+        assert asyncio.get_running_loop().time() - began >= 4.5
 
 
 async def test_a_job_that_another_follower_deleted_for_a_cancellation_ends_as_cancelled_here_too(

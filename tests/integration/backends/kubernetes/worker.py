@@ -29,7 +29,7 @@ QUICK = BackendSettings(
     check_every=0.2,
     events=EventSettings(every=0.3, spacing=0.02),
     preflight=None,
-    precedence=1.0,
+    precedence=5.0,
     client=ClientSettings(
         request_timeout=5.0,
         create=RetryPolicy(budget=2.0, first=0.02, longest=0.2),

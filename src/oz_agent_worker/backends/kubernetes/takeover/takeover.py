@@ -104,6 +104,7 @@ class TakeOver:
         self._candidates: dict[str, _Candidate] = {}
         self._said: set[str | None] = set()
         self._news = asyncio.Event()
+        self._wakes_at = math.inf
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -200,7 +201,7 @@ class TakeOver:
                 left = defaultdict[Reason, list[str]](list)
                 decision = self._decide(job, candidate, self._new_look(), left)
                 _say_left(left)
-                if isinstance(decision, CheckSecret) or candidate.at < math.inf:
+                if not isinstance(decision, Follow | Leave) and self._comes_at(candidate) < self._wakes_at:
                     self._news.set()
 
     def _note(self, job: JobView) -> bool:
@@ -218,8 +219,10 @@ class TakeOver:
 
     async def _look_for_ever(self) -> None:
         while True:
+            self._wakes_at = min(map(self._comes_at, self._candidates.values()), default=math.inf)
+            pause = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - self._clock())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
+                async with asyncio.timeout(pause):
                     await self._news.wait()
             try:
                 await self._look()
@@ -228,13 +231,9 @@ class TakeOver:
                 _logger.exception("looking for Jobs to take over failed; it is tried again")
                 await asyncio.sleep(_PAUSE)
 
-    def _pause(self) -> float | None:
-        """In how many seconds a candidate's time or an owner's comes; ``None``: not by itself."""
-        owners = {candidate.owner for candidate in self._candidates.values()}
-        times = [self._owners.again_at(owner) for owner in owners]
-        times += [candidate.at for candidate in self._candidates.values()]
-        soonest = min(times, default=math.inf)
-        return None if soonest == math.inf else max(0.0, soonest - self._clock())
+    def _comes_at(self, candidate: _Candidate) -> float:
+        """When a candidate's time or its owner's comes by itself."""
+        return min(candidate.at, self._owners.again_at(candidate.owner))
 
     async def _look(self) -> None:
         """Look for the owners whose time has come, and decide on every candidate."""
