@@ -17,6 +17,7 @@ from tests.cluster.rest import RestClient, wait_for
 from tests.e2e.conftest import Report
 from tests.e2e.peer import Peer
 from tests.e2e.tasks import WORKER_ID, config_file, script_task, worker_of
+from tests.integration.backends.kubernetes.worker import DEAD
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 
@@ -61,7 +62,7 @@ def test_a_pod_waits_for_its_secret(
     assignment = script_task('echo "$TOKEN"', TOKEN="swordfish")
     spec = build_task_spec(parse_assignment(assignment), TaskSettings(server_root_url=""))
     config = KubernetesConfig(namespace=namespace, task_env_secret=True)
-    job = build_job(spec, config, worker_id=WORKER_ID, cleanup=True, unique="0")
+    job = build_job(spec, config, worker_id=WORKER_ID, cleanup=True, unique="0", owner=DEAD)
     client.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
 
     def waits() -> bool:
