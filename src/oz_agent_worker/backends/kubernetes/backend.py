@@ -159,8 +159,8 @@ class KubernetesBackend:
 
         Raises:
             LaunchError: with an outcome where no Job can be made of the task or the API server
-                refuses it; without one where the API server cannot be asked, or the Job is in
-                other hands.
+                refuses it; without one where the API server cannot be asked.
+                ``StandsElsewhereError``: the Job is another worker's.
         """
         ground, takeover = self._ground, self._takeover
         if ground is None or takeover is None:

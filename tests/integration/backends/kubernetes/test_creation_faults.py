@@ -2,54 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.base import LaunchError, NoOutput
-from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
-from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
-from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
+from oz_agent_worker.backends.base import LaunchError
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
-from oz_agent_worker.core.report import ExecutionKey
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, says
-from .worker import IMPATIENT, QUICK, running_backend, task
-
-JOB = job_name(ExecutionKey("run", "run-1"))
-
-Start = Callable[..., AbstractAsyncContextManager[KubernetesBackend]]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-def start(server: ApiServer, tmp_path: Path) -> Start:
-    """Start a backend on the server."""
-
-    def begin(
-        settings: BackendSettings = QUICK, **user: str
-    ) -> AbstractAsyncContextManager[KubernetesBackend]:
-        return running_backend(server.kubeconfig(tmp_path, **user), "ns", settings=settings)
-
-    return begin
-
-
-async def launch(backend: KubernetesBackend, name: str = "run") -> KubernetesExecution:
-    return await backend.launch(task(name), NoOutput())
-
-
-async def ended(execution: KubernetesExecution) -> TaskResult:
-    async with asyncio.timeout(10):
-        return (await execution.wait()).result
+from .scripted import JOB, Start, ended, launch
+from .worker import IMPATIENT
 
 
 @pytest.mark.parametrize(

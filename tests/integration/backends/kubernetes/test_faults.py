@@ -2,17 +2,12 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.base import NoOutput
 from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
-from oz_agent_worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
-from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
 from oz_agent_worker.core.outcome import FailureReason, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
@@ -20,39 +15,10 @@ from oz_agent_worker.errors import BackendError, ExitCode, PreflightError
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, breaks, forbidden, hangs, says
+from .scripted import JOB, Start, ended, launch
 from .worker import IMPATIENT, QUICK, Output, running_backend, task
 
-JOB = job_name(ExecutionKey("run", "run-1"))
 FAILED = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}], "failed": 1}
-
-Start = Callable[..., AbstractAsyncContextManager[KubernetesBackend]]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    async with ApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-def start(server: ApiServer, tmp_path: Path) -> Start:
-    """Start a backend on the server."""
-
-    def begin(
-        settings: BackendSettings = QUICK, **user: str
-    ) -> AbstractAsyncContextManager[KubernetesBackend]:
-        return running_backend(server.kubeconfig(tmp_path, **user), "ns", settings=settings)
-
-    return begin
-
-
-async def launch(backend: KubernetesBackend, name: str = "run") -> KubernetesExecution:
-    return await backend.launch(task(name), NoOutput())
-
-
-async def ended(execution: KubernetesExecution) -> TaskResult:
-    async with asyncio.timeout(10):
-        return (await execution.wait()).result
 
 
 async def put_pod(server: ApiServer, phase: str, *, job_uid: str, exit_code: int | None = None) -> None:
