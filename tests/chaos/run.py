@@ -80,9 +80,8 @@ class _Chaos:
         self.observer = Observer(stage.folder, stage.record, self._kills)
         self.plane = PlaneClient(stage.url, stage.key)
         backend = settings.backend
-        self._load = Load(
-            self.plane, task_plans(self._random(), backend), self._events, open_runs=settings.open_runs
-        )
+        plans = task_plans(self._random(), backend, plain=settings.mutant is not None)
+        self._load = Load(self.plane, plans, self._events, open_runs=settings.open_runs)
         numbers = count(1)
         favourites = self._favourites = MUTANTS[settings.mutant].shown_by if settings.mutant else ()
         deck = kill_plans(self._random(), Side.WORKER, backend, favourites)

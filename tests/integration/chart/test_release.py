@@ -40,6 +40,7 @@ def replica_sets(admin: RestClient, namespace: str) -> list[str]:
     return [item["metadata"]["name"] for item in items]
 
 
+@pytest.mark.usefixtures("operator_resources")
 def test_a_release_comes_and_goes_without_a_trace(helm: Helm, admin: RestClient, namespace: str) -> None:
     before = objects_in(admin, namespace)
     case = WORKER / "ci/everything-values.yaml"

@@ -26,6 +26,13 @@ def test_the_direct_backend_has_no_pods_that_could_fail() -> None:
     assert ends == {End.SUCCESS, End.EXIT, End.NEVER}
 
 
+def test_plain_tasks_end_by_themselves_and_one_way() -> None:
+    plans = list(islice(task_plans(random.Random(7), "kubernetes", plain=True), 300))
+    assert {plan.end for plan in plans} == {End.SUCCESS, End.EXIT}
+    assert not any(plan.safe_to_retry or plan.cancel_after is not None for plan in plans)
+    assert max(plan.seconds for plan in plans) < 3.0
+
+
 def test_what_never_ends_is_cancelled() -> None:
     assert all(plan.cancel_after is not None for plan in first(500) if plan.end is End.NEVER)
 
