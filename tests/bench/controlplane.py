@@ -11,6 +11,7 @@ from oz_agent_worker.core import wire
 from oz_agent_worker.core.wire import CAPABILITIES_HEADER, Capability, FrameError, format_capabilities
 from tests.bench.errors import BenchError
 from tests.bench.ledger import CANCELLED, COMPLETED, FAILED, Ledger
+from tests.cluster.webserver import end_server
 
 __all__ = ["API_KEY", "ControlPlane"]
 
@@ -45,7 +46,7 @@ class ControlPlane:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await end_server(self._runner)
 
     @property
     def root_url(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from oz_agent_worker.core.wire import CAPABILITIES_HEADER, MAX_FRAME_BYTES
+from tests.cluster.webserver import end_server
 
 __all__ = ["BrokenError", "Connection", "Plane", "assignment", "plane_on", "until"]
 
@@ -116,9 +117,7 @@ async def plane_on(plane: Plane) -> AsyncIterator[Plane]:
     try:
         yield plane
     finally:
-        for connection in plane.connections:
-            connection.abort()
-        await runner.cleanup()
+        await end_server(runner)
 
 
 async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:

@@ -12,6 +12,7 @@ from oz_agent_worker.cli.apiclient import ApiClient, ApiError, LogEvent
 from oz_agent_worker.cli.context import Target
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError
+from tests.cluster.webserver import end_server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -25,10 +26,10 @@ async def _client_of(handler: Handler) -> AsyncIterator[ApiClient]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        async with ApiClient(Target(f"http://127.0.0.1:{runner.addresses[0][1]}", Secret("k"))) as client:
+        async with ApiClient(Target(f"http://127.0.0.1:{runner.addresses[0][1]}", Secret("k")), {}) as client:
             yield client
     finally:
-        await runner.cleanup()
+        await end_server(runner)
 
 
 async def _followed(client: ApiClient) -> list[LogEvent]:

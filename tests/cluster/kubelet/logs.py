@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 from aiohttp import web
 
 from tests.cluster.certificates import Authority
+from tests.cluster.webserver import end_server
 
 __all__ = ["ContainerLog", "LogOptions", "LogServer", "select"]
 
@@ -116,7 +117,6 @@ class LogServer:
 
     def __init__(self) -> None:
         self._logs: dict[tuple[str, str, str], ContainerLog] = {}
-        self._connections: set[asyncio.Transport] = set()
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -135,11 +135,7 @@ class LogServer:
         for log in self._logs.values():
             log.close()
         if self._runner is not None:
-            await self._runner.cleanup()
-        # TLS' farewell needs an answer, for which the event loop of a test does not wait.
-        for connection in self._connections:
-            connection.abort()
-        await asyncio.sleep(0)
+            await end_server(self._runner)
 
     def open(self, namespace: str, pod: str, container: str) -> ContainerLog:
         """Return the log of one container, a new one where it has none."""
@@ -151,8 +147,6 @@ class LogServer:
             self._logs.pop(key).close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if request.transport is not None:
-            self._connections.add(request.transport)
         path = request.match_info
         log = self._logs.get((path["namespace"], path["pod"], path["container"]))
         if log is None:

@@ -12,6 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.cluster.webserver import end_server
+
 __all__ = ["Collector", "collector", "values"]
 
 
@@ -82,4 +84,4 @@ async def collector() -> AsyncIterator[Collector]:
     try:
         yield collector
     finally:
-        await runner.cleanup()
+        await end_server(runner)

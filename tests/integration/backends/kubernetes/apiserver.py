@@ -16,6 +16,8 @@ from typing import Any, Final, Self, TypeAlias
 import yaml
 from aiohttp import web
 
+from tests.cluster.webserver import end_server
+
 __all__ = ["COMPLETE", "ApiServer", "answers_and_breaks", "breaks", "forbidden", "hangs", "says"]
 
 Object: TypeAlias = dict[str, Any]
@@ -123,7 +125,7 @@ class ApiServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._runner is not None
-        await self._runner.cleanup()
+        await end_server(self._runner)
 
     def kubeconfig(self, folder: Path, **user: str) -> Path:
         """Write a kubeconfig that leads here."""

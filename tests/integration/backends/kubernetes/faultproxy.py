@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 
 from tests.cluster.kubeconfig import Connection
+from tests.cluster.webserver import end_server
 
 __all__ = ["FaultProxy"]
 
@@ -60,11 +61,7 @@ class FaultProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What a client does not read would keep a connection open for ever.
-        for handler in self._runner.server.connections if self._runner.server is not None else ():
-            if handler.transport is not None:
-                handler.transport.abort()
-        await self._runner.cleanup()
+        await end_server(self._runner)
         assert self._session is not None
         await self._session.close()
         await asyncio.sleep(0)  # transports are closed in the loop's next turn
