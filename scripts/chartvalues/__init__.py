@@ -1,4 +1,4 @@
-"""Writes what follows from a chart's values.schema.yaml: values.yaml, values.schema.json, the reference.
+"""Writes what follows from a chart's values.schema.yaml: values, their schema and defaults, the reference.
 
 ``python -m scripts.chartvalues`` (``make docs``) writes the files of all charts anew.
 """

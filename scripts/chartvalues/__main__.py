@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from .source import read_source
-from .written import reference, schema_json, values_yaml
+from .written import defaults_yaml, reference, schema_json, values_yaml
 
 __all__ = ["CHARTS", "generated", "main"]
 
@@ -37,6 +37,7 @@ def generated(folder: Path, document: Path) -> dict[Path, str]:
     return {
         folder / "values.yaml": values_yaml(source),
         folder / "values.schema.json": schema_json(source),
+        folder / "files/defaults.yaml": defaults_yaml(source),
         document: _REFERENCE.sub(
             lambda found: found["begin"] + tables + found["end"], document.read_text(encoding="utf-8")
         ),

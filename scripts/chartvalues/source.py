@@ -12,7 +12,16 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["SourceError", "Value", "closed_schema", "defaults", "read_source", "values"]
+__all__ = [
+    "SourceError",
+    "Value",
+    "closed_schema",
+    "defaults",
+    "fallbacks",
+    "may_be_null",
+    "read_source",
+    "values",
+]
 
 _DEFINITIONS: Final = "#/definitions/"
 
@@ -73,6 +82,30 @@ def defaults(source: Mapping[str, Any]) -> dict[str, Any]:
         value.name: defaults(value.schema) if value.is_group else value.schema["default"]
         for value in values(source)
     }
+
+
+def may_be_null(schema: Mapping[str, Any]) -> bool:
+    """Whether null has a meaning of its own, and does not stand for the default."""
+    kinds = schema.get("type")
+    return isinstance(kinds, list) and "null" in kinds
+
+
+def fallbacks(source: Mapping[str, Any], section: str = "") -> Iterator[dict[str, Any]]:
+    """What counts where a value is missing: the ``values`` of each ``section``, by its dotted path.
+
+    Those that are ``nullable`` count only where their whole section is missing.
+    """
+    prefix = f"{section}." if section else ""
+    below = list(values(source, prefix))
+    leaves = [value for value in below if not value.is_group]
+    yield {
+        "section": section,
+        "values": {value.name: value.schema["default"] for value in leaves},
+        "nullable": [value.name for value in leaves if may_be_null(value.schema)],
+    }
+    for value in below:
+        if value.is_group:
+            yield from fallbacks(value.schema, value.path)
 
 
 def closed_schema(schema: Any) -> Any:

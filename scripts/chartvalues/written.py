@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import yaml
 
-from .source import Value, closed_schema, values
+from .source import Value, closed_schema, fallbacks, values
 
-__all__ = ["reference", "schema_json", "values_yaml"]
+__all__ = ["defaults_yaml", "reference", "schema_json", "values_yaml"]
 
 _WIDTH: Final = 100
 _INDENT: Final = "  "
@@ -20,6 +20,11 @@ _OTHERS: Final = "Names"
 def schema_json(source: Mapping[str, Any]) -> str:
     """values.schema.json."""
     return json.dumps(closed_schema(dict(source)), indent=2, ensure_ascii=False) + "\n"
+
+
+def defaults_yaml(source: Mapping[str, Any]) -> str:
+    """files/defaults.yaml, by which templates put defaults where values are missing."""
+    return f"{_HEADER}{_as_yaml(list(fallbacks(source)))}\n"
 
 
 def values_yaml(source: Mapping[str, Any]) -> str:

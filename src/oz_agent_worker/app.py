@@ -19,6 +19,7 @@ from .config.schema import CommandConfig, DirectConfig, DockerConfig, Kubernetes
 from .core.logstream import LogBook
 from .core.notices import Notify, unnoticed
 from .core.outbox import Outbox
+from .core.proxy import proxy_for
 from .core.taskspec import TaskSettings
 from .errors import UsageError
 from .health import Health
@@ -57,7 +58,7 @@ async def run_worker(
     """Run a worker until ``stop`` is set.
 
     Raises:
-        UsageError: there is no such backend, or the probes cannot be served.
+        UsageError: there is no such backend, the probes cannot be served, or a variable names no proxy.
         PreflightError: the backend cannot run tasks.
         AuthRefusedError: the key was refused and the options say to exit then.
     """
@@ -71,7 +72,7 @@ async def run_worker(
     )
     outbox, logs = Outbox(clock=time.monotonic), LogBook()
     worker = Worker(backend, _worker_settings(config), outbox, logs, notify)
-    link = worker.uplink = Link(_link_settings(config, options), worker, outbox, logs, notify=notify)
+    link = worker.uplink = Link(_link_settings(config, options, environ), worker, outbox, logs, notify=notify)
     health = Health(connected=lambda: link.connected, watches=backend.watches)
     telemetry.begin(environ, _identity(config))
     telemetry.watch(Subjects(outbox, backend.watches))
@@ -180,10 +181,11 @@ def _worker_settings(config: WorkerConfig) -> WorkerSettings:
     )
 
 
-def _link_settings(config: WorkerConfig, options: WorkerOptions) -> LinkSettings:
+def _link_settings(config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str]) -> LinkSettings:
     return LinkSettings(
         url=config.web_socket_url,
         worker_id=config.worker_id,
         api_key=config.api_key,
+        proxy=proxy_for(config.web_socket_url, environ),
         exit_on_auth_failure=options.exit_on_auth_failure,
     )

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -20,13 +18,15 @@ from .core.backoff import full_jitter
 from .core.logstream import LogBook
 from .core.notices import Notify
 from .core.outbox import Outbox
+from .core.proxy import Proxy
 from .core.report import ExecutionKey
 from .core.secret import Secret
 from .core.session import ACK_TIMEOUT, DEAD_AFTER, PING_INTERVAL, Event, Session, Text
 from .core.wire import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
 from .errors import AuthRefusedError
+from .httpproxy import failure_words, proxy_options
 
-__all__ = ["Link", "LinkListener", "LinkSettings", "proxy_for"]
+__all__ = ["Link", "LinkListener", "LinkSettings"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -36,11 +36,12 @@ _CLOSE_TIMEOUT: Final = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class LinkSettings:
-    """Where to connect, and the protocol's times in seconds."""
+    """Where to connect, through which proxy, and the protocol's times in seconds."""
 
     url: str
     worker_id: str
     api_key: Secret
+    proxy: Proxy | None = None
     exit_on_auth_failure: bool = False
     connect_timeout: float = 20.0
     write_timeout: float = 10.0
@@ -198,13 +199,13 @@ class Link:
         try:
             async with asyncio.timeout(settings.connect_timeout) as self._dialing:
                 return await http.ws_connect(
-                    settings.url,
+                    _handshake_url(settings.url),
                     params={"worker_id": settings.worker_id},
                     headers={
                         "Authorization": f"Bearer {settings.api_key.reveal()}",
                         "User-Agent": f"oz-agent-worker/{__version__}",
                     },
-                    proxy=proxy_for(settings.url),
+                    **proxy_options(settings.proxy),
                     autoping=False,
                     max_msg_size=MAX_FRAME_BYTES,
                 )
@@ -218,7 +219,8 @@ class Link:
         except TimeoutError:
             raise _DialFailedError(f"no answer from {settings.url}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _DialFailedError(f"{settings.url} cannot be reached: {error}") from error
+            words = failure_words(error, settings.proxy)
+            raise _DialFailedError(f"{settings.url} cannot be reached: {words}") from error
         finally:
             self._dialing = None
 
@@ -280,7 +282,7 @@ class Link:
             for item in session.data_to_send(self._monotonic()):
                 if isinstance(item, Text):
                     await self._send(socket.send_str(item.text))
-                    logger.debug("Sent %s of %d characters", item.kind, len(item.text))
+                    _log_sent(item)
                 else:
                     await self._send(socket.ping(item.payload))
             now = self._monotonic()
@@ -302,17 +304,16 @@ class Link:
             raise _ConnectionLostError(f"writing failed: {error}") from error
 
 
-def proxy_for(url: str) -> str | None:
-    """The proxy that ``https_proxy``, ``http_proxy`` and ``no_proxy`` choose for a WebSocket or HTTP address.
+def _log_sent(item: Text) -> None:
+    if item.key is None:
+        logger.debug("Sent %s of %d characters", item.kind, len(item.text))
+    else:
+        logger.debug("Task %s: sent %s of %d characters", item.key, item.kind, len(item.text))
 
-    The HTTP library's own reading of the environment knows no ``https_proxy`` for ``wss``,
-    and fails where ``~/.netrc`` has a login for the host.
-    """
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    return proxies.get("https" if parts.scheme in {"wss", "https"} else "http")
+
+def _handshake_url(url: str) -> str:
+    """The address of the handshake: an HTTP request, and a proxy that is asked for it knows no ``ws``."""
+    return f"http{url.removeprefix('ws')}" if url.startswith("ws") else url
 
 
 def _record_headers(into: dict[str, str]) -> aiohttp.TraceConfig:

@@ -116,7 +116,7 @@ class Worker:
             logger.debug("Task %s is in hand already", found.key)
         elif self._accepting:
             logger.info("Task %s taken over", found.key)
-            self._notify(notices.TaskTakenOver(found.key))
+            self._notify(notices.TaskTakenOver(found.key, found.ended))
             run = self._runs.open(found.key)
             self._claim(run)
             run.task = self._spawn(run, self._resume(run, found))
@@ -177,7 +177,8 @@ class Worker:
         meant = (run for run in self._runs.of_task(task_id) if not run.ended)
         runs = [run for run in meant if execution_id in (None, run.key.execution_id)]
         if not runs:
-            logger.info("Task %s is not in hand: its cancellation is ignored", task_id)
+            key = ExecutionKey(task_id, execution_id or task_id)
+            logger.info("Task %s is not in hand: its cancellation is ignored", key)
         for run in runs:
             logger.info("Task %s: cancellation requested", run.key)
             self._notify(notices.CancelRequested(run.key))

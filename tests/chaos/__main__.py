@@ -7,7 +7,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.leaks import leaks, run_leak_check
+from tests.chaos.leaks import run_leak_check
+from tests.chaos.levels import leaks
 from tests.chaos.progress import Progress
 from tests.chaos.report import exit_code, findings, summary, table
 from tests.chaos.run import Result, run_chaos

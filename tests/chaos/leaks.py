@@ -1,21 +1,20 @@
 """The leak check: many short tasks through one worker and one control plane, and nobody is killed.
 
 After it, both hold what they held before: slots, asyncio tasks, sockets, descriptors, watches; the
-cluster and this host hold nothing of the tasks; and memory has not grown with their number.
+cluster and this host hold nothing of the tasks; and memory no longer grows with their number.
 """
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.bench import procfs
 from tests.chaos.kills import KillLedger
 from tests.chaos.leftovers import cluster_leftovers, folder_leftovers, marked_processes
+from tests.chaos.levels import LeakResult, Level, Span
 from tests.chaos.load import Load
 from tests.chaos.observer import Observer
 from tests.chaos.plan import End, TaskPlan
@@ -28,76 +27,16 @@ from tests.chaos.supervisor import Events, Slot
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
 
-__all__ = ["GROWTH", "LeakResult", "Level", "leaks", "run_leak_check"]
+__all__ = ["Pace", "run_leak_check"]
 
-#: MiB that a process may grow by in a thousand tasks, once it is warm.
-GROWTH: Final = 1.0
-
-#: So many tasks warm both processes up: pools, caches and the allocator's arenas have their size then.
+#: So many tasks warm both processes up: pools and the allocator's arenas have their size then.
 _WARM_UP: Final = 500
 _OPEN: Final = 150
+#: Seconds between two looks at what is open. Each makes the control plane list all of it.
+_REFILL: Final = 2.0
 #: Seconds in which pooled connections close, and the cluster's collectors finish.
 _QUIET: Final = 60.0
 _LOOK: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """What one process holds; memory in MiB."""
-
-    census: Mapping[str, int]
-    memory: float
-
-
-@dataclass(slots=True)
-class LeakResult:
-    """Levels by process, before and after; ``left`` is what the cluster or this host still holds."""
-
-    tasks: int
-    seconds: float
-    before: dict[str, Level]
-    after: dict[str, Level]
-    watches: tuple[int, int] = (0, 0)
-    left: list[str] = field(default_factory=list)
-    unfinished: int = 0
-
-    def growth(self, name: str) -> float:
-        """MiB that a process has grown by, a thousand tasks."""
-        return (self.after[name].memory - self.before[name].memory) * 1000 / max(1, self.tasks)
-
-    def summary(self) -> str:
-        """The line of JSON."""
-        fields: dict[str, Any] = {
-            "tasks": self.tasks,
-            "seconds": round(self.seconds, 1),
-            "leaks": leaks(self),
-            "watches": self.watches,
-        }
-        for name in self.before:
-            fields[name] = {
-                "before": dict(self.before[name].census),
-                "after": dict(self.after[name].census),
-                "rss_mib": [round(self.before[name].memory, 1), round(self.after[name].memory, 1)],
-                "rss_growth_mib_per_1000": round(self.growth(name), 3),
-            }
-        return json.dumps(fields)
-
-
-def leaks(result: LeakResult) -> list[str]:
-    """Say what has not come back to its level. Pure."""
-    found = list(result.left)
-    if result.unfinished:
-        found.append(f"{result.unfinished} runs have not succeeded")
-    if result.watches[1] > result.watches[0]:
-        found.append(f"watches: {result.watches[0]} before, {result.watches[1]} after")
-    for name, before in result.before.items():
-        after = result.after[name]
-        for what, level in before.census.items():
-            if after.census[what] > level:
-                found.append(f"{name}: {level} {what} before, {after.census[what]} after")
-        if result.growth(name) > GROWTH:
-            found.append(f"{name}: grew by {result.growth(name):.2f} MiB in a thousand tasks")
-    return found
 
 
 def _short_tasks() -> Iterator[TaskPlan]:
@@ -118,6 +57,24 @@ async def run_leak_check(
             await check.close()
 
 
+class Pace:
+    """How far the tasks are, and how long they will take. ``began`` and ``now`` are in seconds, monotonic."""
+
+    def __init__(self, done: int, wanted: int, began: float) -> None:
+        self._done = done
+        self._wanted = wanted
+        self._began = began
+
+    def line(self, submitted: int, open_runs: int, now: float) -> str:
+        """Say it; ``open_runs`` of the ``submitted`` have not ended."""
+        text = f"{submitted} of {self._wanted} tasks submitted, {open_runs} under way"
+        ended, seconds = submitted - open_runs - self._done, now - self._began
+        if ended <= 0 or seconds <= 0:
+            return text
+        minutes = (self._wanted - submitted + open_runs) * seconds / ended / 60
+        return f"{text}, {ended / seconds:.1f} a second, {minutes:.1f} min to go"
+
+
 class _Check:
     def __init__(self, stage: Stage, settings: Settings, progress: Progress) -> None:
         self._stage = stage
@@ -127,30 +84,26 @@ class _Check:
         kills = KillLedger()
         self.observer = Observer(stage.folder, stage.record, kills)
         self.plane = PlaneClient(stage.url, stage.key)
-        self._load = Load(self.plane, _short_tasks(), self._events, open_runs=_OPEN)
+        self._load = Load(self.plane, _short_tasks(), self._events, open_runs=_OPEN, look=_REFILL)
         self._slots = {
             kind.name: Slot(kind, iter(()), self.observer, kills, self._events)
             for kind in (stage.plane, stage.worker)
         }
 
     async def run(self) -> LeakResult:
-        """Warm up, measure, run the tasks, wait until it is quiet, measure."""
+        """Warm up, then run the tasks in two halves; measure before, between and after them."""
         for slot in self._slots.values():
             await slot.start_unarmed()
-        await self._tasks(_WARM_UP, lambda: False)
+        wanted = self._settings.leaks
+        await self._tasks(_WARM_UP, 60 * self._settings.minutes)
         before, watches = await self._quiet_levels(None), self._watches()
-        began = time.monotonic()
-        await self._tasks(
-            _WARM_UP + self._settings.leaks,
-            lambda: time.monotonic() - began > 60 * self._settings.minutes,
-        )
-        seconds = time.monotonic() - began
-        after = await self._quiet_levels(before)
+        first, middle, seconds = await self._half(wanted // 2, 30 * self._settings.minutes, before)
+        second, after, more = await self._half(wanted, 60 * self._settings.minutes - seconds, before)
         result = LeakResult(
-            tasks=self._load.submitted - _WARM_UP,
-            seconds=seconds,
-            before=before,
-            after=after,
+            wanted=wanted,
+            seconds=seconds + more,
+            first={name: Span(first, before[name], middle[name]) for name in before},
+            second={name: Span(second, middle[name], after[name]) for name in before},
             watches=(watches, self._watches()),
             left=await self._left(),
             unfinished=sum(run.state != "SUCCEEDED" for run in await self.plane.runs()),
@@ -168,12 +121,27 @@ class _Check:
                 await slot.current.kill()
         self._events.close()
 
-    async def _tasks(self, upto: int, late: Callable[[], bool]) -> None:
-        """Submit until ``upto`` tasks were submitted in all, or it is late; wait for the last to end."""
+    async def _half(
+        self, upto: int, limit: float, before: Mapping[str, Level]
+    ) -> tuple[int, dict[str, Level], float]:
+        """Run tasks until there were ``upto`` after the warm-up, or for ``limit`` seconds.
+
+        Returns how many it ran, the levels after them, and the seconds that the tasks took.
+        """
+        submitted, began = self._load.submitted, time.monotonic()
+        await self._tasks(_WARM_UP + upto, limit)
+        seconds = time.monotonic() - began
+        return self._load.submitted - submitted, await self._quiet_levels(before), seconds
+
+    async def _tasks(self, upto: int, limit: float) -> None:
+        """Submit until ``upto`` tasks were submitted in all, or the time is up; wait for the last to end."""
+        began = time.monotonic()
+        pace = Pace(self._load.submitted, upto, began)
 
         def over() -> bool:
-            self._progress.say_now_and_then(f"{self._load.submitted} tasks submitted, {self._load.open} open")
-            return self._load.submitted >= upto or late()
+            now = time.monotonic()
+            self._progress.say_now_and_then(pace.line(self._load.submitted, self._load.open, now))
+            return self._load.submitted >= upto or now - began > limit
 
         await self._load.run(lambda: upto, over)
         await self._load.finish()
@@ -181,7 +149,7 @@ class _Check:
             await asyncio.sleep(_LOOK)
 
     async def _quiet_levels(self, wanted: Mapping[str, Level] | None) -> dict[str, Level]:
-        """Measure until nothing stays behind and nothing is above ``wanted``, or time is up."""
+        """Measure until nothing stays behind and no count is above ``wanted``, or time is up."""
         deadline = time.monotonic() + _QUIET
         while True:
             levels = {name: await self._level(slot.current) for name, slot in self._slots.items()}
@@ -202,7 +170,9 @@ class _Check:
         process.ask_census()
         if not await self.observer.until(lambda: process.name in self.observer.census, 10.0):
             raise ChaosError(f"{process.name} gives no census")
-        return Level(self.observer.census[process.name], procfs.memory(process.pid).resident)
+        census = dict(self.observer.census[process.name])
+        objects = census.pop("objects")
+        return Level(census, procfs.memory(process.pid).resident, objects)
 
     def _watches(self) -> int:
         """How many watches of the worker the API server serves."""

@@ -1,6 +1,7 @@
 """What stays behind once every run has ended: in the cluster, and on this host."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ from tests.cluster.asyncrest import AsyncRestClient
 __all__ = ["cluster_leftovers", "folder_leftovers", "judge_objects", "marked_processes"]
 
 _TASK_ID: Final = "oz.warp.dev/task-id"
+_LASTING: Final = re.compile(r"identity|slot-[0-9]+")
 
 
 async def cluster_leftovers(api: AsyncRestClient, namespace: str) -> list[str]:
@@ -54,10 +56,13 @@ def _end_of(job: Mapping[str, Any]) -> str | None:
 
 
 def folder_leftovers(workspaces: Path) -> list[str]:
-    """Say what the direct backend left below its workspace root: workspaces, and records of executions."""
+    """Say what the direct backend left below its workspace root: workspaces, and records of executions.
+
+    A journal's name and its slots stay for good.
+    """
     if not workspaces.exists():
         return []
-    files = [path for path in workspaces.rglob("*") if path.is_file()]
+    files = [path for path in workspaces.rglob("*") if path.is_file() and not _LASTING.fullmatch(path.name)]
     folders = [path for path in workspaces.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [
         f"left in the workspace root: {path.relative_to(workspaces)}" for path in sorted([*files, *folders])

@@ -19,12 +19,17 @@ _FEWEST_OPEN: Final = 6
 
 
 class Load:
-    """Submits runs. ``allowed`` says how many may have been submitted by now."""
+    """Submits runs, so that ``open_runs`` are under way at most.
+
+    Every ``look`` seconds the control plane is asked how many there are.
+    """
 
     def __init__(
-        self, plane: PlaneClient, plans: Iterator[TaskPlan], events: Events, *, open_runs: int
-    ) -> None:
+        self, plane: PlaneClient, plans: Iterator[TaskPlan], events: Events, *, open_runs: int,
+        look: float = _LOOK,
+    ) -> None:  # fmt: skip
         self.open = 0
+        self._look = look
         self._plane = plane
         self._plans = plans
         self._events = events
@@ -45,7 +50,7 @@ class Load:
         return self._begun
 
     async def run(self, allowed: Callable[[], int], over: Callable[[], bool]) -> None:
-        """Submit until it is ``over``."""
+        """Submit until it is ``over``. ``allowed`` says how many may have been submitted by then."""
         while not over():
             self._check()
             self.open = await self._plane.open_runs()
@@ -53,7 +58,7 @@ class Load:
             wanted = max(allowed() - self._begun, _FEWEST_OPEN - self.open - self._unanswered)
             for _ in range(min(room, wanted)):
                 self._begin(next(self._plans))
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(self._look)
 
     async def finish(self) -> None:
         """Wait until every submission and cancellation has its answer."""

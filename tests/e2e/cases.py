@@ -27,7 +27,7 @@ PROXY: Final[Mapping[str, Any]] = {
 
 DRESSED: Final[Mapping[str, Any]] = {
     "setup_command": (
-        'test -z "$SETUP_FAILS" || exit 9\n'
+        'test -z "$SETUP_FAILS" || { echo "no such branch" >&2; exit 9; }\n'
         'echo "set up in $PWD"; echo 0 > runs\n'
         'echo "GREETING=good morning" | sed "s/=\\(.*\\)/=\'\\1\'/" > "$OZ_ENVIRONMENT_FILE"'
     ),
@@ -139,6 +139,6 @@ def dressed_cases() -> list[Case]:
             task=script_task("exit 0", SETUP_FAILS="yes"),
             reason="setup_command",
             exit_code=9,
-            words=["`setup`", "exit code 9", "setup_command"],
+            words=["`setup`", "exit code 9", "setup_command", "in its own words: no such branch"],
         ),
     ]

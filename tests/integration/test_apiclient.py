@@ -158,3 +158,16 @@ async def test_an_id_reaches_the_server_as_one_part_of_the_path() -> None:
         with pytest.raises(ApiError):
             await client.get_run("a/b?c#d")
     assert paths == ["/api/v1/agent/runs/a%2Fb%3Fc%23d"]
+
+
+async def test_a_prompt_is_sent_in_its_own_letters() -> None:
+    bodies: list[bytes] = []
+
+    async def take(request: web.Request) -> web.StreamResponse:
+        assert request.content_type == "application/json"
+        bodies.append(await request.read())
+        return web.json_response({"run_id": "r", "state": "QUEUED"})
+
+    async with _client_of(take) as client:
+        await client.create_run("é" * 1000, {}, None)
+    assert len(bodies[0]) < 2100

@@ -98,6 +98,32 @@ def test_runs_are_listed_shown_logged_and_cancelled(dev: Program, env: dict[str,
     assert run_id not in oz("runs", "--state", "SUCCEEDED", env=env).stdout
 
 
+def test_logs_and_cancellations_are_told_to_programs(dev: Program, env: dict[str, str]) -> None:
+    first, second = (
+        oz("run", f"echo hällo {name}; sleep 600", env=env).stdout.split()[1] for name in ("a", "b")
+    )
+    following = program([str(BIN / "oz-agent-worker"), "logs", first, "-f", "-o", "json"], env)
+    with following as followed:
+        followed.wait_for("hällo a\\n")
+        followed.process.send_signal(signal.SIGINT)
+        followed.process.wait(10)
+    line = json.loads(followed.wait_for("hällo a\\n"))
+    assert line == {"run_id": first, "text": "hällo a\n"}
+    done = oz("cancel", first, "no-such-run", second, "--wait", "-o", "json", env=env, check=False)
+    assert done.returncode == 1
+    cancelled = json.loads(done.stdout)
+    assert [(item["run_id"], item["state"]) for item in cancelled] == [
+        (first, "CANCELLED"), ("no-such-run", None), (second, "CANCELLED"),
+    ]  # fmt: skip
+    assert "no run" in cancelled[1]["error"]
+    log = json.loads(oz("logs", first, "-o", "json", env=env).stdout)
+    assert (log["run_id"], log["state"]) == (first, "CANCELLED")
+    assert "\nhällo a\n" in log["text"]
+    ended = oz("logs", first, "-f", "-o", "json", env=env, check=False)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout.splitlines()[-1]) == {"run_id": first, "state": "CANCELLED"}
+
+
 def test_a_prompt_of_one_mebibyte_arrives_whole(dev: Program, env: dict[str, str], tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.sh"
     prompt.write_text(f"cat <<'END' | wc -c\n{'x' * (1024 * 1024 - 1)}\nEND\n")

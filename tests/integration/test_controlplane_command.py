@@ -26,6 +26,7 @@ def test_a_key_that_the_operator_brings_counts_from_the_start(tmp_path: Path) ->
     [
         ("OZ_CONTROL_PLANE_API_KEY", "short", "at least 32 characters"),
         ("OZ_CONTROL_PLANE_WORKER_GRACE", "soon", "soon"),
+        ("OZ_CONTROL_PLANE_MAX_STARTS", "0", "--max-starts"),
         ("OZ_CONTROL_PLANE_LOG_FORMAT", "xml", "xml"),
     ],
 )

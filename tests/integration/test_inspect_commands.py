@@ -1,59 +1,34 @@
 """``tasks``, ``explain`` and ``collect`` as an operator types them, on a real API server."""
 
 import asyncio
-import gzip
-import io
 import json
 import stat
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
 from oz_agent_worker.backends.base import NoOutput
-from oz_agent_worker.cli import main
 from oz_agent_worker.core.outcome import TaskResult
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.integration.backends.harness import eventually
 from tests.integration.backends.kubernetes.worker import running_backend, task
 
+from .inspecting import Command, command_with, unpacked
+
 pytestmark = pytest.mark.cluster
 
 KubeletFactory = Callable[..., Kubelet]
-Command = Callable[..., Any]
 
 TASK_ID = "oz.warp.dev/task-id"
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture
 def command(api_tier: ApiTier, namespace: str) -> Command:
     """Run a command with nothing but a kubeconfig, whose context has the test's namespace."""
-    env = {"KUBECONFIG": str(api_tier.kubeconfig("worker", namespace))}
-
-    def run_here(*arguments: str) -> Done:
-        with CliRunner().isolation(env=env) as (out, err, _):
-            try:
-                main(list(arguments))
-            except SystemExit as exit_:
-                code = int(exit_.code or 0)
-        return Done(code, out.getvalue().decode(), err.getvalue().decode())
-
-    async def run(*arguments: str) -> Done:
-        return await asyncio.to_thread(run_here, *arguments)
-
-    return run
+    return command_with(api_tier.kubeconfig("worker", namespace))
 
 
 async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
@@ -185,18 +160,6 @@ async def test_a_failed_task_is_explained_after_its_end_and_its_evidence_collect
 def log_tail(files: dict[str, bytes], folder: str, pod: str) -> bytes:
     """The last line of the log, with its timestamp."""
     return files[f"{folder}/logs/{pod}/task.log"].splitlines(keepends=True)[-1]
-
-
-def unpacked(bundle: bytes) -> dict[str, bytes]:
-    """The files of a bundle, in their order."""
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(bundle))) as archive:
-        found = {}
-        for entry in archive:
-            assert entry.mode == 0o600
-            content = archive.extractfile(entry)
-            assert content is not None
-            found[entry.name] = content.read()
-        return found
 
 
 async def test_a_job_without_a_pod_is_explained_with_what_refuses_it(

@@ -4,15 +4,16 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oz_agent_worker import __version__
+from oz_agent_worker.core.proxy import parse_proxy
 from oz_agent_worker.core.report import ExecutionKey
 
+from .connectproxy import ConnectProxy
 from .scripted_plane import EXTENDED, BrokenError, Connection, Plane, assignment, plane_on, until
 from .station import KEY, Station, answer, linked, settings
 
@@ -56,26 +57,36 @@ async def test_a_login_for_the_host_in_netrc_does_not_take_the_key_s_place(
     assert plane.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
-@pytest.mark.parametrize(("no_proxy", "proxied"), [("", True), ("127.0.0.1", False), ("*", False)])
-async def test_the_usual_proxy_variables_count(
-    no_proxy: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+async def test_a_proxy_is_asked_with_its_login_for_a_name_that_it_alone_knows() -> None:
+    plane = Plane([answer])
+    async with plane_on(plane), ConnectProxy(plane.port, login="Basic bWU6aHVudGVyMg==") as proxy:
+        through = parse_proxy(proxy.url_with("me:hunter2"), "HTTP_PROXY")
+        url = plane.url.replace("127.0.0.1", "plane.invalid")
+        station = Station(settings(plane, url=url, proxy=through))
+        running = asyncio.create_task(station.link.run())
+        await until(lambda: station.link.connected)
+        station.link.stop()
+        await running
+    (asked,) = proxy.asked
+    assert asked.startswith(f"GET http://plane.invalid:{plane.port}/worker/ws?worker_id=w ")
+
+
+async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_told_without_the_login(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lines: list[bytes] = []
-
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines.append(await reader.readline())
-        writer.close()
-
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        monkeypatch.setenv("no_proxy", no_proxy)
-        plane = Plane([answer])
-        async with linked(plane):
-            await until(lambda: lines if proxied else plane.connections)
-    assert bool(lines) is proxied
-    assert bool(plane.connections) is not proxied
+    plane = Plane([answer])
+    async with ConnectProxy(login="Basic other") as proxy:
+        through = parse_proxy(proxy.url_with("me:hunter2"), "HTTPS_PROXY")
+        station = Station(settings(plane, url="wss://plane.invalid/worker/ws", proxy=through))
+        running = asyncio.create_task(station.link.run())
+        await until(lambda: len(proxy.asked) >= 2)
+        station.link.stop()
+        await running
+    assert proxy.asked[0] == "CONNECT plane.invalid:443 HTTP/1.1"
+    assert proxy.logins[0] == "Basic bWU6aHVudGVyMg=="
+    told = f"the proxy {proxy.url} (HTTPS_PROXY) answers HTTP 407 Proxy Authentication Required"
+    assert f"wss://plane.invalid/worker/ws cannot be reached: {told}" in caplog.messages[0]
+    assert all(secret not in caplog.text for secret in ("hunter2", "bWU6"))
 
 
 # ----------------------------------------------------------------------------- the frames

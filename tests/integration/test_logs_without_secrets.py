@@ -28,6 +28,9 @@ PROMPT = (
     'printf %s "$WARP_API_KEY" > {token}; test -n "$PLAIN" && test -n "$MULTILINE" || exit 1;'
     " echo canary-output; sleep {pause}; exit {code}"
 )
+#: What git prints where it cannot reach a server whose address has a token in it.
+TROUBLE = "fatal: unable to access 'https://x-access-token:canary-token@git.test/': no such host"
+SETUP = f'echo "{TROUBLE}" >&2; exit 128'
 TERMINAL = {"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"}
 
 
@@ -81,7 +84,7 @@ def journey(plane: ControlPlane, folder: Path) -> list[str]:
 def search(programs: list[Program], plane: ControlPlane, tokens: list[str], folder: Path) -> None:
     """No secret and no payload stands in what was printed, whole or in part."""
     secrets = [plane.key, *tokens]
-    assert "Sent task_claimed" in programs[0].text, "this is no log of level debug"
+    assert "sent task_claimed" in programs[0].text, "this is no log of level debug"
     for running in programs:
         assert len(running.lines) > 5
         printed = running.text.replace(str(folder), "")
@@ -108,12 +111,70 @@ def test_the_direct_backend(tmp_path: Path, log_format: str) -> None:
         about = [line for line in as_objects(log) if line["message"].startswith("Task ")]
         assert {line["task"] for line in about} == set(states_of(log))
         assert all(line["execution"] for line in about)
+        sent = {line["message"].split()[3] for line in about if " sent " in line["message"]}
+        assert sent == {"task_claimed", "task_log", "task_completed", "task_failed"}
 
 
 def states_of(log: Program) -> set[str]:
     """The tasks that were assigned, as the text of the log has them."""
     words = (line["message"].split() for line in as_objects(log))
     return {task[1].partition("/")[0] for task in words if task[0] == "Task" and task[-1] == "assigned"}
+
+
+def fail_in_setup(plane: ControlPlane, log: Program, folder: Path) -> str:
+    """A run whose setup command fails and prints a token; return the message of its report."""
+    run_id = submit(plane, "true")
+    wait_for(plane, run_id, TERMINAL)
+    line = log.wait_for("failed (setup_command)")
+    assert run_id in line
+    assert "exit code 128" in line
+    search([log, plane.program], plane, [], folder)
+    [run] = plane.runs()
+    return str(run["status_message"]["message"])
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_setup_command_that_fails_on_this_host(tmp_path: Path, log_format: str) -> None:
+    config = tmp_path / "worker.yaml"
+    direct = {
+        "workspace_root": str(tmp_path / "workspaces"),
+        "oz_path": str(BIN / "oz-agent"),
+        "setup_command": SETUP,
+        "teardown_command": SETUP,
+    }
+    config.write_text(json.dumps({"backend": {"direct": direct}}))
+    more = ["--config-file", str(config), "--log-format", log_format]
+    with control_plane(tmp_path, *DEBUG) as plane, worker(plane, *FLAGS, *more) as log:
+        told = fail_in_setup(plane, log, tmp_path)
+        assert TROUBLE in plane.oz("logs", plane.runs()[0]["run_id"]).stdout
+    assert told == "The setup command ended with exit code 128"
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_a_setup_command_that_fails_in_a_cluster(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, tmp_path: Path, log_format: str
+) -> None:
+    config, evidence = tmp_path / "worker.yaml", tmp_path / "evidence"
+    section = {
+        "namespace": namespace,
+        "kubeconfig": str(api_tier.kubeconfig("worker", namespace)),
+        "setup_command": SETUP,
+        "evidence_dir": str(evidence),
+    }
+    config.write_text(json.dumps({"backend": {"kubernetes": section}}))
+    more = ["--config-file", str(config), "--log-format", log_format]
+    async with (
+        kubelet(behaviours.always(execute([BIN / "oz-agent"]))),
+        beside(control_plane(tmp_path, *DEBUG)) as plane,
+        beside(worker(plane, *FLAGS, *more)) as log,
+    ):
+        told = await asyncio.to_thread(fail_in_setup, plane, log, tmp_path)
+    assert told.startswith("Container `setup` ended with exit code 128: ")
+    assert told.endswith(f"; in its own words: {TROUBLE}"), "the task's owner reads why"
+    assert "is kept in" in log.text
+    assert len(list(evidence.iterdir())) == 1
 
 
 @pytest.mark.cluster

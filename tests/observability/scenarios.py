@@ -11,6 +11,8 @@ from typing import Final
 __all__ = ["SCENARIOS", "Scenario"]
 
 _TARGET: Final = 'job="oz", instance="a"'
+#: One, for a minute of six: scrapes of a worker that its kubelet starts again every five minutes.
+_RESTARTS: Final = " ".join(["1 stale _x4"] * 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,18 @@ SCENARIOS: Final = (
         _worker(connected="1x10 0x60", oldest="0x10 0+60x60") | _reconnects("dial_failed", "0x10 0+2x60"),
         "50m",
         _fires("OzWorkerDisconnected"),
+    ),
+    Scenario(
+        "a worker restarts over and over",
+        _info(_RESTARTS) | {_series("oz_worker_connected"): _RESTARTS.replace("1", "0")},
+        "40m",
+        _fires("OzWorkerDisconnected"),
+    ),
+    Scenario(
+        "a worker restarts over and over, and heals",
+        _info(f"{_RESTARTS} 1x30") | {_series("oz_worker_connected"): f"{_RESTARTS.replace('1', '0')} 1x30"},
+        "62m",
+        spares="OzWorkerDisconnected",
     ),
     Scenario(
         "the control plane is replaced",

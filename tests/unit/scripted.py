@@ -140,7 +140,9 @@ class Bench:
     def cancel(self, task_id: str, execution_id: str | None = None) -> None:
         self.worker.on_event(CancellationRequested(task_id, execution_id))
 
-    def find(self, task_id: str, execution_id: str | None = None) -> ScriptedExecution:
+    def find(
+        self, task_id: str, execution_id: str | None = None, *, ended: bool = False
+    ) -> ScriptedExecution:
         """The backend finds an execution that an earlier worker left."""
         key = ExecutionKey(task_id, execution_id or task_id)
         execution = ScriptedExecution(NoOutput(), self.backend.on_stop)
@@ -149,7 +151,7 @@ class Bench:
             execution.output = output
             return execution
 
-        self.worker.take_over(Found(key, follow))
+        self.worker.take_over(Found(key, follow, ended))
         return execution
 
     def sent(self) -> list[Claim | TerminalReport]:

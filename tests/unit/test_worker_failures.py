@@ -11,6 +11,7 @@ from oz_agent_worker.core.outcome import (
 )
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
 from oz_agent_worker.core.session import Delivered
+from oz_agent_worker.core.taskwords import TaskWords
 
 from .scripted import Bench, Step, settle
 
@@ -126,6 +127,23 @@ async def test_an_error_of_release_is_harmless(error: Exception, caplog: pytest.
     assert bench.sent() == [Claim(A), TerminalReport(A, succeeded())]
     await bench.finish()
     assert f"Task a: cleaning up failed: {error}" in caplog.messages
+
+
+async def test_the_line_of_a_failed_task_has_everything_but_its_own_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    bench = Bench()
+    bench.assign("a")
+    await settle()
+    why = "Container `setup` ended with exit code 128: correct backend.kubernetes.setup_command"
+    outcome = failed(FailureReason.SETUP_COMMAND, why, exit_code=128, words=TaskWords("canary"))
+    bench.backend.executions["a"].ended.set_result(outcome)
+    await settle()
+    assert bench.sent()[-1] == TerminalReport(A, outcome)
+    await bench.finish()
+    assert f"Task a failed (setup_command): {why}" in caplog.messages
+    assert "canary" not in caplog.text
 
 
 async def test_a_delivery_of_what_is_not_in_hand_is_ignored() -> None:

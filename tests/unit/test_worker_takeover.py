@@ -1,5 +1,8 @@
 """Executions that an earlier worker left: followed, counted, reported, released like any other."""
 
+import pytest
+
+from oz_agent_worker.core.notices import TaskTakenOver
 from oz_agent_worker.core.outbox import Claim
 from oz_agent_worker.core.outcome import cancelled, succeeded
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport
@@ -46,6 +49,16 @@ async def test_the_hello_names_what_was_found() -> None:
     assert [(e.task_id, e.execution_id) for e in hello.executions] == [("a", "a-2")]
     execution.ended.set_result(succeeded())
     await settle()
+    await bench.finish()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_whether_it_had_ended_when_it_was_found_is_told(ended: bool) -> None:
+    bench = Bench()
+    bench.find("a", ended=ended).ended.set_result(succeeded())
+    assert bench.notices[0] == TaskTakenOver(A, ended)
+    await settle()
+    assert bench.sent() == [Claim(A), TerminalReport(A, succeeded())], "it is reported all the same"
     await bench.finish()
 
 

@@ -13,6 +13,10 @@
 {{- if and .Values.warp.apiKeySecret.create (not .Values.warp.apiKeySecret.value) -}}
 {{- fail "warp.apiKeySecret.value is required with warp.apiKeySecret.create: the API key" -}}
 {{- end -}}
+{{- $metrics := .Values.metrics -}}
+{{- if and $metrics.enabled $metrics.prometheusRule.create (has $metrics.exporter (list "none" "console")) -}}
+{{- fail (printf "metrics.prometheusRule.create needs metrics.exporter prometheus or otlp: with %s no Prometheus has what its alerts are about" $metrics.exporter) -}}
+{{- end -}}
 {{- if and $worker.health.enabled (eq (include "oz-agent-worker.scraped" .) "true") -}}
 {{- if eq (int $worker.health.port) (int .Values.metrics.port) -}}
 {{- fail (printf "worker.health.port and metrics.port are both %d: they must differ" (int .Values.metrics.port)) -}}

@@ -39,6 +39,11 @@
 {{- default .Release.Namespace .Values.kubernetesBackend.namespace -}}
 {{- end -}}
 
+{{/* Whether the worker's permissions are made: another cluster's (`kubeconfig`) are made there. */}}
+{{- define "oz-agent-worker.grants" -}}
+{{- and .Values.rbac.create (not .Values.kubernetesBackend.kubeconfig) -}}
+{{- end -}}
+
 {{/*
 Role and RoleBinding in the namespace of the tasks. In another namespace than the
 release's, releases of one name from several namespaces must not meet.
@@ -69,4 +74,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The test's Pod: nothing that selects the worker may select it. */}}
 {{- define "oz-agent-worker.testName" -}}
 {{- printf "%s-test" (include "oz-agent-worker.name" . | trunc 58 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "oz-agent-worker.testLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "oz-agent-worker.testName" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The Pod stays until the next test, for its log. */}}
+{{- define "oz-agent-worker.testAnnotations" -}}
+helm.sh/hook: test
+helm.sh/hook-delete-policy: before-hook-creation
 {{- end -}}

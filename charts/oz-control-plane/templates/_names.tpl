@@ -4,6 +4,11 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* The name in the labels of the Pod of `helm test`, which is not to be taken for the control plane's. */}}
+{{- define "oz-control-plane.testName" -}}
+{{- printf "%s-test" (include "oz-control-plane.name" . | trunc 58 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- define "oz-control-plane.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}

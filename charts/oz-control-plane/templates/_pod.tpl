@@ -49,9 +49,9 @@ secretKeyRef:
 {{- toYaml (concat $env $extra) -}}
 {{- end -}}
 
-{{/* A probe of the control plane, from its times. */}}
+{{/* A probe of the control plane, from its `times` and its `path`. */}}
 {{- define "oz-control-plane.probe" -}}
-{{- mergeOverwrite (deepCopy .) (dict "httpGet" (dict "path" "/healthz" "port" "http")) | toYaml -}}
+{{- mergeOverwrite (deepCopy .times) (dict "httpGet" (dict "path" .path "port" "http")) | toYaml -}}
 {{- end -}}
 
 {{/* The volume of the SQLite database. */}}

@@ -116,11 +116,13 @@ class Found:
     """An execution of an earlier worker that stands and is this worker's to follow.
 
     ``follow`` takes it over and is called at most once; where the execution has ended, its
-    ``wait`` says how. One that is not followed is left as it is.
+    ``wait`` says how. One that is not followed is left as it is. ``ended``: its record told
+    the end already when it was found, so that an earlier worker may have known and told it.
     """
 
     key: ExecutionKey
     follow: Callable[[OutputSink], Execution]
+    ended: bool = False
 
 
 class Backend(Protocol):

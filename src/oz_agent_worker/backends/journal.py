@@ -4,6 +4,7 @@ For backends whose work no cluster keeps a record of. One file an execution::
 
     <folder>/<run>-<digest>.json    a record: the execution, the backend's state, the outcome
     <folder>/.new-<random>          a record on its way; what a dead writer left goes at the next start
+    <folder>/identity               the journal's name, for good
 
 Whoever holds the lock of a record's file (flock(2), which the kernel drops when its
 holder dies) has the execution; so two workers over one folder never take the same one,
@@ -20,11 +21,13 @@ Nothing secret belongs in a record. The functions block.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
 import os
 import re
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -36,7 +39,7 @@ import msgspec
 from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.report import ExecutionKey
 
-__all__ = ["Entry", "HeldError", "Journal", "JournalError", "UnreadableError", "is_open_file"]
+__all__ = ["Entry", "HeldError", "Journal", "JournalError", "UnreadableError", "is_open_file", "lock_file"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ State = TypeVar("State", bound=msgspec.Struct)
 
 _RECORD: Final = ".json"
 _NEW: Final = ".new-"
+_IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class JournalError(Exception):
@@ -112,12 +116,11 @@ class Entry(Generic[State]):
         """Forget the execution. Harmless when done before.
 
         Raises:
-            OSError: the record stays.
+            OSError: the record stays, and is this process's as long as that lives: free, it
+                would be taken for a dead worker's, again and again.
         """
-        try:
-            if self._lock is not None:
-                self._path.unlink(missing_ok=True)
-        finally:
+        if self._lock is not None:
+            self._path.unlink(missing_ok=True)
             self.let_go()
 
     def let_go(self) -> None:
@@ -158,9 +161,34 @@ class Journal(Generic[State]):
         finally:
             _discard(written, lock)
         for path in self.folder.glob(f"{_NEW}*"):
-            left = _lock(path)
+            left = lock_file(path)
             if left is not None:
                 _discard(path, left)
+
+    def identity(self) -> str:
+        """Name the journal, in 32 hexadecimal digits: drawn once, and the same as long as the folder stands.
+
+        Raises:
+            OSError: its name can neither be read nor be written.
+            JournalError: what stands in its place is no name.
+        """
+        path = self.folder / "identity"
+        with contextlib.suppress(FileExistsError):  # another worker was faster
+            if not os.path.lexists(path):
+                self._name_once(path)
+        name = path.read_bytes().decode(errors="replace").strip()
+        if _IDENTITY.fullmatch(name) is None:
+            raise JournalError(f"{path} is damaged: it holds no 32 hexadecimal digits")
+        return name
+
+    def _name_once(self, path: Path) -> None:
+        """Have a name on the disk: what it is told by must not be drawn again after a loss of power."""
+        written, lock = _write(self.folder, f"{secrets.token_hex(16)}\n".encode(), durable=True)
+        try:
+            path.hardlink_to(written)
+            _sync_folder(self.folder)
+        finally:
+            _discard(written, lock)
 
     def create(self, key: ExecutionKey, state: State) -> Entry[State]:
         """Record an execution before anything of it is started.
@@ -221,7 +249,7 @@ class Journal(Generic[State]):
         """Lock a record that stands; ``None`` where there is none."""
         while True:
             try:
-                lock = _lock(path)
+                lock = lock_file(path)
             except OSError as error:
                 if not os.path.lexists(path):  # whatever there is not enough of, such as descriptors
                     return None
@@ -299,10 +327,13 @@ def _discard(path: Path, lock: int) -> None:
     os.close(lock)
 
 
-def _lock(path: Path) -> int | None:
-    """Open and lock a file; ``None`` while another process has it."""
-    # Open for writing: NFS maps flock(2) to record locks, which need that. Never inherited (PEP 446).
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+def lock_file(path: Path, *, create: bool = False) -> int | None:
+    """Open and lock a file; ``None`` while someone else has it. ``create`` it where it is missing.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = _open_to_lock(path, os.O_CREAT if create else 0)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -312,6 +343,17 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open_to_lock(path: Path, create: int) -> int:
+    """Open for writing: NFS maps flock(2) to record locks, which need that. Never inherited (PEP 446)."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, os.O_RDWR | create | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:  # what stands can still be read, and told
+            raise
+        return os.open(path, os.O_RDONLY | flags)
 
 
 def is_open_file(descriptor: int, path: Path) -> bool:

@@ -14,7 +14,9 @@ import msgspec
 
 from oz_agent_worker import __version__
 from oz_agent_worker.core.backoff import full_jitter
+from oz_agent_worker.core.proxy import proxy_for
 from oz_agent_worker.errors import AuthRefusedError, OzError
+from oz_agent_worker.httpproxy import failure_words, proxy_options
 
 from .context import Target
 
@@ -45,10 +47,11 @@ class LogEvent:
 
 
 class ApiClient:
-    """A client of one control plane; enter it to use it."""
+    """A client of one control plane; enter it to use it. ``environ`` may name a proxy (``core.proxy``)."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, environ: Mapping[str, str]) -> None:
         self._target = target
+        self._proxy = proxy_for(target.url, environ)
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -78,7 +81,9 @@ class ApiClient:
         if safe_to_retry:
             # Only our control plane knows it; another would refuse what it does not know.
             body["safe_to_retry"] = True
-        return await self._object("POST", "/agent/runs", json=body)
+        # msgspec leaves letters as they are; \u escapes would make a prompt three times as long.
+        content = aiohttp.BytesPayload(msgspec.json.encode(body), content_type="application/json")
+        return await self._object("POST", "/agent/runs", data=content)
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
         """Get one run."""
@@ -188,9 +193,10 @@ class ApiClient:
         assert self._http is not None
         url = f"{self._target.url}/api/v1{path}"
         try:
-            response = await self._http.request(method, url, **options)
+            response = await self._http.request(method, url, **proxy_options(self._proxy), **options)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise UnreachableError(f"{self._target.url} cannot be reached: {error}") from error
+            words = failure_words(error, self._proxy)
+            raise UnreachableError(f"{self._target.url} cannot be reached: {words}") from error
         if response.status >= 400:
             raise await _refusal(self._target.url, response)
         return response

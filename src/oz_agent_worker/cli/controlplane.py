@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from oz_agent_worker.config.shapes import parse_duration
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 
 from .logsetup import LogFormat, configure_logging
-from .options import log_level_option
+from .options import duration_in_seconds, log_level_option
 from .output import age, echo_json, output_option, table
 from .serve import run_until_signalled
 
@@ -36,13 +35,6 @@ _database_option = click.option(
     metavar="URL",
     help="SQLAlchemy URL, such as sqlite:////var/lib/oz/runs.db. Default: a file in your state folder.",
 )
-
-
-def _seconds(text: str) -> float:
-    seconds = parse_duration(text)
-    if not seconds:
-        raise click.BadParameter(f"{text!r} is no duration such as 90s, 10m or 1h30m")
-    return seconds
 
 
 @click.group("control-plane", invoke_without_command=True)
@@ -64,8 +56,17 @@ def _seconds(text: str) -> float:
     metavar="TIME",
     default="10m",
     show_default=True,
-    callback=lambda _ctx, _option, value: _seconds(value),
-    help="How long a worker may stay away before its runs are given up: 90s, 1h.",
+    callback=lambda _ctx, _option, value: duration_in_seconds(value),
+    help="How long a worker may stay away, or not answer, before its runs are given up: 90s, 1h.",
+)
+@click.option(
+    "--max-starts",
+    envvar="OZ_CONTROL_PLANE_MAX_STARTS",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    default=5,
+    show_default=True,
+    help="Starts of a run that is safe to retry, at most: it ends as ERROR where each lost its worker.",
 )
 @click.option(
     "--api-key",
@@ -93,6 +94,7 @@ def control_plane(
     agent_image: str | None,
     task_image: str | None,
     worker_grace: float,
+    max_starts: int,
     api_key: str | None,
     database: str | None,
     log_level: str,
@@ -119,6 +121,7 @@ def control_plane(
         default_sidecar_image=agent_image,
         default_docker_image=task_image,
         worker_grace=worker_grace,
+        max_starts=max_starts,
     )
     # A key that comes from a file often ends with a line break.
     key = Secret(api_key.strip()) if api_key and api_key.strip() else None

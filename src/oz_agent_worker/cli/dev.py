@@ -16,7 +16,7 @@ import click
 
 from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
-from oz_agent_worker.config.schema import DirectConfig
+from oz_agent_worker.config.schema import BackendConfig, DirectConfig, KubernetesConfig
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 
@@ -24,14 +24,14 @@ from .apiclient import ApiClient
 from .context import Target, announce, state_dir
 from .loading import load_worker_config
 from .logsetup import configure_logging
-from .options import log_level_option
+from .options import log_level_option, worker_option
 from .serve import prepare_process, run_until_signalled
 from .user import ending, exit_code_of, read_prompt_file, stream_run
 
 if TYPE_CHECKING:
     from oz_agent_worker.controlplane.server import ControlPlane
 
-__all__ = ["dev"]
+__all__ = ["dev", "pod_warnings"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,31 +51,33 @@ class _Request:
 
 
 @click.command("dev")
-@click.option(
+@worker_option(
     "--backend",
     type=click.Choice(["direct", "kubernetes"]),
     help="direct: tasks are processes of this host (the default); kubernetes: Jobs in the current context.",
 )
-@click.option("--config-file", metavar="FILE", help="A worker's config file.")
-@click.option("--worker-id", metavar="ID", default="dev", show_default=True, help="The worker's ID.")
-@click.option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default).")
-@click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Variable for every task.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
+@worker_option("--config-file", metavar="FILE", help="A worker's config file.")
+@worker_option("--worker-id", metavar="ID", default="dev", show_default=True, help="The worker's ID.")
+@worker_option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default).")
+@worker_option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="Variable for every task.")
+@worker_option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@worker_option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     metavar="PORT",
     help="Port to listen on. Default: a free one.",
 )
-@click.option(
+@worker_option(
     "--public-url", metavar="URL", help="The control plane as the tasks reach it; Pods cannot use loopback."
 )
-@click.option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes; it lands at /agent.")
-@click.option("--data-dir", metavar="DIR", help="Keep runs and workspaces here. Default: a temporary folder.")
-@click.option("--run", "prompt", metavar="PROMPT", help="Submit one run, follow it, and stop when it ends.")
-@click.option("--run-file", metavar="FILE", help="As --run, with the prompt from a file.")
-@click.option("--harness", metavar="NAME", help="The harness for --run. Default: shell.")
+@worker_option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes; it lands at /agent.")
+@worker_option(
+    "--data-dir", metavar="DIR", help="Keep runs and workspaces here. Default: a temporary folder."
+)
+@worker_option("--run", "prompt", metavar="PROMPT", help="Submit one run, follow it, and stop when it ends.")
+@worker_option("--run-file", metavar="FILE", help="As --run, with the prompt from a file.")
+@worker_option("--harness", metavar="NAME", help="The harness for --run. Default: shell.")
 @log_level_option
 def dev(
     backend: str | None,
@@ -202,7 +204,7 @@ async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[
         _print_banner(target)
         await stop.wait()
         return None
-    async with ApiClient(target) as client:
+    async with ApiClient(target, os.environ) as client:
         config = {"harness": {"type": request.harness or "shell"}}
         created = await client.create_run(request.prompt, config, None)
         run_id = str(created["run_id"])
@@ -246,10 +248,43 @@ def _worker_config(
         server_root_url=request.public_url or control_plane.url,
     )
     config = load_worker_config(flags, os.environ)
-    if isinstance(config.backend, DirectConfig) and request.flags.config_file is None:
-        backend = replace(config.backend, workspace_root=str(folder / "workspaces"))
-        config = replace(config, backend=backend)
+    if request.flags.config_file is None:
+        config = replace(config, backend=_of_this_user(config.backend, folder))
+    if isinstance(config.backend, KubernetesConfig):
+        for warning in pod_warnings(request.host, request.public_url, request.agent_image):
+            logger.warning("%s", warning)
     return config
+
+
+def _of_this_user(backend: BackendConfig, folder: Path) -> BackendConfig:
+    """The backend without a config file: folders of this run, the namespace of the user's context."""
+    match backend:
+        case DirectConfig():
+            return replace(backend, workspace_root=str(folder / "workspaces"))
+        case KubernetesConfig():
+            from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
+
+            credentials = load_credentials(backend.kubeconfig, environ=os.environ)
+            return replace(backend, namespace=credentials.namespace or backend.namespace)
+    return backend
+
+
+def pod_warnings(host: str, public_url: str | None, agent_image: str | None) -> list[str]:
+    """Say what keeps a Pod's agent from its work, where flags are missing."""
+    from oz_agent_worker.controlplane.settings import is_loopback
+
+    warnings = []
+    if public_url is None and is_loopback(host):
+        warnings.append(
+            f"Pods cannot reach the control plane at {host}: give --host with an address of this machine "
+            "and --public-url with the URL that Pods use (a Pod of the host's network needs neither)"
+        )
+    if agent_image is None:
+        warnings.append(
+            "No agent is put into the Pods: give --agent-image, or an image that has "
+            "/agent/entrypoint.sh; without one a task ends with exit code 127"
+        )
+    return warnings
 
 
 def _agent_program() -> str | None:

@@ -65,7 +65,7 @@ async def _examine(config: WorkerConfig, *, source: str | None, with_job: bool, 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         checks = [_configuration(config, source), *await _backend_checks(config, with_job, stack)]
-        checks += peer_checks(config)
+        checks += peer_checks(config, os.environ)
         show = _Table([check.name for check in checks]) if output == "table" else _Json()
         async for finding in examine(checks):
             show.add(finding)
@@ -99,7 +99,7 @@ async def _backend_checks(config: WorkerConfig, with_job: bool, stack: AsyncExit
         case DirectConfig() as direct:
             from oz_agent_worker.backends.direct.doctor import direct_checks
 
-            return direct_checks(direct, default_agent=None, environ=os.environ)
+            return direct_checks(direct, worker_id=config.worker_id, default_agent=None, environ=os.environ)
         case _:
             return [Check("backend", lambda: _no_such_backend(config.backend_name))]
 

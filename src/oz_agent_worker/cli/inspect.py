@@ -16,12 +16,14 @@ import click
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnauthorizedError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.credentials import Credentials, load_credentials
+from oz_agent_worker.backends.kubernetes.inspection.bundle import bundle, files_of_trace
 from oz_agent_worker.backends.kubernetes.inspection.evidence import EvidenceCollector, write_private
 from oz_agent_worker.backends.kubernetes.inspection.explain import explain as explained
-from oz_agent_worker.backends.kubernetes.inspection.inspected import TaskJob
+from oz_agent_worker.backends.kubernetes.inspection.inspected import NoSuchTaskError, TaskJob
 from oz_agent_worker.backends.kubernetes.inspection.inspector import Inspector, TaskRow
 from oz_agent_worker.backends.kubernetes.inspection.letter import letter
 from oz_agent_worker.backends.kubernetes.inspection.taskstate import State
+from oz_agent_worker.backends.kubernetes.inspection.traces import Trace, explain_trace
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
 from oz_agent_worker.config.load import WorkerFlags, read_file
 from oz_agent_worker.config.schema import KubernetesConfig
@@ -84,7 +86,7 @@ class _Session:
     "--state",
     "states",
     multiple=True,
-    type=click.Choice([state.value for state in State], case_sensitive=False),
+    type=click.Choice([state.value for state in State if state is not State.GONE], case_sensitive=False),
     help="Only tasks in this state; repeatable.",
 )
 @cluster_options
@@ -95,6 +97,11 @@ def tasks(ctx: click.Context, /, states: tuple[str, ...], output: str, **where: 
 
     Asks the cluster alone: no control plane, no API key. A task that succeeded is gone as
     soon as its result is delivered.
+
+    \b
+    Examples:
+      oz-agent-worker tasks --config-file worker.yaml
+      oz-agent-worker tasks -n agents --all-workers --state failed
     """
 
     place = _place(ctx, where)
@@ -131,13 +138,23 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
     """Say where TASK is, and what it waits for or why it ended.
 
     TASK is a task ID, an execution ID, the name of a Job or of its Pod, or the beginning
-    of one. Asks the cluster alone: no control plane, no API key.
+    of one. Asks the cluster alone: no control plane, no API key. Of a Job that is gone events
+    tell for an hour.
+
+    \b
+    Examples:
+      oz-agent-worker explain RUN_ID -n agents
+      oz-agent-worker explain RUN_ID -n agents --output json | jq -r .reason
     """
 
     async def use(session: _Session) -> int:
-        jobs = await session.inspector.find(task)
-        facts = await session.inspector.facts(jobs[0])
-        explanation = explained(facts)
+        jobs: list[TaskJob] = []
+        try:
+            jobs = await session.inspector.find(task)
+            explanation = explained(await session.inspector.facts(jobs[0]))
+        except NoSuchTaskError as error:
+            trace = await _trace(session, task, error)
+            explanation = explain_trace(trace, session.namespace, datetime.now(UTC))
         if output == "json":
             echo_json(explanation)
             return ExitCode.OK
@@ -147,6 +164,18 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
         return ExitCode.OK
 
     return _in_cluster(_place(ctx, where), use)
+
+
+async def _trace(session: _Session, task: str, error: NoSuchTaskError) -> Trace:
+    """What events tell of a task that has no Job.
+
+    Raises:
+        NoSuchTaskError: nothing; it is the ``error`` that was met before.
+    """
+    trace = await session.inspector.trace(task)
+    if trace is None:
+        raise error
+    return trace
 
 
 def _tell_others(jobs: list[TaskJob]) -> None:
@@ -166,14 +195,18 @@ def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) ->
     """Pack all that the cluster holds of TASK into a tar file.
 
     Its explanation, the Job and its Pods with their status, their events, the logs of all
-    their containers. The values of variables are hidden; what a task prints is not, unless
-    it is one of those values.
+    their containers. The values of variables and the keys in the agent's arguments are
+    hidden; what a task prints is not, unless it is one of those. Of a task whose Job is gone,
+    what events still tell.
+
+    \b
+    Examples:
+      oz-agent-worker collect RUN_ID -n agents
+      oz-agent-worker collect RUN_ID -n agents --file - | tar tz
     """
 
     async def use(session: _Session) -> int:
-        job = (await session.inspector.find(task))[0].metadata.name
-        collector = EvidenceCollector(session.client, session.namespace, session.policy)
-        content = await collector.collect(job)
+        job, content = await _collected(session, task)
         if file == "-":
             sys.stdout.buffer.write(content)
             return ExitCode.OK
@@ -186,6 +219,17 @@ def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) ->
         return ExitCode.OK
 
     return _in_cluster(_place(ctx, where), use)
+
+
+async def _collected(session: _Session, task: str) -> tuple[str, bytes]:
+    """The name of the task's Job, and its bundle: of a Job that is gone, what events tell."""
+    try:
+        job = (await session.inspector.find(task))[0].metadata.name
+    except NoSuchTaskError as error:
+        trace, now = await _trace(session, task, error), datetime.now(UTC)
+        return trace.job, bundle(trace.job, files_of_trace(trace, session.namespace, now), now)
+    collector = EvidenceCollector(session.client, session.namespace, session.policy)
+    return job, await collector.collect(job)
 
 
 # --------------------------------------------------------------------------------- the cluster

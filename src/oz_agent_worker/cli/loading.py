@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags, read_file, resolve
+from oz_agent_worker.config.nodes import Problems
 from oz_agent_worker.config.schema import FileConfig, KubernetesConfig
-from oz_agent_worker.config.shapes import Problems
 from oz_agent_worker.errors import ConfigError
 
 __all__ = ["load_worker_config"]

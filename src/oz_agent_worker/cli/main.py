@@ -12,7 +12,14 @@ import click
 from oz_agent_worker import __version__
 from oz_agent_worker.errors import ExitCode, OzError
 
-from .options import flags_from, log_format_option, log_level_option, probe_options, worker_options
+from .options import (
+    flags_from,
+    log_format_option,
+    log_level_option,
+    probe_options,
+    shutdown_options,
+    worker_options,
+)
 from .output import colour_unwanted
 
 __all__ = ["main", "root"]
@@ -85,9 +92,7 @@ run tasks, 4 the API key was refused (with --exit-on-auth-failure).
 @log_level_option
 @log_format_option
 @probe_options
-@click.option(
-    "--exit-on-auth-failure", is_flag=True, help="Exit with code 4 where the control plane refuses the key."
-)
+@shutdown_options
 @click.version_option(__version__, prog_name="oz-agent-worker")
 @click.pass_context
 def root(
@@ -98,6 +103,7 @@ def root(
     health_port: int,
     health_host: str,
     exit_on_auth_failure: bool,
+    shutdown_grace: float,
     **options: Any,
 ) -> None:
     """Run coding-agent tasks on your own infrastructure.
@@ -117,6 +123,7 @@ def root(
         health_port=health_port,
         health_host=health_host,
         exit_on_auth_failure=exit_on_auth_failure,
+        shutdown_grace=shutdown_grace,
     )
     serve_worker(flags, process)
 

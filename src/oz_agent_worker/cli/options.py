@@ -1,45 +1,78 @@
 """The worker's own flags, shared by every command that they count for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from oz_agent_worker.config.load import BACKENDS, WorkerFlags
+from oz_agent_worker.config.shapes import parse_duration
 from oz_agent_worker.core.secret import Secret
 
-__all__ = ["flags_from", "log_format_option", "log_level_option", "probe_options", "worker_options"]
+__all__ = [
+    "duration_in_seconds",
+    "flags_from",
+    "log_format_option",
+    "log_level_option",
+    "probe_options",
+    "shutdown_options",
+    "worker_option",
+    "worker_options",
+]
 
 #: Every IPv4 address of the machine; a cluster of IPv6 alone needs ``::``.
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  served only where --health-port asks for it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option("--worker-id", metavar="ID", help="This worker's ID; runs can name it as their host."),
-    click.option(
+
+class WorkerOption(click.Option):
+    """An option that counts as not given where its value is empty, as in ``--backend "$BACKEND"``."""
+
+    def consume_value(
+        self, ctx: click.Context, opts: Mapping[str, Any]
+    ) -> tuple[Any, click.core.ParameterSource]:
+        """Find the value: on the command line, else in the environment, else the default."""
+        given = opts.get(self.name or "")
+        if given == "":
+            opts = {name: value for name, value in opts.items() if name != self.name}
+        elif isinstance(given, list):  # of an option that is repeatable
+            opts = {**opts, str(self.name): [value for value in given if value != ""]}
+        return super().consume_value(ctx, opts)
+
+
+def worker_option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare one of the worker's options."""
+    return click.option(*names, cls=WorkerOption, **attributes)
+
+
+_OPTIONS: Final = (
+    worker_option("--worker-id", metavar="ID", help="This worker's ID; runs can name it as their host."),
+    worker_option(
         "--api-key", envvar="WARP_API_KEY", metavar="KEY", help="API key; best given as WARP_API_KEY."
     ),
-    click.option("--config-file", metavar="FILE", help="YAML config file."),
-    click.option(
-        "--backend", type=click.Choice(list(BACKENDS)), help="Default: the file's one, else docker."
+    worker_option("--config-file", metavar="FILE", help="YAML config file."),
+    worker_option(
+        "--backend", type=click.Choice(list(BACKENDS)),
+        help="Default: the file's one, else docker; for render kubernetes.",
     ),
-    click.option("--no-cleanup", is_flag=True, help="Keep Jobs, containers and workspaces."),
-    click.option(
-        "-v", "--volumes", multiple=True, metavar="HOST:CONTAINER[:ro|rw]", help="Mount; Docker only."
+    worker_option("--no-cleanup", is_flag=True, help="Keep Jobs, containers and workspaces."),
+    worker_option(
+        "-v", "--volumes", multiple=True, metavar="HOST:CONTAINER[:ro|rw]",
+        help="Mount; Docker only; repeatable.",
     ),
-    click.option(
+    worker_option(
         "-e", "--env", multiple=True, metavar="KEY[=VALUE]",
         help="Variable for every task; KEY alone passes the worker's own value on; repeatable.",
     ),
-    click.option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default)."),
-    click.option(
+    worker_option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default)."),
+    worker_option(
         "--idle-on-complete", metavar="TIME", help="How long the agent stays after its task: 45m, 0s."
     ),
-    click.option("--target-dir", metavar="DIR", help="Run every task in this directory; direct only."),
-    click.option("--web-socket-url", metavar="URL", help="The control plane's WebSocket."),
-    click.option("--server-root-url", metavar="URL", help="The control plane as the agents reach it."),
-    click.option("--session-sharing-server-url", metavar="URL", help="Passed on to the agents."),
+    worker_option("--target-dir", metavar="DIR", help="Run every task in this directory; direct only."),
+    worker_option("--web-socket-url", metavar="URL", help="The control plane's WebSocket."),
+    worker_option("--server-root-url", metavar="URL", help="The control plane as the agents reach it."),
+    worker_option("--session-sharing-server-url", metavar="URL", help="Passed on to the agents."),
 )  # fmt: skip
 
 
@@ -53,14 +86,14 @@ def worker_options(function: F) -> F:
 def log_level_option(function: F) -> F:
     """Give a command ``--log-level``."""
     levels = click.Choice(["debug", "info", "warn", "error"])
-    return click.option(
+    return worker_option(
         "--log-level", type=levels, default="info", show_default=True, help="The least that is logged."
     )(function)
 
 
 def log_format_option(function: F) -> F:
     """Give a command ``--log-format``."""
-    return click.option(
+    return worker_option(
         "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
         envvar="OZ_WORKER_LOG_FORMAT", help="Lines for people, or one JSON object a line.",
     )(function)  # fmt: skip
@@ -68,15 +101,41 @@ def log_format_option(function: F) -> F:
 
 def probe_options(function: F) -> F:
     """Give a command ``--health-port`` and ``--health-host``."""
-    port = click.option(
+    port = worker_option(
         "--health-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
         envvar="OZ_WORKER_HEALTH_PORT", help="Serve /healthz and /readyz; 0 does not (the default).",
     )  # fmt: skip
-    host = click.option(
+    host = worker_option(
         "--health-host", default=EVERY_ADDRESS, metavar="HOST", envvar="OZ_WORKER_HEALTH_HOST",
         help="The address for it; a kubelet's probes come to the Pod's own.", show_default=True,
     )  # fmt: skip
     return port(host(function))
+
+
+def shutdown_options(function: F) -> F:
+    """Give a command the flags on when and how its process ends."""
+    on_refusal = worker_option(
+        "--exit-on-auth-failure", is_flag=True,
+        help="Exit with code 4 where the control plane refuses the key.",
+    )  # fmt: skip
+    grace = worker_option(
+        "--shutdown-grace", default="25s", metavar="TIME", show_default=True,
+        envvar="OZ_WORKER_SHUTDOWN_GRACE", callback=lambda _ctx, _option, value: duration_in_seconds(value),
+        help="How long it may deliver results once it is told to end: 25s, 2m.",
+    )  # fmt: skip
+    return on_refusal(grace(function))
+
+
+def duration_in_seconds(text: str) -> float:
+    """Read a flag's duration, which is longer than nothing.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    seconds = parse_duration(text)
+    if not seconds:
+        raise click.BadParameter(f"{text!r} is no duration such as 90s, 10m or 1h30m")
+    return seconds
 
 
 def flags_from(options: Mapping[str, Any], under: Mapping[str, Any] | None = None) -> WorkerFlags:

@@ -9,7 +9,16 @@ import msgspec
 
 from oz_agent_worker.core.spans import short_span
 
-__all__ = ["age", "colour_unwanted", "echo_json", "output_option", "printable", "state_text", "table"]
+__all__ = [
+    "age",
+    "colour_unwanted",
+    "echo_json",
+    "echo_json_line",
+    "output_option",
+    "printable",
+    "state_text",
+    "table",
+]
 
 _COLOURS: Final = {
     "SUCCEEDED": "green", "FAILED": "red", "ERROR": "red", "CANCELLED": "yellow", "INPROGRESS": "cyan",
@@ -28,6 +37,11 @@ output_option = click.option(
 def echo_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def echo_json_line(value: Any) -> None:
+    """Print a value as JSON on one line (https://jsonlines.org)."""
+    click.echo(msgspec.json.encode(value))
 
 
 def colour_unwanted(environ: Mapping[str, str]) -> bool:

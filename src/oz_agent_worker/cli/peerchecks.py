@@ -4,7 +4,7 @@ No WebSocket is opened: a worker that connects is given tasks, and a doctor take
 key is shown to the API beside the WebSocket, by listing one run.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,12 +16,14 @@ from oz_agent_worker import __version__
 from oz_agent_worker.backends.checks import Check, Verdict, fail, ok, skip, warn
 from oz_agent_worker.backends.clock import clock_skew, judge_clock
 from oz_agent_worker.config.load import DEFAULT_SERVER_ROOT_URL, DEFAULT_WEB_SOCKET_URL, WorkerConfig
+from oz_agent_worker.core.proxy import Proxy, proxy_for
 from oz_agent_worker.core.secret import Secret
-from oz_agent_worker.link import proxy_for
+from oz_agent_worker.httpproxy import failure_words, proxy_options
 
 __all__ = ["api_root", "peer_checks"]
 
 _SOCKET_PATH: Final = "/selfhosted/worker/ws"
+_WHOLE_PATH: Final = f"/api/v1{_SOCKET_PATH}"
 _TIMEOUT: Final = 10.0
 _REACHED: Final = "control plane"
 
@@ -35,7 +37,7 @@ def api_root(web_socket_url: str) -> str | None:
     if web_socket_url == DEFAULT_WEB_SOCKET_URL:
         return f"{DEFAULT_SERVER_ROOT_URL}/api/v1"
     url = _as_http(web_socket_url)
-    return url.removesuffix(_SOCKET_PATH) if url.endswith(f"/api/v1{_SOCKET_PATH}") else None
+    return url.removesuffix(_SOCKET_PATH) if url.endswith(_WHOLE_PATH) else None
 
 
 def _as_http(web_socket_url: str) -> str:
@@ -50,7 +52,7 @@ class _Answer:
     skew: float | None
 
 
-async def _ask(url: str, key: Secret | None = None) -> _Answer:
+async def _ask(url: str, proxy: Proxy | None, key: Secret | None = None) -> _Answer:
     """Send one GET. Raises aiohttp's errors, OSError and TimeoutError."""
     headers = {"User-Agent": f"oz-agent-worker/{__version__}"}
     if key is not None:
@@ -59,25 +61,32 @@ async def _ask(url: str, key: Secret | None = None) -> _Answer:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with (
         aiohttp.ClientSession(headers=headers, timeout=timeout) as http,
-        http.get(url, proxy=proxy_for(url), allow_redirects=False) as response,
+        http.get(url, allow_redirects=False, **proxy_options(proxy)) as response,
     ):
         return _Answer(response.status, clock_skew(response.headers.get("Date"), sent, datetime.now(UTC)))
 
 
-def peer_checks(config: WorkerConfig) -> list[Check]:
-    """The checks, in the order in which they are shown."""
+def peer_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]:
+    """The checks, in the order in which they are shown. ``environ`` may name a proxy (``core.proxy``)."""
     skew: list[float | None] = []
 
     async def reached() -> Verdict:
+        url = _as_http(config.web_socket_url)
+        proxy = proxy_for(url, environ)
         # Not a handshake, so that an error is what a control plane answers.
-        answer = await _ask(_as_http(config.web_socket_url))
+        answer = await _ask(url, proxy)
         skew.append(answer.skew)
         if answer.status >= 500:
             return fail(
                 f"{config.web_socket_url} answers HTTP {answer.status}",
                 "see whether the control plane, or the proxy before it, is well",
             )
-        return ok(config.web_socket_url)
+        if answer.status == 404 and not url.endswith(_WHOLE_PATH):
+            return warn(
+                f"{config.web_socket_url} answers HTTP 404, and its path is not the usual one: "
+                f"a control plane's worker WebSocket ends in {_WHOLE_PATH}"
+            )
+        return ok(config.web_socket_url + (f", through {proxy}" if proxy is not None else ""))
 
     async def accepted() -> Verdict:
         if not config.api_key:
@@ -85,7 +94,7 @@ def peer_checks(config: WorkerConfig) -> list[Check]:
         root = api_root(config.web_socket_url)
         if root is None:
             return skip(f"the API that belongs to {config.web_socket_url} is not known")
-        answer = await _ask(f"{root}/agent/runs?limit=1", config.api_key)
+        answer = await _ask(f"{root}/agent/runs?limit=1", proxy_for(root, environ), config.api_key)
         return judge_key(answer.status, root)
 
     async def clock() -> Verdict:
@@ -122,6 +131,6 @@ def _reporting(
         except TimeoutError:
             return fail(f"no answer within {_TIMEOUT:g} s", mend)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return fail(f"cannot be reached: {error}", mend)
+            return fail(f"cannot be reached: {failure_words(error, None)}", mend)
 
     return made

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from oz_agent_worker.app import WorkerOptions, run_worker
 from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.core.notices import Notify
 from oz_agent_worker.errors import ExitCode
 from oz_agent_worker.logfields import LogFields
 from oz_agent_worker.probeserver import Endpoint
@@ -30,7 +31,7 @@ T = TypeVar("T")
 class ProcessFlags:
     """The flags that are about the process alone, and so not of the config file.
 
-    ``health_port`` 0 serves no probes.
+    ``health_port`` 0 serves no probes; ``shutdown_grace`` is in seconds.
     """
 
     log_level: str
@@ -38,6 +39,16 @@ class ProcessFlags:
     health_port: int
     health_host: str
     exit_on_auth_failure: bool
+    shutdown_grace: float
+
+    def options(self, *listeners: Notify) -> WorkerOptions:
+        """What the flags ask of the worker; ``listeners`` hear of everything that it notices."""
+        return WorkerOptions(
+            exit_on_auth_failure=self.exit_on_auth_failure,
+            shutdown_grace=self.shutdown_grace,
+            probes=Endpoint(self.health_host, self.health_port) if self.health_port else None,
+            listeners=listeners,
+        )
 
 
 def serve_worker(flags: WorkerFlags, process: ProcessFlags) -> None:
@@ -46,12 +57,7 @@ def serve_worker(flags: WorkerFlags, process: ProcessFlags) -> None:
     configure_logging(process.log_level, process.log_format, fields)
     config = load_worker_config(flags, os.environ)
     prepare_process()
-    options = WorkerOptions(
-        exit_on_auth_failure=process.exit_on_auth_failure,
-        probes=Endpoint(process.health_host, process.health_port) if process.health_port else None,
-        listeners=(fields,),
-    )
-    asyncio.run(_run(config, options))
+    asyncio.run(_run(config, process.options(fields)))
 
 
 def prepare_process() -> None:

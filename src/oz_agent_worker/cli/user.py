@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from oz_agent_worker.errors import ExitCode, OzError, UsageError
 
 from .apiclient import TERMINAL_STATES, ApiClient
 from .context import resolve_target, target_options
-from .output import age, echo_json, output_option, printable, state_text, table
+from .output import age, echo_json, echo_json_line, output_option, printable, state_text, table
 
 __all__ = ["cancel", "ending", "exit_code_of", "logs", "read_prompt_file", "run", "runs", "stream_run"]
 
@@ -24,7 +24,7 @@ def _with_client(
     """Connect, do the work, and end the process with its exit code."""
 
     async def main() -> int:
-        async with ApiClient(resolve_target(server, api_key, os.environ)) as client:
+        async with ApiClient(resolve_target(server, api_key, os.environ), os.environ) as client:
             return await use(client)
 
     try:
@@ -159,7 +159,9 @@ def _because(state: str, message: str) -> str:
 @click.command("runs")
 @click.argument("run_id", required=False)
 @click.option("--state", multiple=True, metavar="STATE", help="Only runs in this state; repeatable.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many."
+)
 @click.option("-A", "--all", "everything", is_flag=True, help="All of them.")
 @output_option
 @target_options
@@ -172,7 +174,15 @@ def runs(
     server: str | None,
     api_key: str | None,
 ) -> None:
-    """List runs, the newest first; with RUN_ID show that one."""
+    """List runs, the newest first; with RUN_ID show that one.
+
+    HOST is the worker that has or had the run; before that, the one that it names.
+
+    \b
+    Examples:
+      oz-agent-worker runs --state inprogress --state queued
+      oz-agent-worker runs --all --output json | jq -r '.[] | select(.state == "FAILED").run_id'
+    """
 
     async def use(client: ApiClient) -> int:
         if run_id is not None:
@@ -194,7 +204,8 @@ def runs(
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
-    host = printable((item.get("agent_config") or {}).get("worker_host") or "any")
+    named = (item.get("agent_config") or {}).get("worker_host")
+    host = printable(item.get("worker_id") or named or "any")
     title = printable(str(item.get("title") or ""))
     return (
         item["run_id"],
@@ -216,6 +227,7 @@ def _describe(item: dict[str, Any]) -> str:
         "Reason": status.get("error_code"),
         "Harness": (config.get("harness") or {}).get("type"),
         "Host": config.get("worker_host"),
+        "Worker": item.get("worker_id"),
         "Retry": "safe" if item.get("safe_to_retry") else None,
         "Created": item.get("created_at"),
         "Started": item.get("started_at"),
@@ -237,11 +249,24 @@ def _shown(line: str) -> str:
 @click.command("logs")
 @click.argument("run_id")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run's end.")
+@output_option
 @target_options
-def logs(run_id: str, follow: bool, server: str | None, api_key: str | None) -> None:
-    """Print a run's output."""
+def logs(run_id: str, follow: bool, output: str, server: str | None, api_key: str | None) -> None:
+    """Print a run's output.
+
+    With --follow the exit code tells how the run went: 0 for one that succeeded, else 1.
+    As JSON it is one object with the run's state and text; with --follow one object a line, the
+    last with the state.
+
+    \b
+    Examples:
+      oz-agent-worker logs RUN_ID --follow
+      oz-agent-worker logs RUN_ID --output json | jq -r .text
+    """
 
     async def use(client: ApiClient) -> int:
+        if output == "json":
+            return await (_follow_as_json(client, run_id) if follow else _log_as_json(client, run_id))
         if follow:
             return await follow_run(client, run_id)
         click.echo(await client.log(run_id), nl=False)
@@ -250,34 +275,71 @@ def logs(run_id: str, follow: bool, server: str | None, api_key: str | None) -> 
     _with_client(server, api_key, use)
 
 
+async def _log_as_json(client: ApiClient, run_id: str) -> int:
+    item = await client.get_run(run_id)
+    echo_json({"run_id": run_id, "state": item["state"], "text": await client.log(run_id)})
+    return ExitCode.OK
+
+
+async def _follow_as_json(client: ApiClient, run_id: str) -> int:
+    async for event in client.follow(run_id):
+        if event.text:
+            echo_json_line({"run_id": run_id, "text": event.text})
+    item = await client.get_run(run_id)
+    echo_json_line({"run_id": run_id, "state": item["state"]})
+    return exit_code_of(item)
+
+
 @click.command("cancel")
 @click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Return when the runs have ended.")
+@output_option
 @target_options
-def cancel(run_ids: tuple[str, ...], wait: bool, server: str | None, api_key: str | None) -> None:
-    """Cancel runs."""
+def cancel(
+    run_ids: tuple[str, ...], wait: bool, output: str, server: str | None, api_key: str | None
+) -> None:
+    """Cancel runs.
+
+    Each is asked for, whatever becomes of the others; the exit code is 1 where one could not be.
+
+    \b
+    Examples:
+      oz-agent-worker cancel RUN_ID --wait
+      oz-agent-worker runs --all --state queued -o json | jq -r '.[].run_id' | xargs oz-agent-worker cancel
+    """
 
     async def use(client: ApiClient) -> int:
-        status = ExitCode.OK
+        told = []
         for run_id in run_ids:
-            try:
-                await client.cancel_run(run_id)
-            except OzError as error:
-                click.echo(f"run {run_id}: {error}", err=True)
-                status = ExitCode.FAILURE
-                continue
-            state = await _settled(client, run_id) if wait else (await client.get_run(run_id))["state"]
-            verb = (
-                "cancelled"
-                if state == "CANCELLED"
-                else "cancellation requested"
-                if not wait
-                else f"ended {state}"
-            )
-            click.echo(f"run {run_id} {verb}")
-        return status
+            answer = await _cancel_one(client, run_id, wait=wait)
+            told.append(answer)
+            if output == "table":
+                error = answer["error"]
+                click.echo(
+                    _cancelled(answer, wait=wait) if error is None else f"run {run_id}: {error}",
+                    err=error is not None,
+                )
+        if output == "json":
+            echo_json(told)
+        return ExitCode.OK if all(answer["error"] is None for answer in told) else ExitCode.FAILURE
 
     _with_client(server, api_key, use)
+
+
+async def _cancel_one(client: ApiClient, run_id: str, *, wait: bool) -> dict[str, str | None]:
+    """Cancel one run; what is told of it: its ID, its state, and why it cannot be cancelled."""
+    try:
+        await client.cancel_run(run_id)
+        state = await _settled(client, run_id) if wait else str((await client.get_run(run_id))["state"])
+    except OzError as error:
+        return {"run_id": run_id, "state": None, "error": str(error)}
+    return {"run_id": run_id, "state": state, "error": None}
+
+
+def _cancelled(answer: Mapping[str, str | None], *, wait: bool) -> str:
+    state = answer["state"]
+    asked = f"ended {state}" if wait else "cancellation requested"
+    return f"run {answer['run_id']} {'cancelled' if state == 'CANCELLED' else asked}"
 
 
 async def _settled(client: ApiClient, run_id: str) -> str:

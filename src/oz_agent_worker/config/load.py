@@ -16,8 +16,9 @@ import yaml
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
+from .nodes import Problems, value_at
 from .schema import BackendConfig, CommandConfig, DirectConfig, DockerConfig, FileConfig, KubernetesConfig
-from .shapes import EnvEntry, Problems, is_volume, parse_duration, section, value_at
+from .shapes import EnvEntry, is_volume, parse_duration, section
 
 __all__ = ["BACKENDS", "WorkerConfig", "WorkerFlags", "parse_file", "read_file", "resolve"]
 

@@ -5,7 +5,8 @@ from typing import Final
 
 import yaml
 
-from .shapes import Problems, Shape, label_value, mapping_of, text
+from .nodes import Problems
+from .shapes import Shape, label_value, mapping_of, text
 
 __all__ = ["annotations", "labels"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from . import objectmeta, shapes
+from .resources import resources
 from .shapes import EnvEntry, Shape
 
 __all__ = [
@@ -174,7 +175,7 @@ class KubernetesConfig:
         {},
     )
     preflight_resources: Mapping[str, Any] = key(
-        shapes.raw_mapping(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
+        resources(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
     )
     preflight_unschedulable: Literal["fail", "warn"] = key(
         shapes.choice("fail", "warn"),
@@ -196,7 +197,7 @@ class KubernetesConfig:
         shapes.list_of(shapes.raw_mapping()), "Shorthand for `pod_template.tolerations`.", ()
     )
     resources: Mapping[str, Any] = key(
-        shapes.raw_mapping(), "Shorthand for `resources` of the template's container `task`.", {}
+        resources(), "Shorthand for `resources` of the template's container `task`.", {}
     )
     termination_grace_period_seconds: int | None = key(
         shapes.integer(minimum=0), "Shorthand for `pod_template.terminationGracePeriodSeconds`.", None

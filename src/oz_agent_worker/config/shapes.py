@@ -15,9 +15,10 @@ from typing import Any, Final, Generic, TypeVar
 
 import yaml
 
+from .nodes import Problems, entries, is_null, plain, shown, written
+
 __all__ = [
     "EnvEntry",
-    "Problems",
     "Shape",
     "boolean",
     "choice",
@@ -26,6 +27,7 @@ __all__ = [
     "environment",
     "humantime",
     "integer",
+    "is_quantity",
     "is_volume",
     "label_value",
     "list_of",
@@ -35,7 +37,7 @@ __all__ = [
     "raw_mapping",
     "section",
     "text",
-    "value_at",
+    "unknown_key",
     "volume",
 ]
 
@@ -69,19 +71,6 @@ class EnvEntry:
     value: str | None = field(default=None, repr=False)  # may be a secret
 
 
-@dataclass(slots=True)
-class Problems:
-    """Collects what is wrong, in the order of the file. ``source`` names the file."""
-
-    source: str
-    found: list[str] = field(default_factory=list)
-
-    def note(self, path: str, node: yaml.Node | None, what: str) -> None:
-        """Note a problem of the value at ``path``."""
-        where = f"{self.source}:{node.start_mark.line + 1}: " if node is not None else ""
-        self.found.append(f"{where}{path}: {what}" if path else f"{where}{what}")
-
-
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[T]):
     """Decodes a node; ``describe`` says in a few words what is allowed.
@@ -98,10 +87,10 @@ def _scalar(describe: str, convert: Callable[[Any], T | None]) -> Shape[T]:
     """Make a shape of a function that returns ``None`` for a value that is not allowed."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> T | None:
-        value = _plain(node)
+        value = plain(node)
         result = convert(value) if not isinstance(value, dict | list) else None
         if result is None:
-            problems.note(path, node, f"read {_shown(value)}, allowed is {describe}")
+            problems.note(path, node, f"read {shown(value)}, allowed is {describe}")
         return result
 
     return Shape(describe, decode)
@@ -111,49 +100,13 @@ def _textual(describe: str, allowed: Callable[[str], bool]) -> Shape[str]:
     """Make a shape of a text. A number counts as it was written: 1.10 is no 1.1."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
-        string = _written(node)
+        string = written(node)
         if string is None or not allowed(string):
-            problems.note(path, node, f"read {_shown(_plain(node))}, allowed is {describe}")
+            problems.note(path, node, f"read {shown(plain(node))}, allowed is {describe}")
             return None
         return string
 
     return Shape(describe, decode)
-
-
-def _written(node: yaml.Node) -> str | None:
-    value = _plain(node)
-    if isinstance(value, str):
-        return value
-    is_text = isinstance(node, yaml.ScalarNode) and value is not None and not isinstance(value, bool)
-    return str(node.value) if is_text else None
-
-
-def _plain(node: yaml.Node) -> Any:
-    """Turn a composed node into plain data, with YAML's safe types alone."""
-    loader = yaml.SafeLoader("")
-    try:
-        return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError):
-        return getattr(node, "value", None)
-    finally:
-        loader.dispose()
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text_ = repr(value)
-    return text_ if len(text_) <= 80 else text_[:77] + "..."
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
 # ------------------------------------------------------------------------------- scalars
@@ -227,10 +180,13 @@ def humantime() -> Shape[str]:
 
 
 def quantity() -> Shape[str]:
-    """A Kubernetes quantity, such as ``10Gi`` (apimachinery, resource.Quantity)."""
+    """A Kubernetes quantity, such as ``10Gi``."""
+    return _empty_as_default(_textual("a Kubernetes quantity such as 10Gi or 500M", is_quantity))
 
-    shape = _textual("a Kubernetes quantity such as 10Gi or 500M", lambda s: bool(_QUANTITY.fullmatch(s)))
-    return _empty_as_default(shape)
+
+def is_quantity(value: Any) -> bool:
+    """Whether a value is the text of a quantity (apimachinery, resource.Quantity)."""
+    return isinstance(value, str) and _QUANTITY.fullmatch(value) is not None
 
 
 def dns_label() -> Shape[str]:
@@ -269,7 +225,7 @@ def list_of(item: Shape[T]) -> Shape[tuple[T, ...]]:
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[T, ...] | None:
         if not isinstance(node, yaml.SequenceNode):
-            problems.note(path, node, f"read {_shown(_plain(node))}, allowed is a list of {item.describe}")
+            problems.note(path, node, f"read {shown(plain(node))}, allowed is a list of {item.describe}")
             return None
         decoded = (item.decode(child, f"{path}[{i}]", problems) for i, child in enumerate(node.value))
         return tuple(value for value in decoded if value is not None)
@@ -281,8 +237,10 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
     """A mapping from names to values that all have one shape."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> dict[str, T] | None:
-        pairs = _pairs(node, path, problems)
-        decoded = ((name, item.decode(child, f"{path}.{name}", problems)) for name, _, child in pairs)
+        decoded = (
+            (name, item.decode(child, f"{path}.{name}", problems))
+            for name, _, child in entries(node, path, problems)
+        )
         return {name: value for name, value in decoded if value is not None}
 
     return Shape(f"a mapping of names to {item.describe}", decode)
@@ -292,17 +250,17 @@ def raw_mapping() -> Shape[Mapping[str, Any]]:
     """A mapping that is passed on as JSON: the API server checks it."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> Mapping[str, Any] | None:
-        value = _plain(node)
+        value = plain(node)
         if not isinstance(value, dict):
-            problems.note(path, node, f"read {_shown(value)}, allowed is a mapping")
+            problems.note(path, node, f"read {shown(value)}, allowed is a mapping")
             return None
         try:
-            plain: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+            document: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
             # A date, a set, not a number, an alias of what it stands in.
             problems.note(path, node, f"this cannot be written as JSON: {error}")
             return None
-        return plain
+        return document
 
     return Shape("a mapping", decode)
 
@@ -312,15 +270,15 @@ def environment() -> Shape[tuple[EnvEntry, ...]]:
 
     A problem never says what was read: it may be a secret.
     """
-    entries = list_of(Shape("{name: A, value: b}", _env_entry))
+    variables = list_of(Shape("{name: A, value: b}", _env_entry))
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[EnvEntry, ...] | None:
         if not isinstance(node, yaml.SequenceNode):
-            problems.note(path, node, f"allowed is {entries.describe}")
+            problems.note(path, node, f"allowed is {variables.describe}")
             return None
-        return entries.decode(node, path, problems)
+        return variables.decode(node, path, problems)
 
-    return Shape(entries.describe, decode)
+    return Shape(variables.describe, decode)
 
 
 def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | None:
@@ -329,11 +287,11 @@ def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | Non
         return None
     name: str | None = None
     value: str | None = None
-    for key, key_node, child in _pairs(node, path, problems):
+    for key, key_node, child in entries(node, path, problems):
         if key == "name":
-            name = _written(child)
+            name = written(child)
         elif key == "value":
-            value = str(child.value) if isinstance(child, yaml.ScalarNode) and not _is_null(child) else None
+            value = str(child.value) if isinstance(child, yaml.ScalarNode) and not is_null(child) else None
             if not isinstance(child, yaml.ScalarNode) or "\0" in child.value:
                 problems.note(f"{path}.value", child, "allowed is a string")
         else:
@@ -351,14 +309,14 @@ def section(schema: type[T]) -> Shape[T]:
         fields = {f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
         values: dict[str, Any] = {}
         refused: set[str] = set()
-        for name, key_node, child in _pairs(node, path, problems):
+        for name, key_node, child in entries(node, path, problems):
             where = f"{path}.{name}" if path else name
             if name not in fields:
                 problems.note(where, key_node, unknown_key(name, list(fields)))
                 continue
             shape: Shape[Any] = fields[name].metadata["shape"]
             before = len(problems.found)
-            value = None if _is_null(child) and not shape.takes_null else shape.decode(child, where, problems)
+            value = None if is_null(child) and not shape.takes_null else shape.decode(child, where, problems)
             if value is not None:
                 values[name] = value
             elif len(problems.found) > before:
@@ -371,12 +329,6 @@ def section(schema: type[T]) -> Shape[T]:
     return Shape("a mapping", decode, takes_null=True)
 
 
-def value_at(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    """The value of a mapping's key, for the line that it stands on."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return next((v for k, v in pairs if k.value == key), node)
-
-
 def _required(declared: dataclasses.Field[Any]) -> bool:
     return declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING
 
@@ -386,21 +338,3 @@ def unknown_key(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else "known are " + ", ".join(sorted(known))
     return f"unknown key `{name}`; {hint}"
-
-
-def _pairs(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, yaml.Node, yaml.Node]]:
-    """Give the entries of a mapping node; a null is an empty one, a doubled key a problem."""
-    if _is_null(node):
-        return []
-    if not isinstance(node, yaml.MappingNode):
-        problems.note(path, node, f"read {_shown(_plain(node))}, allowed is a mapping")
-        return []
-    pairs: list[tuple[str, yaml.Node, yaml.Node]] = []
-    seen: set[str] = set()
-    for key_node, value in node.value:
-        name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
-        if name in seen:
-            problems.note(f"{path}.{name}" if path else name, key_node, "this key stands twice")
-        seen.add(name)
-        pairs.append((name, key_node, value))
-    return pairs

@@ -100,9 +100,9 @@ class RunsApi:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a run, or ask its worker to."""
-        await authenticate_user(request, self._database)
+        user = await authenticate_user(request, self._database)
         run_id = request.path_params["run_id"]
-        cancellation = await self._database.write(reports.cancel, run_id, self._services.clock())
+        cancellation = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
         match cancellation.outcome:
             case reports.Cancel.NOT_FOUND:
                 raise not_found(run_id)

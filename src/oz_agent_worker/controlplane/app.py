@@ -9,18 +9,34 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from .api import RunsApi, json_response
 from .log_stream import LogsApi
-from .problems import Code, ProblemError, on_http_exception, on_problem, on_unexpected
+from .problems import Code, ProblemError, on_http_exception, on_problem, on_unexpected, problem_response
 from .services import Services
 from .store import runs
 from .worker_socket import WorkerSocket
 
 __all__ = ["build_app"]
 
+_WORKER_SOCKET: Final = "/api/v1/selfhosted/worker/ws"
 #: A database that takes longer does not answer.
 _HEALTH_SECONDS: Final = 5.0
+
+
+async def upgrade_required(_: Request) -> Response:
+    """Tell a plain request at the worker's WebSocket what it takes (RFC 9110, 15.5.22)."""
+    detail = "Workers connect here, with a WebSocket handshake."
+    raise ProblemError(426, Code.INVALID_REQUEST, detail, headers={"Upgrade": "websocket"})
+
+
+async def no_socket(websocket: WebSocket) -> None:
+    """Refuse a handshake elsewhere as a wrong path, which a worker does not take for a refused key."""
+    problem = ProblemError(
+        404, Code.RESOURCE_NOT_FOUND, f"There is no WebSocket at {websocket.url.path}: try {_WORKER_SOCKET}."
+    )
+    await websocket.send_denial_response(problem_response(websocket, problem))
 
 
 def build_app(services: Services) -> Starlette:
@@ -28,6 +44,10 @@ def build_app(services: Services) -> Starlette:
     api = RunsApi(services)
     logs = LogsApi(services)
     socket = WorkerSocket(services)
+
+    async def livez(_: Request) -> Response:
+        """The process answers. The database is left out: a restart would not bring it back."""
+        return json_response({"status": "ok"})
 
     async def healthz(_: Request) -> Response:
         """No key is asked for: whoever probes learns no more than whether runs can be taken."""
@@ -40,13 +60,16 @@ def build_app(services: Services) -> Starlette:
 
     return Starlette(
         routes=[
+            Route("/livez", livez, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/api/v1/agent/run", api.create, methods=["POST"]),
             Route("/api/v1/agent/runs", api.collection, methods=["GET", "POST"]),
             Route("/api/v1/agent/runs/{run_id}", api.get, methods=["GET"]),
             Route("/api/v1/agent/runs/{run_id}/cancel", api.cancel, methods=["POST"]),
             Route("/api/v1/agent/runs/{run_id}/logs", logs.get, methods=["GET"]),
-            WebSocketRoute("/api/v1/selfhosted/worker/ws", socket.handle),
+            Route(_WORKER_SOCKET, upgrade_required, methods=["GET"]),
+            WebSocketRoute(_WORKER_SOCKET, socket.handle),
+            WebSocketRoute("/{path:path}", no_socket),
         ],
         exception_handlers={
             ProblemError: on_problem,

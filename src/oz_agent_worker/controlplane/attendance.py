@@ -1,12 +1,15 @@
-"""Keeps leases in step with the connections: a run's lease runs while no connection has it."""
+"""Keeps leases in step with the connections: a run's lease runs while no connection certainly has it."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from .followers import Followers
 from .hub import Connection, Hub
+from .leases import next_checkpoint
 from .settings import ControlPlaneSettings
 from .states import RunState
 from .store import leases, queue
@@ -25,7 +28,7 @@ _BATCH: Final = 256
 class Attendance:
     """Who is there, and what becomes of the runs of those who are not.
 
-    ``wake`` is called when there may be something to do for a run.
+    ``wake`` is called when there may be something to do for a run; ``grace`` is in microseconds.
     """
 
     def __init__(
@@ -37,22 +40,43 @@ class Attendance:
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
-        self._grace = micros(settings.worker_grace)
+        self.grace = micros(settings.worker_grace)
+        self._max_starts = settings.max_starts
         self._database = database
         self._hub = hub
         self._followers = followers
         self._clock = clock
         self._wake = wake
         self._owed: set[str] = set()
+        self._started = self._checkpoint = clock()
 
     @property
     def lease_until(self) -> int:
         """Until when a worker that leaves at this moment is waited for."""
-        return self._clock() + self._grace
+        return self._clock() + self.grace
 
     async def start(self) -> None:
         """Wait for the workers of the runs that an earlier control plane left in flight."""
-        await self._database.write(leases.start, self._clock(), self.lease_until)
+        self._started = self._checkpoint = self._clock()
+        await self._database.write(leases.start, self._started, self.grace)
+
+    async def stop(self) -> None:
+        """Note until when leases ran, for the next control plane."""
+        try:
+            await self._database.write(leases.checkpoint, self._clock())
+        except SQLAlchemyError as error:
+            _log.warning("leases ran until now, which cannot be stored: %s", brief(error))
+
+    @property
+    def checkpoint_due(self) -> int:
+        """When it is to be stored next that somebody listens, where leases run."""
+        return next_checkpoint(self._started, self._checkpoint, self.grace)
+
+    async def checkpoint(self) -> None:
+        """Store that somebody listens. Raises SQLAlchemyError."""
+        now = self._clock()
+        await self._database.write(leases.checkpoint, now)
+        self._checkpoint = now
 
     def hold(self, run_id: str, connection: Connection) -> bool:
         """A connection's worker has a run. False where the connection went meanwhile."""
@@ -104,12 +128,18 @@ class Attendance:
             if kept:
                 await self._database.write(leases.clear, kept)
             over = [lease.run_id for lease in due if lease.run_id not in kept]
-            for ended in await self._database.write(leases.end, over, self._clock()):
-                self._hub.release(ended.run_id)
+            for ended in await self._database.write(leases.end, over, self._clock(), self._max_starts):
+                self._let_go(ended)
                 self._followers.notify(ended.run_id)
                 _log.warning("run %s is %s: %s", ended.run_id, ended.end.state, ended.end.message)
 
     def _is_kept(self, lease: leases.DueLease) -> bool:
-        """Whether somebody is there after all: a public worker is only where it has answered."""
-        holder = self._hub.holder(lease.run_id)
-        return holder is not None and (holder.peer.greeted or lease.state is not RunState.PENDING)
+        """Whether somebody is there after all who has answered."""
+        return lease.state is not RunState.PENDING and self._hub.holder(lease.run_id) is not None
+
+    def _let_go(self, ended: leases.Ended) -> None:
+        """Free the connection that was sent what is given up: it is to stop that, and be given less."""
+        holder = self._hub.release(ended.run_id)
+        if holder is not None:
+            holder.cancel(ended.run_id, ended.execution_id)
+            holder.capacity = holder.capacity.rejected(len(holder.runs), self._clock())

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection as SqlConnection
@@ -80,15 +81,17 @@ class Dispatcher:
         if agenda.lease is not None and agenda.lease <= now:
             await self._attendance.give_up()
         if agenda.lease is not None:
+            if self._attendance.checkpoint_due <= now:
+                await self._attendance.checkpoint()
             await self._rescue()
         if agenda.claim is not None and agenda.claim <= now:
             await self._look_after_unclaimed()
         while await self._hand_out():
             pass
         now = self._clock()
-        due = (await self._database.read(queue.agenda, now)).next
-        ready = self._hub.next_ready(now)
-        times = [t for t in (due, ready) if t is not None]
+        agenda = await self._database.read(queue.agenda, now)
+        checkpoint = self._attendance.checkpoint_due if agenda.lease is not None else None
+        times = [t for t in (agenda.next, checkpoint, self._hub.next_ready(now)) if t is not None]
         # A millisecond more than the difference: a timer that fires early would spin.
         return max(0, min(times) - now) / 1_000_000 + 0.001 if times else None
 
@@ -109,10 +112,10 @@ class Dispatcher:
             await self._database.write(leases.clear, kept)
         again = {r.run_id: connection for r, connection in pairs if r.send}
         if again:
-            await self._send(again, queue.send_again)
+            await self._send(again, partial(queue.send_again, grace=self._attendance.grace))
 
     async def _look_after_unclaimed(self) -> None:
-        """Queue again what was not claimed, where that tells that it was not started."""
+        """Queue again what was not claimed, where that tells that it was not started, or let a lease run."""
         now = self._clock()
         back: list[str] = []
         wait: list[str] = []
@@ -123,6 +126,7 @@ class Dispatcher:
         if wait:
             _log.debug("%d runs are not claimed yet: waiting on", len(wait))
             await self._database.write(queue.rearm, wait, now, now + self._claim_timeout)
+            await self._database.write(leases.begin, wait, now, self._attendance.lease_until)
         for returned in await self._database.write(queue.return_unclaimed, back, now) if back else ():
             connection = self._hub.release(returned.run_id)
             if connection is not None:

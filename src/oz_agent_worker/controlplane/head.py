@@ -13,8 +13,9 @@ class Head:
     """A run's state, its current execution, and whose that is. Times are microseconds since the epoch.
 
     ``resent``: more than one process was sent the execution. ``retries`` counts the
-    executions before it. ``lease_until`` is set while nobody is there who has the run,
-    since ``away_since``.
+    executions before it. ``cancelled_by`` is the name of the key that asked for it, where
+    known. ``lease_until`` is set while nobody is there who certainly has the run, since
+    ``away_since``.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Head:
     retries: int = 0
     safe_to_retry: bool = False
     cancel_requested: bool = False
+    cancelled_by: str | None = None
     started_at: int | None = None
     lease_until: int | None = None
     away_since: int | None = None

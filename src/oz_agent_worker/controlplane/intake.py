@@ -31,6 +31,7 @@ from .followers import Followers
 from .hub import Connection, Hub
 from .peer import Peer
 from .settings import ControlPlaneSettings
+from .states import TERMINAL
 from .store import leases, logs, queue, reports
 from .store.database import Database
 from .times import Clock
@@ -251,7 +252,7 @@ class Intake:
                 connection,
                 finish.why,
             )
-        if finish.changed or self._hub.holder(frame.task_id) is connection:
+        if finish.state in TERMINAL:
             self._hub.release(frame.task_id)
         connection.capacity = connection.capacity.ended(len(connection.runs))
         self._followers.notify(frame.task_id)

@@ -1,20 +1,30 @@
-"""What becomes of a run whose worker stayed away too long: a pure decision.
+"""How long a run waits for its worker, and what becomes of it then: pure decisions.
 
-A lease is the time for which a run waits for its worker. It runs only while no
-connection is open that has the run.
+A lease runs while no connection is open that has the run; of a run that was sent and
+not answered, until it is answered. Only time in which a control plane listens counts.
+What is stored is when a lease ends should nobody stop listening, and now and then a
+*checkpoint*: that somebody listens. A control plane that starts makes up its mind from both.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
+from .cancelling import cancelled_sentence
 from .head import Head
 from .states import RunState
+from .times import micros
 from .wording import in_words
 
-__all__ = ["WORKER_LOST", "LeaseEnd", "lease_end"]
+__all__ = ["WORKER_LOST", "LeaseEnd", "extended_lease", "lease_end", "next_checkpoint", "resumed_lease"]
 
 #: ``error_code`` of a run whose worker did not come back.
 WORKER_LOST: Final = "worker_lost"
+
+#: What a worker needs at most to find a control plane that has started: the longest pause
+#: between two attempts is 60 s, and an attempt takes a while.
+_TIME_TO_RECONNECT: Final = micros(75)
+#: Checkpoints are at least so far apart.
+_FIRST_CHECKPOINT: Final = micros(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +37,57 @@ class LeaseEnd:
     retryable: bool | None = None
 
 
-def lease_end(run: Head, now: int) -> LeaseEnd:
-    """Decide about a run in flight whose lease has ended."""
-    away = in_words(now - (now if run.away_since is None else run.away_since))
-    lost = f"Worker {run.worker_id} was away, or without the run, for {away}"
+def lease_end(run: Head, now: int, max_starts: int) -> LeaseEnd:
+    """Decide about a run in flight whose lease has ended; ``max_starts`` bounds its executions."""
+    lost = _lost(run, now)
     if run.cancel_requested:
-        return LeaseEnd(state=RunState.CANCELLED, message=f"{lost}, and could not confirm the cancellation.")
+        unsure = f"worker {lost}, and did not confirm it"
+        return LeaseEnd(state=RunState.CANCELLED, message=cancelled_sentence(run.cancelled_by, unsure))
+    starts = run.retries + 1
+    if run.safe_to_retry and starts < max_starts:
+        what_next = "The run is marked safe to retry: it is queued again as a fresh execution."
+        return LeaseEnd(state=RunState.QUEUED, message=f"Worker {lost}. {what_next}")
     if run.safe_to_retry:
-        return LeaseEnd(
-            state=RunState.QUEUED,
-            message=f"{lost}. The run is marked safe to retry: it is queued again as a fresh execution.",
-        )
+        times = "once" if starts == 1 else f"{starts} times"
+        what_next = f"The run was started {times}, the most that is allowed; it may be submitted again."
+    else:
+        what_next = "How far the run came is not known; whoever can judge may submit it again."
     return LeaseEnd(
-        state=RunState.ERROR,
-        message=f"{lost}. How far the run came is not known; whoever can judge may submit it again.",
-        error_code=WORKER_LOST,
-        retryable=True,
+        state=RunState.ERROR, message=f"Worker {lost}. {what_next}", error_code=WORKER_LOST, retryable=True
     )
+
+
+def _lost(run: Head, now: int) -> str:
+    since = in_words(now - (now if run.away_since is None else run.away_since))
+    if run.state is RunState.PENDING:
+        return f"{run.worker_id} was sent the run and did not answer for {since}"
+    return f"{run.worker_id} was away, or without the run, for {since}"
+
+
+def resumed_lease(lease_until: int, away_since: int, checkpoint: int | None, now: int, grace: int) -> int:
+    """When a lease ends that a control plane finds at its start.
+
+    It has left what it had left when somebody certainly listened, and time enough for its
+    worker to connect. All are microseconds; ``checkpoint`` is None where none was taken.
+    """
+    listened = max(away_since, away_since if checkpoint is None else checkpoint)
+    to_reconnect = min(_TIME_TO_RECONNECT, grace // 4)
+    return now + min(grace, max(to_reconnect, lease_until - listened))
+
+
+def extended_lease(lease_until: int, away_since: int, now: int, grace: int) -> int:
+    """When a lease ends whose run is sent again to a worker that will answer.
+
+    That one has the grace too, yet a worker that dies of the run each time, and comes back,
+    would wait with it for ever: twice the grace is the most in all.
+    """
+    return max(lease_until, min(now + grace, away_since + 2 * grace))
+
+
+def next_checkpoint(started: int, last: int, grace: int) -> int:
+    """When a control plane takes its next checkpoint, where leases run.
+
+    Each comes when it has been there for twice as long, and after a quarter of the grace at
+    the latest: a crash takes back no more than that, nor more than half of its life.
+    """
+    return last + min(grace // 4, max(_FIRST_CHECKPOINT, last - started))

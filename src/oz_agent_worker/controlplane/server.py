@@ -139,6 +139,7 @@ class ControlPlane:
         parts = (self.settings, self._database, self._hub)
         attendance = Attendance(*parts, followers, self._clock, woken.set)
         await attendance.start()
+        stack.push_async_callback(attendance.stop)
         intake = Intake(*parts, attendance, followers, self._clock, woken.set)
         dispatcher = Dispatcher(*parts, attendance, self._clock, woken)
         services = Services(

@@ -39,7 +39,9 @@ class ControlPlaneSettings:
     A public worker claims before it starts, so what it left unclaimed goes back to the queue.
     """
     worker_grace: float = 600.0
-    """Seconds for which a worker may stay away before its runs are given up."""
+    """Seconds for which a worker may stay away, or leave a run unanswered, before the run is given up."""
+    max_starts: int = 5
+    """Starts of a run that is marked safe to retry, at most: the first one, and those after a lost worker."""
     default_sidecar_image: str | None = None
     """Agent image of every assignment (``sidecar_image``)."""
     default_docker_image: str | None = None

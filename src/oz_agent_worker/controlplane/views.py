@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from .cancelling import cancellation_pending
 from .states import TERMINAL
 from .store.runs import Run
 from .times import format_duration, format_time
@@ -50,7 +51,7 @@ def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
 def status_message(run: Run) -> dict[str, Any] | None:
     """Why a run is where it is; ``error_code`` and ``retryable`` stand at failures alone."""
     if run.state not in TERMINAL and run.cancel_requested:
-        return {"message": "Cancellation requested; waiting for the worker."}
+        return {"message": cancellation_pending(run.cancelled_by, run.worker_id)}
     if run.lease_until is not None and run.away_since is not None:
         since, until = format_time(run.away_since), format_time(run.lease_until)
         return {"message": f"Waiting since {since} for worker {run.worker_id}, until {until} at most."}

@@ -103,7 +103,7 @@ def parse_assignment(frame: wire.TaskAssignment) -> Assignment:
 
 
 def _identifier(where: str, value: str) -> str:
-    if len(value) > 512 or not value.isprintable() or any(c.isspace() for c in value):
+    if len(value) > 512 or not value.isprintable() or " " in value:
         raise AssignmentError(f"`{where}` is no identifier: white space, control characters, or too long")
     return value
 

@@ -45,9 +45,10 @@ class TaskAssigned:
 
 @dataclass(frozen=True, slots=True)
 class TaskTakenOver:
-    """The worker goes on with an execution that an earlier worker left."""
+    """The worker goes on with an execution that an earlier worker left; ``ended``: it had ended before."""
 
     key: ExecutionKey
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from .taskwords import TaskWords
+
 __all__ = [
     "FailurePhase",
     "FailureReason",
@@ -80,8 +82,10 @@ class FailureReason(StrEnum):
 class Outcome:
     """The end of one execution.
 
-    ``message`` is one sentence for a person. ``exit_code`` is the agent's own, 128 plus
-    the signal's number where a signal ended it, and ``None`` where none was seen.
+    ``message`` is one sentence for a person, in the worker's words and those of the system that
+    ran the task, so that it can be logged. ``words`` are the task's own, where there are any.
+    ``exit_code`` is the agent's own, 128 plus the signal's number where a signal ended it, and
+    ``None`` where none was seen.
     """
 
     result: TaskResult
@@ -89,6 +93,13 @@ class Outcome:
     reason: FailureReason | None = None
     exit_code: int | None = None
     phase: FailurePhase = FailurePhase.BACKEND
+    words: TaskWords | None = None
+
+    def for_owner(self) -> str:
+        """The message with the task's own words: for whoever the task belongs to, and for no log."""
+        if self.words is None:
+            return self.message
+        return _cut(f"{self.message}; in its own words: {self.words.text}")
 
 
 def succeeded(message: str = "Task completed successfully") -> Outcome:
@@ -107,10 +118,14 @@ def failed(
     *,
     exit_code: int | None = None,
     phase: FailurePhase = FailurePhase.BACKEND,
+    words: TaskWords | None = None,
 ) -> Outcome:
     """The execution failed; ``message`` is cut to ``MAX_MESSAGE`` characters."""
-    text = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
-    return Outcome(TaskResult.FAILED, text, reason, exit_code, phase)
+    return Outcome(TaskResult.FAILED, _cut(message), reason, exit_code, phase, words)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
 def describe_exit_code(code: int) -> str:

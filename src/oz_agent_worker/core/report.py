@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from .outcome import Outcome, TaskResult
 from .wire import TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
 
@@ -11,8 +13,7 @@ __all__ = ["CANCELLED", "ExecutionKey", "TerminalReport", "claim", "rejection", 
 CANCELLED = "CANCELLED"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ExecutionKey:
+class ExecutionKey(msgspec.Struct, frozen=True, order=True, gc=False):
     """Names one execution of one run; the key of every table in the worker."""
 
     task_id: str
@@ -48,7 +49,7 @@ def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskComplet
     """The frame that ends a task; with ``ack_id`` only for a peer that negotiated ``ack``."""
     key, outcome = report.key, report.outcome
     # A text of the operating system may hold what is no character (PEP 383).
-    message = outcome.message.encode("utf-8", "replace").decode()
+    message = outcome.for_owner().encode("utf-8", "replace").decode()
     execution_id = key.execution_id if ack_id is not None else None
     if outcome.result is TaskResult.FAILED:
         return TaskFailed(

@@ -81,10 +81,11 @@ Event = Assigned | AssignmentRefused | CancellationRequested | Delivered | Frame
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text frame to write."""
+    """A text frame to write, and the execution that it is about."""
 
     kind: str
     text: str
+    key: ExecutionKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Session:
 
     def reject(self, key: ExecutionKey, reason: str) -> None:
         """Hand a task back. Goes out on this connection or never."""
-        self._pending.append(_text(rejection(key, reason, extended=self._extended)))
+        self._pending.append(_text(rejection(key, reason, extended=self._extended), key))
 
     def data_to_send(self, now: float) -> Iterator[Text | Ping]:
         """Yield what is to be written; each item counts as written when it is taken.
@@ -220,11 +221,11 @@ class Session:
         ended = {report.key for _, report in reports}
         for _, item in due:
             if isinstance(item, Claim):
-                yield _text(claim(item.key, self._worker_id, extended=self._extended))
+                yield _text(claim(item.key, self._worker_id, extended=self._extended), item.key)
         for key in writers:
             yield from map(_output, self._pieces(key, barrier, everything=key in ended))
         for ack_id, report in reports:
-            yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None))
+            yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None), report.key)
 
     def _pieces(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogPiece]:
         """All that is left of an execution that ended; else one piece, so that each gets its turn."""
@@ -254,13 +255,14 @@ class Session:
 
 def _output(piece: LogPiece) -> Text:
     key = piece.key
-    return _text(
-        wire.TaskLog(task_id=key.task_id, execution_id=key.execution_id, offset=piece.offset, text=piece.text)
+    frame = wire.TaskLog(
+        task_id=key.task_id, execution_id=key.execution_id, offset=piece.offset, text=piece.text
     )
+    return _text(frame, key)
 
 
-def _text(frame: wire.WorkerFrame) -> Text:
-    return Text(frame.kind, wire.encode_frame(frame))
+def _text(frame: wire.WorkerFrame, key: ExecutionKey | None = None) -> Text:
+    return Text(frame.kind, wire.encode_frame(frame), key)
 
 
 def _assignment(decoded: wire.TaskAssignment, frame: str | bytes) -> Event:

@@ -74,7 +74,7 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
         AssignmentError: a value cannot be an argument of a program.
     """
     arguments = tuple(agent_arguments(assignment, settings))
-    if any("\0" in argument for argument in arguments):
+    if "\0" in "".join(arguments):
         raise AssignmentError("a value holds a NUL character, which no argument can have")
     return TaskSpec(
         task_id=assignment.task_id,

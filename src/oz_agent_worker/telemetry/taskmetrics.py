@@ -23,7 +23,7 @@ from oz_agent_worker.core.notices import (
     WatchRestarted,
     WorkStands,
 )
-from oz_agent_worker.core.outcome import FailurePhase, FailureReason, TaskResult
+from oz_agent_worker.core.outcome import FailurePhase, FailureReason, Outcome, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 
 from .instruments import Instruments
@@ -35,13 +35,17 @@ _NO_ANSWER: Final = 0
 
 @dataclass(slots=True)
 class _Task:
-    """``assigned`` and ``started`` in monotonic seconds; unset where they were not seen."""
+    """``assigned`` and ``started`` in monotonic seconds; unset where they were not seen.
+
+    ``ended``: its outcome was there to be known before this worker had the task, and is not counted.
+    """
 
     phase: str
     created_at: str | None = None
     assigned: float | None = None
     started: float | None = None
     active: bool = True
+    ended: bool = False
 
 
 class TaskMetrics:
@@ -91,7 +95,7 @@ class TaskMetrics:
 
     def _taken_over(self, notice: TaskTakenOver) -> None:
         self._count("oz_worker_tasks_taken_over_total")
-        self._open(notice.key, _Task("pending"))
+        self._open(notice.key, _Task("pending", ended=notice.ended))
 
     def _open(self, key: ExecutionKey, task: _Task) -> None:
         self._tasks[key] = task
@@ -121,12 +125,10 @@ class TaskMetrics:
         self._record("oz_worker_task_queue_to_start_seconds", max(0.0, waited), since=since)
 
     def _ended(self, notice: TaskEnded) -> None:
-        outcome, now = notice.outcome, self._monotonic()
-        result = outcome.result.value
-        self._count("oz_worker_tasks_completed_total", result=result)
-        if outcome.result is TaskResult.FAILED:
-            self._failure(outcome.phase, outcome.reason or FailureReason.UNKNOWN)
+        now, result = self._monotonic(), notice.outcome.result.value
         task = self._tasks.get(notice.key)
+        if task is None or not task.ended:
+            self._outcome(notice.outcome)
         if task is None:
             return
         if task.assigned is not None:
@@ -135,6 +137,11 @@ class TaskMetrics:
             self._record("oz_worker_task_start_to_end_seconds", now - task.started, result=result)
         self._move(task, "finishing")
         self._give_back_slot(task)
+
+    def _outcome(self, outcome: Outcome) -> None:
+        self._count("oz_worker_tasks_completed_total", result=outcome.result.value)
+        if outcome.result is TaskResult.FAILED:
+            self._failure(outcome.phase, outcome.reason or FailureReason.UNKNOWN)
 
     def _left(self, notice: TaskLeft | TaskRejected) -> None:
         task = self._tasks.pop(notice.key, None)

@@ -76,6 +76,10 @@ class ContainerLog:
         self._closed = True
         self._wake()
 
+    def end(self, size: int) -> bytes:
+        """Return the last ``size`` bytes, at most."""
+        return (b"".join(line.text for line in self._lines) + self._partial)[-size:]
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

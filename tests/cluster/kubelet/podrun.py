@@ -22,6 +22,8 @@ from tests.cluster.kubelet.status import PodFacts, pod_status, unscheduled_statu
 __all__ = ["Behaviour", "Node", "PodGoneError", "PodRun", "Script"]
 
 SIGTERM_EXIT: Final = 143
+MAX_MESSAGE: Final = 2048
+"""The most of a log that becomes a container's message, in bytes."""
 
 
 class PodGoneError(Exception):
@@ -269,7 +271,15 @@ class PodRun:
         state = self._states[name]
         now = _now()
         started = state.started if isinstance(state, Running) else now
+        if exit_code and not message:
+            message = self._last_words(name)
         return Terminated(exit_code, reason or ("Error" if exit_code else "Completed"), started, now, message)
+
+    def _last_words(self, name: str) -> str:
+        """What the kubelet takes for the message of a container that left none, where it is asked to."""
+        if self.container(name).get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            return ""
+        return self.open_log(name).end(MAX_MESSAGE).decode(errors="replace")
 
 
 Script = Callable[[PodRun], Awaitable[None]]

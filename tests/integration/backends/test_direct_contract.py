@@ -7,6 +7,7 @@ from oz_agent_worker.backends.base import Backend, Found
 from oz_agent_worker.backends.direct import DirectBackend
 from oz_agent_worker.config.schema import DirectConfig
 from tests.integration.backends.contract import BackendContract
+from tests.integration.backends.direct.host import journalled
 from tests.integration.backends.harness import WORKER_ENVIRON, Harness, Scratch, leave_alone
 
 
@@ -39,7 +40,7 @@ class DirectHarness:
 
     async def left(self) -> list[str]:
         journals = [path for path in self._root.iterdir() if path.name.startswith(".journal-")]
-        records = [record.name for journal in journals for record in journal.iterdir()]
+        records = [record.name for record in journalled(self._root)]
         return records + [path.name for path in self._root.iterdir() if path not in journals]
 
     async def close(self) -> None:

@@ -1,14 +1,16 @@
 """What the API says beyond the official client: errors, limits, health."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from io import BytesIO
 
 import aiohttp
 import pytest
 
 from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.core.secret import Secret
 from tests.integration.controlplane.support import bearer
 
@@ -81,6 +83,19 @@ async def test_a_body_of_17_mib_is_not(http: aiohttp.ClientSession, announced: b
 async def test_health_needs_no_key(server: ControlPlane) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{server.url}/healthz") as response:
         assert (response.status, await response.json()) == (200, {"status": "ok"})
+
+
+async def test_a_database_that_is_away_is_no_reason_for_a_restart(
+    server: ControlPlane, settings: ControlPlaneSettings
+) -> None:
+    with closing(sqlite3.connect(settings.database_url.removeprefix("sqlite:///"))) as database:
+        database.execute("DROP TABLE runs")
+    answers = []
+    async with aiohttp.ClientSession() as session:
+        for path in ("livez", "healthz"):
+            async with session.get(f"{server.url}/{path}") as response:
+                answers.append((response.status, (await response.json(content_type=None))["status"]))
+    assert answers == [(200, "ok"), (503, 503)]
 
 
 async def test_the_source_is_the_callers_word_among_known_ones(http: aiohttp.ClientSession) -> None:

@@ -9,12 +9,17 @@ from oz_agent_sdk import AsyncOzAPI
 from oz_agent_worker.controlplane.server import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.times import micros, system_clock
+from oz_agent_worker.core.secret import Secret
 from tests.integration.controlplane.conftest import Connect
 from tests.integration.controlplane.support import Frame, ScriptedWorker, until
 
 Reaches = Callable[..., Any]
 GRACE = 600
 SOON = 1.0
+
+
+def user(server: ControlPlane, key: Secret) -> AsyncOzAPI:
+    return AsyncOzAPI(base_url=f"{server.url}/api/v1", api_key=key.reveal(), max_retries=0)
 
 
 class Clock:
@@ -55,6 +60,10 @@ async def is_awaited(sdk: AsyncOzAPI, run_id: str) -> Any:
         return bool(run.status_message and run.status_message.message.startswith("Waiting since"))
 
     return await until(lambda: sdk.agent.runs.retrieve(run_id), waiting)
+
+
+async def in_state(sdk: AsyncOzAPI, run_id: str, state: str) -> None:
+    await until(lambda: sdk.agent.runs.retrieve(run_id), lambda run: run.state == state)
 
 
 def held(task: Frame) -> Frame:
@@ -137,6 +146,24 @@ async def test_a_worker_that_stays_away_loses_its_run_and_is_told_so(
     assert (await sdk.agent.runs.retrieve(run_id)).state == "ERROR"
 
 
+async def test_a_control_plane_that_restarts_often_gives_up_a_lost_worker(
+    settings: ControlPlaneSettings, clock: Clock
+) -> None:
+    """Each life is shorter than the grace, and ends with a stop."""
+    async with ControlPlane(settings, clock=clock) as server:
+        key = await server.create_api_key("alice")
+        async with user(server, key) as sdk, ScriptedWorker(server.websocket_url, key) as w:
+            run_id = (await sdk.agent.run(prompt="p")).run_id
+            await w.claim(await w.assignment())
+            await in_state(sdk, run_id, "CLAIMED")
+    for state in ("CLAIMED", "CLAIMED", "ERROR"):
+        clock.ahead += micros(50 * GRACE)  # nobody listens: it does not count
+        async with ControlPlane(settings, clock=clock) as server, user(server, key) as sdk:
+            clock.ahead += micros(GRACE / 3)
+            await sdk.agent.run(prompt="wake", config={"worker_host": "nobody"})
+            await in_state(sdk, run_id, state)
+
+
 async def test_a_run_that_is_safe_to_retry_is_run_again(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
 ) -> None:
@@ -171,8 +198,45 @@ async def test_a_cancellation_of_a_run_whose_worker_does_not_come_back(
         w.die()
     await is_awaited(sdk, run_id)
     await sdk.agent.runs.cancel(run_id)
+    asked = await sdk.agent.runs.retrieve(run_id)
+    assert asked.status_message is not None
+    assert asked.status_message.message == (
+        'Cancellation requested with the API key "alice"; waiting for worker w.'
+    )
     await time_passes(GRACE)
-    await reaches(run_id, "CANCELLED")
+    run = await reaches(run_id, "CANCELLED")
+    assert run.status_message.message.startswith('Cancelled with the API key "alice"; worker w was away')
+
+
+async def test_a_cancellation_that_the_worker_confirms_says_who_asked(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker() as w:
+        task = await claimed(w, reaches)
+        await sdk.agent.runs.cancel(run_id)
+        assert await w.receive("task_cancellation") == held(task)
+        await w.complete(task, task_state="CANCELLED")
+    run = await sdk.agent.runs.retrieve(run_id)
+    assert run.status_message is not None
+    assert run.status_message.message == 'Cancelled with the API key "alice"; worker w stopped it.'
+
+
+async def test_a_worker_that_never_answers_loses_the_run_and_is_told_so(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker(instance="host/a") as w:
+        task = await w.assignment()
+        await time_passes(30)
+        await is_awaited(sdk, run_id)
+        await time_passes(GRACE - 1)
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "PENDING"
+        await time_passes(1)
+        run = await reaches(run_id, "ERROR")
+        assert await w.receive("task_cancellation") == held(task)
+    assert (run.status_message.error_code, run.status_message.retryable) == ("worker_lost", True)
+    assert "Worker w was sent the run and did not answer for 10 min" in run.status_message.message
 
 
 async def test_a_public_workers_runs_live_as_long_as_it_is_connected(

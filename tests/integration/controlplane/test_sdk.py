@@ -43,6 +43,7 @@ async def test_create_get_and_cancel(sdk: AsyncOzAPI) -> None:
     cancelled = await sdk.agent.runs.retrieve(created.run_id)
     assert cancelled.state == "CANCELLED"
     assert cancelled.status_message is not None
+    assert cancelled.status_message.message == 'Cancelled with the API key "alice"; no worker had it.'
     with pytest.raises(oz_agent_sdk.BadRequestError, match="has ended"):
         await sdk.agent.runs.cancel(created.run_id)
 

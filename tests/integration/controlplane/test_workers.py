@@ -38,6 +38,14 @@ async def test_handshakes_that_are_refused(server: ControlPlane, key: Secret) ->
     assert await refused(server, f"?worker_id={'x' * 300}", bearer(key)) == 400
 
 
+async def test_a_wrong_path_is_not_taken_for_a_wrong_key(server: ControlPlane, key: Secret) -> None:
+    assert await refused(server, "/elsewhere?worker_id=w", bearer(key)) == 404
+    url = server.websocket_url.replace("ws:", "http:")
+    async with aiohttp.ClientSession() as session, session.get(url, headers=bearer(key)) as response:
+        assert response.status == 426
+        assert response.headers["Upgrade"] == "websocket"
+
+
 async def test_the_handshake_names_the_capabilities(server: ControlPlane, key: Secret) -> None:
     url = f"{server.websocket_url}?worker_id=w"
     # A handshake by hand: aiohttp's WebSocket hides the response's headers.

@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from oz_agent_worker.backends.journal import Entry, HeldError, Journal, UnreadableError
+from oz_agent_worker.backends.journal import (
+    Entry,
+    HeldError,
+    Journal,
+    JournalError,
+    UnreadableError,
+    lock_file,
+)
 from oz_agent_worker.core.outcome import FailureReason, Outcome, cancelled, failed, succeeded
 from oz_agent_worker.core.report import ExecutionKey
 
@@ -342,3 +350,120 @@ def test_no_descriptor_stays_open(journals: Journals) -> None:
     (journals.folder / "x.json").write_bytes(b"{")
     journals.open().take_free()
     assert open_files() == before
+
+
+# Its name
+
+
+def test_a_journal_has_one_name_for_good_whoever_asks(journals: Journals) -> None:
+    first, second = journals.open(), journals.open()
+    name = first.identity()
+    assert re.fullmatch("[0-9a-f]{32}", name)
+    assert {first.identity(), second.identity(), journals.open().identity()} == {name}
+    assert names(journals) == ["identity"]
+    assert (journals.folder / "identity").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_two_journals_have_one_name(tmp_path: Path) -> None:
+    journals = [Journal(tmp_path / str(n), State) for n in range(20)]
+    for journal in journals:
+        journal.prepare()
+    assert len({journal.identity() for journal in journals}) == 20
+
+
+def test_a_name_is_on_the_disk_before_anybody_hears_it(
+    journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    real: dict[str, Callable[..., Any]] = {"fsync": os.fsync, "link": os.link}
+
+    def noted(call: str) -> Callable[..., Any]:
+        def act(*arguments: Any, **keywords: Any) -> Any:
+            steps.append(call)
+            return real[call](*arguments, **keywords)
+
+        return act
+
+    journal = journals.open()
+    for call in real:
+        monkeypatch.setattr(os, call, noted(call))
+    journal.identity()
+    assert steps == ["fsync", "link", "fsync"], "the name, then its place, then the folder"
+    journal.identity()
+    assert len(steps) == 3
+
+
+def test_of_two_that_name_a_journal_at_once_one_does(
+    journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = journals.open(), journals.open()
+    link, told = os.link, list[str]()
+
+    def slow(*arguments: Any, **keywords: Any) -> None:
+        monkeypatch.setattr(os, "link", link)
+        told.append(second.identity())
+        link(*arguments, **keywords)
+
+    monkeypatch.setattr(os, "link", slow)
+    assert [first.identity()] == told
+    assert names(journals) == ["identity"]
+
+
+@pytest.mark.parametrize("text", ["", "half", "A" * 32, "0" * 33, "\udcff"])
+def test_a_damaged_name_is_none(journals: Journals, text: str) -> None:
+    journal = journals.open()
+    (journals.folder / "identity").write_bytes(os.fsencode(text))
+    with pytest.raises(JournalError, match="identity is damaged"):
+        journal.identity()
+
+
+# Locks
+
+
+def test_a_lock_is_one_holders(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(FileNotFoundError):
+        lock_file(path)
+    lock = lock_file(path, create=True)
+    assert lock is not None
+    assert lock_file(path, create=True) is None
+    os.close(lock)
+    again = lock_file(path)
+    assert again is not None
+    os.close(again)
+
+
+def test_what_stands_on_a_file_system_that_became_read_only_can_still_be_had(
+    journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, left = journals.create(), journals.create(ExecutionKey("left", "e"))
+    left.conclude(succeeded())
+    left.let_go()
+    journal, real = journals.open(), os.open
+
+    def read_only(path: Any, flags: int, *more: Any, **keywords: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, flags, *more, **keywords)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert [journals.keep(entry).key for entry in journal.take_free()] == [left.key]
+    with pytest.raises(HeldError):
+        journal.take(live.key)
+
+
+def test_a_record_that_cannot_be_removed_is_held_on(
+    journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, other = journals.create(), journals.open()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        with pytest.raises(OSError, match="Read-only"):
+            entry.remove()
+        assert other.take_free() == []
+    entry.remove()
+    assert names(journals) == []

@@ -41,6 +41,8 @@ def test_pods_and_secrets_go_with_their_job() -> None:
 def test_a_workspace_root_is_empty_but_for_hidden_folders(tmp_path: Path) -> None:
     assert folder_leftovers(tmp_path / "none") == []
     (tmp_path / ".journal").mkdir()
+    for lasting in ("identity", "slot-0", "slot-12"):
+        (tmp_path / ".journal" / lasting).touch()
     assert folder_leftovers(tmp_path) == []
     (tmp_path / "task").mkdir()
     (tmp_path / ".journal" / "record").touch()

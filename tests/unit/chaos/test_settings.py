@@ -16,8 +16,9 @@ def test_what_is_given_counts_more_than_the_profile() -> None:
     assert settings.leaks == 0
 
 
-def test_leaks_has_a_number_of_its_own() -> None:
+def test_leaks_has_numbers_of_its_own() -> None:
     assert parse_settings(["--leaks"]).leaks == 10_000
+    assert parse_settings(["--leaks"]).minutes == 12.0
     assert parse_settings(["--leaks", "50"]).leaks == 50
 
 

@@ -58,6 +58,7 @@ def test_the_command_takes_its_arguments(helm: Helm) -> None:
         "--port=8080",
         f"--public-url={URL}",
         "--worker-grace=10m",
+        "--max-starts=5",
         "--log-level=info",
         "--agent-image=ghcr.io/oz-agent-worker/oz-agent:v1.2.3",
     ]
@@ -65,6 +66,12 @@ def test_the_command_takes_its_arguments(helm: Helm) -> None:
         given = container(rendered(helm, case))["args"][1:]
         answer = CliRunner().invoke(control_plane, [*given, "--help"])
         assert answer.exit_code == 0, answer.output
+
+
+def test_it_logs_as_json_where_that_is_asked_for(helm: Helm) -> None:
+    arguments = container(rendered(helm, "everything"))["args"]
+    assert "--log-format=json" in arguments
+    assert "--max-starts=3" in arguments
 
 
 def test_the_test_lists_runs_through_the_service(helm: Helm) -> None:
@@ -87,10 +94,17 @@ def test_the_pod_has_no_token_and_no_variables_of_services(helm: Helm) -> None:
         assert spec["enableServiceLinks"] is False
 
 
-def test_every_probe_asks_over_http(helm: Helm) -> None:
+def test_a_digest_is_that_of_its_own_image_alone(helm: Helm) -> None:
+    digest = f"sha256:{'0' * 64}"
+    found = container(rendered(helm, values={"image.tag": f"v1.2.3@{digest}"}))
+    assert found["image"] == f"ghcr.io/oz-agent-worker/oz-agent-worker:v1.2.3@{digest}"
+    assert "--agent-image=ghcr.io/oz-agent-worker/oz-agent:v1.2.3" in found["args"]
+
+
+def test_a_database_that_is_away_restarts_nothing(helm: Helm) -> None:
     found = container(rendered(helm))
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert found[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+    for probe, path in (("startup", "/livez"), ("liveness", "/livez"), ("readiness", "/healthz")):
+        assert found[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "http"}
     assert (
         not {"startupProbe", "livenessProbe", "readinessProbe"}
         & container(rendered(helm, "postgresql")).keys()
@@ -153,6 +167,65 @@ def test_a_pod_is_restarted_only_for_what_it_reads(
         pick(rendered(helm, "everything", values=v), "Deployment")["spec"]["template"] for v in ({}, values)
     )
     assert (before != after) is restarts
+
+
+# -------------------------------------------------------------------------------- the policy
+
+DNS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+ITS_PORT = [{"protocol": "TCP", "port": "http"}]
+
+
+def policy(helm: Helm, case: str) -> dict[str, Any]:
+    """The NetworkPolicy's spec."""
+    spec = pick(rendered(helm, case), "NetworkPolicy")["spec"]
+    assert isinstance(spec, dict)
+    return spec
+
+
+def test_the_policy_selects_the_control_plane_and_its_test_and_nothing_else(helm: Helm) -> None:
+    objects = rendered(helm, "everything")
+    selector = policy(helm, "everything")["podSelector"]
+    (expression,) = selector["matchExpressions"]
+    plane = pick(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    asking = pick(objects, "Pod")["metadata"]["labels"]
+    for labels in (plane, asking):
+        assert selector["matchLabels"].items() <= labels.items()
+    assert expression["values"] == [plane[expression["key"]], asking[expression["key"]]]
+    assert policy(helm, "everything")["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_on_sqlite_it_reaches_dns_alone(helm: Helm) -> None:
+    asking, dns, extra = policy(helm, "everything")["egress"]
+    kube_system = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    assert dns == {"ports": DNS, "to": [kube_system]}
+    assert extra == {"ports": [{"port": 3128, "protocol": "TCP"}]}
+    # The Pod of `helm test` reaches what the Service leads to.
+    service = pick(rendered(helm, "everything"), "Service")["spec"]
+    assert asking == {
+        "ports": [{"protocol": "TCP", "port": 8080}],
+        "to": [{"podSelector": {"matchLabels": service["selector"]}}],
+    }
+
+
+def test_on_postgresql_it_reaches_the_database_too(helm: Helm) -> None:
+    _, dns, database = policy(helm, "policy")["egress"]
+    assert dns == {"ports": DNS}
+    assert database == {
+        "ports": [{"protocol": "TCP", "port": 5432}, {"protocol": "TCP", "port": 6432}],
+        "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+    }
+    assert policy(helm, "postgresql")["egress"][2] == {"ports": [{"protocol": "TCP", "port": 5432}]}
+
+
+def test_anybody_reaches_it_unless_peers_are_given(helm: Helm) -> None:
+    assert policy(helm, "postgresql")["ingress"] == [{"ports": ITS_PORT}]
+    clients, extra = policy(helm, "everything")["ingress"]
+    given, asking = clients["from"]
+    assert clients["ports"] == ITS_PORT
+    assert given == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "agents"}}}
+    labels = pick(rendered(helm, "everything"), "Pod")["metadata"]["labels"]
+    assert asking["podSelector"]["matchLabels"].items() <= labels.items()
+    assert extra == {"from": [{"podSelector": {"matchLabels": {"app": "debugger"}}}]}
 
 
 def test_both_charts_read_one_secret_by_default(helm: Helm) -> None:

@@ -70,8 +70,13 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
 WRONG_FOR_CONTROL_PLANE: tuple[tuple[str, Any, str], ...] = (
     ("replicas", 2, "replicas"),
     ("controlPlane.replicas", 2, "/controlPlane': additional properties 'replicas' not allowed"),
+    ("controlPlane.agentImage", "a b", "/controlPlane/agentImage': 'a b' does not match pattern"),
     ("controlPlane.publicURL", "plane.example.com", "/controlPlane/publicURL': 'plane.example.com' does not"),
     ("controlPlane.workerGrace", "0", "/controlPlane/workerGrace': '0' does not match pattern"),
+    ("controlPlane.maxStarts", 0, "/controlPlane/maxStarts': minimum"),
+    ("controlPlane.logFormat", "xml", "/controlPlane/logFormat': value must be one of 'text', 'json'"),
+    ("networkPolicy.enabled", True, "/networkPolicy': additional properties 'enabled' not allowed"),
+    ("networkPolicy.database.ports", [], "/networkPolicy/database/ports': minItems"),
     ("controlPlane.port", 0, "/controlPlane/port': minimum"),
     ("persistence.size", "ten", "/persistence/size': 'ten' does not match pattern"),
     ("persistence.accessModes", [], "/persistence/accessModes': minItems"),
@@ -109,6 +114,15 @@ def test_a_wrong_value_of_the_control_plane_is_named(helm: Helm, path: str, valu
         (
             {**NEEDED, "metrics.enabled": True, "worker.health.enabled": True, "worker.health.port": 9464},
             "worker.health.port and metrics.port are both 9464",
+        ),
+        (
+            {
+                **NEEDED,
+                "metrics.enabled": True,
+                "metrics.exporter": "console",
+                "metrics.prometheusRule.create": True,
+            },
+            "metrics.prometheusRule.create needs metrics.exporter prometheus or otlp: with console no",
         ),
     ],
 )

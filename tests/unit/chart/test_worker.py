@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from oz_agent_worker.app import WorkerOptions
 from oz_agent_worker.backends.kubernetes.manifests.naming import label_selector
 from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions
 from oz_agent_worker.cli.main import root
@@ -103,7 +104,23 @@ def test_the_arguments_are_the_workers_flags(helm: Helm) -> None:
         "--log-format=json",
         "--health-port=8082",
     ]
-    assert container(rendered(helm, "public"))["args"][-2:] == ["--log-level=debug", "--env=TEAM=agents"]
+    assert container(rendered(helm, "public"))["args"][-3:] == [
+        "--log-level=debug",
+        "--shutdown-grace=55s",
+        "--env=TEAM=agents",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "grace"), [(0, 1), (5, 1), (7, 2), (31, 26), (3600, 3595)])
+def test_results_are_delivered_before_the_pod_is_killed(helm: Helm, seconds: int, grace: int) -> None:
+    objects = rendered(helm, values={"worker.terminationGracePeriodSeconds": seconds})
+    assert pod_template(objects)["spec"]["terminationGracePeriodSeconds"] == seconds
+    assert f"--shutdown-grace={grace}s" in container(objects)["args"]
+
+
+def test_the_default_time_to_end_is_that_of_the_worker(helm: Helm) -> None:
+    seconds = pod_template(rendered(helm))["spec"]["terminationGracePeriodSeconds"]
+    assert seconds - 5 == WorkerOptions().shutdown_grace
 
 
 @pytest.mark.parametrize("case", ["minimal", "public", "everything", "own-objects", "health"])
@@ -273,6 +290,12 @@ def test_with_tasks_elsewhere_the_permissions_are_where_the_tasks_are(helm: Helm
     assert pick(objects, "RoleBinding", "rel-oz-agent-worker")["subjects"] == [account]
 
 
+@pytest.mark.parametrize("namespace", ["", "oz-tasks"])
+def test_another_clusters_permissions_are_made_there(helm: Helm, namespace: str) -> None:
+    values = {"kubernetesBackend.kubeconfig": "/etc/k", "kubernetesBackend.namespace": namespace}
+    assert not {"Role", "RoleBinding"} & set(kinds(rendered(helm, values=values)))
+
+
 def test_the_releases_own_namespace_may_be_named(helm: Helm) -> None:
     objects = rendered(helm, values={"kubernetesBackend.namespace": NAMESPACE})
     assert kinds(objects) == BASE
@@ -318,3 +341,41 @@ def test_the_notes_leave_out_what_is_not_so(helm: Helm) -> None:
     assert "create secret" not in said
     assert "port-forward deployment/oz-k8s-worker 9464" in said
     assert "wk-0123456789" not in said
+
+
+RULES = "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
+HERE = f"The worker needs these in namespace agents; `helm test` asks for each:\n  {RULES}\n"
+THERE = f"The worker needs these in namespace oz-tasks; `helm test` asks for each:\n  {RULES}\n"
+BESIDES = "And in namespace agents, to see whether the worker before it is gone:\n  pods: get\n"
+ELSEWHERE = "The user of the kubeconfig needs these in namespace oz-tasks of its cluster; `helm test` asks"
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "omits"),
+    [
+        ((), "", "permissions"),
+        (("--set=rbac.create=false",), HERE, BESIDES),
+        (
+            ("--set=rbac.create=false", "--set=kubernetesBackend.namespace=oz-tasks"),
+            THERE + BESIDES,
+            "kubeconfig",
+        ),
+        (
+            ("--set=kubernetesBackend.kubeconfig=/k", "--set=kubernetesBackend.namespace=oz-tasks"),
+            ELSEWHERE,
+            BESIDES,
+        ),
+    ],
+)
+def test_the_notes_name_the_permissions_that_were_not_made(
+    helm: Helm, options: tuple[str, ...], says: str, omits: str
+) -> None:
+    said = notes(helm, "minimal", *options)
+    assert says in said
+    assert omits not in said
+
+
+def test_the_notes_say_how_a_config_of_the_operators_comes_to_count(helm: Helm) -> None:
+    said = notes(helm, "public", "--set=worker.existingConfigMap=mine")
+    restart = "  kubectl -n agents rollout restart deployment/oz-k8s-worker\n"
+    assert f"ConfigMap mine. After a change in it:\n\n{restart}" in said

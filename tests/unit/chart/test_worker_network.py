@@ -78,6 +78,15 @@ def test_helm_test_asks_the_doctor_as_the_worker_would(helm: Helm) -> None:
         assert pod["spec"][key] == deployment[key]
 
 
+def test_policies_and_webhooks_know_the_test_by_what_they_know_the_worker_by(helm: Helm) -> None:
+    given = {"team": "agents", "app.kubernetes.io/name": "other", "helm.sh/chart": "other"}
+    notes = {"sidecar.istio.io/inject": "false", "helm.sh/hook": "pre-install"}
+    objects = rendered(helm, values={"worker.podLabels": given, "worker.podAnnotations": notes})
+    metadata, plain = (pick(found, "Pod")["metadata"] for found in (objects, rendered(helm)))
+    assert metadata["labels"] == {"team": "agents", **plain["labels"]}
+    assert metadata["annotations"] == {"sidecar.istio.io/inject": "false", **plain["annotations"]}
+
+
 @pytest.mark.parametrize(
     ("socket", "root", "ports"),
     [
@@ -109,3 +118,16 @@ def test_the_policy_names_peers_where_they_are_given(helm: Helm) -> None:
         [{"ipBlock": {"cidr": "198.51.100.1/32"}}],
     ]
     assert [rule.get("ports", [{}])[0].get("port") for rule in spec["ingress"]] == ["metrics", "health", None]
+    assert spec["ingress"][1]["from"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}]
+
+
+def test_whom_the_metrics_are_kept_from_does_not_get_them_at_the_port_of_health(helm: Helm) -> None:
+    peers = [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]
+    values = {
+        "networkPolicy.create": True,
+        "networkPolicy.metrics.from": peers,
+        "metrics.enabled": True,
+        "worker.health.enabled": True,
+    }
+    spec = pick(rendered(helm, values=values), "NetworkPolicy")["spec"]
+    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": "metrics"}], "from": peers}]

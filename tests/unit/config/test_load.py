@@ -13,6 +13,7 @@ from oz_agent_worker.config.load import (
     read_file,
     resolve,
 )
+from oz_agent_worker.config.nodes import Problems
 from oz_agent_worker.config.schema import (
     CommandConfig,
     DirectConfig,
@@ -20,7 +21,7 @@ from oz_agent_worker.config.schema import (
     FileConfig,
     KubernetesConfig,
 )
-from oz_agent_worker.config.shapes import EnvEntry, Problems
+from oz_agent_worker.config.shapes import EnvEntry
 from oz_agent_worker.core.secret import Secret
 from oz_agent_worker.errors import ConfigError, ExitCode
 

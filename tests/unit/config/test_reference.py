@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from oz_agent_worker.config import reference, shapes
+from oz_agent_worker.config.nodes import Problems
 from oz_agent_worker.config.schema import key
-from oz_agent_worker.config.shapes import Problems
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.config import shapes
 from oz_agent_worker.config.load import parse_file
-from oz_agent_worker.config.shapes import EnvEntry, Problems, Shape, parse_duration
+from oz_agent_worker.config.nodes import Problems
+from oz_agent_worker.config.shapes import EnvEntry, Shape, parse_duration
 from oz_agent_worker.errors import ConfigError
 
 

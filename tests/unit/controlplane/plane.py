@@ -42,16 +42,19 @@ class Plane:
         self.dispatcher = Dispatcher(*parts, self.attendance, self.clock, self.woken)
 
     @classmethod
-    async def open(cls, path: Path, claim_timeout: float = 30.0) -> "Plane":
-        settings = ControlPlaneSettings(database_url=f"sqlite:///{path}", claim_timeout=claim_timeout)
+    async def open(cls, path: Path, claim_timeout: float = 30.0, max_starts: int = 5) -> "Plane":
+        settings = ControlPlaneSettings(
+            database_url=f"sqlite:///{path}", claim_timeout=claim_timeout, max_starts=max_starts
+        )
         database = await Database.open(settings.database_url)
         await database.write(add_key)
         return cls(settings, database)
 
-    def restarted(self) -> "Plane":
-        """Another control plane on the same database, after this one died without a word."""
+    async def restarted(self, after: float = 0) -> "Plane":
+        """Another control plane on the same database, so many seconds after this one died without a word."""
         again = Plane(self.settings, self.database)
-        again.now = self.now
+        again.now = self.now + micros(after)
+        await again.attendance.start()
         return again
 
     async def close(self) -> None:

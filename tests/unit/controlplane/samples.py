@@ -27,6 +27,7 @@ RUN = Run(
     away_since=None,
     lease_until=None,
     cancel_requested=False,
+    cancelled_by=None,
     message=None,
     error_code=None,
     retryable=None,

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import OperationalError
 
 from oz_agent_worker.controlplane.hub import Connection
 from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.states import IN_FLIGHT, RunState
 from oz_agent_worker.controlplane.store import leases, reports
 from oz_agent_worker.core.wire import (
     Ack,
@@ -73,9 +75,9 @@ async def test_a_worker_that_stays_away_loses_its_run(plane: Plane, peer: Peer) 
     connection, execution = await claimed_by(plane, peer)
     assert await plane.step(10 * GRACE) is None  # while it is there, nothing runs
     await plane.leave(connection)
-    assert await plane.step() == pytest.approx(GRACE, abs=0.01)
     await plane.step(GRACE - 1)
     assert await state(plane, execution) is RunState.CLAIMED
+    assert await plane.step() == pytest.approx(1, abs=0.01)
     with plane.followers.follow(execution.task_id) as follower:
         await plane.step(1)
         assert await follower.changed(0)
@@ -140,6 +142,22 @@ async def test_a_run_that_is_safe_to_retry_goes_to_the_next_worker(plane: Plane)
     assert await state(plane, first) is RunState.PENDING
 
 
+async def test_the_end_of_an_earlier_execution_takes_nobody_the_present_one(plane: Plane) -> None:
+    connection, first = await claimed_by(plane, HOST, safe_to_retry=True)
+    await plane.leave(connection)
+    await plane.step()
+    await plane.step(GRACE)
+    back = await plane.greet(HOST, first)
+    await plane.step(1)
+    stopped, sent_again = heard(back)
+    assert stopped == stop(first)
+    assert isinstance(sent_again, TaskAssignment)
+    await plane.say(back, done(first))
+    assert plane.hub.holder(first.task_id) is back
+    await plane.leave(back)
+    assert (await plane.run(first.task_id)).lease_until is not None
+
+
 async def test_a_wish_to_cancel_is_told_at_the_return_or_fulfilled_by_the_lease(plane: Plane) -> None:
     for returns in (True, False):
         connection, execution = await claimed_by(plane, HOST)
@@ -184,13 +202,98 @@ async def test_a_lease_of_a_run_that_somebody_has_is_cleared_in_place_of_ending(
     assert (await plane.run(execution.task_id)).lease_until is None
 
 
-async def test_after_a_restart_of_the_control_plane_workers_have_the_grace_again(plane: Plane) -> None:
+async def test_after_a_restart_of_the_control_plane_workers_have_the_grace_to_come_back(plane: Plane) -> None:
     _, execution = await claimed_by(plane, HOST)
-    again = plane.restarted()
-    await again.attendance.start()
-    assert await again.step() == pytest.approx(GRACE, abs=0.01)
-    await again.step(GRACE)
+    again = await plane.restarted(after=9000)
+    await again.step(GRACE - 1)
+    assert await state(again, execution) is RunState.CLAIMED
+    await again.step(1)
     assert await state(again, execution) is RunState.ERROR
+
+
+async def test_a_control_plane_that_restarts_more_often_than_the_grace_ends_leases_too(plane: Plane) -> None:
+    _, execution = await claimed_by(plane, HOST)
+    lives = 0
+    while await state(plane, execution) is RunState.CLAIMED:
+        plane, lives = await plane.restarted(after=5), lives + 1
+        assert lives < 30, "it would wait for ever"
+        for _ in range(100):
+            await plane.step(1)
+    # Each counts for 64 s at least, which is where its last checkpoint was.
+    assert 6 < lives < 12
+
+
+async def test_the_time_in_which_no_control_plane_listens_does_not_count(plane: Plane) -> None:
+    connection, execution = await claimed_by(plane, HOST)
+    await plane.leave(connection)
+    await plane.step(GRACE - 100)
+    await plane.attendance.stop()
+    again = await plane.restarted(after=100 * GRACE)
+    await again.step(99)
+    assert await state(again, execution) is RunState.CLAIMED
+    await again.step(1)
+    assert await state(again, execution) is RunState.ERROR
+
+
+async def test_a_worker_that_could_not_connect_earlier_has_the_time_to(plane: Plane) -> None:
+    connection, execution = await claimed_by(plane, HOST)
+    await plane.leave(connection)
+    await plane.step(GRACE - 1)
+    await plane.attendance.stop()
+    again = await plane.restarted(after=3600)
+    await again.step(74)
+    back = await again.greet(HOST, execution)
+    assert await again.step(GRACE) is None
+    await again.say(back, done(execution))
+    assert await state(again, execution) is RunState.SUCCEEDED
+
+
+async def test_checkpoints_are_taken_while_leases_run_alone_and_seldom(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    store = leases.checkpoint
+
+    def note(connection: SqlConnection, now: int) -> None:
+        taken.append(now)
+        store(connection, now)
+
+    monkeypatch.setattr(leases, "checkpoint", note)
+    connection, execution = await claimed_by(plane, HOST)
+    for _ in range(100):
+        await plane.step(60)
+    assert taken == []
+    await plane.leave(connection)
+    for _ in range(GRACE - 1):
+        await plane.step(1)
+    assert await state(plane, execution) is RunState.CLAIMED
+    assert len(taken) == 4
+
+
+async def test_a_checkpoint_that_cannot_be_stored_at_the_end_is_said(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("", None, Exception("disk full"))
+
+    monkeypatch.setattr(leases, "checkpoint", fail)
+    await plane.attendance.stop()
+    assert "leases ran until now, which cannot be stored" in caplog.text
+
+
+async def test_a_run_that_is_safe_to_retry_is_not_started_for_ever(tmp_path: Path) -> None:
+    plane = await Plane.open(tmp_path / "db", max_starts=3)
+    run_id = await plane.queue(safe_to_retry=True)
+    for _ in range(3):
+        connection = await plane.greet(HOST)
+        await plane.step(60)  # the delay is over
+        assert assigned(connection) == [run_id]
+        await plane.leave(connection)
+        await plane.step(GRACE)
+    run = await plane.run(run_id)
+    assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert "started 3 times, the most that is allowed" in (run.message or "")
+    await plane.close()
 
 
 # --------------------------------------------------------------- sent, and not answered
@@ -212,10 +315,61 @@ async def test_what_was_not_answered_is_sent_again_at_the_hello(
     assert isinstance(frame, TaskAssignment)
     assert (frame.task_id, frame.execution_id) == (execution.task_id, execution.execution_id)
     assert assigned(stranger) == []
-    assert await plane.step(10 * GRACE) is not None  # its worker is there, and may be creating it
+    await plane.step(GRACE - 1)  # its worker is there, and may be creating it
     assert await state(plane, execution) is RunState.PENDING
     await plane.say(back, claim(execution), done(execution))
     assert await state(plane, execution) is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("safe", [False, True])
+async def test_a_worker_that_is_there_and_never_answers_loses_the_run(plane: Plane, safe: bool) -> None:
+    silent = await plane.greet(HOST)
+    execution = await sent(plane, silent, safe_to_retry=safe)
+    await plane.step(30)  # the time to claim it is over: the lease begins
+    for _ in range(GRACE // 10 - 1):
+        await plane.step(10)
+        assert await state(plane, execution) is RunState.PENDING
+    other = await plane.greet(Peer("x", "direct", "host/x"))
+    await plane.step(10)
+    # It may be starting it at this moment: it is told to stop, and its late claim is refused.
+    assert heard(silent) == [stop(execution)]
+    assert plane.hub.holder(execution.task_id) is None
+    await plane.say(silent, claim(execution))
+    assert heard(silent) == [stop(execution)]
+    run = await plane.run(execution.task_id)
+    if safe:
+        assert run.state is RunState.QUEUED
+        await plane.step(1)
+        (frame,) = heard(other)
+        assert isinstance(frame, TaskAssignment)
+        assert frame.execution_id != execution.execution_id
+    else:
+        assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+        assert "Worker w was sent the run and did not answer for 10 min" in (run.message or "")
+
+
+async def test_a_worker_that_answers_late_keeps_the_run(plane: Plane) -> None:
+    slow = await plane.greet(HOST)
+    execution = await sent(plane, slow)
+    await plane.step(30)
+    await plane.step(GRACE - 1)
+    await plane.say(slow, claim(execution))
+    assert await plane.step(10 * GRACE) is None
+    assert await state(plane, execution) is RunState.CLAIMED
+    assert heard(slow) == []
+
+
+async def test_a_worker_that_dies_of_a_run_each_time_is_not_waited_for_for_ever(plane: Plane) -> None:
+    run_id, starts = await plane.queue(), 0
+    while (await plane.run(run_id)).state in IN_FLIGHT | {RunState.QUEUED}:
+        connection = await plane.greet(HOST)
+        await plane.step(20)
+        starts += assigned(connection) == [run_id]
+        await plane.leave(connection)
+        await plane.step(20)
+        assert starts < 100
+    assert (await plane.run(run_id)).error_code == "worker_lost"
+    assert starts == 2 * GRACE // 40
 
 
 async def test_what_the_hello_names_is_not_sent_again(plane: Plane) -> None:

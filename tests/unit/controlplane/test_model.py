@@ -2,8 +2,9 @@
 
 What may happen: runs are submitted and cancelled; workers read, start, claim, reject, print,
 report, lose their connection, die and come back; time passes; the control plane dies.
-Then of each run: its states moved by the table, it ended once, and without its submitter's
-leave it was started on one ground alone.
+Then of each run: its states moved by the table, it ended once, without its submitter's
+leave it was started on one ground alone, with it no more often than is allowed, and it is
+waited for no longer than is promised.
 """
 
 import asyncio
@@ -22,12 +23,16 @@ from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, can_move
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.schema import runs, workload_tokens
+from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.core.wire import WorkerFrame
 from tests.unit.controlplane.fleet import Fleet, Worker
 from tests.unit.controlplane.plane import Plane, heard
 from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
 MOST_RUNS = 6
+MOST_STARTS = 2
+CLAIM_TIMEOUT = micros(30)
+GRACE = micros(600)
 FLEET = (HOST, OTHER_HOST, POD, OTHER_POD, PUBLIC, Peer("x", "direct", "host/x"))
 WORKERS = st.integers(0, len(FLEET) - 1)
 
@@ -45,11 +50,12 @@ class ControlPlaneModel(RuleBasedStateMachine):
         super().__init__()
         self._runner = asyncio.Runner()
         self._folder = tempfile.TemporaryDirectory()
-        self._plane = self._do(Plane.open(Path(self._folder.name) / "db"))
+        self._plane = self._do(Plane.open(Path(self._folder.name) / "db", max_starts=MOST_STARTS))
         self._fleet = Fleet()
         self._workers = [Worker(self._fleet, peer) for peer in FLEET]
         self._states: dict[str, RunState] = {}
         self._retried: set[str] = set()
+        self._leases: dict[str, int] = {}
 
     def teardown(self) -> None:
         self._do(self._plane.close())
@@ -100,12 +106,23 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._do(self._plane.step(seconds))
 
     @precondition(lambda self: self._living() and self._connected())
-    @rule()
-    def control_plane_dies(self) -> None:
-        self._plane = self._plane.restarted()
+    @rule(away=st.sampled_from([0, 3600]), clean=st.booleans())
+    def control_plane_dies(self, away: int, clean: bool) -> None:
+        """Away for so many seconds; ``clean``: it was stopped, and could store what it knew."""
+        if clean:
+            self._do(self._plane.attendance.stop())
+        before, left_at = {row.id: row for row in self._rows()}, self._plane.now
+        self._plane = self._do(self._plane.restarted(after=away))
         for worker in self._workers:
             worker.connection = None
-        self._do(self._plane.attendance.start())
+        for row in self._rows():
+            if (until := before[row.id].lease_until) is not None:
+                left = row.lease_until - self._plane.now
+                assert left <= GRACE
+                assert left >= min(until - left_at, GRACE)
+                if clean:
+                    assert left <= max(until - left_at, micros(75))
+        self._leases.clear()
 
     # ----------------------------------------------------------------------------- workers
 
@@ -144,6 +161,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         assert worker.connection is not None
         self._do(self._plane.leave(worker.connection))
         worker.connection = None
+        self.all_is_well()  # what was never sent is in the queue for a moment
         self._do(self._plane.step())
 
     @precondition(lambda self: any(w.has_work for w in self._workers))
@@ -237,7 +255,9 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._states_move_by_the_table(rows)
         self._an_ended_run_is_over(rows)
         self._a_run_in_flight_is_held_or_waited_for(rows)
+        self._what_is_not_answered_is_waited_for_so_long(rows)
         self._nothing_is_started_on_two_grounds()
+        assert all(row.retries < MOST_STARTS for row in rows)
 
     def _states_move_by_the_table(self, rows: list[Any]) -> None:
         for row in rows:
@@ -263,6 +283,20 @@ class ControlPlaneModel(RuleBasedStateMachine):
             else:
                 assert row.lease_until is None
                 assert holder is None
+
+    def _what_is_not_answered_is_waited_for_so_long(self, rows: list[Any]) -> None:
+        """A lease that runs is not taken back without an answer, and is lengthened once at most."""
+        before, self._leases = self._leases, {}
+        for row in rows:
+            if RunState(row.state) is not RunState.PENDING:
+                continue
+            if row.lease_until is None:
+                assert row.id not in before, "the wait for an answer began anew"
+                assert row.claim_deadline <= self._plane.now + CLAIM_TIMEOUT
+                continue
+            self._leases[row.id] = row.lease_until
+            since = before.get(row.id)
+            assert since is None or since <= row.lease_until <= max(since, row.away_since + 2 * GRACE)
 
     def _nothing_is_started_on_two_grounds(self) -> None:
         by_run: dict[str, set[str]] = {}

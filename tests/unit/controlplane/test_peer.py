@@ -6,6 +6,11 @@ from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, P
 NAMELESS = Peer("w", "direct")
 
 
+def slot(number: int, journal: str = "a" * 32, worker_id: str = "w") -> Peer:
+    """A direct worker, by its slot in a journal."""
+    return Peer(worker_id, "direct", f"host/{journal}/{number}")
+
+
 @pytest.mark.parametrize(
     ("owner", "peer", "again", "speaks"),
     [
@@ -24,6 +29,17 @@ NAMELESS = Peer("w", "direct")
         (NAMELESS, NAMELESS, False, True),
         (NAMELESS, HOST, False, True),
         (Peer("w", "kubernetes"), POD, True, True),
+        (slot(0), slot(0), True, True),
+        (slot(0), slot(1), False, True),
+        (slot(10), slot(1), False, True),
+        (slot(0), slot(0, "b" * 32), False, False),
+        (slot(0), slot(1, "b" * 32), False, False),
+        (slot(0), slot(0, worker_id="x"), False, False),
+        (slot(0), slot(1, worker_id="x"), False, False),
+        (slot(0), NAMELESS, False, False),
+        (NAMELESS, slot(1), False, True),
+        # The host's name in place of a journal's is shared by strangers.
+        (Peer("w", "direct", "host/name/1"), Peer("w", "direct", "host/name/2"), False, False),
     ],
 )
 def test_who_is_who(owner: Peer, peer: Peer, again: bool, speaks: bool) -> None:

@@ -60,8 +60,10 @@ def test_an_exit_code_of_zero_is_shown() -> None:
 
 
 def test_a_wish_to_cancel_is_shown_until_the_end() -> None:
-    waiting = status_message(a_run(state=RunState.CLAIMED, cancel_requested=True))
-    assert waiting == {"message": "Cancellation requested; waiting for the worker."}
+    asked = a_run(state=RunState.CLAIMED, worker_id="w", cancel_requested=True, cancelled_by="alice")
+    assert status_message(asked) == {
+        "message": 'Cancellation requested with the API key "alice"; waiting for worker w.'
+    }
     done = status_message(a_run(state=RunState.SUCCEEDED, cancel_requested=True, message="done"))
     assert done == {"message": "done"}
 

@@ -49,6 +49,7 @@ def shown(item: Text | Ping) -> Any:
         return item.payload
     document = json.loads(item.text)
     assert document["type"] == item.kind
+    assert document["data"].get("task_id") == (item.key.task_id if item.key else None)
     return document
 
 

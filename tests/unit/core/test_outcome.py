@@ -11,6 +11,7 @@ from oz_agent_worker.core.outcome import (
     failed,
     succeeded,
 )
+from oz_agent_worker.core.taskwords import TaskWords
 
 
 def test_success() -> None:
@@ -37,6 +38,22 @@ def test_failure() -> None:
 )
 def test_a_long_message_is_cut(length: int, expected: str) -> None:
     assert failed(FailureReason.UNKNOWN, "x" * length).message == expected
+
+
+def test_the_owner_of_a_task_reads_its_words_too() -> None:
+    outcome = failed(FailureReason.SETUP_COMMAND, "It failed: mend it", words=TaskWords("no such host"))
+    assert outcome.message == "It failed: mend it"
+    assert outcome.for_owner() == "It failed: mend it; in its own words: no such host"
+
+
+def test_without_words_the_owner_reads_the_message() -> None:
+    assert failed(FailureReason.UNKNOWN, "It failed").for_owner() == "It failed"
+    assert succeeded().for_owner() == "Task completed successfully"
+
+
+def test_what_the_owner_reads_is_cut_too() -> None:
+    whole = failed(FailureReason.UNKNOWN, "x" * MAX_MESSAGE, words=TaskWords("why")).for_owner()
+    assert whole == "x" * (MAX_MESSAGE - 1) + "…"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from oz_agent_worker.core.outcome import (
     succeeded,
 )
 from oz_agent_worker.core.report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
+from oz_agent_worker.core.taskwords import TaskWords
 from oz_agent_worker.core.wire import encode_frame
 
 KEY = ExecutionKey("run-1", "exec-1")
@@ -74,6 +75,11 @@ FAILED = "task_failed"
             {"message": "odd", "failure_reason": "job_failed"},
         ),
         (Outcome(TaskResult.FAILED, "no reason"), FAILED, {"message": "no reason"}),
+        (
+            failed(FailureReason.SETUP_COMMAND, "it broke", words=TaskWords("no such host")),
+            FAILED,
+            {"message": "it broke; in its own words: no such host", "failure_reason": "setup_command"},
+        ),
     ],
 )
 def test_terminal_frames(outcome: Outcome, kind: str, data: dict[str, Any]) -> None:

@@ -296,3 +296,18 @@ def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
 def test_events_print_no_payload() -> None:
     frame = assignment_frame(env_vars={"TOKEN": CANARY}, additional_oz_args=[CANARY])
     assert CANARY not in repr(Worker().session.receive_text(frame, 0.0))
+
+
+@pytest.mark.parametrize("capabilities", [PUBLIC, ALL])
+def test_a_frame_says_which_execution_it_is_about_whether_or_not_its_peer_is_told(
+    capabilities: frozenset[Capability],
+) -> None:
+    worker = Worker(capabilities)
+    worker.session.reject(A, "at_capacity")
+    worker.outbox.add(Claim(B))
+    worker.logs.write(B, b"output")
+    worker.outbox.add(END_B)
+    sent = [(item.kind, item.key) for item in worker.session.data_to_send(0.0) if isinstance(item, Text)]
+    about = {"worker_hello": None, "task_rejected": A}
+    assert len(sent) >= 3
+    assert sent == [(kind, about.get(kind, B)) for kind, _ in sent]

@@ -143,6 +143,26 @@ def test_a_task_that_was_taken_over_has_a_phase_and_no_times() -> None:
         assert not seen.series(f"oz_worker_{name}_seconds_count")
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_end_that_was_there_before_the_take_over_is_not_counted(ended: bool) -> None:
+    """A failed Job stays for its TTL: every worker that starts meanwhile finds and reports it."""
+    rig = Rig()
+    rig.listener(TaskTakenOver(KEY, ended=ended))
+    rig.listener(TaskEnded(KEY, failed(FailureReason.CONTAINER_EXIT, "x", exit_code=1)))
+    assert rig.phases() == {"finishing": 1}
+    rig.listener(TaskLeft(KEY))
+    rig.listener(TaskAssigned(KEY))  # run anew, it counts again
+    rig.listener(TaskEnded(KEY, succeeded()))
+    seen = rig.scrape()
+    assert seen.value("oz_worker_tasks_taken_over_total") == 1
+    counted = 0 if ended else 1
+    assert seen.value("oz_worker_tasks_completed_total", result="failed") == counted
+    failures = seen.value("oz_worker_task_failures_total", phase="backend", reason="container_exit")
+    assert failures == counted
+    assert seen.value("oz_worker_tasks_completed_total", result="succeeded") == 1
+    assert seen.value("oz_worker_tasks_active") == 0
+
+
 def test_a_failure_has_its_phase_and_reason() -> None:
     rig = Rig()
     rig.listener(TaskAssigned(KEY))

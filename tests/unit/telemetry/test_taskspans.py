@@ -24,6 +24,7 @@ from oz_agent_worker.core.notices import (
 )
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed, succeeded
 from oz_agent_worker.core.report import ExecutionKey
+from oz_agent_worker.core.taskwords import TaskWords
 from oz_agent_worker.telemetry.taskspans import TaskSpans
 
 KEY = ExecutionKey("t", "e")
@@ -82,7 +83,10 @@ def test_a_task_that_succeeds() -> None:
     [
         (cancelled(), "task.cancelled"),
         (Outcome(TaskResult.DISPATCHED, ""), "task.dispatched"),
-        (failed(FailureReason.IMAGE_PULL, "a text of the task"), "task.failed"),
+        (
+            failed(FailureReason.SETUP_COMMAND, "a text of the task", words=TaskWords("a text of the task")),
+            "task.failed",
+        ),
     ],
 )
 def test_other_ends(outcome: Outcome, event: str) -> None:

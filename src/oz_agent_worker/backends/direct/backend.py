@@ -4,13 +4,12 @@ import asyncio
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.backends.base import SHUTDOWN, Found, LaunchError, OutputSink, StandsElsewhereError
-from oz_agent_worker.backends.journal import HeldError, Journal, UnreadableError
+from oz_agent_worker.backends.journal import HeldError, Journal, JournalError, UnreadableError
 from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.notices import Notify, unnoticed
 from oz_agent_worker.core.outcome import FailureReason, failed
@@ -26,9 +25,10 @@ from .opening import open_holding, withdraw
 from .output import OutputPipe
 from .record import DirectState, Holding
 from .recovery import LostExecution
+from .slots import Slots
 from .workspace import WorkspaceRoot
 
-__all__ = ["DirectBackend", "find_agent"]
+__all__ = ["DirectBackend", "find_agent", "prepare_journal"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,8 @@ class DirectBackend:
         holder = f"worker {worker_id}, process {os.getpid()}"
         self._root = WorkspaceRoot(Path(config.workspace_root), target, holder=holder)
         self._journal = Journal(self._root.journal(worker_id), DirectState)
-        self._leftovers = Leftovers(self._journal, self._root)
+        self._slots = Slots(self._journal.folder)
+        self._leftovers = Leftovers(self._journal, self._root, self._slots)
         self._agent: str | None = None
         self._instance: str | None = None
         self._executions: dict[ExecutionKey, HostExecution] = {}
@@ -94,7 +95,7 @@ class DirectBackend:
 
     @property
     def instance(self) -> str | None:
-        """The host and the workspace root: a worker that is started anew over them is the same."""
+        """The journal and this worker's slot there: one that is started anew has both again (``slots``)."""
         return self._instance
 
     def watches(self) -> Sequence[WatchVitals]:
@@ -109,9 +110,9 @@ class DirectBackend:
         """
         agent = find_agent(self._config.oz_path, self._default_agent, self._environ)
         self._root.prepare()
-        self._prepare_journal()
+        prepare_journal(self._journal)
         self._agent = agent
-        self._instance = f"host/{socket.gethostname()}/{self._root.identity()}"
+        self._instance = take_instance(self._journal, self._slots)
         await self._leftovers.look(found, self._follow)
         self._removing = asyncio.create_task(asyncio.to_thread(self._root.remove_leftovers))
         self._looking = asyncio.create_task(self._keep_looking(found))
@@ -149,18 +150,9 @@ class DirectBackend:
             execution.abandon()
         self._executions.clear()
         self._leftovers.let_go()
+        self._slots.close()
         if self._removing is not None:
             await self._removing
-
-    def _prepare_journal(self) -> None:
-        try:
-            self._journal.prepare()
-        except OSError as error:
-            raise PreflightError(
-                f"backend.direct.workspace_root: {error.filename or self._journal.folder} cannot hold the "
-                f"records of tasks: {error.strerror}. Remove what stands there, let the worker's user write "
-                "there, or set workspace_root to a folder of a local file system"
-            ) from error
 
     # ------------------------------------------------------------ what dead workers left
 
@@ -182,6 +174,8 @@ class DirectBackend:
         except UnreadableError as error:
             # It was begun: it must not be again, here or elsewhere.
             raise LaunchError(str(error), failed(FailureReason.WORKER_LOST, str(error))) from error
+        except OSError as error:
+            raise StandsElsewhereError(f"it was begun by a worker that died: {error.strerror}") from error
 
     def _follow(self, key: ExecutionKey, output: OutputSink) -> HostExecution:
         """Follow what was found; an assignment of it may have come first."""
@@ -200,7 +194,7 @@ class DirectBackend:
 
     def _begin(self, agent: str, key: ExecutionKey, spec: TaskSpec, output: OutputSink) -> HostExecution:
         harness = spec.harness if spec.harness in HARNESS_HOMES else None
-        holding, workspace = open_holding(self._journal, self._root, key, harness)
+        holding, workspace = open_holding(self._journal, self._root, self._slots, key, harness)
         try:
             pipe = OutputPipe(output)
         except OSError as error:
@@ -223,6 +217,46 @@ class DirectBackend:
                 await asyncio.to_thread(holding.remove, workspace=self._cleanup)
             except OSError as error:
                 logger.warning("Cannot remove what task %s left: %s", key, error.strerror)
+
+
+def prepare_journal(journal: Journal[DirectState]) -> None:
+    """Create the journal's folder and show that it can hold records.
+
+    Raises:
+        PreflightError: it cannot.
+    """
+    try:
+        journal.prepare()
+    except OSError as error:
+        raise _no_journal(journal, error) from error
+
+
+def take_instance(journal: Journal[DirectState], slots: Slots) -> str:
+    """Take a slot in a journal that was prepared, and name the worker by both.
+
+    The host's name and the root's path are no part of it: two machines may have both alike.
+
+    Raises:
+        PreflightError: there is no slot or no name to be had.
+    """
+    try:
+        identity = journal.identity()
+        slots.open()
+    except OSError as error:
+        raise _no_journal(journal, error) from error
+    except JournalError as error:
+        raise PreflightError(
+            f"backend.direct.workspace_root: {error}. Remove the file: the journal gets another name"
+        ) from error
+    return f"host/{identity}/{slots.own}"
+
+
+def _no_journal(journal: Journal[DirectState], error: OSError) -> PreflightError:
+    return PreflightError(
+        f"backend.direct.workspace_root: {error.filename or journal.folder} cannot hold the "
+        f"records of tasks: {error.strerror}. Remove what stands there, let the worker's user write "
+        "there, or set workspace_root to a folder of a local file system"
+    )
 
 
 def find_agent(configured: str | None, default: str | None, environ: Mapping[str, str]) -> str:

@@ -1,18 +1,22 @@
-"""What ``doctor`` checks of the direct backend: the agent's program, and room for workspaces."""
+"""What ``doctor`` checks of the direct backend: the agent, the workspaces, the journal, and room."""
 
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.backends.checks import Check, Verdict, fail, ok, warn
+from oz_agent_worker.backends.journal import Journal
 from oz_agent_worker.config.schema import DirectConfig
 
-from .backend import find_agent
+from .backend import find_agent, prepare_journal
+from .record import DirectState
 from .workspace import WorkspaceRoot
 
-__all__ = ["direct_checks"]
+__all__ = ["check_journal", "direct_checks"]
 
 _GIB: Final = 1024**3
 #: Below this a checkout of a usual repository may not fit, in bytes.
@@ -20,11 +24,12 @@ _LITTLE_ROOM: Final = 2 * _GIB
 
 
 def direct_checks(
-    config: DirectConfig, *, default_agent: str | None, environ: Mapping[str, str]
+    config: DirectConfig, *, worker_id: str, default_agent: str | None, environ: Mapping[str, str]
 ) -> list[Check]:
     """The checks, in the order in which they are shown."""
     target = Path(config.target_dir) if config.target_dir else None
     root = WorkspaceRoot(Path(config.workspace_root), target, holder=f"doctor, process {os.getpid()}")
+    records = root.journal(worker_id)
 
     async def agent() -> Verdict:
         return ok(str(find_agent(config.oz_path, default_agent, environ)))
@@ -32,6 +37,9 @@ def direct_checks(
     async def workspaces() -> Verdict:
         root.prepare()
         return ok(str(target or config.workspace_root))
+
+    async def journal() -> Verdict:
+        return check_journal(records)
 
     async def room() -> Verdict:
         where = target or Path(config.workspace_root)
@@ -51,6 +59,29 @@ def direct_checks(
     return [
         Check("agent", agent),
         Check("workspaces", workspaces),
+        Check("journal", journal, ("workspaces",)),
         Check("free space", room, ("workspaces",)),
         Check("setup and teardown", shell),
     ]
+
+
+def check_journal(folder: Path) -> Verdict:
+    """Whether the records of tasks can be kept in ``folder``.
+
+    One that is not there yet is left to the worker: it has to be the worker's user's.
+
+    Raises:
+        PreflightError: they cannot.
+    """
+    if not os.path.lexists(folder):
+        with tempfile.TemporaryDirectory(prefix=".probe-", dir=folder.parent) as probe:
+            prepare_journal(Journal(Path(probe), DirectState))
+        return ok(f"{folder} can be made")
+    mode = stat.S_IMODE(folder.lstat().st_mode)
+    prepare_journal(Journal(folder, DirectState))
+    if mode & 0o077:
+        return warn(
+            f"{folder} was open to others (mode {mode:04o}) and is closed to them again",
+            "see who opened it: its records say which processes a worker ends and which folders it removes",
+        )
+    return ok(str(folder))

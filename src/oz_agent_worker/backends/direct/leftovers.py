@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from oz_agent_worker.backends.base import Execution, Found, OutputSink
-from oz_agent_worker.backends.journal import Entry, Journal
+from oz_agent_worker.backends.journal import Entry, HeldError, Journal
 from oz_agent_worker.core.report import ExecutionKey
 
 from .record import DirectState, Holding
+from .slots import Slots
 from .workspace import Workspace, WorkspaceError, WorkspaceRoot
 
 __all__ = ["Leftovers"]
@@ -20,13 +21,15 @@ logger = logging.getLogger(__name__)
 class Leftovers:
     """The executions that this process took from a journal and follows, or may yet.
 
+    Those of a dead worker are taken with its slot; what has that of a live one is left to it.
     ``quiet`` is held while they are taken: between that and their telling, an execution is
     this process's and seems to be another's.
     """
 
-    def __init__(self, journal: Journal[DirectState], root: WorkspaceRoot) -> None:
+    def __init__(self, journal: Journal[DirectState], root: WorkspaceRoot, slots: Slots) -> None:
         self._journal = journal
         self._root = root
+        self._slots = slots
         self._held: dict[ExecutionKey, Holding] = {}
         self.quiet = asyncio.Lock()
 
@@ -39,10 +42,18 @@ class Leftovers:
                 key = holding.entry.key
                 logger.info("Task %s was left by a worker that died", key)
                 self._held[key] = holding
-                found(Found(key, partial(follow, key)))
+                found(Found(key, partial(follow, key), ended=holding.entry.outcome is not None))
 
     def _take_free(self) -> list[Holding]:
-        return [self._hold(entry) for entry in self._journal.take_free()]
+        held = []
+        for entry in self._journal.take_free():
+            try:
+                held.append(self._hold(entry))
+            except HeldError:
+                continue
+            except OSError as error:
+                logger.warning("Task %s cannot be taken over yet: %s", entry.key, error.strerror)
+        return held
 
     def take(self, key: ExecutionKey) -> Holding | None:
         """Give up an execution to whoever follows it; ``None`` where nothing of it was left.
@@ -50,6 +61,7 @@ class Leftovers:
         Raises:
             HeldError: another live worker has it.
             UnreadableError: its record cannot be read.
+            OSError: the slot of its worker cannot be had now.
         """
         if holding := self._held.pop(key, None):
             return holding
@@ -63,7 +75,14 @@ class Leftovers:
         self._held.clear()
 
     def _hold(self, entry: Entry[DirectState]) -> Holding:
-        return Holding(entry, self._reopen(entry))
+        slot = entry.state.slot
+        try:
+            if not self._slots.hold(slot):
+                raise HeldError(f"its slot-{slot} is locked")
+        except (HeldError, OSError):
+            entry.let_go()
+            raise
+        return Holding(entry, self._reopen(entry), self._slots)
 
     def _reopen(self, entry: Entry[DirectState]) -> Workspace | None:
         try:

@@ -12,6 +12,7 @@ from oz_agent_worker.core.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 
 from .record import DirectState, Holding, first_state
+from .slots import Slots
 from .workspace import Workspace, WorkspaceError, WorkspaceRoot
 
 __all__ = ["open_holding", "withdraw"]
@@ -24,17 +25,22 @@ _TASK_TROUBLE: Final = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 def open_holding(
-    journal: Journal[DirectState], root: WorkspaceRoot, key: ExecutionKey, harness: str | None
+    journal: Journal[DirectState],
+    root: WorkspaceRoot,
+    slots: Slots,
+    key: ExecutionKey,
+    harness: str | None,
 ) -> tuple[Holding, Workspace]:
     """Write the record of an execution and make its workspace; ``harness`` needs a home in it.
 
-    The record names the workspace before it is made: what a kill leaves has a record.
+    The record names this process's own slot, and the workspace before that is made: what a
+    kill leaves has a record.
 
     Raises:
         LaunchError: neither stands.
     """
     try:
-        return _open(journal, root, key, harness)
+        return _open(journal, root, slots, key, harness)
     except HeldError as error:
         raise StandsElsewhereError(f"it runs on this host under another worker: {error}") from error
     except WorkspaceError as error:
@@ -48,7 +54,11 @@ def open_holding(
 
 
 def _open(
-    journal: Journal[DirectState], root: WorkspaceRoot, key: ExecutionKey, harness: str | None
+    journal: Journal[DirectState],
+    root: WorkspaceRoot,
+    slots: Slots,
+    key: ExecutionKey,
+    harness: str | None,
 ) -> tuple[Holding, Workspace]:
     begun: list[Entry[DirectState]] = []
 
@@ -56,7 +66,7 @@ def _open(
         if begun:
             begun[0].save(msgspec.structs.replace(begun[0].state, workspace=name))
         else:
-            begun.append(journal.create(key, first_state(name, harness)))
+            begun.append(journal.create(key, first_state(name, harness, slots.own)))
 
     try:
         workspace = root.open(key, harness, chosen=chosen)
@@ -64,7 +74,8 @@ def _open(
         for entry in begun:
             entry.remove()
         raise
-    return Holding(begun[0], workspace), workspace
+    slots.hold(slots.own)
+    return Holding(begun[0], workspace, slots), workspace
 
 
 def withdraw(holding: Holding, workspace: Workspace) -> None:

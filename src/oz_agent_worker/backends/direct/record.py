@@ -15,6 +15,7 @@ from oz_agent_worker.core.outcome import Outcome
 
 from .environment import MARK
 from .processes import Kin, Session, boot_id
+from .slots import Slots
 from .workspace import Workspace, is_safe_component
 
 __all__ = ["DirectState", "Holding", "conclude", "first_state", "lost_kin"]
@@ -29,7 +30,8 @@ class DirectState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``workspace`` is the folder's name under the workspace root. ``mark`` is the value that
     every process of the execution has in its environment. ``sessions`` are those of the
-    commands that were started; they mean something within one ``boot`` of the system.
+    commands that were started; they mean something within one ``boot`` of the system. ``slot``
+    is that of the worker that began it (``slots``); where it is ``None``, anybody may have it.
     """
 
     workspace: str
@@ -37,6 +39,7 @@ class DirectState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mark: str
     boot: str
     sessions: tuple[Session, ...] = ()
+    slot: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could mean a stranger's folder or processes.
@@ -48,11 +51,14 @@ class DirectState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("workspace names no folder")
         if _MARK.fullmatch(self.mark) is None:
             raise ValueError("mark is none")
+        if self.slot is not None and self.slot < 0:
+            raise ValueError("slot is none")
 
 
-def first_state(workspace: str, harness: str | None) -> DirectState:
+def first_state(workspace: str, harness: str | None, slot: int | None = None) -> DirectState:
     """The state of an execution of which nothing runs, with a mark of its own."""
-    return DirectState(workspace=workspace, harness=harness, mark=secrets.token_hex(16), boot=boot_id())
+    mark = secrets.token_hex(16)
+    return DirectState(workspace=workspace, harness=harness, mark=mark, boot=boot_id(), slot=slot)
 
 
 def lost_kin(state: DirectState) -> Kin:
@@ -64,10 +70,14 @@ def lost_kin(state: DirectState) -> Kin:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """An execution's record and workspace; ``None`` where the workspace is gone or another's."""
+    """An execution's record and workspace; ``None`` where the workspace is gone or another's.
+
+    It counts as a use of the record's slot, among the ``slots`` of this process.
+    """
 
     entry: Entry[DirectState]
     workspace: Workspace | None
+    slots: Slots
 
     def remove(self, *, workspace: bool) -> None:
         """Let go of both and remove the record, and the ``workspace`` where it says so. Blocks.
@@ -75,7 +85,7 @@ class Holding:
         The record goes last: what a kill in between leaves has one.
 
         Raises:
-            OSError: something cannot be removed.
+            OSError: something cannot be removed. A record that cannot stays held, with its slot.
         """
         try:
             if self.workspace is not None:
@@ -85,12 +95,14 @@ class Holding:
                     self.workspace.keep()
         finally:
             self.entry.remove()
+            self.slots.let_go(self.entry.state.slot)
 
     def let_go(self) -> None:
         """Leave both in their place, to whoever takes the execution over."""
         if self.workspace is not None:
             self.workspace.keep()
         self.entry.let_go()
+        self.slots.let_go(self.entry.state.slot)
 
 
 async def conclude(entry: Entry[DirectState], outcome: Outcome) -> bool:

@@ -5,7 +5,8 @@
     <workspace_root>/<task ID>/            mode 0700; the task runs here, or in target_dir
     <workspace_root>/<task ID>/.oz/        the worker's own files for the task
     <workspace_root>/.removed-<random>/    on its way out
-    <workspace_root>/.journal-<digest>/    the records of the executions of one worker ID
+    <workspace_root>/.journal-<digest>/    the records of the executions of one worker ID, and
+                                           what its workers are told apart by (``slots``)
 
 The folder is named after the run, as the public worker does it, so that scripts find it
 and a follow-up of the run finds what was left there. While another execution of that
@@ -142,10 +143,6 @@ class WorkspaceRoot:
         """Where the records of a worker's executions stand."""
         return self._root / f"{_JOURNAL}{_digest(worker_id)}"
 
-    def identity(self) -> str:
-        """Name the folder in short: the same as long as it stands where it stands."""
-        return _digest(os.fsencode(self._root.resolve()))
-
     def open(
         self, key: ExecutionKey, harness: str | None = None, *, chosen: Callable[[str], None] = _nobody
     ) -> Workspace:
@@ -232,9 +229,8 @@ def _own_name(key: ExecutionKey) -> str:
     return f"{run}-{_digest(execution)}"
 
 
-def _digest(name: str | bytes) -> str:
-    data = name if isinstance(name, bytes) else name.encode(errors="surrogatepass")
-    return hashlib.sha256(data).hexdigest()[:16]
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _remove_empty(folder: Path) -> None:

@@ -27,7 +27,7 @@ from oz_agent_worker.backends.kubernetes.manifests.manifest import ManifestError
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name, label_selector
 from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions, summary
 from oz_agent_worker.backends.kubernetes.preflight.preflight import Preflight, PreflightSettings
-from oz_agent_worker.backends.kubernetes.takeover.decision import Rules
+from oz_agent_worker.backends.kubernetes.takeover.decision import Rules, end_of
 from oz_agent_worker.backends.kubernetes.takeover.owners import Owners, OwnerSettings, ServerClock
 from oz_agent_worker.backends.kubernetes.takeover.questions import Questions
 from oz_agent_worker.backends.kubernetes.takeover.takeover import TakeOver
@@ -208,6 +208,7 @@ class KubernetesBackend:
             cleanup=self._cleanup,
             policy=policy,
             settings=self._settings.preflight,
+            environ=self._environ,
             clock=self._clock,
         )
         await preflight.run()
@@ -296,7 +297,7 @@ def _tell(found: Callable[[Found], None], ground: Ground, job: JobView) -> None:
     """Tell of a Job that is this worker's to follow."""
     key = job.metadata.key
     assert key is not None, "a Job that names no execution is left alone"
-    found(Found(key, lambda output: _followed(ground, job, output)))
+    found(Found(key, lambda output: _followed(ground, job, output), ended=end_of(job) is not None))
 
 
 def _followed(ground: Ground, job: JobView, output: OutputSink) -> KubernetesExecution:

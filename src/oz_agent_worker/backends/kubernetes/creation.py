@@ -19,6 +19,7 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import (
     NotFoundError,
 )
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import is_about_the_worker
 from oz_agent_worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.backends.kubernetes.api.retry import ONCE, delays
 from oz_agent_worker.backends.kubernetes.manifests.envsecret import build_environment_secret
@@ -27,7 +28,7 @@ from oz_agent_worker.core.outcome import FailureReason, failed
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.secret import Secret
 
-from .insistence import insist, is_about_the_worker
+from .insistence import insist
 from .views import JobView
 
 __all__ = ["Lookup", "Standing", "create_environment_secret", "create_or_adopt"]

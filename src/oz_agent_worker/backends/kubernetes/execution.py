@@ -11,12 +11,14 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.inspection.evidence import EvidenceKeeper
+from oz_agent_worker.backends.kubernetes.inspection.history import recalled
 from oz_agent_worker.backends.kubernetes.judgement.observe import (
     Observation,
     ObservationPolicy,
     Verdict,
     judge,
 )
+from oz_agent_worker.backends.kubernetes.takeover.decision import end_of
 from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
 from oz_agent_worker.core.notices import AgentStarted, JobNamed, Notify, unnoticed
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
@@ -213,14 +215,17 @@ class KubernetesExecution:
         job = self._job()
         if job is not None and job.metadata.key is not None:
             self._ground.notify(JobNamed(job.metadata.key, self._name))
-        outcome = await self._decided()
+        ended = end_of(job) if self._inherited and job is not None else None
+        ground, outcome = self._ground, await self._decided()
+        outcome = await recalled(outcome, ground.client, ground.namespace, self._job(), self._pods())
         if outcome.exit_code is not None or outcome.result is TaskResult.SUCCEEDED:
             self._note_start()  # it may have begun and ended between two looks
         if (log := self._task_log()) is not None:
             await log.finish(self._pods())
         if outcome.result is TaskResult.FAILED:
-            if self._ground.evidence is not None:
-                await self._ground.evidence.keep(self._name, outcome)
+            if ground.evidence is not None:
+                ended_at = ended.last_transition_time if ended is not None else None
+                await ground.evidence.keep(self._name, outcome, ended_before=ended_at)
             if self._is_active():
                 await self._end_active()
         self._ground.index.unfollow(self._name, self)

@@ -9,26 +9,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnauthorizedError
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
+from oz_agent_worker.backends.kubernetes.api.refusals import is_about_the_worker
 
-__all__ = ["insist", "is_about_the_worker"]
+__all__ = ["insist"]
 
 _logger = logging.getLogger(__name__)
 
 #: Seconds between two questions of a worker that is refused: RBAC rules are read within a few.
 _REFUSAL_PAUSE = 1.0
-
-
-def is_about_the_worker(error: ApiError) -> bool:
-    """Whether it is the worker's identity that is refused, and not what it asks for.
-
-    The start has shown that it may. So this passes, as it does in the first seconds of an API
-    server that has not read its RBAC rules or keys yet, or is not for the task to answer for.
-    """
-    if isinstance(error, ForbiddenError):
-        # The words of k8s.io/apiserver for what no authoriser allows; admission has others.
-        return 'User "' in error.message and '" cannot ' in error.message
-    return isinstance(error, UnauthorizedError)
 
 
 async def insist(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from oz_agent_worker import logfields
 from oz_agent_worker.backends.base import OutputSink
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, NotFoundError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
@@ -131,6 +132,8 @@ class TaskLog:
 
     async def _follow(self) -> None:
         """Copy what has begun, log by log, until nothing more has begun or the last has ended."""
+        # It is the watch that starts this, and the watch works for all executions.
+        logfields.about(next((pod.metadata.key for pod in self._pods), None))
         policy = self._follows.settings.pauses
         pauses = delays(policy)
         while (source := self._current()) is not None:

@@ -6,16 +6,17 @@ form of the type has one, sent as ``null``: both decode to ``None``, and unknown
 are ignored, so that no object of a newer API server fails to decode. Times stay the
 RFC 3339 strings that the API sent.
 
-Words that every Pod repeats (phases, reasons, container and node names) are interned:
-thousands of views share one string each.
+Words that every Job and Pod in flight repeats (conditions, container and node names) are
+interned: thousands of views share one string each. A Pod that has ended is left as it is:
+it goes soon.
 """
 
-import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from sys import intern
+from typing import Final, TypeVar
 
-import msgspec
 from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from oz_agent_worker.core.report import ExecutionKey
 
@@ -47,12 +48,12 @@ class _View(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=Tru
     """Common options: views form no cycles, so the garbage collector need not visit them."""
 
 
-def _intern(view: Struct, *names: str) -> None:
+def _share(view: Struct, *names: str) -> None:
     """Replace strings of ``view`` by their interned twins, as its construction's last step."""
     for name in names:
         value = getattr(view, name)
         if value is not None:
-            msgspec.structs.force_setattr(view, name, sys.intern(value))
+            force_setattr(view, name, intern(value))
 
 
 class Labels(_View, frozen=True):
@@ -60,13 +61,8 @@ class Labels(_View, frozen=True):
 
     worker_id: str | None = field(name="oz-worker-id", default=None)
     worker_hash: str | None = field(name="oz-worker-hash", default=None)
-    task_hash: str | None = field(name="oz-task-hash", default=None)
-    execution_hash: str | None = field(name="oz-execution-hash", default=None)
     job_name: str | None = field(name="job-name", default=None)
     """Set on a Pod by the Job controller: the name of the Pod's Job."""
-
-    def __post_init__(self) -> None:
-        _intern(self, "worker_id", "worker_hash")
 
 
 class Annotations(_View, frozen=True):
@@ -76,9 +72,6 @@ class Annotations(_View, frozen=True):
     execution_id: str | None = field(name="oz.warp.dev/execution-id", default=None)
     environment_secret: str | None = field(name="oz.warp.dev/environment-secret", default=None)
     owner: str | None = field(name="oz.warp.dev/owner", default=None)
-
-    def __post_init__(self) -> None:
-        _intern(self, "owner")
 
 
 class ObjectMeta(_View, frozen=True):
@@ -94,9 +87,6 @@ class ObjectMeta(_View, frozen=True):
     deletion_timestamp: str | None = None
     """When the object's grace period ends: the time of the deletion, and the grace after it."""
     deletion_grace_period_seconds: int | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "namespace")
 
     @property
     def key(self) -> ExecutionKey | None:
@@ -116,9 +106,6 @@ class Condition(_View, frozen=True):
     message: str | None = None
     last_transition_time: str | None = None
 
-    def __post_init__(self) -> None:
-        _intern(self, "type", "status", "reason")
-
 
 class JobStatus(_View, frozen=True):
     """``status`` of a Job (batch/v1, JobStatus)."""
@@ -137,6 +124,9 @@ class JobView(_View, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     status: JobStatus | None = None
 
+    def __post_init__(self) -> None:
+        _share_marks(self.metadata)
+
     def condition(self, kind: str) -> Condition | None:
         """The condition of this type that holds (status ``True``), if there is one."""
         conditions = self.status.conditions if self.status else None
@@ -149,9 +139,6 @@ class Waiting(_View, frozen=True):
     reason: str | None = None
     message: str | None = None
 
-    def __post_init__(self) -> None:
-        _intern(self, "reason")
-
 
 class Running(_View, frozen=True):
     """A container runs (core/v1, ContainerStateRunning)."""
@@ -160,7 +147,10 @@ class Running(_View, frozen=True):
 
 
 class Terminated(_View, frozen=True):
-    """How a container ended (core/v1, ContainerStateTerminated)."""
+    """How a container ended (core/v1, ContainerStateTerminated).
+
+    ``message`` is what the container wrote, but where it never ran: it may hold a secret of the task.
+    """
 
     exit_code: int = 0
     signal: int | None = None
@@ -168,9 +158,6 @@ class Terminated(_View, frozen=True):
     message: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "reason")
 
 
 class ContainerState(_View, frozen=True):
@@ -188,9 +175,6 @@ class ContainerStatus(_View, frozen=True):
     state: ContainerState | None = None
     last_state: ContainerState | None = None
     restart_count: int | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "name")
 
     @property
     def waiting(self) -> Waiting | None:
@@ -213,18 +197,12 @@ class PodStatus(_View, frozen=True):
     init_container_statuses: tuple[ContainerStatus, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
 
-    def __post_init__(self) -> None:
-        _intern(self, "phase", "reason")
-
 
 class ContainerSpec(_View, frozen=True):
     """An init container's declaration; ``restart_policy`` ``Always`` makes it a native sidecar."""
 
     name: str = ""
     restart_policy: str | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "name", "restart_policy")
 
 
 class PodSpec(_View, frozen=True):
@@ -233,9 +211,6 @@ class PodSpec(_View, frozen=True):
     node_name: str | None = None
     init_containers: tuple[ContainerSpec, ...] | None = None
 
-    def __post_init__(self) -> None:
-        _intern(self, "node_name")
-
 
 class PodView(_View, frozen=True):
     """A Pod as the worker sees it."""
@@ -243,6 +218,10 @@ class PodView(_View, frozen=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec | None = None
     status: PodStatus | None = None
+
+    def __post_init__(self) -> None:
+        if self.phase not in _ENDED:
+            _share_words(self)
 
     @property
     def phase(self) -> str:
@@ -260,6 +239,35 @@ class PodView(_View, frozen=True):
         return frozenset(c.name for c in declared or () if c.restart_policy == "Always")
 
 
+#: The phases of a Pod of which no container runs any more, nor ever will.
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
+
+
+def _share_marks(metadata: ObjectMeta) -> None:
+    """Have objects share what names their worker, and Jobs what names the process that made them."""
+    _share(metadata, "namespace")
+    if metadata.labels is not None:
+        _share(metadata.labels, "worker_id", "worker_hash")
+    if metadata.annotations is not None:
+        _share(metadata.annotations, "owner")
+
+
+def _share_words(pod: PodView) -> None:
+    """Have a Pod share the words of its spec and status."""
+    _share_marks(pod.metadata)
+    if pod.spec is not None:
+        _share(pod.spec, "node_name")
+        for declared in pod.spec.init_containers or ():
+            _share(declared, "name", "restart_policy")
+    if (status := pod.status) is not None:
+        _share(status, "phase")
+        for condition in status.conditions or ():
+            _share(condition, "type", "status", "reason")
+        for containers in (status.init_container_statuses, status.container_statuses):
+            for container in containers or ():
+                _share(container, "name")
+
+
 PodT = TypeVar("PodT", bound=PodView)
 
 
@@ -275,17 +283,11 @@ class ObjectReference(_View, frozen=True):
     name: str | None = None
     uid: str | None = None
 
-    def __post_init__(self) -> None:
-        _intern(self, "kind")
-
 
 class EventSource(_View, frozen=True):
     """Who wrote an event (core/v1, EventSource)."""
 
     component: str | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "component")
 
 
 class EventSeries(_View, frozen=True):
@@ -310,9 +312,6 @@ class EventView(_View, frozen=True):
     series: EventSeries | None = None
     source: EventSource | None = None
     reporting_component: str | None = None
-
-    def __post_init__(self) -> None:
-        _intern(self, "type", "reason", "reporting_component")
 
     @property
     def component(self) -> str:

@@ -1,6 +1,7 @@
 """Leases: runs in flight that no open connection has, and what becomes of them.
 
-A run in flight has a lease, or a connection that is open has the run.
+A run in flight has a lease, or a connection that is open has the run. One that was sent
+and not answered in time has both.
 """
 
 import uuid
@@ -8,19 +9,31 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from oz_agent_worker.controlplane.leases import LeaseEnd, lease_end
+from oz_agent_worker.controlplane.leases import LeaseEnd, lease_end, resumed_lease
 from oz_agent_worker.controlplane.orphans import Orphan
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import IN_FLIGHT, RunState
 
+from .idlist import padded
 from .keys import drop_workload_tokens
 from .queue import put_back
 from .runs import head, move
-from .schema import runs
+from .schema import lease_checkpoint, runs
 
-__all__ = ["DueLease", "Ended", "begin", "clear", "due", "end", "name_owner", "orphans", "start"]
+__all__ = [
+    "DueLease",
+    "Ended",
+    "begin",
+    "checkpoint",
+    "clear",
+    "due",
+    "end",
+    "name_owner",
+    "orphans",
+    "start",
+]
 
 #: Well below the most parameters that any database takes in one statement.
 _CHUNK: Final = 1000
@@ -37,24 +50,45 @@ class DueLease:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that was given up, the worker that had it, and what became of it."""
+    """A run of which an execution was given up, and what became of the run."""
 
     run_id: str
-    worker_id: str | None
+    execution_id: str
     end: LeaseEnd
 
 
-def start(connection: Connection, now: int, until: int) -> None:
-    """Begin a control plane's life, with no connection: every run in flight is waited for."""
+def start(connection: Connection, now: int, grace: int) -> None:
+    """Begin a control plane's life, with no connection: every run in flight is waited for.
+
+    Leases that ran go on with what they had left; see ``resumed_lease``.
+    """
+    taken_at = connection.execute(select(lease_checkpoint.c.taken_at)).scalar_one_or_none()
+    found = connection.execute(
+        select(runs.c.id, runs.c.lease_until, runs.c.away_since).where(runs.c.lease_until.is_not(None))
+    ).all()
+    resumed = [
+        {"run_id": row.id, "until": resumed_lease(row.lease_until, row.away_since, taken_at, now, grace)}
+        for row in found
+    ]
+    if resumed:
+        one = update(runs).where(runs.c.id == bindparam("run_id"))
+        connection.execute(one.values(lease_until=bindparam("until")), resumed)
     connection.execute(
         update(runs)
-        .where(_LIVING, or_(runs.c.lease_until.is_(None), runs.c.lease_until < until))
-        .values(lease_until=until, away_since=func.coalesce(runs.c.away_since, now))
+        .where(_LIVING, runs.c.lease_until.is_(None))
+        .values(lease_until=now + grace, away_since=now)
     )
+    checkpoint(connection, now)
+
+
+def checkpoint(connection: Connection, now: int) -> None:
+    """Note that a control plane listens: the time that leases have run until now counts."""
+    if connection.execute(update(lease_checkpoint).values(taken_at=now)).rowcount == 0:
+        connection.execute(insert(lease_checkpoint).values(id=1, taken_at=now))
 
 
 def begin(connection: Connection, run_ids: Collection[str], now: int, until: int) -> None:
-    """Nobody is there who has these runs: wait for their worker. A lease that runs goes on."""
+    """Nobody is there who certainly has these runs: wait for their worker. A lease that runs goes on."""
     for chunk in _chunks(run_ids):
         connection.execute(
             update(runs)
@@ -116,14 +150,14 @@ def due(connection: Connection, now: int, limit: int) -> list[DueLease]:
     return [DueLease(row.id, RunState(row.state)) for row in rows]
 
 
-def end(connection: Connection, run_ids: Sequence[str], now: int) -> list[Ended]:
-    """Give up those of ``run_ids`` whose lease has ended."""
+def end(connection: Connection, run_ids: Sequence[str], now: int, max_starts: int) -> list[Ended]:
+    """Give up those of ``run_ids`` whose lease has ended; none is started more than ``max_starts`` times."""
     ended = []
     for run_id in run_ids:
         run = head(connection, run_id)
         if run is None or run.state not in IN_FLIGHT or run.lease_until is None or run.lease_until > now:
             continue
-        decided = lease_end(run, now)
+        decided = lease_end(run, now, max_starts)
         if decided.state is RunState.QUEUED:
             # The old execution may yet turn up: it is told to stop, and reads nothing more.
             drop_workload_tokens(connection, run_id)
@@ -139,11 +173,11 @@ def end(connection: Connection, run_ids: Sequence[str], now: int) -> list[Ended]
                 error_code=decided.error_code,
                 retryable=decided.retryable,
             )
-        ended.append(Ended(run_id, run.worker_id, decided))
+        ended.append(Ended(run_id, run.execution_id, decided))
     return ended
 
 
 def _chunks(run_ids: Collection[str]) -> Iterator[list[str]]:
     ids = list(run_ids)
     for begin_ in range(0, len(ids), _CHUNK):
-        yield ids[begin_ : begin_ + _CHUNK]
+        yield padded(ids[begin_ : begin_ + _CHUNK])

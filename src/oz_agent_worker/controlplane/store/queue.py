@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
+from oz_agent_worker.controlplane.cancelling import cancelled_sentence
 from oz_agent_worker.controlplane.dispatch import Waiting, requeue_delay
 from oz_agent_worker.controlplane.fencing import rule_report
 from oz_agent_worker.controlplane.head import Head
+from oz_agent_worker.controlplane.leases import extended_lease
 from oz_agent_worker.controlplane.orphans import Orphan, may_be_sent_again
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
 
+from .idlist import padded
 from .keys import drop_workload_tokens
 from .runs import Run, change, get_all, head, move
 from .schema import runs, workload_tokens
@@ -117,21 +120,25 @@ def assign(connection: Connection, handouts: Sequence[Handout], now: int, deadli
     return get_all(connection, taken)
 
 
-def send_again(connection: Connection, handouts: Sequence[Handout], now: int, deadline: int) -> list[Run]:
+def send_again(
+    connection: Connection, handouts: Sequence[Handout], now: int, deadline: int, *, grace: int
+) -> list[Run]:
     """Give assignments that were not answered to other connections; runs that were meanwhile stay out.
 
-    Their execution stays the same. A worker that said hello is waited for while it is
-    connected; of a public one only an answer stops the lease.
+    Their execution stays the same, and their lease goes on, since only an answer ends it;
+    a worker that said hello has longer for that. See ``extended_lease``.
     """
     taken = []
     for handout in handouts:
         run, peer = head(connection, handout.run_id), handout.peer
-        if run is None or run.owner is None or run.lease_until is None:
+        if run is None or run.owner is None or run.lease_until is None or run.away_since is None:
             continue
         if not may_be_sent_again(Orphan(run.id, run.state, run.owner, overdue=True), peer):
             continue
         same = peer.instance is not None and peer == run.owner
-        kept = {"lease_until": None, "away_since": None} if peer.greeted else {}
+        until = run.lease_until
+        if peer.greeted:
+            until = extended_lease(until, run.away_since, now, grace)
         change(
             connection,
             run,
@@ -139,8 +146,8 @@ def send_again(connection: Connection, handouts: Sequence[Handout], now: int, de
             worker_instance=peer.instance,
             resent=run.resent or not same,
             claim_deadline=deadline,
+            lease_until=until,
             updated_at=now,
-            **kept,
         )
         _add_token(connection, handout, now)
         taken.append(run.id)
@@ -163,8 +170,9 @@ def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
 
 def rearm(connection: Connection, run_ids: Collection[str], now: int, deadline: int) -> None:
     """Wait on for runs that were not claimed in time."""
-    pending = runs.c.id.in_(run_ids), runs.c.state == RunState.PENDING.value, runs.c.claim_deadline <= now
-    connection.execute(update(runs).where(*pending).values(claim_deadline=deadline))
+    late = runs.c.id.in_(padded(run_ids)), runs.c.claim_deadline <= now
+    pending = runs.c.state == RunState.PENDING.value
+    connection.execute(update(runs).where(*late, pending).values(claim_deadline=deadline))
 
 
 def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[Unclaimed]:
@@ -200,7 +208,8 @@ def reject(
         return False
     message = f"Worker {peer.worker_id} rejected the run: {reason}"
     if run.cancel_requested:
-        move(connection, run, RunState.CANCELLED, now, message="Cancelled; its worker had not started it.")
+        how = f"worker {peer.worker_id} had not started it"
+        move(connection, run, RunState.CANCELLED, now, message=cancelled_sentence(run.cancelled_by, how))
     elif run.resent:
         _orphan(connection, run, now, lease_until, message)
     else:

@@ -5,8 +5,10 @@ from enum import Enum
 
 from sqlalchemy import Connection, select, update
 
+from oz_agent_worker.controlplane.cancelling import cancelled_by_worker, cancelled_sentence
 from oz_agent_worker.controlplane.ending import Ending
 from oz_agent_worker.controlplane.fencing import rule_claim, rule_report
+from oz_agent_worker.controlplane.head import Head
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import TERMINAL, RunState
 
@@ -102,12 +104,20 @@ def finish(
         ending.state,
         now,
         **owned_by(peer),
-        message=ending.message or None,
+        message=_message(ending, run, peer),
         error_code=ending.error_code,
         retryable=ending.retryable,
         exit_code=ending.exit_code,
     )
     return Finish(changed=True, state=ending.state, why=ruling.why)
+
+
+def _message(ending: Ending, run: Head, peer: Peer) -> str | None:
+    if ending.state is RunState.CANCELLED:
+        return cancelled_by_worker(
+            peer.worker_id, ending.message, asked=run.cancel_requested, asked_by=run.cancelled_by
+        )
+    return ending.message or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +129,11 @@ class Cancellation:
     execution_id: str = ""
 
 
-def cancel(connection: Connection, run_id: str, now: int) -> Cancellation:
-    """Cancel a queued run; for a running one, store that its worker is to be told."""
+def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> Cancellation:
+    """Cancel a queued run; for a running one, store that its worker is to be told.
+
+    ``by`` is the name of the API key that asks, where known; the first wish counts.
+    """
     run = head(connection, run_id)
     if run is None:
         return Cancellation(Cancel.NOT_FOUND)
@@ -129,11 +142,12 @@ def cancel(connection: Connection, run_id: str, now: int) -> Cancellation:
     if run.state is RunState.PENDING:
         return Cancellation(Cancel.PENDING)
     if run.state is RunState.QUEUED:
-        move(connection, run, RunState.CANCELLED, now, message="Cancelled before a worker took it.")
+        message = cancelled_sentence(by, "no worker had it")
+        move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
         return Cancellation(Cancel.DONE)
     if not run.cancel_requested:
         statement = update(runs).where(runs.c.id == run_id)
-        connection.execute(statement.values(cancel_requested=True, updated_at=now))
+        connection.execute(statement.values(cancel_requested=True, cancelled_by=by, updated_at=now))
     return Cancellation(Cancel.REQUESTED, run.worker_id or "", run.execution_id)
 
 

@@ -14,6 +14,7 @@ from oz_agent_worker.controlplane.head import Head
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, can_move
 
+from .idlist import padded
 from .keys import drop_workload_tokens
 from .schema import api_keys, run_metadata, runs
 
@@ -71,6 +72,7 @@ class Run(NewRun):
     away_since: int | None
     lease_until: int | None
     cancel_requested: bool
+    cancelled_by: str | None
     message: str | None
     error_code: str | None
     retryable: bool | None
@@ -122,14 +124,14 @@ def get(connection: Connection, run_id: str) -> Run | None:
 
 def get_all(connection: Connection, run_ids: Sequence[str]) -> list[Run]:
     """Runs, whole, oldest first."""
-    rows = connection.execute(select_runs().where(runs.c.id.in_(run_ids)).order_by(runs.c.seq)).mappings()
-    return [to_run(row) for row in rows]
+    statement = select_runs().where(runs.c.id.in_(padded(run_ids))).order_by(runs.c.seq)
+    return [to_run(row) for row in connection.execute(statement).mappings()]
 
 
 def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[str, str]]:
     """The metadata of runs by run ID; a run without any is absent."""
     found: dict[str, dict[str, str]] = {}
-    statement = select(run_metadata).where(run_metadata.c.run_id.in_(list(run_ids)))
+    statement = select(run_metadata).where(run_metadata.c.run_id.in_(padded(run_ids)))
     for row in connection.execute(statement.order_by(run_metadata.c.run_id, run_metadata.c.key)):
         found.setdefault(row.run_id, {})[row.key] = row.value
     return found

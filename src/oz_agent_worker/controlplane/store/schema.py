@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from oz_agent_worker.controlplane.states import RunState
 
-__all__ = ["api_keys", "metadata", "run_logs", "run_metadata", "runs", "workload_tokens"]
+__all__ = ["api_keys", "lease_checkpoint", "metadata", "run_logs", "run_metadata", "runs", "workload_tokens"]
 
 #: Names by rule: a later migration can drop a constraint by name in every database.
 metadata: Final = MetaData(
@@ -91,7 +91,9 @@ runs: Final = Table(
     # Whether it may be run again, and how often it was: each time as a fresh execution.
     Column("safe_to_retry", Boolean, nullable=False, server_default=false()),
     Column("retries", Integer, nullable=False, server_default="0"),
+    # Whether it shall be cancelled, and the name of the API key that asked for it.
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("cancelled_by", Text),
     Column("message", Text),
     Column("error_code", String(64)),
     Column("retryable", Boolean),
@@ -105,6 +107,14 @@ runs: Final = Table(
     Index(None, "updated_at", "seq"),
     Index(None, "created_at", "seq"),
     Index(None, "parent_run_id"),
+)
+
+#: When it was last noted that a control plane listens: one row, none before the first start.
+lease_checkpoint: Final = Table(
+    "lease_checkpoint",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("taken_at", BigInteger, nullable=False),
 )
 
 run_metadata: Final = Table(

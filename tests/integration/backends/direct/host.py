@@ -10,7 +10,7 @@ from oz_agent_worker.core.outcome import Outcome
 from oz_agent_worker.core.taskspec import TaskSpec
 from tests.integration.backends.harness import WORKER_ENVIRON, Recorder, Scratch, leave_alone
 
-__all__ = ["Host", "entries", "run"]
+__all__ = ["Host", "entries", "journalled", "run"]
 
 
 class Host:
@@ -54,8 +54,8 @@ class Host:
         return sorted(path.name for path in self.root.iterdir() if not path.name.startswith(".journal-"))
 
     def records(self) -> list[Path]:
-        """Give the files of every journal under the workspace root."""
-        return sorted(self.root.glob(".journal-*/*"))
+        """Give what stands for executions in the journals under the workspace root."""
+        return journalled(self.root)
 
     def left(self) -> list[str]:
         """Name all that stands for executions: workspaces and records."""
@@ -65,6 +65,12 @@ class Host:
         """Close every backend."""
         for backend in self.backends:
             await backend.close()
+
+
+def journalled(root: Path) -> list[Path]:
+    """Give what stands for executions in the journals; their names and slots stay for good."""
+    files = sorted(root.glob(".journal-*/*"))
+    return [path for path in files if path.name != "identity" and not path.name.startswith("slot-")]
 
 
 async def run(backend: DirectBackend, spec: TaskSpec, output: Recorder | None = None) -> Outcome:

@@ -39,12 +39,17 @@ class KillPoint:
 
 
 #: The life of an execution with a setup command, an agent and a teardown command, step by
-#: step. The journal probes link(2) once when it starts; each command's start writes the
-#: record (rename 1 to 3: setup, agent, outcome, and 4: teardown).
+#: step. The journal probes link(2) once when it starts, and is given its name with a second
+#: one, between two fsync(2); each command's start writes the record (rename 1 to 3: setup,
+#: agent, outcome, and 4: teardown).
 STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
     {
-        "nothing is written": KillPoint("before", "os:link", 2),
-        "the record stands": KillPoint("after", "os:link", 2),
+        "the journal has no name": KillPoint("before", "os:link", 2),
+        "the journal has a name": KillPoint("after", "os:link", 2),
+        "the worker has no slot": KillPoint("before", f"{BACKEND}.slots:Slots.open"),
+        "the worker has a slot": KillPoint("after", f"{BACKEND}.slots:Slots.open"),
+        "nothing is written": KillPoint("before", "os:link", 3),
+        "the record stands": KillPoint("after", "os:link", 3),
         "the record names the workspace, which is not there": KillPoint(
             "before", f"{BACKEND}.workspace:_private_folder"
         ),
@@ -61,7 +66,7 @@ STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
         "the agent runs and is not written down": KillPoint("after", f"{BACKEND}.command:Command.start", 2),
         "the agent is written down": KillPoint("after", "os:rename", 2),
         "the agent ended": KillPoint("after", f"{BACKEND}.command:Command.wait", 2),
-        "the outcome is on its way to the disk": KillPoint("before", "os:fsync"),
+        "the outcome is on its way to the disk": KillPoint("before", "os:fsync", 3),
         "the outcome is on the disk under no name": KillPoint("before", "os:rename", 3),
         "the outcome is written down": KillPoint("after", "os:rename", 3),
         "the teardown command is to start": KillPoint("before", f"{BACKEND}.command:Command.start", 3),

@@ -18,7 +18,12 @@ LOST = "failed worker_lost None"
 
 #: The steps at which the outcome, or nothing at all, is known to the next worker.
 KNOWN = {
-    "nothing is written",  # the assignment comes again, and the task runs
+    # The assignment comes again, and the task runs.
+    "the journal has no name",
+    "the journal has a name",
+    "the worker has no slot",
+    "the worker has a slot",
+    "nothing is written",
     "the outcome is written down",
     "the teardown command is to start",
     "the teardown command runs",

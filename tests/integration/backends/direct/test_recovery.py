@@ -6,20 +6,17 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from oz_agent_worker.backends.base import Execution, Found, LaunchError, NoOutput
-from oz_agent_worker.backends.direct import DirectBackend
 from oz_agent_worker.backends.direct.environment import MARK
 from oz_agent_worker.backends.direct.processes import Session
 from oz_agent_worker.backends.direct.record import DirectState, first_state
 from oz_agent_worker.backends.direct.workspace import WorkspaceRoot
 from oz_agent_worker.backends.journal import Entry, Journal
-from oz_agent_worker.config.schema import DirectConfig
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult, failed, succeeded
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import PreflightError
@@ -230,6 +227,16 @@ async def test_stopping_what_is_being_ended_waits_for_its_end(host: Host, dead: 
     assert (await execution.wait()).reason is FailureReason.WORKER_LOST
 
 
+@pytest.mark.parametrize("outcome", [None, succeeded()])
+async def test_whether_the_record_tells_an_end_is_told(
+    host: Host, dead: DeadWorker, outcome: Outcome | None
+) -> None:
+    dead.leave(outcome)
+    found: list[Found] = []
+    await host.backend(found=found.append)
+    assert [one.ended for one in found] == [outcome is not None]
+
+
 # Who has it
 
 
@@ -334,23 +341,6 @@ async def test_a_cancellation_that_was_not_delivered_stays_one(host: Host) -> No
     await first.close()
     _, outcome = await follow(host)
     assert outcome.result is TaskResult.CANCELLED
-
-
-async def test_the_instance_is_the_host_and_the_root(host: Host, tmp_path: Path) -> None:
-    backend = DirectBackend(
-        DirectConfig(workspace_root=str(host.root), oz_path=str(host.program)),
-        worker_id="other", cleanup=True, environ={},
-    )  # fmt: skip
-    assert backend.instance is None
-    first, second = await host.backend(), await host.backend()
-    assert first.instance is not None
-    assert first.instance.startswith(f"host/{os.uname().nodename}/")
-    assert first.instance == second.instance
-    (tmp_path / "link").symlink_to(host.root)
-    host.root = tmp_path / "link"
-    assert (await host.backend()).instance == first.instance
-    host.root = tmp_path / "elsewhere"
-    assert (await host.backend()).instance != first.instance
 
 
 # Trouble with the disk

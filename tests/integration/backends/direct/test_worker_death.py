@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.backends.direct.host import journalled
 from tests.integration.backends.harness import Scratch, is_running
 from tests.integration.programs import BIN, ControlPlane, Program, environment, oz, program, worker
 
@@ -60,8 +61,7 @@ class Site:
 
     def left(self) -> list[str]:
         """Name the workspaces and records that stand."""
-        places = [*self.root.glob("[!.]*"), *self.root.glob(".journal-*/*")]
-        return [place.name for place in places]
+        return [place.name for place in [*self.root.glob("[!.]*"), *journalled(self.root)]]
 
     def outcome_is_written(self) -> bool:
         """Whether the one record tells how its task ended."""
@@ -169,6 +169,8 @@ def test_of_two_workers_over_one_root_the_one_that_lives_ends_the_others_task(si
         pids = [noted(site, "agent"), noted(site, "child")]
         with site.worker(plane) as second:
             assert "left by a worker" not in second.text
+            until(lambda: plane.program.text.count("said hello") == 2, "the second worker's hello")
+            assert "is dead" not in plane.program.text, "neither takes the other's place"
             assert all(map(is_running, pids))
             kill(first)
             run = ending(plane)

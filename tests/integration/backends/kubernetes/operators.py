@@ -8,7 +8,7 @@ from tests.cluster.errors import ApiError
 from tests.cluster.namespaces import RBAC, WORKER_RULES
 from tests.cluster.rest import wait_for
 
-__all__ = ["allow", "enforce_pod_security", "jobs_in", "limit", "set_quota"]
+__all__ = ["allow", "enforce_pod_security", "jobs_in", "limit", "may", "set_quota"]
 
 ROLE = "oz-agent-worker"
 
@@ -29,12 +29,13 @@ def allow(tier: ApiTier, namespace: str, *, but: tuple[str, str] | None = None) 
     role = {"metadata": {"name": ROLE}, "rules": [rule for rule in rules if rule["verbs"]]}
     tier.client().request("PUT", path, role)
     if but is not None:
-        wait_for(f"no {but}", lambda: not _may(tier, namespace, *but))
+        wait_for(f"no {but}", lambda: not may(tier, namespace, *but))
     else:
-        wait_for("all permissions", lambda: _may(tier, namespace, "events", "list"))
+        wait_for("all permissions", lambda: may(tier, namespace, "events", "list"))
 
 
-def _may(tier: ApiTier, namespace: str, resource: str, verb: str) -> bool:
+def may(tier: ApiTier, namespace: str, resource: str, verb: str) -> bool:
+    """Ask the API server, as the worker itself, whether it may."""
     name, _, subresource = resource.partition("/")
     attributes = {
         "namespace": namespace,

@@ -9,6 +9,8 @@ import pytest
 
 from oz_agent_worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
+from oz_agent_worker.backends.kubernetes.preflight.preflight import PreflightSettings
+from oz_agent_worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.core.taskspec import TaskSpec
@@ -17,7 +19,7 @@ from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.rest import RestClient
 from tests.integration.backends.harness import eventually
 
-from .worker import Output, running_backend, task
+from .worker import QUICK, Output, running_backend, task
 
 pytestmark = pytest.mark.cluster
 
@@ -256,6 +258,34 @@ async def test_an_api_server_that_restarts_in_mid_task_fails_no_task(
         assert [outcome for outcome in outcomes if outcome.result is not TaskResult.SUCCEEDED] == []
         assert backend.stats.watches["jobs"] >= 2
     assert jobs_in(api_tier.client(), namespace) == []
+
+
+async def _until_it_listens(port: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
+
+
+@pytest.mark.parametrize("preflight", [None, PreflightSettings()], ids=["no preflight", "preflight"])
+async def test_a_worker_starts_as_soon_as_an_api_server_listens(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, preflight: PreflightSettings | None
+) -> None:
+    """It answers 403 to everybody until it has read its roles, which takes a second or two."""
+    watch = dataclasses.replace(QUICK.watch, refusal_patience=WatchSettings().refusal_patience)
+    settings = dataclasses.replace(QUICK, patience=30.0, preflight=preflight, watch=watch)
+    async with kubelet(behaviours.always(behaviours.succeed())):
+        await asyncio.to_thread(api_tier.stop_apiserver)
+        api_tier.apiserver.start()
+        await _until_it_listens(api_tier.layout.apiserver_port)
+        async with running_backend(api_tier.kubeconfig("worker"), namespace, settings=settings) as backend:
+            execution = await backend.launch(task("first"), NoOutput())
+            assert (await execution.wait()).result is TaskResult.SUCCEEDED
 
 
 async def test_a_worker_that_leaves_lets_its_jobs_be(

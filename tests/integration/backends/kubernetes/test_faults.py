@@ -281,11 +281,32 @@ async def test_an_api_server_that_never_answers(server: ApiServer, start: Start)
 async def test_a_missing_permission_is_named(
     server: ApiServer, start: Start, verb: str, resource: str
 ) -> None:
-    server.faults[verb, resource].append(forbidden(verb, resource))
+    server.faults[verb, resource].extend([forbidden(verb, resource)] * 100)
     with pytest.raises(PreflightError, match=f'cannot {verb} resource "{resource}"') as caught:
-        async with start():
+        async with asyncio.timeout(10), start(dataclasses.replace(QUICK, patience=3600.0)):
             pass
     assert "pods/log: get" in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["list", "watch"])
+@pytest.mark.parametrize("resource", ["jobs", "pods"])
+async def test_an_api_server_that_does_not_know_its_roles_yet_is_asked_again(
+    server: ApiServer, start: Start, verb: str, resource: str
+) -> None:
+    server.faults[verb, resource].extend([forbidden(verb, resource)] * 3)
+    patient = dataclasses.replace(QUICK, watch=dataclasses.replace(QUICK.watch, refusal_patience=4.0))
+    async with start(patient) as backend:
+        assert backend.stats.requests[verb, resource, 403] == 3
+
+
+async def test_a_refusal_at_the_start_that_is_not_about_roles_is_believed_at_once(
+    server: ApiServer, start: Start
+) -> None:
+    server.faults["list", "jobs"].append(says(403, "Forbidden", "the gateway lets nobody through"))
+    with pytest.raises(PreflightError, match="the gateway lets nobody through"):
+        async with start():
+            pass
+    assert server.asked("list", "jobs") == 1
 
 
 async def test_refused_credentials_are_said_at_the_start(server: ApiServer, start: Start) -> None:

@@ -1,7 +1,8 @@
 """Copying logs from an API server that breaks off, refuses, or has nothing any more."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
 from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.livelog import Follows, LogSettings, TaskLog
 from oz_agent_worker.backends.kubernetes.views import PodView
+from oz_agent_worker.logfields import LogFields
 from tests.integration.backends.harness import eventually
 
 from .apiserver import ApiServer, Fault, Handler, says
@@ -26,8 +28,14 @@ ENDED: dict[str, Any] = {"terminated": {"exitCode": 0}}
 
 
 def pod(state: dict[str, Any], *, name: str = "pod", created: str = "2026-01-01T00:00:00Z") -> PodView:
+    key = {"oz.warp.dev/task-id": "run-1", "oz.warp.dev/execution-id": "exec-1"}
     document = {
-        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": created},
+        "metadata": {
+            "name": name,
+            "uid": f"uid-{name}",
+            "creationTimestamp": created,
+            "annotations": key,
+        },
         "status": {"phase": "Running", "containerStatuses": [{"name": "task", "state": state}]},
     }
     return msgspec.convert(document, PodView)
@@ -120,6 +128,34 @@ async def test_a_log_that_cannot_be_read_to_its_end_says_so(
     assert first == "one"
     assert note.startswith("[oz-agent-worker: the log could not be read to its end: ")
     assert "no route to the node" in note
+
+
+class Fields(logging.Handler):
+    """Notes the fields of each line of the log at the moment when it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Mapping[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(LogFields().of(record))
+
+
+async def test_a_line_about_a_log_says_of_which_task_it_is(
+    server: ApiServer, client: KubernetesClient, follows: Follows, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    fields, logger = Fields(), logging.getLogger(TaskLog.__module__)
+    logger.addHandler(fields)
+    try:
+        answer(server, *[says(500, "InternalError", "no route to the node")] * 200)
+        log = TaskLog(client, "ns", follows, Output())
+        log.look((pod(RUNNING),))
+        await eventually(lambda: fields.seen != [])
+        await log.finish((pod(ENDED),))
+    finally:
+        logger.removeHandler(fields)
+    assert fields.seen[0] == {"task": "run-1", "execution": "exec-1"}
 
 
 async def test_a_pod_that_is_gone_after_its_log_was_followed_is_no_news(

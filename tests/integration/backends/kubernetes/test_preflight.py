@@ -27,7 +27,9 @@ pytestmark = pytest.mark.cluster
 SETTINGS = dataclasses.replace(
     QUICK,
     patience=1.0,
-    preflight=PreflightSettings(patience=1.0, trial=TrialSettings(admission=5.0, whole=5.0)),
+    preflight=PreflightSettings(
+        patience=1.0, refusal_patience=0.5, trial=TrialSettings(admission=5.0, whole=5.0)
+    ),
 )
 
 Start = Callable[..., Any]

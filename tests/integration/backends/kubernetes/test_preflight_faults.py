@@ -19,7 +19,9 @@ from .worker import QUICK, running_backend
 SETTINGS = dataclasses.replace(
     QUICK,
     patience=1.0,
-    preflight=PreflightSettings(patience=1.0, trial=TrialSettings(admission=5.0, whole=5.0)),
+    preflight=PreflightSettings(
+        patience=1.0, refusal_patience=0.5, trial=TrialSettings(admission=5.0, whole=5.0)
+    ),
 )
 
 Start = Callable[[], Any]
@@ -64,11 +66,28 @@ async def test_an_old_server_is_tried_and_not_asked(
 async def test_what_is_refused_when_it_is_tried_is_missing(
     server: ApiServer, start: Start, verb: str, resource: str
 ) -> None:
-    server.faults[verb, resource].append(forbidden(verb, resource))
+    server.faults[verb, resource].extend([forbidden(verb, resource)] * 10)
     with pytest.raises(PreflightError, match=f"{resource}: {verb}") as caught:
         await start()
     assert f'cannot {verb} resource "{resource}"' in str(caught.value)
     assert server.names() == []
+
+
+async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    for verb, resource in (("list", "events"), ("watch", "pods"), ("create", "jobs")):
+        server.faults[verb, resource].extend([forbidden(verb, resource)] * 2)
+    patient = dataclasses.replace(
+        SETTINGS, preflight=PreflightSettings(refusal_patience=4.0, trial=TrialSettings())
+    )
+
+    async def start() -> None:
+        async with running_backend(server.kubeconfig(tmp_path), "ns", settings=patient):
+            pass
+
+    await asyncio.gather(start(), finish_preflight(server))
+    assert server.asked("get", "pods/log") == 1  # what was allowed is not asked for again
 
 
 async def test_a_server_that_is_away_for_a_moment_is_waited_for(server: ApiServer, start: Start) -> None:

@@ -116,6 +116,7 @@ async def test_what_an_owner_left_that_is_gone_is_found_before_the_start_is_over
         await put(server, name, owner, status=status)
     async with begin():
         assert desk.names == sorted(gone)
+    assert {found.ended for found in desk.found} == {"conditions" in status}
     assert server.asked("delete", "jobs") == 0
 
 
@@ -185,6 +186,30 @@ async def test_an_owner_that_may_not_be_looked_for_may_be_alive(
         assert desk.names == []
         await eventually(lambda: desk.names == ["run"])  # the permission is there by then
     assert sum("grant pods: get in namespace ns" in message for message in caplog.messages) == 1
+
+
+async def test_a_server_that_does_not_know_its_roles_yet_is_asked_for_an_owner_again(
+    server: ApiServer, begin: Begin, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await put(server, "run", "pod/ns/worker-9/uid")
+    server.faults["get", "pods"].extend([forbidden("get", "pods")] * 3)
+    patient = dataclasses.replace(QUICK.owners, refused=60.0, refusal_patience=5.0)
+    async with begin(dataclasses.replace(QUICK, owners=patient)):
+        await eventually(lambda: desk.names == ["run"])
+    assert not [message for message in caplog.messages if "cannot" in message]
+
+
+async def test_a_server_that_does_not_know_its_roles_yet_is_asked_for_a_secret_again(
+    server: ApiServer, begin: Begin, desk: Desk
+) -> None:
+    named = {**task_annotations(key("run")), "oz.warp.dev/owner": DEAD, "oz.warp.dev/environment-secret": "s"}
+    await put(server, "run", annotations=named)
+    server.faults["create", "secrets"].extend([forbidden("create", "secrets"), says(409, "AlreadyExists")])
+    async with begin():
+        assert desk.names == []
+        await eventually(lambda: desk.names == ["run"])
+    assert server.asked("create", "secrets") == 2
 
 
 async def test_the_end_of_an_orphan_is_reported_after_its_grace(

@@ -38,9 +38,13 @@ QUICK = BackendSettings(
         log=RetryPolicy(budget=1.0, first=0.02, longest=0.2),
     ),
     watch=WatchSettings(
-        timeout=30.0, slack=1.0, healthy_after=1.0, pauses=RetryPolicy(first=0.02, longest=0.2)
+        timeout=30.0,
+        slack=1.0,
+        healthy_after=1.0,
+        refusal_patience=0.5,
+        pauses=RetryPolicy(first=0.02, longest=0.2),
     ),
-    owners=OwnerSettings(first=0.05, longest=0.1, ending=0.05, refused=0.1),
+    owners=OwnerSettings(first=0.05, longest=0.1, ending=0.05, refused=0.1, refusal_patience=0.0),
 )
 
 #: Gives a creation up at once.

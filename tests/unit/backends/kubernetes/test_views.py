@@ -11,8 +11,7 @@ POD = b"""{
   "apiVersion": "v1", "kind": "Pod",
   "metadata": {"name": "p", "namespace": "agents", "uid": "u", "resourceVersion": "7",
     "creationTimestamp": null, "managedFields": [{"manager": "kubelet"}],
-    "labels": {"oz-worker-hash": "aa", "oz-task-hash": "bb", "oz-execution-hash": "cc",
-               "job-name": "oz-task-1", "other": "x"},
+    "labels": {"oz-worker-hash": "aa", "job-name": "oz-task-1", "other": "x"},
     "annotations": {"oz.warp.dev/task-id": "t", "oz.warp.dev/execution-id": "e"}},
   "spec": {"nodeName": "n", "containers": [{"name": "task", "env": [{"name": "A", "value": "swordfish"}]}],
     "initContainers": [{"name": "copy-sidecar-0"}, {"name": "proxy", "restartPolicy": "Always"}]},
@@ -43,8 +42,6 @@ def test_the_views_read_the_labels_and_annotations_that_the_manifest_writes() ->
     assert job.metadata.labels is not None
     assert job.metadata.labels.worker_id == "w"
     assert job.metadata.labels.worker_hash == naming.worker_hash("w")
-    assert job.metadata.labels.task_hash == naming.id_hash("Task/1")
-    assert job.metadata.labels.execution_hash == naming.id_hash("Exec/1")
 
 
 @pytest.mark.parametrize("view", [JobView, PodView, EventView])

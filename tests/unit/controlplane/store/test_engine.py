@@ -1,16 +1,21 @@
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from oz_agent_worker.controlplane.store.engine import exclusive, migrate, open_engine
+from oz_agent_worker.controlplane import migrations
+from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.store import leases
+from oz_agent_worker.controlplane.store.engine import WRITE, exclusive, migrate, open_engine
 from oz_agent_worker.controlplane.store.schema import metadata, runs
 from oz_agent_worker.controlplane.wording import brief
 from oz_agent_worker.errors import ConfigError, PreflightError
-from tests.unit.controlplane.store.support import T0, new_run
+from tests.unit.controlplane.store.support import GRACE, KEY_ID, T0, S, add_key, new_run, stored
 
 
 def test_the_migrations_make_the_tables_that_the_code_describes(connection: Connection) -> None:
@@ -24,7 +29,38 @@ def test_migrating_twice_changes_nothing(database_url: str) -> None:
     with engine.connect() as connection:
         versions = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
     engine.dispose()
-    assert versions == ["0002"]
+    assert versions == ["0003"]
+
+
+@pytest.mark.parametrize("database", ["database_url", "postgres_url"], ids=["sqlite", "postgresql"])
+def test_a_database_of_before_the_checkpoint_is_brought_up_to_date_and_back(
+    request: pytest.FixtureRequest, database: str
+) -> None:
+    """A lease that such a database holds begins anew: nothing says how far it had run."""
+    engine = open_engine(request.getfixturevalue(database))
+    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        at_revision(connection, "0002")
+        assert not inspect(connection).has_table("lease_checkpoint")
+        add_key(connection)
+        values = dict.fromkeys(("execution_id", "title", "prompt", "source", "worker_id"), "x")
+        values |= {"id": "old", "creator_id": KEY_ID, "state": RunState.CLAIMED.value}
+        times = {"created_at": T0, "updated_at": T0, "away_since": T0, "lease_until": T0 + S}
+        columns = ", ".join(values | times)
+        marks = ", ".join(f":{c}" for c in values | times)
+        connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({marks})"), values | times)
+        at_revision(connection, "head")
+        leases.start(connection, T0 + 100 * S, GRACE)
+        run = stored(connection, "old")
+        assert (run.lease_until, run.cancelled_by) == (T0 + 100 * S + 75 * S, None)
+    engine.dispose()
+
+
+def at_revision(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    (command.downgrade if revision == "0002" else command.upgrade)(config, revision)
 
 
 def test_sqlite_is_set_up_to_survive_a_power_cut(database_url: str) -> None:

@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import IntegrityError
 
 from oz_agent_worker.controlplane.ending import Ending
 from oz_agent_worker.controlplane.orphans import Orphan
@@ -12,6 +13,7 @@ from oz_agent_worker.controlplane.store.engine import open_engine
 from oz_agent_worker.controlplane.store.leases import DueLease
 from oz_agent_worker.controlplane.store.logs import Piece
 from oz_agent_worker.controlplane.store.queue import Agenda, Handout
+from oz_agent_worker.controlplane.store.schema import lease_checkpoint
 from tests.unit.controlplane.store.support import (
     GRACE,
     HOST,
@@ -44,7 +46,8 @@ def lease_of(connection: Connection, run_id: str) -> tuple[int | None, int | Non
 
 
 def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -> bool:
-    return bool(queue.send_again(connection, [Handout(run_id, peer, "again")], now, now + 30 * S))
+    handouts = [Handout(run_id, peer, "again")]
+    return bool(queue.send_again(connection, handouts, now, now + 30 * S, grace=GRACE))
 
 
 @pytest.mark.parametrize("state", [RunState.PENDING, RunState.CLAIMED])
@@ -60,7 +63,7 @@ def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
     queued, ended = a_run(connection, RunState.QUEUED), a_run(connection, RunState.CLAIMED)
     reports.finish(connection, ended, None, HOST, Ending(state=RunState.SUCCEEDED, message=""), T0)
     leases.begin(connection, [queued, ended], T0, T0 + GRACE)
-    leases.start(connection, T0, T0 + GRACE)
+    leases.start(connection, T0, GRACE)
     assert queue.agenda(connection, T0) == Agenda()
 
 
@@ -73,14 +76,44 @@ def test_thousands_of_leases_begin_and_are_cleared(connection: Connection) -> No
     assert lease_of(connection, run_id) == (None, None)
 
 
-def test_at_the_start_every_run_in_flight_is_waited_for_at_least_so_long(connection: Connection) -> None:
-    one, two, three = (a_run(connection, RunState.CLAIMED) for _ in range(3))
-    leases.begin(connection, [two], T0, T0 + S)
-    leases.begin(connection, [three], T0, T0 + 2 * GRACE)
-    leases.start(connection, T0 + 5 * S, T0 + GRACE)
-    assert lease_of(connection, one) == (T0 + 5 * S, T0 + GRACE)
-    assert lease_of(connection, two) == (T0, T0 + GRACE)
-    assert lease_of(connection, three) == (T0, T0 + 2 * GRACE)
+def test_at_the_start_every_run_in_flight_is_waited_for(connection: Connection) -> None:
+    held, early, late = (a_run(connection, RunState.CLAIMED) for _ in range(3))
+    lose(connection, early)
+    leases.checkpoint(connection, T0 + 100 * S)
+    lose(connection, late, T0 + 200 * S)
+    back = T0 + 9000 * S
+    leases.start(connection, back, GRACE)
+    assert lease_of(connection, held) == (back, back + GRACE)
+    assert lease_of(connection, early) == (T0, back + 500 * S)  # 100 s of it were waited for
+    assert lease_of(connection, late) == (T0 + 200 * S, back + GRACE)
+
+
+def test_a_lease_goes_on_over_any_number_of_starts(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    leases.start(connection, T0, GRACE)
+    for life in range(1, 6):
+        leases.checkpoint(connection, T0 + life * 100 * S)
+        leases.start(connection, T0 + life * 100 * S, GRACE)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    leases.checkpoint(connection, T0 + GRACE)
+    leases.start(connection, T0 + GRACE, GRACE)
+    # What is left is what a worker needs to reconnect.
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE + 75 * S)
+
+
+def test_thousands_of_leases_go_on(connection: Connection) -> None:
+    ids = [a_run(connection, RunState.PENDING) for _ in range(1100)]
+    leases.begin(connection, ids, T0, T0 + GRACE)
+    leases.start(connection, T0 + S, GRACE)
+    assert {lease_of(connection, run_id) for run_id in ids} == {(T0, T0 + S + GRACE)}
+
+
+def test_there_is_one_checkpoint(connection: Connection) -> None:
+    for now in (T0, T0 + S, T0 + 2 * S):
+        leases.checkpoint(connection, now)
+    assert connection.execute(select(lease_checkpoint)).all() == [(1, T0 + 2 * S)]
+    with pytest.raises(IntegrityError), connection.begin_nested():
+        connection.execute(insert(lease_checkpoint).values(id=2, taken_at=T0))
 
 
 @pytest.mark.parametrize("word", ["claim", "output", "report"])
@@ -113,14 +146,14 @@ def test_a_lease_that_ends(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED)
     lose(connection, run_id)
     assert leases.due(connection, T0 + GRACE - 1, 10) == []
-    assert leases.end(connection, [run_id], T0 + GRACE - 1) == []
+    assert leases.end(connection, [run_id], T0 + GRACE - 1, 5) == []
     assert leases.due(connection, T0 + GRACE, 10) == [DueLease(run_id, RunState.CLAIMED)]
-    (ended,) = leases.end(connection, [run_id], T0 + GRACE)
+    (ended,) = leases.end(connection, [run_id], T0 + GRACE, 5)
     run = stored(connection, run_id)
     assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
     assert (run.worker_id, run.ended_at, run.message) == ("w", T0 + GRACE, ended.end.message)
     assert lease_of(connection, run_id) == (None, None)
-    assert leases.end(connection, [run_id], T0 + GRACE) == []
+    assert leases.end(connection, [run_id], T0 + GRACE, 5) == []
 
 
 def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: Connection) -> None:
@@ -129,7 +162,7 @@ def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: 
     reports.claim(connection, run_id, None, POD, T0)
     before = stored(connection, run_id)
     lose(connection, run_id)
-    leases.end(connection, [run_id], T0 + GRACE)
+    leases.end(connection, [run_id], T0 + GRACE, 5)
     run, head = stored(connection, run_id), head_of(connection, run_id)
     assert (run.state, run.worker_id, head.retries, head.attempts) == (RunState.QUEUED, None, 1, 1)
     assert run.execution_id != before.execution_id
@@ -141,12 +174,27 @@ def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: 
     assert not reports.finish(connection, run_id, before.execution_id, POD, done, T0 + GRACE).changed
 
 
+def test_a_run_that_is_safe_to_retry_is_started_so_often_and_no_more(connection: Connection) -> None:
+    run_id, now = add_run(connection, safe_to_retry=True), T0
+    for _ in range(3):
+        assert stored(connection, run_id).state is RunState.QUEUED
+        give(connection, run_id, HOST, now)
+        lose(connection, run_id, now)
+        now += GRACE
+        leases.end(connection, [run_id], now, 3)
+    run = stored(connection, run_id)
+    assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert "started 3 times, the most that is allowed" in (run.message or "")
+
+
 def test_a_run_that_shall_be_cancelled_is(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED, safe_to_retry=True)
-    reports.cancel(connection, run_id, T0)
+    reports.cancel(connection, run_id, T0, "alice")
     lose(connection, run_id)
-    leases.end(connection, [run_id], T0 + GRACE)
-    assert stored(connection, run_id).state is RunState.CANCELLED
+    leases.end(connection, [run_id], T0 + GRACE, 5)
+    run = stored(connection, run_id)
+    assert run.state is RunState.CANCELLED
+    assert (run.message or "").startswith('Cancelled with the API key "alice"; worker w was away')
 
 
 def test_orphans_are_what_a_connection_may_help(connection: Connection) -> None:
@@ -176,7 +224,7 @@ def test_an_assignment_is_sent_again_as_it_was(connection: Connection) -> None:
         OTHER_POD,
         True,
     )
-    assert lease_of(connection, run_id) == (None, None)
+    assert lease_of(connection, run_id) == (T0, T0 + S + GRACE)  # it has the grace for an answer
     assert queue.agenda(connection, T0).claim == T0 + 31 * S
     # The first may be the one that runs, so its agent's token is good as well.
     assert keys.find_workload(connection, token) == keys.find_workload(connection, "again") == run_id
@@ -220,7 +268,8 @@ def test_a_rejection_by_one_of_several_that_were_sent_it_proves_nothing(
     assert queue.reject(connection, run_id, None, OTHER_POD, "full", T0 + S, T0 + S + GRACE)
     run = stored(connection, run_id)
     assert (run.state, run.worker_id) == (RunState.PENDING, "w")
-    assert lease_of(connection, run_id) == (T0 + S, T0 + S + GRACE)
+    lease = (T0 + S, T0 + S + GRACE) if claimed else (T0, T0 + GRACE)
+    assert lease_of(connection, run_id) == lease
     # The first turns out to have it.
     assert reports.claim(connection, run_id, run.execution_id, POD, T0 + 2 * S).accepted
 

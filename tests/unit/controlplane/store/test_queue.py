@@ -102,9 +102,11 @@ def test_a_run_that_shall_be_cancelled_is_not_queued_again(connection: Connectio
     run_id = add_run(connection)
     give(connection, run_id)
     reports.claim(connection, run_id, None, Peer("w"), T0)
-    reports.cancel(connection, run_id, T0)
+    reports.cancel(connection, run_id, T0, "alice")
     assert queue.reject(connection, run_id, None, Peer("w"), "backend down", T0, T0 + GRACE)
-    assert stored(connection, run_id).state is RunState.CANCELLED
+    run = stored(connection, run_id)
+    assert run.state is RunState.CANCELLED
+    assert run.message == 'Cancelled with the API key "alice"; worker w had not started it.'
 
 
 def test_a_claimed_run_is_not_taken_back(connection: Connection) -> None:

@@ -120,9 +120,12 @@ def test_an_ending_of_another_execution_changes_nothing(connection: Connection) 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.DONE
-    assert stored(connection, run_id).state is RunState.CANCELLED
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.ENDED
+    assert reports.cancel(connection, run_id, T0, "alice").outcome is Cancel.DONE
+    run = stored(connection, run_id)
+    assert run.state is RunState.CANCELLED
+    assert run.message == 'Cancelled with the API key "alice"; no worker had it.'
+    assert reports.cancel(connection, run_id, T0, "bob").outcome is Cancel.ENDED
+    assert stored(connection, run_id) == run
 
 
 def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
@@ -134,14 +137,23 @@ def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     assert reports.pending_cancellations(connection, "w") == []
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0, "alice").outcome is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0, "bob").outcome is Cancel.REQUESTED
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
     reports.finish(connection, run_id, None, Peer("w"), CANCELLED, T0)
     assert reports.pending_cancellations(connection, "w") == []
-    assert stored(connection, run_id).state is RunState.CANCELLED
+    run = stored(connection, run_id)
+    assert (run.state, run.error_code) == (RunState.CANCELLED, None)
+    assert run.message == 'Cancelled with the API key "alice"; worker w stopped it.'
+
+
+def test_a_worker_may_cancel_what_nobody_asked_it_to(connection: Connection) -> None:
+    run_id = a_claimed_run(connection)
+    ending = Ending(state=RunState.CANCELLED, message="the host is drained")
+    reports.finish(connection, run_id, None, Peer("w"), ending, T0)
+    assert stored(connection, run_id).message == "Cancelled by worker w: the host is drained."
 
 
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:

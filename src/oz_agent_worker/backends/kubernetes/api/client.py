@@ -14,18 +14,27 @@ from oz_agent_worker import __version__
 from oz_agent_worker.backends.kubernetes.logs.joblog import LogRest, LogTail
 from oz_agent_worker.backends.kubernetes.logs.loglines import LogPosition
 from oz_agent_worker.backends.kubernetes.views import EventView, JobView
+from oz_agent_worker.httpproxy import failure_words, proxy_options
 
 from . import rest
 from .api_errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .credentials import Credentials, CredentialsError
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
+from .silence import SilenceLimit
 from .sockets import open_socket
 from .stats import NO_ANSWER, ApiStats
 
 __all__ = ["ClientSettings", "KubernetesClient"]
 
 LogT = TypeVar("LogT", LogTail, LogRest)
+
+#: Errors of a connection that did not come about: no request went out.
+_NEVER_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
 
 USER_AGENT: Final = f"oz-agent-worker/{__version__}"
 
@@ -73,6 +82,7 @@ class KubernetesClient:
         self._sessions: list[aiohttp.ClientSession] = []
         self._closing: set[asyncio.Future[None]] = set()
         self._certificate_version = 0
+        self._proxy_options = proxy_options(credentials.proxy)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -107,7 +117,6 @@ class KubernetesClient:
             ),
             headers={"User-Agent": USER_AGENT},
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=self.credentials.proxy_url,
         )
 
     def _current_session(self) -> aiohttp.ClientSession:
@@ -250,8 +259,9 @@ class KubernetesClient:
         request = rest.read_log(namespace, pod, container, follow=True, timestamps=True, since=since)
         silence = self.settings.log_silence
         # A kubelet sends its headers with the log's first line: they come no sooner than that.
-        async with self._open(request, self._timeout(None, silence=silence), patience=silence) as response:
-            yield self._chunks(response)
+        async with self._open(request, self._timeout(None), patience=silence) as response:
+            with SilenceLimit(response.content, silence) as limit:
+                yield self._chunks(response, limit.heard)
 
     @asynccontextmanager
     async def watch(
@@ -276,9 +286,9 @@ class KubernetesClient:
             resource_version=resource_version,
             timeout_seconds=timeout_seconds,
         )
-        timeout = self._timeout(None, silence=silence)
-        async with self._open(request, timeout) as response:
-            yield self._chunks(response)
+        async with self._open(request, self._timeout(None)) as response:
+            with SilenceLimit(response.content, silence) as limit:
+                yield self._chunks(response, limit.heard)
 
     async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
         """Send a prepared request until it succeeds or the policy (``read``) gives up."""
@@ -338,6 +348,7 @@ class KubernetesClient:
                     timeout=timeout,
                     allow_redirects=False,
                     server_hostname=self.credentials.tls_server_name,
+                    **self._proxy_options,
                 )
                 code = response.status
                 if code >= 300:
@@ -350,22 +361,21 @@ class KubernetesClient:
             self.stats.answered(request.verb, request.resource, code, time.monotonic() - began)
         return response
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, heard: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        """Yield what comes, as it comes; each time, ``heard`` is told before."""
         try:
-            async for chunk in response.content.iter_any():
+            while chunk := await response.content.readany():
+                heard()
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error
 
-    def _timeout(self, total: float | None, silence: float | None = None) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(
-            total=total, sock_connect=self.settings.connect_timeout, sock_read=silence
-        )
+    def _timeout(self, total: float | None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=total, sock_connect=self.settings.connect_timeout)
 
     def _unreachable(self, error: Exception) -> UnreachableError:
-        never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-        unsaid = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-        # aiohttp's own text repeats the address and the kind of TLS; the system's says what failed.
-        told = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        cause = str(told) or unsaid
+        never_sent = isinstance(error, _NEVER_SENT)
+        cause = failure_words(error, self.credentials.proxy)
         return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 
+from oz_agent_worker.core.proxy import Proxy, ProxyError, parse_proxy, proxy_for
 from oz_agent_worker.core.secret import Secret
 
 from .execplugin import ExecPlugin
@@ -37,9 +38,9 @@ _CONFIG_KEY: Final = "backend.kubernetes.kubeconfig"
 class Credentials:
     """One API server and one identity on it.
 
-    ``namespace`` is the context's or the service account's. ``proxy_url`` and
-    ``tls_server_name`` (the name to expect in the server's certificate, aiohttp's
-    ``server_hostname``) are None where the kubeconfig has none.
+    ``namespace`` is the context's or the service account's. ``tls_server_name`` (the name to
+    expect in the server's certificate, aiohttp's ``server_hostname``) is None where the
+    kubeconfig has none. ``proxy`` is the kubeconfig's, else that of the environment's variables.
 
     ``certificate_version`` grows with each other client certificate that is loaded. A
     connection keeps the certificate that it was opened with: a client with a pool closes
@@ -57,7 +58,7 @@ class Credentials:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.server = cluster.server
-        self.proxy_url = cluster.proxy_url
+        self.proxy = _proxy(cluster, environ)
         self.tls_server_name = cluster.tls_server_name
         self.namespace = namespace
         self.description = description
@@ -146,6 +147,20 @@ class Credentials:
         load_client_certificate(context, *certificate)
         self._certificate = texts
         self.certificate_version += 1
+
+
+def _proxy(cluster: Cluster, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy to the API server, chosen as client-go chooses: the kubeconfig's wins, also for loopback.
+
+    Raises:
+        CredentialsError: what names it is no address of a proxy.
+    """
+    try:
+        if cluster.proxy_url:
+            return parse_proxy(cluster.proxy_url, "the kubeconfig's proxy-url")
+        return proxy_for(cluster.server, environ)
+    except ProxyError as error:
+        raise CredentialsError(str(error)) from error
 
 
 class _TokenFile:

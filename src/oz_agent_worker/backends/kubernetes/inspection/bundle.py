@@ -3,7 +3,7 @@
 import gzip
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -12,16 +12,19 @@ import msgspec
 
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.judgement.podevents import quotes_task
 from oz_agent_worker.backends.kubernetes.logs.joblog import LogTail
 from oz_agent_worker.backends.kubernetes.views import EventView
 from oz_agent_worker.core.outcome import Outcome
+from oz_agent_worker.core.taskwords import UNSHOWN
 
 from .explain import Explanation, Facts, explain
 from .inspected import TaskJob
 from .letter import letter
 from .redaction import Redactor, redacted
+from .traces import Trace, explain_trace
 
-__all__ = ["ContainerLog", "Evidence", "bundle", "files_of"]
+__all__ = ["ContainerLog", "Evidence", "bundle", "files_of", "files_of_trace"]
 
 _MODE: Final = 0o600
 
@@ -70,7 +73,7 @@ def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     redactor = Redactor(template.get("spec") or {} for template in templates)
 
     def as_json(data: Any) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(redactor.data(redacted(data))), indent=2) + b"\n"
+        return _as_json(redactor.data(redacted(data)))
 
     text = letter(evidence.explanation, evidence.now)
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
@@ -92,16 +95,36 @@ def _content(tail: LogTail) -> bytes:
     return cut.encode() + b"".join(tail.chunks())
 
 
-def bundle(name: str, evidence: Evidence) -> bytes:
-    """Pack the evidence as ``.tar.gz``, all files in one folder ``name``, in the order of their names."""
+def files_of_trace(trace: Trace, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a bundle of a task whose Job is gone: the answer, and the events.
+
+    Without a spec nobody knows its secrets: of events that quote a program, the words are left out.
+    """
+    trace = Trace(trace.job, tuple(map(_unquoted, trace.events)))
+    explanation = explain_trace(trace, namespace, now)
+    yield "explanation.txt", f"{letter(explanation, now)}\n".encode()
+    yield "explanation.json", _as_json(explanation)
+    yield "events.json", _as_json(trace.events)
+
+
+def _unquoted(event: EventView) -> EventView:
+    return msgspec.structs.replace(event, message=UNSHOWN) if quotes_task(event) else event
+
+
+def _as_json(data: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n"
+
+
+def bundle(name: str, files: Iterable[tuple[str, bytes]], now: datetime) -> bytes:
+    """Pack files as ``.tar.gz``, all of them in one folder ``name``, in the order of their names."""
     packed = io.BytesIO()
-    moment = int(evidence.now.timestamp())
+    moment = int(now.timestamp())
     # No name and no time in gzip's header: it says nothing that the files do not.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as compressed,
         tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as archive,
     ):
-        for path, content in sorted(files_of(evidence)):
+        for path, content in sorted(files):
             entry = tarfile.TarInfo(f"{name}/{path}")
             entry.size, entry.mode, entry.mtime = len(content), _MODE, moment
             archive.addfile(entry, io.BytesIO(content))

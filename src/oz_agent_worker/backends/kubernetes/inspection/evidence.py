@@ -9,9 +9,9 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.views import EventView
 from oz_agent_worker.core.outcome import Outcome
 
-from .bundle import ContainerLog, Evidence, bundle
+from .bundle import ContainerLog, Evidence, bundle, files_of
+from .history import gone_pods
 from .inspector import pods_selector
 
 __all__ = ["EvidenceCollector", "EvidenceKeeper", "EvidenceSettings", "write_private"]
@@ -32,6 +34,9 @@ __all__ = ["EvidenceCollector", "EvidenceKeeper", "EvidenceSettings", "write_pri
 _logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".tar.gz"
+_MOMENT: Final = "%Y%m%dT%H%M%SZ"
+#: By how much the clocks of worker and API server may differ.
+_CLOCK_SKEW: Final = timedelta(seconds=60)
 _RAW: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -57,10 +62,7 @@ class EvidenceCollector:
         uid = job["metadata"].get("uid")
         found = await self._list(PODS, problems, label_selector=pods_selector(job_name))
         pods = [pod for pod in found if _controller(pod) in (None, uid)]
-        events: list[dict[str, Any]] = []
-        for about in (job, *pods):
-            selector = f"involvedObject.uid={about['metadata'].get('uid')}"
-            events += await self._list(EVENTS, problems, field_selector=selector)
+        events = await self._events(job, pods, problems)
         logs = [log for pod in pods for log in await self._logs(pod, problems)]
         evidence = Evidence(
             job=job,
@@ -72,7 +74,21 @@ class EvidenceCollector:
             policy=self._policy,
             outcome=outcome,
         )
-        return await asyncio.to_thread(bundle, job_name, evidence)
+        return await asyncio.to_thread(lambda: bundle(job_name, files_of(evidence), evidence.now))
+
+    async def _events(
+        self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], problems: list[str]
+    ) -> list[dict[str, Any]]:
+        """Read the events of the Job, of its Pods, and of those that are gone."""
+        found: list[dict[str, Any]] = []
+        for about in (job, *pods):
+            selector = f"involvedObject.uid={about['metadata'].get('uid')}"
+            found += await self._list(EVENTS, problems, field_selector=selector)
+        told = (msgspec.convert(event, EventView) for event in found)
+        for name in gone_pods(told, (pod["metadata"]["name"] for pod in pods)):
+            selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+            found += await self._list(EVENTS, problems, field_selector=selector)
+        return found
 
     async def _read(self, request: rest.Request) -> dict[str, Any]:
         answer = await self._client.exchange(request)
@@ -154,10 +170,17 @@ class EvidenceKeeper:
         self._settings = settings or EvidenceSettings()
         self._places = asyncio.Semaphore(self._settings.at_once)
 
-    async def keep(self, job_name: str, outcome: Outcome) -> None:
-        """Collect and write the bundle of a failed Job, and remove the oldest where there are too many."""
+    async def keep(self, job_name: str, outcome: Outcome, *, ended_before: str | None = None) -> None:
+        """Collect and write the bundle of a failed Job, and remove the oldest where there are too many.
+
+        ``ended_before`` is when the Job ended (RFC 3339), where that was in an earlier worker's
+        time: a bundle that was kept since then is of this end, and needs no second.
+        """
         try:
             async with asyncio.timeout(self._settings.patience), self._places:
+                if ended_before is not None and await asyncio.to_thread(self._has, job_name, ended_before):
+                    _logger.debug("The evidence of Job %s is kept already", job_name)
+                    return
                 content = await self._collect(job_name, outcome)
                 path = await asyncio.to_thread(self._write, job_name, content)
         except TimeoutError:
@@ -169,10 +192,15 @@ class EvidenceKeeper:
         else:
             _logger.info("The evidence of Job %s is kept in %s", job_name, path)
 
+    def _has(self, job_name: str, ended: str) -> bool:
+        """Whether a bundle of the Job was kept when it had ended, and not of a namesake before it."""
+        since = datetime.fromisoformat(ended) - _CLOCK_SKEW
+        kept = (_kept_at(path.name, job_name) for path in self._folder.glob(f"{job_name}-*{_SUFFIX}"))
+        return any(moment is not None and moment >= since for moment in kept)
+
     def _write(self, job_name: str, content: bytes) -> Path:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        path = self._folder / f"{job_name}-{moment}{_SUFFIX}"
+        path = self._folder / f"{job_name}-{datetime.now(UTC).strftime(_MOMENT)}{_SUFFIX}"
         write_private(path, content)
         self._prune()
         return path
@@ -186,6 +214,15 @@ class EvidenceKeeper:
             size += status.st_size
             if number >= self._settings.keep or (number > 0 and size > self._settings.keep_bytes):
                 path.unlink(missing_ok=True)
+
+
+def _kept_at(file: str, job_name: str) -> datetime | None:
+    """When a bundle of the Job was kept, by its name; ``None`` where it is another's."""
+    moment = file.removeprefix(f"{job_name}-").removesuffix(_SUFFIX)
+    try:
+        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def write_private(path: Path, content: bytes) -> None:

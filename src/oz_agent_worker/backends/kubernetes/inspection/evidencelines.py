@@ -16,7 +16,7 @@ from oz_agent_worker.core.outcome import describe_exit_code
 
 from .inspected import TaskJob
 
-__all__ = ["Evidence", "evidence_lines"]
+__all__ = ["Evidence", "event_lines", "event_time", "evidence_lines"]
 
 #: The most events that are shown, the newest of them.
 MAX_EVENTS: Final = 20
@@ -38,11 +38,16 @@ def evidence_lines(
     yield from _of_job(job)
     for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
         yield from _of_pod(pod)
+    yield from event_lines(events)
+    if unread:
+        yield Evidence("events", unread)
+
+
+def event_lines(events: Sequence[EventView]) -> Iterator[Evidence]:
+    """Yield the newest events in the order of their time."""
     ordered = sorted(events, key=lambda event: event_time(event) or "")
     for event in ordered[-MAX_EVENTS:]:
         yield _of_event(event)
-    if unread:
-        yield Evidence("events", unread)
 
 
 def _of_job(job: TaskJob) -> Iterator[Evidence]:

@@ -11,15 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from oz_agent_worker.backends.kubernetes.judgement.absence import missing_pod
+from oz_agent_worker.backends.kubernetes.judgement.gonepods import explain_end
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, Trouble
-from oz_agent_worker.backends.kubernetes.judgement.podevents import (
-    NOT_READ,
-    EventFacts,
-    Refusal,
-    ScaleUp,
-    event_facts,
-)
-from oz_agent_worker.backends.kubernetes.judgement.postmortem import explain_failure
+from oz_agent_worker.backends.kubernetes.judgement.podevents import EventFacts, Refusal, ScaleUp
 from oz_agent_worker.backends.kubernetes.judgement.troubles import pod_troubles
 from oz_agent_worker.backends.kubernetes.judgement.wording import said
 from oz_agent_worker.backends.kubernetes.views import Condition, EventView, PodView, last_pod
@@ -28,7 +22,7 @@ from oz_agent_worker.core.spans import short_span
 
 from .evidencelines import Evidence, evidence_lines
 from .inspected import TaskJob
-from .taskstate import State, is_ordinary, state_of, watchful
+from .taskstate import State, facts_about, is_ordinary, state_of, watchful
 
 __all__ = ["Explanation", "Facts", "explain"]
 
@@ -37,7 +31,8 @@ __all__ = ["Explanation", "Facts", "explain"]
 class Facts:
     """What the cluster holds of one task at the time ``now``.
 
-    ``events`` are those of the Job and of its Pods; ``unread`` says why they are not all.
+    ``events`` are those of the Job and of its Pods, gone ones included; ``unread`` says why they are
+    not all.
     """
 
     job: TaskJob
@@ -54,7 +49,8 @@ class Explanation:
 
     ``headline`` is one sentence; ``advice`` says what to do, and is empty where the headline
     does; ``outlook`` says how long the worker looks on at a trouble. ``owner`` is the worker
-    process that created the Job, empty where that is not noted.
+    process that created the Job, empty where that is not noted. Of a Job that is gone
+    (``traces``) neither worker nor execution is known, and of the task's ID what the name holds.
     """
 
     task_id: str
@@ -108,7 +104,7 @@ def _answer(state: State, facts: Facts) -> _Answer:
             return _failed(facts)
         case State.ENDING:
             return _ending(facts)
-        case State.PENDING | State.RUNNING:
+        case _:
             return _active(state, facts)
 
 
@@ -124,10 +120,10 @@ def _succeeded(facts: Facts) -> _Answer:
 def _failed(facts: Facts) -> _Answer:
     failure = facts.job.condition("Failed")
     assert failure is not None
-    outcome = explain_failure(failure, facts.pods)
+    outcome = explain_end(failure, facts.pods, facts.events)
     reason = outcome.reason.value if outcome.reason else ""
     ago = _ago(facts, _when(failure))
-    return _Answer(f"failed{ago} ({reason}): {outcome.message}.", reason)
+    return _Answer(f"failed{ago} ({reason}): {outcome.for_owner()}.", reason)
 
 
 def _ending(facts: Facts) -> _Answer:
@@ -170,14 +166,10 @@ def _troubles(facts: Facts) -> list[tuple[Trouble, EventFacts]]:
     """What is wrong, with what the events say of it; the worst first."""
     policy = watchful(facts.policy)
 
-    def told(uid: str | None) -> EventFacts:
-        about = [e for e in facts.events if e.involved_object and e.involved_object.uid == uid]
-        return event_facts(uid or "", about, 0.0) if about else NOT_READ
-
-    of_job = told(facts.job.metadata.uid)
+    of_job = facts_about(facts.job.metadata.uid, facts.events)
     found = [(t, of_job) for t in missing_pod(facts.job, facts.pods, policy, of_job)]
     for pod in facts.pods:
-        of_pod = told(pod.identity)
+        of_pod = facts_about(pod.identity, facts.events)
         found += [(t, of_pod) for t in pod_troubles(pod, policy, of_pod)]
     # That a Pod has not started yet is the least of its troubles.
     return sorted(found, key=lambda pair: (is_ordinary(pair[0]), pair[0].grace))
@@ -203,7 +195,7 @@ def _in_trouble(trouble: Trouble, told: EventFacts, facts: Facts) -> _Answer | N
         if not (told.refused or told.warning):
             return None
         return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, outlook=outlook)
-    message = trouble.outcome.message
+    message = trouble.outcome.for_owner()
     return _Answer(f"{message[:1].lower()}{message[1:]}.", word, outlook=outlook)
 
 

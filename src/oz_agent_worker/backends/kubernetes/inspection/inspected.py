@@ -9,10 +9,21 @@ from oz_agent_worker.backends.kubernetes.views import JobView
 from oz_agent_worker.core.report import ExecutionKey
 from oz_agent_worker.errors import OzError, UsageError
 
-__all__ = ["TASK_JOBS", "AmbiguousTaskError", "NoSuchTaskError", "TaskJob", "chosen"]
+__all__ = [
+    "TASK_JOBS",
+    "AmbiguousTaskError",
+    "NoSuchTaskError",
+    "TaskJob",
+    "ambiguous",
+    "chosen",
+    "is_pod_name",
+]
 
 #: The most candidates that an error lists.
 MAX_LISTED = 10
+
+_RANDOM = 5
+_LONGEST_BASE = 58
 
 
 class NoSuchTaskError(OzError):
@@ -63,7 +74,7 @@ def chosen(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
         found = [job for job in standing if names(job, wanted)]
         tasks = {job.key.task_id for job in found}
         if len(tasks) > 1:
-            raise AmbiguousTaskError(f"{text!r} is the beginning of {len(tasks)} tasks:\n{_listed(tasks)}")
+            raise ambiguous(text, tasks)
         if found:
             return found
     raise NoSuchTaskError(f"no Job of a task {text!r}")
@@ -71,14 +82,26 @@ def chosen(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
 
 def _exact(job: TaskJob, text: str) -> bool:
     name = job.metadata.name
-    return text in {name, job.key.task_id.lower(), job.key.execution_id.lower()} or text.startswith(
-        f"{name}-"
-    )
+    return text in {name, job.key.task_id.lower(), job.key.execution_id.lower()} or is_pod_name(text, name)
 
 
 def _prefixes(job: TaskJob, text: str) -> bool:
     names = (job.metadata.name, job.key.task_id.lower(), job.key.execution_id.lower())
     return bool(text) and any(name.startswith(text) for name in names)
+
+
+def is_pod_name(text: str, job: str) -> bool:
+    """Whether a Pod of the Job ``job`` may have this name.
+
+    It is the Job's and a hyphen, cut to 58 characters, and 5 more (apiserver, names.SimpleNameGenerator).
+    """
+    return text[:-_RANDOM] == f"{job}-"[:_LONGEST_BASE]
+
+
+def ambiguous(text: str, tasks: Iterable[str]) -> AmbiguousTaskError:
+    """The error of a text that may mean any of ``tasks``."""
+    named = set(tasks)
+    return AmbiguousTaskError(f"{text!r} is the beginning of {len(named)} tasks:\n{_listed(named)}")
 
 
 def _listed(tasks: Iterable[str]) -> str:

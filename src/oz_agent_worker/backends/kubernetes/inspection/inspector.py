@@ -1,24 +1,25 @@
 """Reads from the cluster what is to be known of tasks: for people who ask, and for evidence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, NotFoundError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.api.rest import PODS, ObjectT, Resource
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.manifests.naming import LABEL_EXECUTION_HASH, label_selector
 from oz_agent_worker.backends.kubernetes.views import EventView, last_pod
+from oz_agent_worker.errors import UsageError
 
 from .explain import Facts
+from .history import all_events, task_events, telling_events, whole_list
 from .inspected import TASK_JOBS, NoSuchTaskError, TaskJob, chosen
 from .taskstate import State, reason_of, state_of
+from .traces import Trace, traces_of
 
 __all__ = ["Inspector", "TaskRow", "pods_selector"]
-
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,16 +68,18 @@ class Inspector:
         pods: dict[str, list[OwnedPod]] = {}
         for pod in await self._all(PODS, self._selector):
             pods.setdefault(pod.job_uid or "", []).append(pod)
-        rows = [self._row(job, pods.get(job.metadata.uid or "", ())) for job in jobs]
+        standing = [(job, pods.get(job.metadata.uid or "", [])) for job in jobs]
+        events = await telling_events(self._client, self._namespace, standing, self._policy)
+        rows = [self._row(job, of_job, events.get(job.metadata.name, ())) for job, of_job in standing]
         return sorted(rows, key=lambda row: (row.created or "", row.job))
 
-    def _row(self, job: TaskJob, pods: Sequence[OwnedPod]) -> TaskRow:
+    def _row(self, job: TaskJob, pods: Sequence[OwnedPod], events: Sequence[EventView]) -> TaskRow:
         pod = last_pod(pods)
         return TaskRow(
             task_id=job.key.task_id,
             execution_id=job.key.execution_id,
             state=state_of(job, pods),
-            reason=reason_of(job, pods, self._policy),
+            reason=reason_of(job, pods, self._policy, events),
             created=job.metadata.creation_timestamp,
             pod=pod.metadata.name if pod else "",
             node=(pod.spec.node_name if pod and pod.spec else None) or "",
@@ -90,49 +93,64 @@ class Inspector:
         Raises:
             NoSuchTaskError: it means none; the text says why that may be.
             AmbiguousTaskError: it is the beginning of several tasks' names.
+            UsageError: it is empty.
         """
+        if not text.strip():
+            raise UsageError("TASK is empty: name a task, an execution, a Job or a Pod")
         try:
-            return chosen(await self._all(TASK_JOBS, self._selector), text)
+            return chosen(await self._all(TASK_JOBS, self._selector), text.strip())
         except NoSuchTaskError as error:
-            raise NoSuchTaskError(f"{error}{self._why_not()}{await self._traces(text)}") from None
+            raise NoSuchTaskError(f"{error}{self._why_not()}") from None
 
     def _why_not(self) -> str:
         of_worker = f" of worker {self._worker_id!r}" if self._worker_id else ""
         other = " Another worker's are found with --all-workers." if self._worker_id else ""
         return (
-            f"{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when its result"
-            f" is delivered, one that failed after its TTL, and one in a queue has none yet.{other}"
+            f"{of_worker} is in namespace {self._namespace!r}, and no event tells of one: one that succeeded"
+            " is deleted when its result is delivered, one that was cancelled or cannot run at once, one that"
+            f" failed by itself after its TTL; one in a queue has none yet.{other}"
         )
 
-    async def _traces(self, text: str) -> str:
-        """What events still tell of a Job that is gone; the API server keeps them for an hour."""
+    async def trace(self, text: str) -> Trace | None:
+        """What events tell of a task whose Job is gone, the newest of those that ``text`` means.
+
+        ``None`` where they tell nothing, or may not be read, or the Job stands and is another
+        worker's.
+
+        Raises:
+            AmbiguousTaskError: it is the beginning of several tasks' names.
+        """
+        events: list[EventView] = []
         try:
-            events = await self._client.list_events(self._namespace, "involvedObject.kind=Job")
-        except ApiError:
-            return ""
-        wanted = text.lower()
-        about = [
-            event
-            for event in events
-            if event.involved_object and wanted in (event.involved_object.name or "")
-        ]
-        lines = [f"\n  {event.reason}: {event.message}" for event in about[-5:]]
-        return f"\nEvents of a Job with this name:{''.join(lines)}" if lines else ""
+            for kind in ("Job", "Pod"):
+                events += await all_events(self._client, self._namespace, f"involvedObject.kind={kind}")
+        except ForbiddenError:
+            return None
+        trace = next(iter(traces_of(events, text.strip())), None)
+        if trace is None or await self._stands(trace.job):
+            return None
+        return trace
+
+    async def _stands(self, job: str) -> bool:
+        try:
+            await self._client.get_job(self._namespace, job)
+        except NotFoundError:
+            return False
+        return True
 
     async def facts(self, job: TaskJob) -> Facts:
         """All that an explanation of this Job needs."""
         pods = await self.pods_of(job)
-        events: list[EventView] = []
+        events: tuple[EventView, ...] = ()
         unread = ""
         try:
-            for uid in (job.metadata.uid, *(pod.metadata.uid for pod in pods)):
-                events += await self._client.list_events(self._namespace, f"involvedObject.uid={uid}")
+            events = await task_events(self._client, self._namespace, job, pods)
         except ApiError as error:
             unread = f"could not be read: {error}"
         return Facts(
             job=job,
             pods=pods,
-            events=tuple(events),
+            events=events,
             now=datetime.now(UTC),
             policy=self._policy,
             unread=unread,
@@ -143,15 +161,5 @@ class Inspector:
         pods = await self._all(PODS, pods_selector(job.metadata.name))
         return tuple(pod for pod in pods if pod.job_uid in (None, job.metadata.uid))
 
-    async def _all(self, resource: Resource[ObjectT], selector: str) -> Iterable[ObjectT]:
-        """Read a whole list, page by page."""
-        items: list[ObjectT] = []
-        token: str | None = None
-        while True:
-            page = await self._client.list_page(
-                resource, self._namespace, label_selector=selector, limit=PAGE, continue_token=token
-            )
-            items.extend(page.items or ())
-            token = page.metadata.continue_token
-            if not token:
-                return items
+    async def _all(self, resource: Resource[ObjectT], selector: str) -> list[ObjectT]:
+        return await whole_list(self._client, resource, self._namespace, label_selector=selector)

@@ -7,6 +7,7 @@ from oz_agent_worker.core.spans import short_span
 
 from .evidencelines import Evidence
 from .explain import Explanation
+from .taskstate import State
 
 __all__ = ["letter"]
 
@@ -23,8 +24,11 @@ def _lines(explanation: Explanation, now: datetime) -> Iterator[str]:
     if explanation.outlook:
         yield f"  Outlook: {explanation.outlook}."
     yield ""
-    worker = explanation.worker or "unknown"
-    yield f"Execution {explanation.execution_id} of worker {worker}, namespace {explanation.namespace}"
+    if explanation.state is State.GONE:
+        yield f"Job {explanation.job}, namespace {explanation.namespace}"
+    else:
+        worker = explanation.worker or "unknown"
+        yield f"Execution {explanation.execution_id} of worker {worker}, namespace {explanation.namespace}"
     if explanation.owner:
         yield f"Created by {explanation.owner}"
     yield "Evidence:"

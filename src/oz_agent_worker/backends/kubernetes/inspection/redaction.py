@@ -1,16 +1,22 @@
 """Takes the secrets out of what is kept as evidence of a task. Pure.
 
-A Pod's spec holds the values of its variables in clear. They become ``***``, and wherever
-one of them stands in a text besides, in an argument, a message or a log, it becomes that too.
+A Pod's spec holds the values of its variables in clear, and in the agent's arguments the keys
+of MCP servers and whatever was passed through. They become ``***``, and wherever one of them
+stands in a text besides, in a message or a log, it becomes that too.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
+from oz_agent_worker.backends.kubernetes.manifests.podtemplate import TASK_CONTAINER
+
+from .agentarguments import HIDDEN, secrets_in, shown_and_hidden
+
 __all__ = ["HIDDEN", "Redactor", "redacted"]
 
-HIDDEN: Final = "***"
 _CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 #: Holds the whole of an object once more (kubectl).
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -38,7 +44,7 @@ def _is_harmless(name: str) -> bool:
 
 
 class Redactor:
-    """Hides the values of the variables of some Pods' specs (core/v1, PodSpec)."""
+    """Hides what some Pods' specs (core/v1, PodSpec) hold of secrets: in variables, and in arguments."""
 
     def __init__(self, specs: Iterable[Mapping[str, Any]]) -> None:
         values = {text for spec in specs for value in _values(spec) for text in _forms(value)}
@@ -65,7 +71,7 @@ class Redactor:
 
 
 def redacted(data: Any) -> Any:
-    """An object of the API without the values of its variables, and without who wrote which field."""
+    """An object of the API without its secrets in variables and arguments, or who wrote which field."""
     if isinstance(data, list | tuple):
         return [redacted(item) for item in data]
     if not isinstance(data, Mapping):
@@ -74,6 +80,8 @@ def redacted(data: Any) -> Any:
     for key, value in data.items():
         if key == "env" and isinstance(value, list):
             kept[key] = [_entry(entry) for entry in value]
+        elif key == "args" and data.get("name") == TASK_CONTAINER and isinstance(value, list):
+            kept[key] = [shown for shown, _ in shown_and_hidden(map(str, value))]
         elif key == _LAST_APPLIED:
             kept[key] = HIDDEN
         elif key != "managedFields":
@@ -93,11 +101,18 @@ def _values(spec: Mapping[str, Any]) -> Iterator[str]:
             for entry in container.get("env") or ():
                 if entry.get("value") and not _is_harmless(str(entry.get("name"))):
                     yield entry["value"]
+            if container.get("name") == TASK_CONTAINER:
+                for _, hidden in shown_and_hidden(container.get("args") or ()):
+                    yield from secrets_in(hidden)
 
 
 def _forms(value: str) -> Iterator[str]:
-    """A value as it stands in a spec, where ``$`` may be doubled, as a program sees it, and by lines."""
+    """A value as it stands in a spec, where ``$`` may be doubled, as a program sees it, and by lines.
+
+    Each also as it stands in a JSON document, such as a log of such lines.
+    """
     for form in (value, value.replace("$$", "$")):
         for part in (form, *form.splitlines()):
             if len(part) >= _SHORTEST:
                 yield part
+                yield msgspec.json.encode(part)[1:-1].decode()

@@ -1,33 +1,49 @@
 """The state of a task's Job in one word, and why it is not another. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from oz_agent_worker.backends.kubernetes.judgement.absence import missing_pod
+from oz_agent_worker.backends.kubernetes.judgement.gonepods import explain_end, is_unexplained
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, Trouble
+from oz_agent_worker.backends.kubernetes.judgement.podevents import NOT_READ, EventFacts, event_facts
 from oz_agent_worker.backends.kubernetes.judgement.postmortem import explain_failure
 from oz_agent_worker.backends.kubernetes.judgement.troubles import pod_troubles
-from oz_agent_worker.backends.kubernetes.views import PodView, last_pod
+from oz_agent_worker.backends.kubernetes.views import EventView, PodView, last_pod
 
 from .inspected import TaskJob
 
-__all__ = ["State", "is_ordinary", "reason_of", "state_of", "watchful"]
+__all__ = [
+    "State",
+    "facts_about",
+    "is_ordinary",
+    "is_starting",
+    "lost_its_pods",
+    "reason_of",
+    "state_of",
+    "watchful",
+]
 
 #: In the keys of troubles that every Pod has for a moment (``startup``).
 _STEPS: Final = ("/starting/", "/pulling/")
 
 
 class State(StrEnum):
-    """Where a task is. ``ending``: its Job was deleted, and its Pod has its grace period."""
+    """Where a task is.
+
+    ``ending``: its Job was deleted, and its Pod has its grace period; ``gone``: its Job is not
+    there, and events alone tell of it.
+    """
 
     PENDING = "pending"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ENDING = "ending"
+    GONE = "gone"
 
 
 def state_of(job: TaskJob, pods: Sequence[PodView]) -> State:
@@ -42,27 +58,51 @@ def state_of(job: TaskJob, pods: Sequence[PodView]) -> State:
     return State.RUNNING if last is not None and last.phase not in {"", "Pending"} else State.PENDING
 
 
-def reason_of(job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy) -> str:
+def reason_of(
+    job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy, events: Sequence[EventView] = ()
+) -> str:
     """Why a task failed, or what it waits for: the word that the worker reports with.
 
-    Empty where nothing is wrong; what only events tell is not in it.
+    Empty where nothing is wrong. ``events`` are those of its objects, as far as they are known:
+    some troubles, and the ends of Pods that are gone, are told by them alone.
     """
     failure = job.condition("Failed")
     if failure is not None:
-        outcome = explain_failure(failure, pods)
+        outcome = explain_end(failure, pods, events)
         return outcome.reason.value if outcome.reason else ""
     if state_of(job, pods) not in {State.PENDING, State.RUNNING}:
         return ""
     if job.condition("Suspended") is not None:
         return "suspended"
     seen = watchful(policy)
-    troubles = [*missing_pod(job, pods, seen)]
+    of_job = facts_about(job.metadata.uid, events)
+    troubles = [(trouble, of_job) for trouble in missing_pod(job, pods, seen, of_job)]
     for pod in pods:
-        troubles += pod_troubles(pod, seen)
-    for trouble in troubles:
-        if trouble.outcome.reason and not is_ordinary(trouble):
+        of_pod = facts_about(pod.identity, events)
+        troubles += [(trouble, of_pod) for trouble in pod_troubles(pod, seen, of_pod)]
+    for trouble, told in sorted(troubles, key=lambda pair: is_ordinary(pair[0])):
+        warned = bool(told.warning) and not told.pulling
+        if trouble.outcome.reason and (warned or not is_ordinary(trouble)):
             return trouble.outcome.reason.value
     return ""
+
+
+def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
+    """Whether a task failed and only events can tell why."""
+    failure = job.condition("Failed")
+    return failure is not None and is_unexplained(explain_failure(failure, pods), pods)
+
+
+def is_starting(pod: PodView, policy: ObservationPolicy) -> bool:
+    """Whether all that is known to be wrong with a Pod is that it has not started yet."""
+    troubles = [*pod_troubles(pod, watchful(policy))]
+    return bool(troubles) and all(is_ordinary(trouble) for trouble in troubles)
+
+
+def facts_about(uid: str | None, events: Iterable[EventView]) -> EventFacts:
+    """What ``events`` say of the object with this UID."""
+    about = [event for event in events if event.involved_object and event.involved_object.uid == uid]
+    return event_facts(uid or "", about, 0.0) if about else NOT_READ
 
 
 def watchful(policy: ObservationPolicy) -> ObservationPolicy:

@@ -1,17 +1,17 @@
 """Pods that the cluster ended, or lost, for reasons of its own. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from oz_agent_worker.backends.kubernetes.views import Condition, ContainerStatus, PodView
+from oz_agent_worker.backends.kubernetes.views import Condition, ContainerStatus, EventView, PodView
 from oz_agent_worker.core.outcome import FailureReason, Outcome, failed
 
 from .patience import ObservationPolicy, Trouble
 from .wording import said, sentence
 
-__all__ = ["disruption", "lost_pods"]
+__all__ = ["TELLING_EVENTS", "disruption", "lost_pods", "told_disruption"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,20 @@ _BY_TARGET: Final[Mapping[str, _Kind]] = MappingProxyType(
         "TerminationByKubelet": _EVICTED,
     }
 )
+_TAINTED: Final = "TaintManagerEviction"
+_NOT_READY: Final = "NodeNotReady"
+_BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
+    {
+        "Preempted": _PREEMPTED,  # kube-scheduler, preemption
+        "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
+        "Evicted": _EVICTED,  # kubelet, eviction; Karpenter's terminator
+        "ScaleDown": _DRAINED,  # cluster-autoscaler
+        _TAINTED: _DRAINED,  # taint eviction controller
+        _NOT_READY: _LOST,  # node lifecycle controller
+    }
+)
+#: Reasons of events that tell why a Pod is gone.
+TELLING_EVENTS: Final = tuple(_BY_EVENT)
 # kubelet, eviction: emptyDirMessageFmt, podEphemeralStorageMessageFmt, containerEphemeralStorageMessageFmt.
 _LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
 
@@ -80,9 +94,7 @@ def disruption(pod: PodView) -> Outcome | None:
     target = next((c for c in status.conditions or () if _is_target(c)), None)
     kind = _BY_POD_REASON.get(status.reason or "")
     if kind is not None:
-        if kind is _EVICTED and any(words in (status.message or "") for words in _LIMIT_WORDS):
-            kind = _OVER_LIMIT
-        return _outcome(kind, pod, status.reason, status.message)
+        return _outcome(_sharpened(kind, status.message), pod, status.reason, status.message)
     unconfirmed = _is_unconfirmed(pod)
     if target is not None:
         kind = _BY_TARGET.get(target.reason or "", _DRAINED)
@@ -92,6 +104,35 @@ def disruption(pod: PodView) -> Outcome | None:
         return _outcome(kind, pod, target.reason, target.message)
     # Pod garbage collector: a Pod of a node that is out of service has no condition of its own.
     return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and status.phase == "Failed" else None
+
+
+def told_disruption(events: Sequence[EventView]) -> Outcome | None:
+    """The outcome of a Pod that is gone, from the events about it, the oldest first.
+
+    ``None`` where they tell of no disruption. A node that was not ready is why only if nothing
+    but the taint that says so came after it: the Pod may have gone on.
+    """
+    telling = [event for event in events if (event.reason or "") in _BY_EVENT and not _is_revoked(event)]
+    while telling:
+        event = telling.pop()
+        if event.reason == _TAINTED and telling and telling[-1].reason == _NOT_READY:
+            event = telling[-1]
+        elif event.reason == _NOT_READY and event is not events[-1]:
+            continue
+        kind = _sharpened(_BY_EVENT[event.reason or ""], event.message)
+        what = sentence(kind.what.format(node="", on=""))
+        return failed(kind.reason, f"{what}{said(event.reason, event.message)}: {kind.advice}")
+    return None
+
+
+def _is_revoked(event: EventView) -> bool:
+    """Taint eviction controller: the Pod tolerates the taint after all, or the taint is gone."""
+    return event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
+
+
+def _sharpened(kind: _Kind, message: str | None) -> _Kind:
+    over_limit = kind is _EVICTED and any(words in (message or "") for words in _LIMIT_WORDS)
+    return _OVER_LIMIT if over_limit else kind
 
 
 def lost_pods(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:

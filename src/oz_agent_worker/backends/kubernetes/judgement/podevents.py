@@ -14,11 +14,22 @@ from types import MappingProxyType
 from typing import Final
 
 from oz_agent_worker.backends.kubernetes.views import EventView
+from oz_agent_worker.core.taskwords import TaskWords
 
 from .admission import may_heal, refusal_words
-from .wording import said
+from .wording import own_words, said
 
-__all__ = ["NOT_READ", "EventFacts", "Refusal", "ScaleUp", "event_facts", "unreadable", "with_scale_up"]
+__all__ = [
+    "NOT_READ",
+    "EventFacts",
+    "Refusal",
+    "ScaleUp",
+    "event_facts",
+    "last_seen",
+    "quotes_task",
+    "unreadable",
+    "with_scale_up",
+]
 
 
 class ScaleUp(Enum):
@@ -51,7 +62,8 @@ class EventFacts:
 
     ``mount``: why volumes are not mounted; ``pulling``: an image is being pulled;
     ``autoscaler``: the words behind ``scale_up``; ``refused``: the words behind
-    ``refusal``; ``warning``: the newest warning of all.
+    ``refusal``; ``warning``: the newest warning of all, and ``words`` what it holds of a
+    container's own.
     """
 
     about: str = ""
@@ -63,6 +75,7 @@ class EventFacts:
     refusal: Refusal | None = None
     refused: str = ""
     warning: str = ""
+    words: TaskWords | None = None
 
 
 #: The longest refusal that is quoted: Pod Security names every field that it wants.
@@ -75,6 +88,8 @@ NOT_READ: Final = EventFacts()
 _MOUNT_FAILURES: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 # Words of the kubelet that it has only for a Pod whose volumes are mounted.
 _PAST_MOUNTS: Final = frozenset({"Pulling", "Pulled", "Created", "Started", "FailedCreatePodSandBox"})
+# Events whose message holds what a program of the Pod wrote (kubelet: probes, and hooks of older ones).
+_QUOTING: Final = frozenset({"Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"})
 _IMAGES: Final = frozenset({"Pulling", "Pulled", "BackOff", "Failed", "Created", "Started"})
 
 _SCALE_UP: Final[Mapping[str, ScaleUp]] = MappingProxyType(
@@ -106,10 +121,11 @@ def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
 def event_facts(about: str, events: Iterable[EventView], read_at: float) -> EventFacts:
     """Tell what ``events``, all about the object with the UID ``about``, amount to."""
     # Events of one second are listed in the order of their names, which is that of their creation.
-    ordered = sorted(events, key=_last_seen)
+    ordered = sorted(events, key=last_seen)
     refusal = _refused_creation(ordered)
     autoscaler = _autoscaler(ordered)
     image = _newest(ordered, _IMAGES)
+    warning = next((event for event in reversed(ordered) if event.type == "Warning"), None)
     return EventFacts(
         about=about,
         read_at=read_at,
@@ -119,7 +135,8 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
         autoscaler=_quote(autoscaler),
         refusal=_refusal(refusal),
         refused=_quote_refusal(refusal) if refusal is not None else "",
-        warning=_quote(next((e for e in reversed(ordered) if e.type == "Warning"), None)),
+        warning=_quote(warning),
+        words=own_words(warning.message) if warning is not None and quotes_task(warning) else None,
     )
 
 
@@ -167,15 +184,20 @@ def _refusal(event: EventView | None) -> Refusal | None:
     return Refusal.PASSING if may_heal(words) else Refusal.FINAL
 
 
+def quotes_task(event: EventView) -> bool:
+    """Whether the event's message holds what a program of the Pod wrote."""
+    return event.reason in _QUOTING
+
+
 def _quote(event: EventView | None) -> str:
-    return said(event.reason, event.message) if event is not None else ""
+    return said(event.reason, None if quotes_task(event) else event.message) if event is not None else ""
 
 
 def _quote_refusal(event: EventView) -> str:
     return said(event.reason, refusal_words(event.message or ""), limit=_MAX_REFUSAL)
 
 
-def _last_seen(event: EventView) -> float:
+def last_seen(event: EventView) -> float:
     """When the event last happened, in epoch seconds of the cluster; 0 where it does not say."""
     repeated = event.series.last_observed_time if event.series else None
     told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)

@@ -16,7 +16,7 @@ from oz_agent_worker.core.outcome import FailureReason, Outcome, describe_exit_c
 
 from .disruptions import disruption
 from .troubles import START_FAILURES
-from .wording import container_reason, said
+from .wording import container_reason, own_words, said
 
 __all__ = ["explain_failure"]
 
@@ -25,6 +25,8 @@ _EXIT_ADVICE: Final = {
     127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
 }
 
+#: The reason of an end that the kubelet did not see, and whose message is therefore the kubelet's.
+_UNSEEN: Final = "ContainerStatusUnknown"
 _DELETER: Final = "Find out who deletes Pods, and run the task again"
 #: Exit codes of a container that was told to end, and of one that was made to.
 _SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
@@ -107,7 +109,7 @@ def _container_end(pod: PodView) -> Outcome | None:
 
 
 def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
-    # The exit code is the runtime's word for the failure (128), not a program's.
+    # The exit code is the runtime's word for the failure (128), and so is the message: nothing ran.
     reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
     text = (
         f"Container `{container.name}` could not be started{said(ended.reason, ended.message)}:"
@@ -125,10 +127,17 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
             f" {describe_exit_code(code)}: find out who deletes Pods, and run the task again"
         )
         return failed(FailureReason.POD_MISSING, text, exit_code=code)
-    # "Error" is the runtimes' word for any exit code but 0: it says nothing.
-    quote = said(ended.reason if ended.reason != "Error" else None, ended.message)
+    # The message of an end is what the container wrote: its termination message, or the end of its log
+    # (core/v1, terminationMessagePolicy). "Error" is the runtimes' word for any exit code but 0.
+    unseen = ended.reason == _UNSEEN
+    quote = said(ended.reason if ended.reason != "Error" else None, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
-    return failed(reason, f"{text}: {_advice(pod, container.name, reason, code)}", exit_code=code)
+    return failed(
+        reason,
+        f"{text}: {_advice(pod, container.name, reason, code)}",
+        exit_code=code,
+        words=None if unseen else own_words(ended.message),
+    )
 
 
 def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> str:
@@ -167,7 +176,8 @@ def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
         text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
     elif not pods and condition.reason in _POD_COUNTS:
-        return failed(FailureReason.POD_MISSING, f"{text}, and its Pod is gone, which knew why. {_DELETER}")
+        gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
+        return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
     elif any(p.metadata.deletion_timestamp for p in pods):
         return failed(FailureReason.POD_MISSING, f"{text}, because its Pod was deleted. {_DELETER}")
     return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")

@@ -42,7 +42,7 @@ def startup_troubles(
     yield Trouble(
         f"{pod.identity}/{kind}/{done}",
         grace,
-        failed(*_standstill(pod, container, policy, facts)),
+        failed(*_standstill(pod, container, policy, facts), words=facts.words),
         pod.identity,
         policy.stuck_timeout if facts.pulling else ask_after,
     )

@@ -19,17 +19,20 @@ from .patience import ObservationPolicy, Trouble
 from .podevents import NOT_READ, EventFacts
 from .scheduling import scheduling_troubles
 from .startup import startup_troubles
-from .wording import container_reason, said, sentence
+from .wording import container_reason, own_words, said, sentence
 
 __all__ = ["START_FAILURES", "ObservationPolicy", "Trouble", "pod_troubles"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
+    """``quotes``: its message holds what a program of the Pod wrote."""
+
     reason: FailureReason
     what: str
     advice: str
     heals: bool = True
+    quotes: bool = False
 
 
 _PULL: Final = _Kind(
@@ -59,6 +62,12 @@ _START: Final = _Kind(
     "container `{name}` cannot be started",
     "check that its image has the program that its command names",
 )
+_HOOK: Final = _Kind(
+    FailureReason.CONTAINER_START,
+    "container `{name}` was stopped because its postStart hook failed",
+    "correct the hook in backend.kubernetes.pod_template",
+    quotes=True,
+)
 
 #: Reasons of a container that ended without having run (containerd and dockershim).
 START_FAILURES: Final = frozenset({"StartError", "ContainerCannotRun"})
@@ -77,7 +86,7 @@ _WAITING: Final[Mapping[str, _Kind]] = MappingProxyType(
         "PreCreateHookError": _CREATE,  # kubelet, kuberuntime.ErrPreCreateHook
         "RunContainerError": _START,  # kubelet, container.ErrRunContainer
         "PreStartHookError": _START,  # kubelet, kuberuntime.ErrPreStartHook
-        "PostStartHookError": _START,  # kubelet, kuberuntime.ErrPostStartHook
+        "PostStartHookError": _HOOK,  # kubelet, kuberuntime.ErrPostStartHook
     }
 )
 
@@ -128,12 +137,14 @@ def _waiting(
     if kind is None:
         return
     final = not kind.heals or (kind is _PULL and _HOPELESS.search(message or "") is not None)
-    text = f"{kind.what.format(name=container.name)}{said(reason, message)}: {kind.advice}"
+    quote = said(reason, None if kind.quotes else message)
+    text = f"{kind.what.format(name=container.name)}{quote}: {kind.advice}"
     failure = kind.reason
-    if kind in (_CREATE, _START):
+    if kind in (_CREATE, _START, _HOOK):
         failure = container_reason(container.name, failure, init=init)
+    outcome = failed(failure, sentence(text), words=own_words(message) if kind.quotes else None)
     key = f"{pod.identity}/{container.name}/{kind.reason.value}"
-    yield Trouble(key, 0.0 if final else policy.pull_grace, failed(failure, sentence(text)))
+    yield Trouble(key, 0.0 if final else policy.pull_grace, outcome)
 
 
 def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None, str | None, str | None]:

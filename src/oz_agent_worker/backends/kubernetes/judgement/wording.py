@@ -1,4 +1,4 @@
-"""Parts that every failure message shares: who failed, and what the cluster said."""
+"""Parts that every failure message shares: who failed, what the cluster said, and what the task did."""
 
 from typing import Final
 
@@ -6,10 +6,11 @@ from oz_agent_worker.backends.kubernetes.manifests.manifest import SETUP_CONTAIN
 from oz_agent_worker.backends.kubernetes.manifests.podtemplate import TASK_CONTAINER
 from oz_agent_worker.backends.kubernetes.manifests.sidecars import COPY_CONTAINER_PREFIX
 from oz_agent_worker.core.outcome import FailureReason
+from oz_agent_worker.core.taskwords import TaskWords
 
-__all__ = ["MAX_QUOTE", "container_reason", "said", "sentence"]
+__all__ = ["MAX_QUOTE", "container_reason", "own_words", "said", "sentence"]
 
-#: The longest quotation of the cluster in a message, in characters.
+#: The longest quotation in a message, in characters.
 MAX_QUOTE: Final = 400
 
 
@@ -27,14 +28,27 @@ def container_reason(name: str, of_task: FailureReason, *, init: bool) -> Failur
 def said(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
     """Quote the cluster in parentheses, on one line; empty where it said nothing.
 
-    The last ``limit`` characters of a long message are kept: that is where a log's error
-    stands, and where a chain of wrapped errors names its cause.
+    What a container wrote is no word of the cluster, though the kubelet hands it on in the same
+    fields: that is for ``own_words``.
+    """
+    quote = ": ".join(part for part in (reason, _quoted(message, limit)) if part)
+    return f" ({quote})" if quote else ""
+
+
+def own_words(message: str | None) -> TaskWords | None:
+    """What a container wrote, on one line; ``None`` where it wrote nothing."""
+    text = _quoted(message, MAX_QUOTE)
+    return TaskWords(text) if text else None
+
+
+def _quoted(message: str | None, limit: int) -> str:
+    """One line of ``limit`` characters at most.
+
+    The end of a long message is kept: that is where a log's error stands, and where a chain of
+    wrapped errors names its cause.
     """
     text = " ".join((message or "").split()).rstrip(". ")
-    if len(text) > limit:
-        text = "…" + text[1 - limit :]
-    quote = ": ".join(part for part in (reason, text) if part)
-    return f" ({quote})" if quote else ""
+    return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
 def sentence(text: str) -> str:

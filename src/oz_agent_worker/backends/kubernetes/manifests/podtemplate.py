@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from oz_agent_worker.config.resources import resource_problems
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.core.assignment import InstanceShape
 from oz_agent_worker.core.secret import Secret
@@ -167,7 +168,22 @@ def template_problems(template: Mapping[str, Any]) -> list[tuple[str, str]]:
         for field in ("env", "volumeMounts"):
             path = f"pod_template.containers[{container['name']}].{field}"
             problems += _unnamed(container.get(field), path)
+    problems += _wrong_resources(template)
     return problems or [*_reserved(template)]
+
+
+def _wrong_resources(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for field in ("initContainers", "containers"):
+        for container in template.get(field) or ():
+            path = f"pod_template.{field}[{container['name']}].resources"
+            resources = container.get("resources")
+            if resources is None:
+                continue
+            if not isinstance(resources, Mapping):
+                yield path, "allowed is a mapping"
+                continue
+            for below, what in resource_problems(resources):
+                yield ".".join((path, *below)), what
 
 
 def _reserved(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

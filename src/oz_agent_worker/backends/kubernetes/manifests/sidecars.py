@@ -14,6 +14,7 @@ __all__ = ["COPY_CONTAINER_PREFIX", "SidecarParts", "copied_sidecars", "image_vo
 #: Begins the name of each init container that copies a sidecar; its index follows.
 COPY_CONTAINER_PREFIX: Final = "copy-sidecar-"
 _TARGET: Final = "/target"
+_COPY_SCRIPT: Final = escape_expansion(COPY_ROOT_FILESYSTEM)
 _SHARED_AXES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 
 
@@ -71,7 +72,7 @@ def _copy_container(
         "name": f"{COPY_CONTAINER_PREFIX}{index}",
         "image": image,
         "imagePullPolicy": pull_policy,
-        "command": ["/bin/sh", "-c", escape_expansion(COPY_ROOT_FILESYSTEM), "copy-sidecar", "/", _TARGET],
+        "command": ["/bin/sh", "-c", _COPY_SCRIPT, "copy-sidecar", "/", _TARGET],
         # Root reads every file and keeps its owner; a template whose Pods must not run
         # as root would refuse this container without the explicit exception.
         "securityContext": {

@@ -32,6 +32,7 @@ from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPo
 from oz_agent_worker.config.schema import KubernetesConfig
 
 from .namespacechecks import check_limit_ranges, check_pod_security, check_quotas, is_pod_security
+from .ownersight import OWNER_SIGHT, check_owner_sight, owners_namespace
 from .permissions import Grant, Permission, needed_permissions, review, role_rules, summary
 from .templatecheck import TemplateCheck, check_template
 from .trial import Stage, Trial, TrialResult, TrialSettings
@@ -90,6 +91,7 @@ class KubernetesDoctor:
         self._stack = AsyncExitStack()
         self._client: KubernetesClient | None = None
         self._permissions = needed_permissions(config)
+        self._owners = owners_namespace(config, environ)
         self._server = _Once(self._find_server)
         self._grants = _Once(self._find_grants)
         self._template = _Once(self._find_template)
@@ -115,6 +117,11 @@ class KubernetesDoctor:
                 Check(str(permission), self._permission_check(permission), (_SERVER,))
                 for permission in self._permissions
             ),
+            *(
+                Check(f"{OWNER_SIGHT} ({owners})", self._owner_check(owners), (_SERVER,))
+                for owners in (self._owners,)
+                if owners is not None
+            ),
             Check(_NAMESPACE, self._check_namespace, (_SERVER, "jobs: create")),
             Check(_TEMPLATE, self._check_template, (_NAMESPACE,)),
             Check("Pod Security", self._check_pod_security, (_NAMESPACE,)),
@@ -135,7 +142,8 @@ class KubernetesDoctor:
         credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
         settings = ClientSettings(connect_timeout=5.0, request_timeout=15.0, create=_PATIENCE, read=_PATIENCE)
         self._client = await self._stack.enter_async_context(KubernetesClient(credentials, settings=settings))
-        return ok(credentials.description)
+        through = f", through {credentials.proxy}" if credentials.proxy is not None else ""
+        return ok(credentials.description + through)
 
     async def _find_server(self) -> ServerInfo:
         return await read_server_info(self._open)
@@ -183,6 +191,9 @@ class KubernetesDoctor:
             return fail(grant.words, f"{role}:\n{role_rules([permission])}")
 
         return check
+
+    def _owner_check(self, namespace: str) -> Callable[[], Awaitable[Verdict]]:
+        return lambda: check_owner_sight(self._open, namespace, unique=secrets.token_hex(4))
 
     # --------------------------------------------------------------- namespace and template
 

@@ -7,7 +7,7 @@ a dry run. Authorisation comes before existence, so that 404 means allowed.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import (
     UnauthorizedError,
 )
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, Doubt
 from oz_agent_worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS, SECRETS, Request, Resource
 from oz_agent_worker.config.schema import KubernetesConfig
 
@@ -32,6 +33,8 @@ _RESOURCES: Final[Mapping[str, Resource[Any]]] = {
     "events": EVENTS,
     "secrets": SECRETS,
 }
+#: Seconds until what is missing is asked for again.
+_AGAIN: Final = 0.5
 #: How long a watch that is only tried may stay open, in seconds.
 _TRIED_WATCH: Final = 1
 
@@ -101,17 +104,30 @@ def _grouped(permissions: Iterable[Permission]) -> dict[tuple[str, str], list[st
 
 
 async def review(
-    client: KubernetesClient, namespace: str, permissions: Iterable[Permission], *, unique: str
+    client: KubernetesClient,
+    namespace: str,
+    permissions: Sequence[Permission],
+    *,
+    unique: str,
+    patience: float = REFUSAL_PATIENCE,
 ) -> list[Grant]:
     """Find out what is allowed, in the order of ``permissions``, all at the same time.
 
-    ``unique`` is a name that no object has.
+    ``unique`` is a name that no object has. What is missing is asked for again for
+    ``patience`` seconds: an API server that has just started may not know its roles yet.
 
     Raises:
         ApiError: the API server cannot be asked.
     """
-    asking = (_granted(client, namespace, permission, unique) for permission in permissions)
-    return list(await asyncio.gather(*asking))
+    doubt, found = Doubt(patience), dict[Permission, Grant]()
+    missing: Sequence[Permission] = permissions
+    while True:
+        asking = (_granted(client, namespace, permission, unique) for permission in missing)
+        found |= {grant.permission: grant for grant in await asyncio.gather(*asking)}
+        missing = [permission for permission in permissions if not found[permission].allowed]
+        if not missing or not doubt.lasts():
+            return [found[permission] for permission in permissions]
+        await asyncio.sleep(_AGAIN)
 
 
 class _ReviewStatus(msgspec.Struct, frozen=True):

@@ -64,7 +64,7 @@ def of_outcome(
     if ended is not None and reason in _PROGRAM_ENDS:
         return _ended(ended, log, config)
     # The sentence of a task's report has all three parts in it already.
-    return Diagnosis(f"the preflight Pod failed: {outcome.message}")
+    return Diagnosis(f"the preflight Pod failed: {outcome.for_owner()}")
 
 
 def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> str:

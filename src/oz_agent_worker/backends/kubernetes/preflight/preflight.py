@@ -7,10 +7,12 @@ has a mistake in it that must be found; the Job must have run to its end.
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from oz_agent_worker.backends.checks import Grade
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE
 from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.backends.kubernetes.api.serverinfo import read_server_info
 from oz_agent_worker.backends.kubernetes.judgement.diagnosis import Diagnosis, of_permissions
@@ -18,6 +20,7 @@ from oz_agent_worker.backends.kubernetes.judgement.observe import ObservationPol
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.errors import PreflightError
 
+from .ownersight import OWNER_SIGHT, check_owner_sight, owners_namespace
 from .permissions import Grant, needed_permissions, review, role_rules, summary
 from .templatecheck import check_template
 from .trial import Trial, TrialSettings
@@ -32,14 +35,22 @@ _FEW = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightSettings:
-    """``patience``: for how many seconds an API server that does not answer is waited for."""
+    """Times in seconds.
+
+    ``patience``: how long an API server that does not answer is waited for; ``refusal_patience``: how
+    long a permission that is missing is asked for again.
+    """
 
     patience: float = 10.0
+    refusal_patience: float = REFUSAL_PATIENCE
     trial: TrialSettings = field(default_factory=TrialSettings)
 
 
 class Preflight:
-    """Checks one cluster for one worker; ``clock`` gives seconds, and never runs backwards."""
+    """Checks one cluster for one worker.
+
+    ``environ`` says whether the worker is a Pod of it; ``clock`` gives seconds, and never runs backwards.
+    """
 
     def __init__(
         self,
@@ -50,6 +61,7 @@ class Preflight:
         cleanup: bool,
         policy: ObservationPolicy,
         settings: PreflightSettings,
+        environ: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -58,6 +70,7 @@ class Preflight:
         self._cleanup = cleanup
         self._policy = policy
         self._settings = settings
+        self._owners = owners_namespace(config, environ)
         self._clock = clock
 
     async def run(self) -> None:
@@ -71,18 +84,30 @@ class Preflight:
         await read_server_info(self._client, RetryPolicy(budget=self._settings.patience, longest=1.0))
         await self._permissions()
         # Only what passed is worth a warning: what did not is told by the one diagnosis.
-        warnings = [*await self._template(), *await self._trial()]
+        warnings = [*await self._template(), *await self._trial(), *await self._owner_sight()]
         for warning in warnings:
             _logger.warning("Preflight: %s", warning)
         _logger.info("Preflight passed in %.1f s", self._clock() - began)
 
     async def _permissions(self) -> None:
         grants = await review(
-            self._client, self._config.namespace, needed_permissions(self._config), unique=_unique()
+            self._client,
+            self._config.namespace,
+            needed_permissions(self._config),
+            unique=_unique(),
+            patience=self._settings.refusal_patience,
         )
         missing = [grant for grant in grants if not grant.allowed]
         if missing:
             raise _failure(missing_permissions(missing, self._config, self._client.credentials.description))
+
+    async def _owner_sight(self) -> tuple[str, ...]:
+        if self._owners is None:
+            return ()
+        verdict = await check_owner_sight(self._client, self._owners, unique=_unique())
+        if verdict.grade is Grade.OK:
+            return ()
+        return (f"{verdict.detail}; grant {OWNER_SIGHT} in namespace {self._owners}",)
 
     async def _template(self) -> tuple[str, ...]:
         check = await check_template(

@@ -188,12 +188,16 @@ def process_liveness(owner: ProcessInstance, machine: Machine, started: str | No
     """Whether a process that owns Jobs goes on, as seen from ``machine``.
 
     ``started`` is the start time of what has its process ID there: ``None`` where nothing
-    has, ``UNSAID`` where the system does not tell.
+    has, ``UNSAID`` where the system does not tell. An owner that names no PID namespace is
+    taken for one of this machine's own.
     """
     if owner.machine.host != machine.host:
         return Liveness.UNKNOWN
     if owner.machine.boot != machine.boot:
         return Liveness.UNKNOWN if UNSAID in (owner.machine.boot, machine.boot) else Liveness.GONE
+    if owner.machine.pid_namespace not in (UNSAID, machine.pid_namespace):
+        # Its ID is nobody's or somebody else's here, whether or not it lives.
+        return Liveness.UNKNOWN
     if started is None:
         return Liveness.GONE
     if started == UNSAID:

@@ -1,8 +1,9 @@
 """Which worker process created a Job: its name in the annotation ``oz.warp.dev/owner``. Pure.
 
 A worker in the cluster is its Pod (``pod/<namespace>/<name>/<uid>``): a container that is
-started again in the same Pod goes on with what is its own. Any other is a process
-(``process/<hostname>/<boot ID>/<pid>/<start time>``), which no later process equals.
+started again in the same Pod goes on with what is its own. Any other is a process, which no
+later process equals: ``process/<hostname>/<boot ID>/<PID namespace>/<pid>/<start time>``,
+without the namespace where the system does not tell of one.
 """
 
 from dataclasses import dataclass
@@ -28,10 +29,19 @@ class PodInstance:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where processes can be looked for: a hostname, and what changes with each boot."""
+    """Where processes can be looked for: a hostname, what changes with each boot, and a PID namespace.
+
+    The namespace is named by its inode number (pid_namespaces(7)): process IDs mean something
+    in one alone, and a container has mostly its own.
+    """
 
     host: str
     boot: str
+    pid_namespace: str = UNSAID
+
+    def __str__(self) -> str:
+        named = f"{self.host}/{self.boot}"
+        return named if self.pid_namespace == UNSAID else f"{named}/{self.pid_namespace}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class ProcessInstance:
     started: str
 
     def __str__(self) -> str:
-        return f"process/{self.machine.host}/{self.machine.boot}/{self.pid}/{self.started}"
+        return f"process/{self.machine}/{self.pid}/{self.started}"
 
 
 Instance: TypeAlias = PodInstance | ProcessInstance
@@ -60,5 +70,7 @@ def parse_instance(text: str | None) -> Instance | None:
             found = PodInstance(namespace, name, uid)
         case ["process", host, boot, pid, started] if pid.isdecimal():
             found = ProcessInstance(Machine(host, boot), int(pid), started)
+        case ["process", host, boot, pid_namespace, pid, started] if pid.isdecimal():
+            found = ProcessInstance(Machine(host, boot, pid_namespace), int(pid), started)
     # One text for each instance: what reads like one and is written otherwise is none.
     return found if str(found) == text else None

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from oz_agent_worker.backends.kubernetes.api import rest
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, NotFoundError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, Doubt
 from oz_agent_worker.backends.kubernetes.api.rest import PODS
 
 from .decision import Liveness, process_liveness
@@ -26,13 +27,15 @@ class OwnerSettings:
     """After how many seconds an owner is looked for again.
 
     One that is alive after ``first``, then ever later up to ``longest``; one whose Pod is
-    being ended after ``ending``; one that may not be looked for after ``refused``.
+    being ended after ``ending``; one that may not be looked for after ``refused``, which is
+    believed once it has been so for ``refusal_patience`` seconds.
     """
 
     first: float = 3.0
     longest: float = 15.0
     ending: float = 1.0
     refused: float = 60.0
+    refusal_patience: float = REFUSAL_PATIENCE
 
 
 class ServerClock:
@@ -93,6 +96,7 @@ class Owners:
         self._settings = settings or OwnerSettings()
         self._seen: dict[str, _Sighting] = {}
         self._refused: set[str] = set()
+        self._doubts: dict[str, Doubt] = {}
 
     def known(self, owner: str | None) -> Liveness | None:
         """What an owner was when it was last looked for; ``None`` where it never was."""
@@ -151,9 +155,10 @@ class Owners:
             answer = await self._client.exchange(request)
             found = rest.decode(request, answer.body, PODS.decoder)
         except NotFoundError:
+            self._doubt(pod.namespace).allayed()
             return Liveness.GONE, None
         except ApiError as error:
-            if error.transient:
+            if error.transient or self._doubt(pod.namespace).about(error):
                 known = self._seen.get(owner)
                 again_at = self._clock() + self._settings.first
                 self._seen[owner] = _Sighting(
@@ -162,11 +167,16 @@ class Owners:
                 raise
             self._note_refusal(pod.namespace, error)
             return Liveness.UNKNOWN, self._settings.refused
+        self._doubt(pod.namespace).allayed()
         self._server_clock.hear(answer.date)
         if found.metadata.uid != pod.uid or found.has_ended:
             return Liveness.GONE, None
         ending = found.metadata.deletion_timestamp is not None
         return Liveness.ALIVE, self._settings.ending if ending else None
+
+    def _doubt(self, namespace: str) -> Doubt:
+        """Whether it is believed that Pods may not be read in a namespace."""
+        return self._doubts.setdefault(namespace, Doubt(self._settings.refusal_patience, self._clock))
 
     def _note_refusal(self, namespace: str, error: ApiError) -> None:
         if namespace not in self._refused:

@@ -3,6 +3,7 @@
 from oz_agent_worker.backends.kubernetes.api import rest
 from oz_agent_worker.backends.kubernetes.api.api_errors import AlreadyExistsError, ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, Doubt
 from oz_agent_worker.backends.kubernetes.api.rest import JOBS, SECRETS
 from oz_agent_worker.backends.kubernetes.views import JobView
 
@@ -21,6 +22,7 @@ class Questions:
         self._namespace = namespace
         self._selector = label_selector
         self._server_clock = server_clock
+        self._doubt = Doubt(REFUSAL_PATIENCE)
 
     async def read_clock(self) -> None:
         """Have the server's clock known, through a request that the worker is certainly allowed.
@@ -37,7 +39,7 @@ class Questions:
         """Whether the Secret that a Job names is there.
 
         The worker may create Secrets and not read them: a creation as a dry run meets the
-        name, or does not. Where that is refused, the Secret counts as there.
+        name, or does not. Where that is refused, and stays so, the Secret counts as there.
 
         Raises:
             ApiError: the API server cannot be asked.
@@ -49,9 +51,11 @@ class Questions:
         try:
             await self._client.exchange(rest.create(SECRETS, self._namespace, manifest, dry_run=True))
         except AlreadyExistsError:
+            self._doubt.allayed()
             return True
         except ApiError as error:
-            if error.transient:
+            if error.transient or self._doubt.about(error):
                 raise
             return True
+        self._doubt.allayed()
         return False

@@ -15,7 +15,7 @@ from oz_agent_worker.backends.kubernetes.api.rest import PODS
 
 from .instance import UNSAID, Instance, Machine, PodInstance, ProcessInstance
 
-__all__ = ["own_instance", "process_started", "this_machine", "this_process"]
+__all__ = ["own_instance", "own_namespace", "process_started", "this_machine", "this_process"]
 
 PROC: Final = Path("/proc")
 #: Of the fields of /proc/PID/stat behind the command's name (proc_pid_stat(5)): state and start time.
@@ -28,7 +28,17 @@ def this_machine(proc: Path = PROC) -> Machine:
         boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = ""
-    return Machine(socket.gethostname().replace("/", "-") or UNSAID, boot or UNSAID)
+    host = socket.gethostname().replace("/", "-")
+    return Machine(host or UNSAID, boot or UNSAID, _pid_namespace(proc))
+
+
+def _pid_namespace(proc: Path) -> str:
+    """The inode number of this process's PID namespace; the link reads ``pid:[<number>]`` (namespaces(7))."""
+    try:
+        link = os.fspath((proc / "self/ns/pid").readlink())
+    except OSError:
+        return UNSAID
+    return link.removeprefix("pid:[").removesuffix("]").replace("/", "-") or UNSAID
 
 
 def process_started(pid: int, proc: Path = PROC) -> str | None:
@@ -83,7 +93,7 @@ async def own_instance(
     Raises:
         ApiError: the API server cannot be asked.
     """
-    namespace = environ.get("OZ_POD_NAMESPACE") or _own_namespace(service_account)
+    namespace = own_namespace(environ, service_account)
     name = environ.get("OZ_POD_NAME") or environ.get("HOSTNAME")
     uid = environ.get("OZ_POD_UID")
     if not (namespace and name and (uid or own_cluster)):
@@ -102,7 +112,10 @@ async def own_instance(
     return PodInstance(namespace, name, found)
 
 
-def _own_namespace(service_account: Path) -> str | None:
+def own_namespace(environ: Mapping[str, str], service_account: Path = SERVICE_ACCOUNT) -> str | None:
+    """The namespace of the Pod that this process runs in; ``None`` where it is told of none."""
+    if namespace := environ.get("OZ_POD_NAMESPACE"):
+        return namespace
     try:
         return (service_account / "namespace").read_text().strip()
     except OSError:

@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
-from oz_agent_worker.backends.kubernetes.views import JobView
+from oz_agent_worker.backends.kubernetes.views import JobView, ObjectMeta
 
 from .watchstate import Change
 
@@ -99,17 +101,20 @@ class JobIndex:
     def job_changed(self, change: Change[JobView]) -> None:
         """Take a change of a Job."""
         job = change.object
+        name = job.metadata.name
+        before = self._jobs.get(name)
         if change.deleted:
-            self._jobs.pop(job.metadata.name, None)
+            self._jobs.pop(name, None)
         else:
-            self._jobs[job.metadata.name] = job
+            self._jobs[name] = job
         going = change.deleted or job.metadata.deletion_timestamp is not None
-        for follower in self._followers.get(job.metadata.name, ()):
-            if follower.uid == job.metadata.uid:
-                if going:
-                    follower.vanished(job)
-                else:
-                    follower.touched()
+        if going or before is None or _job_moved(before, job):
+            for follower in self._followers.get(name, ()):
+                if follower.uid == job.metadata.uid:
+                    if going:
+                        follower.vanished(job)
+                    else:
+                        follower.touched()
         if self._observer is not None:
             self._observer.job_changed(change)
 
@@ -119,7 +124,9 @@ class JobIndex:
         name = pod.job_name
         if name is None:
             return
-        others = tuple(p for p in self._pods.get(name, ()) if p.metadata.uid != pod.metadata.uid)
+        known = self._pods.get(name, ())
+        before = next((p for p in known if p.metadata.uid == pod.metadata.uid), None)
+        others = tuple(p for p in known if p is not before)
         pods = others if change.deleted else (*others, pod)
         if pods:
             self._pods[name] = pods
@@ -127,8 +134,9 @@ class JobIndex:
             self._pods.pop(name, None)
         if change.deleted and pod.has_ended and name in self._followers:
             self._departed[name] = pod
-        for follower in self._followers.get(name, ()):
-            follower.touched()
+        if change.deleted or before is None or _pod_moved(before, pod):
+            for follower in self._followers.get(name, ()):
+                follower.touched()
 
     def jobs_listed(self, began: float) -> None:
         """Find the executions whose Job stood before a list began (monotonic) and is not in it."""
@@ -138,3 +146,22 @@ class JobIndex:
                 follower.vanished(None)
         if self._observer is not None:
             self._observer.jobs_listed()
+
+
+def _job_moved(before: JobView, after: JobView) -> bool:
+    """Whether a Job has changed in what is observed of it. Many events are of counters and finalizers."""
+    return before.status != after.status or _is_other(before.metadata, after.metadata)
+
+
+def _pod_moved(before: OwnedPod, after: OwnedPod) -> bool:
+    """Whether a Pod has changed in what is observed of it."""
+    return (
+        before.status != after.status
+        or before.spec != after.spec
+        or _is_other(before.metadata, after.metadata)
+    )
+
+
+def _is_other(before: ObjectMeta, after: ObjectMeta) -> bool:
+    """Whether more than the version has changed."""
+    return after != replace(before, resource_version=after.resource_version)

@@ -25,12 +25,13 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import (
     UnreachableError,
 )
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, Doubt
 from oz_agent_worker.backends.kubernetes.api.rest import ObjectT, Resource
 from oz_agent_worker.backends.kubernetes.api.retry import ONCE, RetryPolicy, delays
 from oz_agent_worker.core.vitals import WatchVitals
 
 from .watchstate import Change, ReflectorState
-from .watchstream import LineSplitter, UndecodableEventError, decode_event
+from .watchstream import EventDecoder, LineSplitter, UndecodableEventError
 
 __all__ = ["Reflector", "WatchSettings"]
 
@@ -38,7 +39,8 @@ _logger = logging.getLogger(__name__)
 
 #: A restart for which the place in the watch was lost, as metrics name it.
 _RELIST: Final = "relist"
-#: The longest pause, in seconds, after a watch that ended without an error: it may do so every second.
+#: The longest pause, in seconds, after a watch that ended without an error (it may do so every second),
+#: and while the start waits for the first one.
 _SOON: Final = 1.0
 #: The longest Retry-After of a 429 that is honoured, in seconds; an API server asks for a few.
 _LONGEST_RETRY_AFTER: Final = 30.0
@@ -56,6 +58,7 @@ class WatchSettings:
     though nothing came. ``pauses`` says how long to wait after failures: the longest is how late
     the end of an outage may be noticed. For ``stale_patience`` a list that is older than what was
     told before is asked for again; after that the server's history has gone back (a restored etcd).
+    ``refusal_patience`` is for how long a start that may not list or watch asks again.
     """
 
     timeout: float = 300.0
@@ -64,6 +67,7 @@ class WatchSettings:
     page: int = 500
     healthy_after: float = 5.0
     stale_patience: float = 60.0
+    refusal_patience: float = REFUSAL_PATIENCE
     pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first=0.2, longest=5.0))
 
 
@@ -88,6 +92,7 @@ class Reflector(Generic[ObjectT]):
     ) -> None:
         self._client = client
         self._resource = resource
+        self._decoder = EventDecoder(resource)
         self._namespace = namespace
         self._selector = label_selector
         self._on_change = on_change
@@ -98,6 +103,7 @@ class Reflector(Generic[ObjectT]):
         self._standing: asyncio.Future[None] | None = None
         self._last_error: ApiError | None = None
         self._refused = False
+        self._doubt = Doubt(self._settings.refusal_patience)
         self._stale_since: float | None = None
         self._heard = False
         self._heard_at = self._turned_at = time.monotonic()
@@ -191,7 +197,10 @@ class Reflector(Generic[ObjectT]):
                 pauses = delays(self._settings.pauses)
                 if pause is None:
                     continue
-            await asyncio.sleep(min(next(pauses), _SOON) if pause is None else max(next(pauses), pause))
+            delay = next(pauses)
+            if pause is None or self._is_awaited():
+                delay = min(delay, _SOON)
+            await asyncio.sleep(max(delay, pause or 0.0))
 
     async def _follow(self) -> None:
         """List if need be, then watch until the watch ends."""
@@ -227,7 +236,7 @@ class Reflector(Generic[ObjectT]):
 
     def _take(self, line: bytes) -> None:
         try:
-            event = decode_event(line, self._resource)
+            event = self._decoder.decode(line)
         except UndecodableEventError as error:
             # The rest of the watch is worth having; the check of the in-flight set finds what this one said.
             _logger.warning("an event of the watch of %s is skipped: %s", self._resource.plural, error)
@@ -281,14 +290,18 @@ class Reflector(Generic[ObjectT]):
     def _no_list(self, reason: str, message: str) -> ApiStatusError:
         return ApiStatusError(200, reason, message, verb="list", path=self._resource.plural)
 
+    def _is_awaited(self) -> bool:
+        """Whether the start waits for the first watch."""
+        return self._standing is not None and not self._standing.done()
+
     def _refused_at_start(self, error: ApiError) -> bool:
         """Before the first watch stands, an error that will not pass is the start's to tell."""
-        waiting = self._standing is not None and not self._standing.done()
-        if waiting and not error.transient and not isinstance(error, GoneError):
-            assert self._standing is not None
-            self._standing.set_exception(error)
-            return True
-        return False
+        may_pass = error.transient or isinstance(error, GoneError)
+        if not self._is_awaited() or may_pass or self._doubt.about(error):
+            return False
+        assert self._standing is not None
+        self._standing.set_exception(error)
+        return True
 
     def _after_error(self, error: ApiError) -> float:
         """Decide what the next attempt begins with; return the least pause before it, in seconds."""

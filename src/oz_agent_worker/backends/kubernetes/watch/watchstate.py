@@ -1,8 +1,9 @@
 """What is known of a watched collection, and what each list and event changes in it. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Generic
+
+import msgspec
 
 from oz_agent_worker.backends.kubernetes.api.rest import ObjectT
 
@@ -11,8 +12,7 @@ from .watchstream import Bookmark, Removed, WatchEvent
 __all__ = ["Change", "ReflectorState", "is_newer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[ObjectT]):
+class Change(msgspec.Struct, Generic[ObjectT], frozen=True):
     """An object came, changed or went; for one that went ``object`` is its last known state."""
 
     object: ObjectT

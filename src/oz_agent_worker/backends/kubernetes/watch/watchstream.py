@@ -6,7 +6,7 @@ detection of changes"). A line may arrive in any number of chunks and has no gre
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 import msgspec
 
@@ -16,12 +16,12 @@ from oz_agent_worker.backends.kubernetes.views import ObjectMeta
 
 __all__ = [
     "Bookmark",
+    "EventDecoder",
     "LineSplitter",
     "Removed",
     "UndecodableEventError",
     "Upserted",
     "WatchEvent",
-    "decode_event",
 ]
 
 
@@ -29,15 +29,21 @@ class UndecodableEventError(ValueError):
     """A line of a watch is no event of the expected kind; the text has no content of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upserted(Generic[ObjectT]):
+class Upserted(msgspec.Struct, Generic[ObjectT], frozen=True):
     """ADDED or MODIFIED: the object is as it stands here."""
 
     object: ObjectT
 
 
-@dataclass(frozen=True, slots=True)
-class Removed(Generic[ObjectT]):
+class _Added(Upserted[ObjectT], Generic[ObjectT], frozen=True, tag="ADDED"):
+    """An event's form on the wire, its ``type`` the tag of its class."""
+
+
+class _Modified(Upserted[ObjectT], Generic[ObjectT], frozen=True, tag="MODIFIED"):
+    pass
+
+
+class Removed(msgspec.Struct, Generic[ObjectT], frozen=True, tag="DELETED"):
     """DELETED: the object is gone; this was its last state, with the deletion's version."""
 
     object: ObjectT
@@ -88,26 +94,42 @@ _MARKED: Final = msgspec.json.Decoder(_Marked)
 _STATUS: Final = msgspec.json.Decoder(Status)
 
 
-def decode_event(line: bytes, resource: Resource[ObjectT]) -> WatchEvent[ObjectT] | None:
-    """Decode a line; ``None`` for a type that this program does not know.
+class EventDecoder(Generic[ObjectT]):
+    """Decodes the lines of a watch of one resource."""
 
-    Raises:
-        ApiStatusError: the event is ERROR: the server's Status, ``GoneError`` for code 410.
-        UndecodableEventError: the line cannot be decoded.
-    """
-    try:
-        frame = _FRAME.decode(line)
-        match frame.type:
-            case "ADDED" | "MODIFIED":
-                return Upserted(resource.decoder.decode(frame.object))
-            case "DELETED":
-                return Removed(resource.decoder.decode(frame.object))
-            case "BOOKMARK":
-                return Bookmark(_MARKED.decode(frame.object).metadata.resource_version or "")
-            case "ERROR":
-                status = _STATUS.decode(frame.object)
-            case _:
-                return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UndecodableEventError(f"{len(line)} bytes: {error}") from error
-    raise status_error(status.code or 500, status, verb="watch", path=resource.plural)
+    def __init__(self, resource: Resource[ObjectT]) -> None:
+        self._path = resource.plural
+        view = resource.decoder.type
+        changes: Any = _Added[view] | _Modified[view] | Removed[view]  # type: ignore[valid-type]
+        self._changes: msgspec.json.Decoder[Upserted[ObjectT] | Removed[ObjectT]]
+        self._changes = msgspec.json.Decoder(changes)
+
+    def decode(self, line: bytes) -> WatchEvent[ObjectT] | None:
+        """Decode a line; ``None`` for a type that this program does not know.
+
+        Raises:
+            ApiStatusError: the event is ERROR: the server's Status, ``GoneError`` for code 410.
+            UndecodableEventError: the line cannot be decoded.
+        """
+        try:
+            # Nearly every line is a change: it is read once, though its type decides on its form.
+            return self._changes.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return self._other(line, error)
+
+    def _other(self, line: bytes, unchanged: Exception) -> WatchEvent[ObjectT] | None:
+        """Decode what is no change; ``unchanged`` says why it is none."""
+        try:
+            frame = _FRAME.decode(line)
+            match frame.type:
+                case "BOOKMARK":
+                    return Bookmark(_MARKED.decode(frame.object).metadata.resource_version or "")
+                case "ERROR":
+                    status = _STATUS.decode(frame.object)
+                case "ADDED" | "MODIFIED" | "DELETED":
+                    raise unchanged
+                case _:
+                    return None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UndecodableEventError(f"{len(line)} bytes: {error}") from error
+        raise status_error(status.code or 500, status, verb="watch", path=self._path)

@@ -15,6 +15,8 @@ from oz_agent_worker.backends.kubernetes.api.credentials import (
     CredentialsError,
     load_credentials,
 )
+from oz_agent_worker.core.proxy import Proxy
+from oz_agent_worker.core.secret import Secret
 from tests.cluster.certificates import Authority, KeyPair
 from tests.unit.backends.kubernetes.tlsserver import tls_server, who_am_i, write_pair
 
@@ -187,9 +189,42 @@ def test_a_kubeconfig_that_cannot_be_read(tmp_path: Path) -> None:
 def test_what_a_connection_needs(tmp_path: Path) -> None:
     settings = {"tls-server-name": "kubernetes", "proxy-url": "http://me:hunter2@proxy:3128"}
     found = load(write_kubeconfig(tmp_path / "c", user={"token": "hunter2"}, **settings))
-    assert (found.tls_server_name, found.proxy_url) == ("kubernetes", "http://me:hunter2@proxy:3128")
+    assert found.tls_server_name == "kubernetes"
+    assert found.proxy == Proxy(
+        "http://proxy:3128", "the kubeconfig's proxy-url", Secret("me"), Secret("hunter2")
+    )
     assert found.ssl_context() is found.ssl_context()
     assert repr(found) == f'<Credentials context "c" of {tmp_path}/c: https://h:6443>'
+
+
+def test_the_kubeconfig_s_proxy_wins_and_counts_for_loopback_too(tmp_path: Path) -> None:
+    environ = {"HTTPS_PROXY": "http://other:1", "NO_PROXY": "*"}
+    path = write_kubeconfig(
+        tmp_path / "c", server="https://127.0.0.1:6443", **{"proxy-url": "http://proxy:3128"}
+    )
+    assert load_credentials(str(path), environ=environ).proxy == Proxy(
+        "http://proxy:3128", "the kubeconfig's proxy-url"
+    )
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "proxy"),
+    [("", Proxy("http://proxy:3128", "HTTPS_PROXY")), ("10.0.0.0/8", None), ("10.0.0.1", None)],
+)
+def test_in_a_pod_the_environment_s_proxy_counts_as_for_client_go(
+    service_account: Path, no_proxy: str, proxy: Proxy | None
+) -> None:
+    environ = {**POD, "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": no_proxy}
+    assert load_credentials(None, environ=environ, service_account=service_account).proxy == proxy
+
+
+def test_a_variable_that_names_no_proxy_is_said_without_its_value(tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "c")
+    with pytest.raises(
+        CredentialsError, match=r"^HTTPS_PROXY must be the address of an HTTP proxy"
+    ) as caught:
+        load(path, HTTPS_PROXY="socks5://me:hunter2@proxy:1080")
+    assert "hunter2" not in str(caught.value)
 
 
 # Who one is

@@ -91,8 +91,8 @@ def test_what_the_worker_reports_is_kept_with_it() -> None:
 
 
 def test_the_same_evidence_is_the_same_file() -> None:
-    one = bundle("oz-task-1", evidence())
-    assert one == bundle("oz-task-1", evidence())
+    one = bundle("oz-task-1", files_of(evidence()), NOW)
+    assert one == bundle("oz-task-1", files_of(evidence()), NOW)
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(one))) as archive:
         entries = archive.getmembers()
     names = [entry.name for entry in entries]

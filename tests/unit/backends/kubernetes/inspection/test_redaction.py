@@ -78,3 +78,29 @@ def test_a_value_is_hidden_as_the_program_sees_it() -> None:
 def test_where_there_is_nothing_to_hide_nothing_changes() -> None:
     redactor = Redactor([{}, {"containers": None}])
     assert (redactor.text("a"), redactor.log(b"b"), redactor.data({"c": [1.5]})) == ("a", b"b", {"c": [1.5]})
+
+
+def arguments(*args: str, name: str = "task") -> dict[str, Any]:
+    return {"containers": [{"name": name, "args": list(args)}]}
+
+
+def test_the_arguments_of_the_agent_are_hidden_as_variables_are() -> None:
+    servers = '{"a":{"headers":{"Authorization":"Bearer mcptoken123456"}}}'
+    spec = arguments("agent", "run", "--mcp", servers, "--api-key", "argsecret123456")
+    (container,) = redacted(spec)["containers"]
+    assert container["args"] == ["agent", "run", "--mcp", "***", "--api-key", "***"]
+    redactor = Redactor([spec])
+    assert redactor.text("mcptoken123456 argsecret123456") == "*** ***"
+    assert redactor.log(b'{"key": "argsecret123456"}') == b'{"key": "***"}'
+    assert redactor.text(f"got {servers}.") == "got ***."
+
+
+def test_the_arguments_of_other_containers_are_the_operators_own() -> None:
+    spec = arguments("--level", "information", name="proxy")
+    assert redacted(spec) == spec
+    assert Redactor([spec]).text("information") == "information"
+
+
+def test_a_value_is_hidden_in_a_log_of_json_lines() -> None:
+    redactor = Redactor([spec(KEY='pass"word\nand\\more')])
+    assert redactor.log(rb'{"env": "pass\"word\nand\\more"}') == b'{"env": "***"}'

@@ -15,6 +15,7 @@ from oz_agent_worker.backends.kubernetes.judgement.podevents import (
     with_scale_up,
 )
 from oz_agent_worker.backends.kubernetes.views import EventView
+from oz_agent_worker.core.taskwords import TaskWords
 from tests.unit.backends.kubernetes.samples import event
 
 TRIGGERED = "pod triggered scale-up: [{workers 1->2 (max: 5)}]"
@@ -51,6 +52,17 @@ def test_no_events_say_nothing() -> None:
 )
 def test_a_mount_that_fails(events: list[EventView], mount: str) -> None:
     assert facts(*events).mount == mount
+
+
+@pytest.mark.parametrize("reason", ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"])
+def test_what_a_program_of_the_pod_printed_is_not_the_clusters_word(reason: str) -> None:
+    found = facts(event("FailedMount", "one", at=5), event(reason, "probe failed:\n canary", at=9))
+    assert (found.warning, found.words) == (f" ({reason})", TaskWords("probe failed: canary"))
+
+
+def test_the_clusters_own_warning() -> None:
+    found = facts(event("Unhealthy", "canary", at=5), event("FailedCreatePodSandBox", "no IP", at=9))
+    assert (found.warning, found.words) == (" (FailedCreatePodSandBox: no IP)", None)
 
 
 @pytest.mark.parametrize(

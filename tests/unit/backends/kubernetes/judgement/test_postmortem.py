@@ -1,5 +1,6 @@
 """Why a Job failed: the outcome table, row by row."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from oz_agent_worker.backends.kubernetes.judgement.postmortem import explain_failure
 from oz_agent_worker.backends.kubernetes.views import Condition, PodView
 from oz_agent_worker.core.outcome import FailureReason, Outcome, TaskResult
+from oz_agent_worker.core.taskwords import TaskWords
 from tests.unit.backends.kubernetes.samples import pod, running, terminated, waiting
 
 LIMIT = Condition(type="Failed", status="True", reason="BackoffLimitExceeded", message="it failed")
@@ -138,8 +140,14 @@ def test_the_newest_pod_speaks_first() -> None:
         (
             (ended(terminated("task", 137, message="last words\nof the agent.")),),
             LIMIT,
-            "Container `task` ended with exit code 137 (SIGKILL) (last words of the agent): its log tells why"
+            "Container `task` ended with exit code 137 (SIGKILL): its log tells why"
             " (kubectl logs -n agents oz-task-1-abcde -c task)",
+        ),
+        (
+            (ended(terminated("task", 137, reason="ContainerStatusUnknown", message="not located")),),
+            LIMIT,
+            "Container `task` ended with exit code 137 (SIGKILL) (ContainerStatusUnknown: not located): its"
+            " log tells why (kubectl logs -n agents oz-task-1-abcde -c task)",
         ),
         (
             (ended(terminated("task", 143), metadata=GONE),),
@@ -183,8 +191,8 @@ def test_the_newest_pod_speaks_first() -> None:
         (
             (),
             LIMIT,
-            "The Job failed (BackoffLimitExceeded: it failed), and its Pod is gone, which knew why. Find out"
-            " who deletes Pods, and run the task again",
+            "The Job failed (BackoffLimitExceeded: it failed), and its Pod is gone, which knew why: it was"
+            " deleted, drained, or lost with its node. Find out who deletes Pods, and run the task again",
         ),
     ],
 )
@@ -192,6 +200,48 @@ def test_the_message_is_a_sentence_with_what_to_do(
     pods: tuple[PodView, ...], condition: Condition, message: str
 ) -> None:
     assert explain(*pods, condition=condition).message == message
+
+
+CANARY = "fatal: unable to access\n'https://x-access-token:ghs_canary@git.test'"
+PRINTED = "fatal: unable to access 'https://x-access-token:ghs_canary@git.test'"
+
+
+def init_ended(name: str, code: int, **more: Any) -> PodView:
+    return pod(phase="Failed", initContainerStatuses=[terminated(name, code, message=CANARY, **more)])
+
+
+@pytest.mark.parametrize("code", [1, 126, 127, 128, 137])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda code: init_ended("setup", code),
+        lambda code: init_ended("copy-sidecar-0", code),
+        lambda code: init_ended("warm", code),
+        lambda code: ended(terminated("task", code, message=CANARY)),
+        lambda code: ended(terminated("task", code, message=CANARY, reason="Whatever")),
+        lambda code: ended(terminated("helper", code, message=CANARY), terminated("task", 0)),
+    ],
+    ids=["setup", "copy", "template's init", "task", "unknown reason", "template's own"],
+)
+def test_what_a_container_wrote_is_no_part_of_the_message(view: Callable[[int], PodView], code: int) -> None:
+    outcome = explain(view(code))
+    assert "canary" not in outcome.message
+    assert f"exit code {code}" in outcome.message
+    assert outcome.words == TaskWords(PRINTED)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        ended(terminated("task", 137, reason="OOMKilled", message=CANARY)),
+        ended(terminated("task", 143, message=CANARY), metadata=GONE),
+        ended(terminated("task", 143, message=CANARY), conditions=[PREEMPTED]),
+        ended(terminated("task", 143, message=CANARY), reason="DeadlineExceeded"),
+    ],
+    ids=["OOM", "deleted", "preempted", "deadline"],
+)
+def test_where_the_cluster_ended_it_the_containers_words_tell_nothing(view: PodView) -> None:
+    assert "canary" not in explain(view).for_owner()
 
 
 # deletionTimestamp is the time of the request and its grace period: here 12:00:00.

@@ -10,6 +10,7 @@ from oz_agent_worker.backends.kubernetes.judgement.podevents import NOT_READ, Ev
 from oz_agent_worker.backends.kubernetes.judgement.startup import startup_troubles
 from oz_agent_worker.backends.kubernetes.views import PodView
 from oz_agent_worker.core.outcome import FailureReason
+from oz_agent_worker.core.taskwords import TaskWords
 from tests.unit.backends.kubernetes.samples import pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(pull_grace=60.0, stuck_timeout=600.0, ask_after=10.0)
@@ -101,6 +102,14 @@ def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason
     trouble = only(view, NO_ADDRESS)
     assert (trouble.key, trouble.grace, trouble.outcome.reason) == (key, 600.0, reason)
     assert words in trouble.outcome.message
+
+
+def test_what_a_probe_printed_is_not_the_clusters_word() -> None:
+    view = starting(running("proxy"), waiting("setup", "PodInitializing"), spec=NATIVE)
+    probed = EventFacts(about="uid-1", warning=" (Unhealthy)", words=TaskWords("Startup probe failed: x"))
+    outcome = only(view, probed).outcome
+    assert "has not started in 600 s (Unhealthy)" in outcome.message
+    assert outcome.for_owner().endswith("; in its own words: Startup probe failed: x")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from oz_agent_worker.backends.kubernetes.judgement.troubles import ObservationPolicy, Trouble, pod_troubles
 from oz_agent_worker.backends.kubernetes.views import PodView
 from oz_agent_worker.core.outcome import FailureReason
+from oz_agent_worker.core.taskwords import TaskWords
 from tests.unit.backends.kubernetes.samples import pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0, pull_grace=60.0)
@@ -34,7 +35,6 @@ def only(view: PodView) -> Trouble:
         ("CreateContainerConfigError", FailureReason.CONTAINER_CREATE, 60.0),
         ("CreateContainerError", FailureReason.CONTAINER_CREATE, 60.0),
         ("RunContainerError", FailureReason.CONTAINER_START, 60.0),
-        ("PostStartHookError", FailureReason.CONTAINER_START, 60.0),
     ],
 )
 def test_a_waiting_container(reason: str, failure: FailureReason, grace: float) -> None:
@@ -43,6 +43,18 @@ def test_a_waiting_container(reason: str, failure: FailureReason, grace: float) 
     assert f"({reason}: the cause)" in trouble.outcome.message
     assert "`task`" in trouble.outcome.message
     assert trouble.outcome.exit_code is None
+
+
+def test_what_a_hook_printed_is_not_the_clusters_word() -> None:
+    message = 'Exec lifecycle hook ([login]) failed - error: exit code 1, message: "canary"'
+    view = pod(phase="Running", initContainerStatuses=[waiting("proxy", "PostStartHookError", message)])
+    outcome = only(view).outcome
+    assert outcome.reason is FailureReason.INIT_CONTAINER
+    assert outcome.message == (
+        "Container `proxy` was stopped because its postStart hook failed (PostStartHookError):"
+        " correct the hook in backend.kubernetes.pod_template"
+    )
+    assert outcome.words == TaskWords(message)
 
 
 @pytest.mark.parametrize(

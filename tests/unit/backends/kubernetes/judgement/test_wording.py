@@ -2,7 +2,8 @@
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.judgement.wording import MAX_QUOTE, said, sentence
+from oz_agent_worker.backends.kubernetes.judgement.wording import MAX_QUOTE, own_words, said, sentence
+from oz_agent_worker.core.taskwords import TaskWords
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,19 @@ def test_a_quotation_may_be_given_more_room() -> None:
     message = "x" * 900
     assert said(None, message, limit=1000) == f" ({message})"
     assert len(said(None, message, limit=500)) == 503
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (None, None),
+        (" \n", None),
+        ("no such\n host.\n", TaskWords("no such host")),
+        ("noise " * 500 + "the cause", TaskWords("…" + ("noise " * 500 + "the cause")[1 - MAX_QUOTE :])),
+    ],
+)
+def test_own_words(message: str | None, words: TaskWords | None) -> None:
+    assert own_words(message) == words
 
 
 def test_a_sentence_begins_with_a_capital_letter() -> None:

@@ -63,11 +63,11 @@ def test_what_no_key_accounts_for_stays_as_it_is(path: str) -> None:
         ({"service_account": "A"}, "serviceAccountName", "service_account"),
         (
             {
-                "resources": {"limits": {}},
-                "pod_template": {"containers": [{"name": "task", "resources": {"x": 1}}]},
+                "resources": {"requests": {}},
+                "pod_template": {"containers": [{"name": "task", "resources": {"limits": {"x": 1}}}]},
             },
-            "containers[0].resources.x",
-            "pod_template.containers[task].resources.x",
+            "containers[0].resources.limits.x",
+            "pod_template.containers[task].resources.limits.x",
         ),
         (
             {"pod_template": {"nodeSelector": {"a b": "c"}}},

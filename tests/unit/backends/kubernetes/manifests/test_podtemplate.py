@@ -241,6 +241,15 @@ def test_a_pod_gets_no_token_unless_it_is_asked_for(settings: dict[str, Any], ex
             "pod_template.containers[task].volumeMounts[v]",
         ),
         ({"restartPolicy": "OnFailure"}, "pod_template.restartPolicy"),
+        (
+            {"containers": [{"name": "task", "resources": {"limits": {"memory": "4GiB"}}}]},
+            "pod_template.containers[task].resources.limits.memory",
+        ),
+        (
+            {"initContainers": [{"name": "warm-up", "resources": {"limit": {}}}]},
+            "pod_template.initContainers[warm-up].resources.limit",
+        ),
+        ({"containers": [{"name": "task", "resources": []}]}, "pod_template.containers[task].resources"),
         ({"nodeSelector": {1: "x"}}, "pod_template.nodeSelector.1"),
         ({"nodeSelector": {"day": date(2026, 1, 1)}}, "pod_template.nodeSelector.day"),
     ],

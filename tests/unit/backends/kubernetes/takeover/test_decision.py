@@ -174,7 +174,7 @@ def test_of_two_in_one_second_neither_is_dropped() -> None:
     assert superseded(listed(("a1", "a", "01"), ("a2", "a", "01")), "w") == frozenset()
 
 
-HERE = Machine("host", "boot")
+HERE = Machine("host", "boot", "4026531836")
 
 
 @pytest.mark.parametrize(
@@ -184,17 +184,30 @@ HERE = Machine("host", "boot")
         (HERE, None, GONE),
         (HERE, "6", GONE),
         (HERE, UNSAID, UNKNOWN),
-        (Machine("host", "another"), "5", GONE),
-        (Machine("host", "another"), None, GONE),
-        (Machine("host", UNSAID), "5", UNKNOWN),
-        (Machine("another", "boot"), "5", UNKNOWN),
-        (Machine("another", "boot"), None, UNKNOWN),
+        (Machine("host", "another", "4026531836"), "5", GONE),
+        (Machine("host", "another", "4026532999"), None, GONE),
+        (Machine("host", UNSAID, "4026531836"), "5", UNKNOWN),
+        (Machine("another", "boot", "4026531836"), "5", UNKNOWN),
+        (Machine("another", "boot", "4026531836"), None, UNKNOWN),
+        (Machine("host", "boot", "4026532999"), None, UNKNOWN),
+        (Machine("host", "boot", "4026532999"), "5", UNKNOWN),
+        (Machine("host", "boot", "4026532999"), "6", UNKNOWN),
+        (Machine("host", "boot"), None, UNKNOWN),
     ],
 )
 def test_a_process_is_looked_for_where_it_runs_alone(
     machine: Machine, started: str | None, liveness: Liveness
 ) -> None:
     assert process_liveness(ProcessInstance(HERE, 1, "5"), machine, started) is liveness
+
+
+@pytest.mark.parametrize(("started", "liveness"), [("5", ALIVE), ("6", GONE), (None, GONE)])
+def test_an_owner_that_names_no_pid_namespace_is_looked_for_in_this_one(
+    started: str | None, liveness: Liveness
+) -> None:
+    owner = ProcessInstance(Machine("host", "boot"), 1, "5")
+    assert process_liveness(owner, HERE, started) is liveness
+    assert process_liveness(owner, Machine("host", "boot"), started) is liveness
 
 
 def test_without_boot_ids_only_an_absence_is_certain() -> None:

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.backends.kubernetes.takeover.instance import (
+    UNSAID,
     Machine,
     PodInstance,
     ProcessInstance,
@@ -14,7 +15,12 @@ WORD = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]),
 
 @given(
     st.builds(PodInstance, WORD, WORD, WORD)
-    | st.builds(ProcessInstance, st.builds(Machine, WORD, WORD), st.integers(min_value=0), WORD)
+    | st.builds(
+        ProcessInstance,
+        st.builds(Machine, WORD, WORD, st.just(UNSAID) | WORD),
+        st.integers(min_value=0),
+        WORD,
+    )
 )
 def test_an_instance_is_read_back_as_it_was_written(instance: PodInstance | ProcessInstance) -> None:
     assert parse_instance(str(instance)) == instance
@@ -28,9 +34,11 @@ def test_any_text_is_an_instance_or_unknown(text: str | None) -> None:
     assert found is None or str(found) == text
 
 
-def test_both_forms() -> None:
+def test_every_form() -> None:
     assert parse_instance("pod/agents/worker-0/7c1d") == PodInstance("agents", "worker-0", "7c1d")
     assert parse_instance("process/host/boot/12/345") == ProcessInstance(Machine("host", "boot"), 12, "345")
+    inside = ProcessInstance(Machine("host", "boot", "4026531836"), 12, "345")
+    assert parse_instance("process/host/boot/4026531836/12/345") == inside
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,8 @@ def test_both_forms() -> None:
         "process/host/boot/012/345",
         "process/host/boot/-1/345",
         "process/host/boot/12",
+        "process/host/boot/-/12/345",
+        "process/host/boot/4026531836/12/345/more",
         "host/name/hash",
     ],
 )

@@ -40,6 +40,24 @@ def test_a_process_that_was_killed_is_gone_before_anybody_has_waited_for_it() ->
     assert process_started(child.pid) is None
 
 
+@linux
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a PID namespace")
+def test_a_live_process_is_not_gone_because_another_pid_namespace_does_not_show_it() -> None:
+    """As a worker in a container beside one on its host, with the host's name."""
+    own = this_process(this_machine())
+    code = (
+        "import sys; from oz_agent_worker.backends.kubernetes.takeover import decision, instance, whoami;"
+        "owner = instance.parse_instance(sys.argv[1]);"
+        "started = whoami.process_started(owner.pid);"
+        "print(decision.process_liveness(owner, whoami.this_machine(), started).name)"
+    )
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code, str(own)]
+    there = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    if "unshare" in there.stderr:
+        pytest.skip(f"no PID namespace to be had: {there.stderr.strip()}")
+    assert there.stdout == "UNKNOWN\n", there.stderr
+
+
 def proc(folder: Path, stat: str) -> Path:
     for name in ("self", "7"):
         (folder / name).mkdir()
@@ -56,7 +74,7 @@ def test_without_proc_a_process_is_known_by_its_id_alone(tmp_path: Path) -> None
     assert process_started(os.getpid(), tmp_path) == UNSAID
     assert process_started(2**22 + 1, tmp_path) is None
     machine = this_machine(tmp_path)
-    assert machine.boot == UNSAID
+    assert (machine.boot, machine.pid_namespace) == (UNSAID, UNSAID)
     first, second = this_process(machine, tmp_path), this_process(machine, tmp_path)
     assert first != second
     assert parse_instance(str(first)) == first

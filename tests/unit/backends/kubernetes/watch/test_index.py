@@ -1,7 +1,7 @@
 import pytest
 
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod, PodLabels, PodMeta
-from oz_agent_worker.backends.kubernetes.views import JobView, ObjectMeta, PodStatus
+from oz_agent_worker.backends.kubernetes.views import JobStatus, JobView, ObjectMeta, PodStatus
 from oz_agent_worker.backends.kubernetes.watch.index import JobIndex
 from oz_agent_worker.backends.kubernetes.watch.watchstate import Change
 
@@ -138,9 +138,26 @@ def test_an_observer_hears_of_every_job_once_its_followers_know(index: JobIndex,
     observer = Observer(follower)
     index.job_changed(Change(job()))
     index.observe(observer)
-    index.job_changed(Change(job()))
+    index.job_changed(Change(JobView(metadata=job().metadata, status=JobStatus(active=1))))
     index.job_changed(Change(job("k", "u-2")))
     index.jobs_listed(began=0.0)
     assert (observer.heard, observer.lists) == ([("j", 2), ("k", 2)], 1)
     assert sorted(view.metadata.name for view in index.jobs()) == ["j", "k"]
     assert (index.is_followed("j"), index.is_followed("k")) == (True, False)
+
+
+def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, follower: Recorder) -> None:
+    def version(number: str) -> tuple[JobView, OwnedPod]:
+        metadata = ObjectMeta(name="j", uid="u-1", resource_version=number)
+        labels = PodLabels(job_name="j", job_uid="u-1")
+        return JobView(metadata=metadata), OwnedPod(
+            metadata=PodMeta(name="p", uid="p", resource_version=number, labels=labels)
+        )
+
+    for number in ("1", "2"):
+        changed_job, changed_pod = version(number)
+        index.job_changed(Change(changed_job))
+        index.pod_changed(Change(changed_pod))
+    assert follower.touches == 2
+    assert index.job("j") == changed_job
+    assert index.pods("j", "u-1") == (changed_pod,)

@@ -17,9 +17,10 @@ from oz_agent_worker.backends.kubernetes.api.api_errors import GoneError
 from oz_agent_worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.backends.kubernetes.views import JobView, ObjectMeta
 from oz_agent_worker.backends.kubernetes.watch.watchstate import Change, ReflectorState
-from oz_agent_worker.backends.kubernetes.watch.watchstream import LineSplitter, decode_event
+from oz_agent_worker.backends.kubernetes.watch.watchstream import EventDecoder, LineSplitter
 
 NAMES = st.sampled_from(["a", "b", "ü"])
+EVENTS = EventDecoder(JOBS)
 COUNTS = st.integers(min_value=1, max_value=4)
 
 
@@ -239,7 +240,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         try:
             for start in range(0, len(data), size):
                 for line in self.splitter.feed(data[start : start + size]):
-                    event = decode_event(line, JOBS)
+                    event = EVENTS.decode(line)
                     assert event is not None
                     heard += self.hear(self.state.apply_event(event))
         except GoneError:

@@ -8,18 +8,24 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiStatusError, GoneError
 from oz_agent_worker.backends.kubernetes.api.rest import JOBS
+from oz_agent_worker.backends.kubernetes.views import JobView
 from oz_agent_worker.backends.kubernetes.watch.watchstream import (
     Bookmark,
+    EventDecoder,
     LineSplitter,
     Removed,
     UndecodableEventError,
     Upserted,
-    decode_event,
+    WatchEvent,
 )
 
 
 def line(event_type: str, **content: Any) -> bytes:
     return json.dumps({"type": event_type, "object": content}, ensure_ascii=False).encode()
+
+
+def decode(line: bytes) -> WatchEvent[JobView] | None:
+    return EventDecoder(JOBS).decode(line)
 
 
 JOB: dict[str, Any] = {"metadata": {"name": "jöb", "uid": "u", "resourceVersion": "7"}}
@@ -54,25 +60,25 @@ def test_a_line_of_several_megabytes_in_small_chunks() -> None:
 
 def test_events_by_type() -> None:
     for kind in ("ADDED", "MODIFIED"):
-        event = decode_event(line(kind, **JOB), JOBS)
+        event = decode(line(kind, **JOB))
         assert isinstance(event, Upserted)
         assert event.object.metadata.name == "jöb"
-    assert isinstance(decode_event(line("DELETED", **JOB), JOBS), Removed)
-    bookmark = decode_event(line("BOOKMARK", kind="Job", metadata={"resourceVersion": "12"}), JOBS)
+    assert isinstance(decode(line("DELETED", **JOB)), Removed)
+    bookmark = decode(line("BOOKMARK", kind="Job", metadata={"resourceVersion": "12"}))
     assert bookmark == Bookmark("12")
 
 
 def test_a_type_of_the_future_is_skipped() -> None:
-    assert decode_event(line("SYNCED", metadata=[1]), JOBS) is None
+    assert decode(line("SYNCED", metadata=[1])) is None
 
 
 @pytest.mark.parametrize(("code", "kind"), [(410, GoneError), (500, ApiStatusError), (None, ApiStatusError)])
 def test_an_error_event_is_raised(code: int | None, kind: type[ApiStatusError]) -> None:
     with pytest.raises(kind, match="too old resource version"):
-        decode_event(line("ERROR", kind="Status", code=code, message="too old resource version"), JOBS)
+        decode(line("ERROR", kind="Status", code=code, message="too old resource version"))
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"type":"ADDED","object":{"metadata":7}}', b"\xff\xfe"])
 def test_what_cannot_be_decoded_says_so_without_its_content(content: bytes) -> None:
     with pytest.raises(UndecodableEventError, match=rf"^{len(content)} bytes"):
-        decode_event(content, JOBS)
+        decode(content)

@@ -1,0 +1,43 @@
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from oz_agent_worker.cli.options import (
+    flags_from,
+    log_format_option,
+    log_level_option,
+    probe_options,
+    worker_options,
+)
+
+
+@click.command
+@worker_options
+@log_level_option
+@log_format_option
+@probe_options
+def command(log_level: str, log_format: str, health_port: int, health_host: str, **options: Any) -> None:
+    """Print what was understood."""
+    click.echo(f"{flags_from(options)} {log_level} {log_format} {health_port} {health_host}")
+
+
+def understood(*arguments: str, **environment: str) -> str:
+    done = CliRunner(env=environment).invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("option", [param.opts[0] for param in command.params if not param.is_flag])  # type: ignore[attr-defined]
+def test_an_empty_value_counts_as_not_given(option: str) -> None:
+    assert understood(option, "") == understood()
+
+
+def test_an_empty_value_leaves_the_word_to_the_environment() -> None:
+    given = understood("--log-format", "", OZ_WORKER_LOG_FORMAT="json")
+    assert given == understood("--log-format", "json")
+
+
+def test_a_value_counts() -> None:
+    assert understood("--backend", "direct", "--log-level", "debug") != understood()

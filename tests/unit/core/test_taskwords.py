@@ -1,0 +1,48 @@
+"""A task's own words, and every way in which they might be printed by accident."""
+
+import json
+import logging
+
+import msgspec
+import pytest
+
+from oz_agent_worker.core.notices import TaskEnded
+from oz_agent_worker.core.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.core.report import ExecutionKey, TerminalReport
+from oz_agent_worker.core.taskwords import UNSHOWN, TaskWords
+
+CANARY = "ghs_canary"
+WORDS = TaskWords(f"fatal: unable to access 'https://x:{CANARY}@git.test'")
+OUTCOME = failed(FailureReason.SETUP_COMMAND, "Container `setup` ended with exit code 128", words=WORDS)
+KEY = ExecutionKey("run", "exec")
+
+
+def test_they_say_that_they_are_not_shown() -> None:
+    assert [str(WORDS), repr(WORDS), f"{WORDS}", f"{WORDS!r}"] == [UNSHOWN] * 4
+    assert f"{WORDS:>30}" == f"{UNSHOWN:>30}"
+    assert WORDS.text.endswith("@git.test'")
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [WORDS, OUTCOME, TerminalReport(KEY, OUTCOME), TaskEnded(KEY, OUTCOME), [OUTCOME], OUTCOME.message],
+    ids=["words", "outcome", "report", "notice", "list", "message"],
+)
+def test_no_log_line_shows_them_whatever_it_prints(holder: object) -> None:
+    error = ValueError(f"{holder} {holder!r}")
+    record = logging.LogRecord(
+        "x", logging.ERROR, "x.py", 1, "%s %r", (holder, holder), (ValueError, error, None)
+    )
+    line = logging.Formatter().format(record)
+    assert "ValueError" in line
+    assert CANARY not in line
+
+
+def test_equal_words_are_equal() -> None:
+    assert TaskWords("a") == TaskWords("a") != TaskWords("b")
+
+
+def test_they_are_kept_where_an_outcome_is_stored() -> None:
+    stored = msgspec.json.encode(OUTCOME)
+    assert json.loads(stored)["words"] == {"text": WORDS.text}
+    assert msgspec.json.decode(stored, type=Outcome) == OUTCOME
