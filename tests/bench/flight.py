@@ -15,6 +15,7 @@ from tests.bench.procfs import Cpu, Memory
 from tests.bench.stage import Stage
 from tests.bench.waiting import until
 from tests.bench.workerprocess import WorkerProcess
+from tests.bench.yardstick import Yardstick, yardstick
 from tests.cluster.audit import AuditEntry
 
 __all__ = ["FlightResult", "measure_flight"]
@@ -54,12 +55,12 @@ async def measure_flight(stage: Stage) -> FlightResult:
     namespace = await asyncio.to_thread(stage.tier.create_namespace)
     async with stage.worker(namespace) as worker:
         ledger = stage.peer.ledger
-        async with watching_jobs(stage.api, namespace, ledger) as watch:
+        async with watching_jobs(stage.api, namespace, ledger) as watch, yardstick() as stick:
             flight = _Flight(stage, namespace, worker, watch, ledger)
-            return await _measure(flight)
+            return await _measure(flight, stick)
 
 
-async def _measure(flight: _Flight) -> FlightResult:
+async def _measure(flight: _Flight, stick: Yardstick) -> FlightResult:
     count, trickled = flight.tasks, flight.stage.settings.trickled
     at_start = {entry.id for entry in await _audit(flight)}
     cpu_before = flight.worker.cpu()
@@ -68,7 +69,7 @@ async def _measure(flight: _Flight) -> FlightResult:
     trickle = await _end_some(flight, trickled, pause=1 / flight.stage.settings.rate)
     burst = await _end_some(flight, count - trickled, pause=0)
     await flight.until("Jobs are deleted", count, lambda: flight.watch.deleted)
-    cpu = flight.worker.cpu() - cpu_before
+    cpu, slowness = flight.worker.cpu() - cpu_before, await stick.read()
     after = await flight.worker.settled_memory()
     await _check(flight)
     costs = count_costs(await _audit(flight), at_start)
@@ -77,7 +78,7 @@ async def _measure(flight: _Flight) -> FlightResult:
             _memory_figure(count, memory, after),
             *_request_figures(count, costs),
             _latency_figure(count, trickle, burst),
-            _cpu_figure(count, cpu),
+            _cpu_figure(count, cpu, slowness),
         ],
         costs,
     )
@@ -137,7 +138,10 @@ def _latency_figure(count: int, trickle: list[float], burst: list[float]) -> Fig
     return Figure(figures.RESULT_LATENCY, percentile(trickle, 99) * 1000, note)
 
 
-def _cpu_figure(count: int, cpu: Cpu) -> Figure:
+def _cpu_figure(count: int, cpu: Cpu, slowness: float) -> Figure:
     user, system = (seconds / count * 1000 for seconds in (cpu.user, cpu.system))
-    note = f"{count} tasks from assignment to deletion: user {user:.2f}, system {system:.2f} ms"
+    note = (
+        f"{count} tasks from assignment to deletion: user {user:.2f}, system {system:.2f} ms;"
+        f" meanwhile the same work took {slowness:.1f} times its least CPU time"
+    )
     return Figure(figures.CPU_A_TASK, user + system, note)

@@ -46,7 +46,7 @@ def build_app(services: Services) -> Starlette:
     socket = WorkerSocket(services)
 
     async def livez(_: Request) -> Response:
-        """The process answers. The database is left out: a restart would not bring it back."""
+        """Whether the process answers, for whoever would restart it: that brings no database back."""
         return json_response({"status": "ok"})
 
     async def healthz(_: Request) -> Response:

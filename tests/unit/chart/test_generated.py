@@ -13,8 +13,15 @@ from oz_agent_worker import __version__
 from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.config.shapes import parse_duration
 from scripts.chartvalues.__main__ import CHARTS, ROOT, generated
-from scripts.chartvalues.source import SourceError, closed_schema, defaults, read_source
-from scripts.chartvalues.written import reference, schema_json, values_yaml
+from scripts.chartvalues.source import (
+    SourceError,
+    closed_schema,
+    defaults,
+    fallbacks,
+    may_be_null,
+    read_source,
+)
+from scripts.chartvalues.written import defaults_yaml, reference, schema_json, values_yaml
 from tests.chart.helmcli import WORKER
 
 
@@ -108,7 +115,7 @@ properties:
         type: object
         description: Deeper.
         properties:
-          names: {$ref: '#/definitions/names', description: a | b., default: []}
+          names: {$ref: '#/definitions/names', type: [array, "null"], description: a | b., default: []}
           kind: {enum: [x, y], description: A kind., default: x}
 """
 
@@ -128,13 +135,29 @@ def test_values_yaml_has_meanings_and_defaults(source: dict[str, Any]) -> None:
     )
 
 
+def test_the_fallbacks_are_told_section_by_section(source: dict[str, Any]) -> None:
+    single = {"section": "", "values": {"single": "true"}, "nullable": []}
+    group = {"section": "group", "values": {"port": 80}, "nullable": []}
+    deeper = {"section": "group.deeper", "values": {"names": [], "kind": "x"}, "nullable": ["names"]}
+    assert list(fallbacks(source)) == [single, group, deeper]
+    assert yaml.safe_load(defaults_yaml(source)) == [single, group, deeper]
+
+
+@pytest.mark.parametrize(
+    ("schema", "may"),
+    [({"type": ["object", "null"]}, True), ({"type": "object"}, False), ({"enum": ["null"]}, False)],
+)
+def test_a_type_says_whether_null_means_something(schema: dict[str, Any], may: bool) -> None:
+    assert may_be_null(schema) is may
+
+
 def test_the_reference_has_a_table_a_group(source: dict[str, Any]) -> None:
     assert reference(source) == (
         "### Names\n\n| value | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
         '| `single` | `"true"` | a string | A single one. |\n\n'
         "### group\n\nA group.\n\n| value | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
         "| `group.port` | `80` | 1 to 65535 | A port. |\n"
-        "| `group.deeper.names` | `[]` | a list of: a string | a \\| b. |\n"
+        "| `group.deeper.names` | `[]` | a list of: a string or null | a \\| b. |\n"
         '| `group.deeper.kind` | `"x"` | `x`, `y` | A kind. |\n'
     )
 

@@ -97,8 +97,8 @@ def release_words(command: str) -> list[str]:
 
     It does not take `--reuse-values`, which leaves out what a newer chart has by default.
     """
-    known = words(command)[2:]
-    return [word for word in known if word not in ("--create-namespace", "--reset-then-reuse-values", "--logs")]
+    left_out = {"--create-namespace", "--reset-then-reuse-values", "--logs"}
+    return [word for word in words(command)[2:] if word not in left_out]
 
 
 @pytest.mark.parametrize(("block", "command"), HELM, ids=[f"{b}-{c[:40]}" for b, c in HELM])

@@ -72,6 +72,40 @@ def test_words_that_every_pod_repeats_are_one_string() -> None:
     assert first.spec.node_name is second.spec.node_name
 
 
+def test_jobs_of_one_process_share_what_they_say_of_it() -> None:
+    text = (
+        b'{"metadata":{"namespace":"a-1","labels":{"oz-worker-id":"w-1"},'
+        b'"annotations":{"oz.warp.dev/owner":"p-1"}}}'
+    )
+    first, second = (msgspec.json.decode(text, type=JobView).metadata for _ in range(2))
+    assert first.namespace is second.namespace
+    assert first.labels is not None
+    assert second.labels is not None
+    assert first.labels.worker_id is second.labels.worker_id
+    assert first.annotations is not None
+    assert second.annotations is not None
+    assert first.annotations.owner is second.annotations.owner
+
+
+@pytest.mark.parametrize(("phase", "shared"), [("Pending", True), ("Running", True), ("Succeeded", False)])
+def test_a_pod_shares_the_words_of_its_status_until_it_has_ended(phase: str, shared: bool) -> None:
+    status = {
+        "phase": phase,
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "initContainerStatuses": [{"name": "copy-sidecar-0"}],
+    }
+    text = msgspec.json.encode({"status": status})
+    pods = [msgspec.json.decode(text, type=PodView) for _ in range(2)]
+    conditions = [pod.status.conditions[0] for pod in pods if pod.status and pod.status.conditions]
+    containers = [
+        pod.status.init_container_statuses[0]
+        for pod in pods
+        if pod.status and pod.status.init_container_statuses
+    ]
+    assert (conditions[0].type is conditions[1].type) is shared
+    assert (containers[0].name is containers[1].name) is shared
+
+
 def test_a_pod_is_known_by_its_uid_and_without_one_by_its_name() -> None:
     assert msgspec.json.decode(POD, type=PodView).identity == "u"
     assert msgspec.json.decode(b'{"metadata":{"name":"p"}}', type=PodView).identity == "p"

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -13,6 +14,7 @@ import aiohttp
 from oz_agent_worker import __version__
 from oz_agent_worker.backends.kubernetes.logs.joblog import LogRest, LogTail
 from oz_agent_worker.backends.kubernetes.logs.loglines import LogPosition
+from oz_agent_worker.backends.kubernetes.logs.longlogs import first_bound, first_lines, more_lines
 from oz_agent_worker.backends.kubernetes.views import EventView, JobView
 from oz_agent_worker.httpproxy import failure_words, proxy_options
 
@@ -223,27 +225,43 @@ class KubernetesClient:
         limit_bytes: int = LOG_LIMIT,
         timestamps: bool = False,
     ) -> LogTail:
-        """Read a container's log and keep its last ``limit_bytes``."""
-        request = rest.read_log(namespace, pod, container, timestamps=timestamps)
-        return await self._read_into(request, lambda: LogTail(limit_bytes))
+        """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one."""
+        ask = partial(rest.read_log, namespace, pod, container, timestamps=timestamps)
+        return await self._read_end(ask, lambda late: LogTail(limit_bytes, late=late), limit_bytes)
 
     async def read_log_rest(
         self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
     ) -> LogRest:
         """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
-        request = rest.read_log(namespace, pod, container, timestamps=True, since=after.since)
-        return await self._read_into(request, lambda: LogRest(limit_bytes, after))
+        ask = partial(rest.read_log, namespace, pod, container, timestamps=True, since=after.since)
+        return await self._read_end(ask, lambda late: LogRest(limit_bytes, after, late=late), limit_bytes)
 
-    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> LogT:
-        """Read a log to its end; each attempt feeds a reader of its own."""
+    async def _read_end(
+        self, ask: Callable[..., Request], reader: Callable[[bool], LogT], limit: int
+    ) -> LogT:
+        """Read a log whole where it is short, and else its last lines: see ``longlogs``."""
+        bound = first_bound(limit)
+        log, received = await self._read_into(ask(limit_bytes=bound), lambda: reader(False))
+        if received < bound:
+            return log
+        lines: int | None = first_lines(limit)
+        before = -1
+        while lines is not None:
+            log, _ = await self._read_into(ask(tail_lines=lines), lambda: reader(True))
+            lines, before = more_lines(lines, limit, weight=log.size, before=before), log.size
+        return log
 
-        async def attempt() -> LogT:
-            log = reader()
+    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
+        """Read an answer to its end, and count its bytes; each attempt feeds a reader of its own."""
+
+        async def attempt() -> tuple[LogT, int]:
+            log, received = reader(), 0
             timeout = self._timeout(self.settings.log_timeout)
             async with self._places, self._open(request, timeout) as response:
                 async for chunk in self._chunks(response):
+                    received += len(chunk)
                     log.feed(chunk)
-            return log
+            return log, received
 
         return await retrying(attempt, self.settings.log)
 

@@ -242,16 +242,21 @@ def read_log(
     follow: bool = False,
     timestamps: bool = False,
     since: str | None = None,
+    limit_bytes: int | None = None,
+    tail_lines: int | None = None,
 ) -> Request:
     """Read a container's log from its beginning, or from ``since`` (RFC 3339) on.
 
-    The API can cut it at its end alone. With ``follow`` the answer goes on until the container ends.
+    ``limit_bytes``, timestamps counted, cuts it at its end; ``tail_lines`` keeps its last lines. With
+    ``follow`` the answer goes on until the container ends.
     """
     query = _query(
         container=container,
         follow="true" if follow else None,
         timestamps="true" if timestamps else None,
         sinceTime=since,
+        limitBytes=None if limit_bytes is None else str(limit_bytes),
+        tailLines=None if tail_lines is None else str(tail_lines),
     )
     return Request("get", "pods/log", "GET", PODS.path(namespace, pod, "log"), query, accept="*/*")
 

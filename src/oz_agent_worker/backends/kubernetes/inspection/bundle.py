@@ -91,7 +91,7 @@ def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
 
 
 def _content(tail: LogTail) -> bytes:
-    cut = f"[oz-agent-worker: {tail.dropped} bytes of the log are left out here]\n" if tail.dropped else ""
+    cut = f"[oz-agent-worker: {tail.omission}]\n" if tail.omission else ""
     return cut.encode() + b"".join(tail.chunks())
 
 

@@ -24,14 +24,15 @@ __all__ = [
 
 
 class LogTail:
-    """Keeps the last ``limit`` bytes of what it is fed."""
+    """Keeps the last ``limit`` bytes of what it is fed; ``late``: that is not from the log's beginning on."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, late: bool = False) -> None:
         self._limit = limit
+        self._late = late
         self._chunks: deque[bytes] = deque()
         self._kept = 0
         self.dropped = 0
-        """How many bytes were left out at the beginning."""
+        """How many bytes of what it was fed were left out at the beginning."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log."""
@@ -46,6 +47,18 @@ class LogTail:
             self._kept -= cut
             self.dropped += cut
 
+    @property
+    def size(self) -> int:
+        """How many bytes it was fed."""
+        return self._kept + self.dropped
+
+    @property
+    def omission(self) -> str:
+        """What is missing of the log, for people; empty where it is whole."""
+        if self._late and self.size >= self._limit:
+            return f"all but the last {self._kept} bytes of the log are left out here"
+        return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
+
     def chunks(self) -> Iterator[bytes]:
         """Yield what was kept, in order, in pieces that an output sink takes."""
         for chunk in self._chunks:
@@ -54,16 +67,24 @@ class LogTail:
 
 
 class LogRest:
-    """Reads a log from a position to its end and keeps the last ``limit`` bytes of the output."""
+    """Reads a log from a position to its end and keeps the last ``limit`` bytes of the output.
 
-    def __init__(self, limit: int, after: LogPosition = BEGINNING) -> None:
-        self.tail = LogTail(limit)
+    ``late``: it is fed from a later place on, if that much is behind it (``LogTail``).
+    """
+
+    def __init__(self, limit: int, after: LogPosition = BEGINNING, *, late: bool = False) -> None:
+        self.tail = LogTail(limit, late=late)
         self._reader = LogReader(after)
 
     @property
     def position(self) -> LogPosition:
         """How far the log was read."""
         return self._reader.position
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the output it was fed."""
+        return self.tail.size
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log, timestamps included."""
@@ -74,8 +95,8 @@ class LogRest:
 
 def write_log(sink: OutputSink, tail: LogTail) -> None:
     """Write a log to the sink, saying first what is missing of it."""
-    if tail.dropped:
-        write_note(sink, f"{tail.dropped} bytes of the log are left out here")
+    if tail.omission:
+        write_note(sink, tail.omission)
     for chunk in tail.chunks():
         sink.write(chunk)
 
