@@ -7,9 +7,9 @@ kubelet's server, with those of the API's PodLogOptions that concern content.
 import asyncio
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from aiohttp import web
 
@@ -17,6 +17,8 @@ from tests.cluster.certificates import Authority
 from tests.cluster.webserver import end_server
 
 __all__ = ["ContainerLog", "LogOptions", "LogServer", "select"]
+
+_LINES_A_PIECE: Final = 1000
 
 
 class Line(NamedTuple):
@@ -90,10 +92,9 @@ class ContainerLog:
         seen = len(self._lines)
         batch = select(self._lines, options)
         while True:
-            for line in batch:
-                text = _format(line, options)
-                yield text if left is None else text[:left]
-                if left is not None and (left := left - len(text)) <= 0:
+            for piece in _pieces(batch, options):
+                yield piece if left is None else piece[:left]
+                if left is not None and (left := left - len(piece)) <= 0:
                     return
             if not options.follow or (self._closed and seen == len(self._lines)):
                 return
@@ -108,6 +109,12 @@ def select(lines: list[Line], options: LogOptions) -> list[Line]:
     if options.tail is None:
         return chosen
     return chosen[-options.tail :] if options.tail else []
+
+
+def _pieces(lines: list[Line], options: LogOptions) -> Iterator[bytes]:
+    """The lines as a reader wants them, many in one piece: to send each by itself takes seconds."""
+    for begin in range(0, len(lines), _LINES_A_PIECE):
+        yield b"".join(_format(line, options) for line in lines[begin : begin + _LINES_A_PIECE])
 
 
 def _format(line: Line, options: LogOptions) -> bytes:
