@@ -14,8 +14,8 @@ class Head:
 
     ``resent``: more than one process was sent the execution. ``retries`` counts the
     executions before it. ``cancelled_by`` is the name of the key that asked for it, where
-    known. ``lease_until`` is set while nobody is there who certainly has the run, since
-    ``away_since``.
+    known. ``away_since`` and ``lease_until`` (``leases.Lease``) are set while nobody is there
+    who certainly has the run.
     """
 
     id: str

@@ -6,7 +6,7 @@ What is stored is when a lease ends should nobody stop listening, and now and th
 *checkpoint*: that somebody listens. A control plane that starts makes up its mind from both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .cancelling import cancelled_sentence
@@ -15,7 +15,15 @@ from .states import RunState
 from .times import micros
 from .wording import in_words
 
-__all__ = ["WORKER_LOST", "LeaseEnd", "extended_lease", "lease_end", "next_checkpoint", "resumed_lease"]
+__all__ = [
+    "WORKER_LOST",
+    "Lease",
+    "LeaseEnd",
+    "extended_lease",
+    "lease_end",
+    "next_checkpoint",
+    "resumed_lease",
+]
 
 #: ``error_code`` of a run whose worker did not come back.
 WORKER_LOST: Final = "worker_lost"
@@ -25,6 +33,17 @@ WORKER_LOST: Final = "worker_lost"
 _TIME_TO_RECONNECT: Final = micros(75)
 #: Checkpoints are at least so far apart.
 _FIRST_CHECKPOINT: Final = micros(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Since when a run is waited for, less the time in which nobody listened, and until when.
+
+    Both are microseconds since the epoch.
+    """
+
+    since: int
+    until: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +83,28 @@ def _lost(run: Head, now: int) -> str:
     return f"{run.worker_id} was away, or without the run, for {since}"
 
 
-def resumed_lease(lease_until: int, away_since: int, checkpoint: int | None, now: int, grace: int) -> int:
-    """When a lease ends that a control plane finds at its start.
+def resumed_lease(lease: Lease, checkpoint: int | None, now: int, grace: int) -> Lease:
+    """Go on with a lease that a control plane finds at its start.
 
-    It has left what it had left when somebody certainly listened, and time enough for its
-    worker to connect. All are microseconds; ``checkpoint`` is None where none was taken.
+    The time since somebody certainly listened is left out of it: it has left what it had
+    left then, and time enough for its worker to connect. ``checkpoint`` is None where none
+    was taken.
     """
-    listened = max(away_since, away_since if checkpoint is None else checkpoint)
+    listened = max(lease.since, lease.since if checkpoint is None else checkpoint)
     to_reconnect = min(_TIME_TO_RECONNECT, grace // 4)
-    return now + min(grace, max(to_reconnect, lease_until - listened))
+    return Lease(
+        since=lease.since + max(0, now - listened),
+        until=now + min(grace, max(to_reconnect, lease.until - listened)),
+    )
 
 
-def extended_lease(lease_until: int, away_since: int, now: int, grace: int) -> int:
-    """When a lease ends whose run is sent again to a worker that will answer.
+def extended_lease(lease: Lease, now: int, grace: int) -> Lease:
+    """Lengthen a lease whose run is sent again to a worker that will answer.
 
     That one has the grace too, yet a worker that dies of the run each time, and comes back,
     would wait with it for ever: twice the grace is the most in all.
     """
-    return max(lease_until, min(now + grace, away_since + 2 * grace))
+    return replace(lease, until=max(lease.until, min(now + grace, lease.since + 2 * grace)))
 
 
 def next_checkpoint(started: int, last: int, grace: int) -> int:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.controlplane.head import Head
 from oz_agent_worker.controlplane.leases import (
+    Lease,
     LeaseEnd,
     extended_lease,
     lease_end,
@@ -75,27 +76,35 @@ def test_one_that_shall_be_cancelled_is(safe: bool) -> None:
 
 def test_a_lease_has_left_what_it_had_when_somebody_listened() -> None:
     away_since, checkpoint = NOW - micros(5000), NOW - micros(4900)
-    until = away_since + GRACE
-    assert resumed_lease(until, away_since, checkpoint, NOW, GRACE) == NOW + micros(500)
+    resumed = resumed_lease(Lease(away_since, away_since + GRACE), checkpoint, NOW, GRACE)
+    assert resumed == Lease(NOW - micros(100), NOW + micros(500))
 
 
 def test_a_lease_that_began_after_the_checkpoint_has_all_of_it_left() -> None:
     away_since = NOW - micros(3600)
-    assert resumed_lease(away_since + GRACE, away_since, away_since - 1, NOW, GRACE) == NOW + GRACE
-    assert resumed_lease(away_since + GRACE, away_since, None, NOW, GRACE) == NOW + GRACE
+    for checkpoint in (None, away_since - 1):
+        resumed = resumed_lease(Lease(away_since, away_since + GRACE), checkpoint, NOW, GRACE)
+        assert resumed == Lease(NOW, NOW + GRACE)
 
 
 @pytest.mark.parametrize("left", [-micros(3600), 0, TO_RECONNECT])
 def test_a_worker_has_the_time_to_reconnect(left: int) -> None:
-    assert resumed_lease(NOW + left, NOW - GRACE, NOW, NOW, GRACE) == NOW + TO_RECONNECT
+    resumed = resumed_lease(Lease(NOW - GRACE, NOW + left), NOW, NOW, GRACE)
+    assert resumed == Lease(NOW - GRACE, NOW + TO_RECONNECT)
 
 
 def test_it_has_no_more_than_a_quarter_of_the_grace_for_that() -> None:
-    assert resumed_lease(NOW, NOW - GRACE, NOW, NOW, micros(20)) == NOW + micros(5)
+    assert resumed_lease(Lease(NOW - GRACE, NOW), NOW, NOW, micros(20)).until == NOW + micros(5)
 
 
 def test_a_grace_that_was_shortened_counts() -> None:
-    assert resumed_lease(NOW + GRACE, NOW - 1, NOW, NOW, micros(60)) == NOW + micros(60)
+    assert resumed_lease(Lease(NOW - 1, NOW + GRACE), NOW, NOW, micros(60)).until == NOW + micros(60)
+
+
+def test_a_clock_that_was_set_back_takes_nothing() -> None:
+    ahead = NOW + micros(1000)
+    resumed = resumed_lease(Lease(ahead, ahead + GRACE), ahead, NOW, GRACE)
+    assert resumed == Lease(ahead, NOW + GRACE)
 
 
 @given(
@@ -110,18 +119,18 @@ def test_restarts_never_keep_a_lease_alive(lives: list[tuple[int, int]]) -> None
 
     To that comes what a crash takes back: half of a life at most, as long as it lasts for the reconnect.
     """
-    now, away_since, listened = NOW, NOW, 0
-    until, checkpoint = now + GRACE, now
+    now, checkpoint, listened = NOW, NOW, 0
+    lease = Lease(now, now + GRACE)
     for up, down in lives:
         started = now
-        if started + up >= until:
+        if started + up >= lease.until:
             assert listened <= 2 * GRACE + TO_RECONNECT
             return
         while (due := next_checkpoint(started, checkpoint, GRACE)) <= started + up:
             checkpoint = due
         listened += up
         now += up + down
-        until = resumed_lease(until, away_since, checkpoint, now, GRACE)
+        lease = resumed_lease(lease, checkpoint, now, GRACE)
         checkpoint = now
     raise AssertionError("the lease outlived every control plane")
 
@@ -136,8 +145,10 @@ def test_a_crash_takes_back_half_of_a_life_or_a_quarter_of_the_grace() -> None:
 
 
 def test_what_is_sent_again_has_the_grace_again_and_twice_that_in_all() -> None:
-    until = NOW + GRACE
-    assert extended_lease(until, NOW, NOW + micros(10), GRACE) == NOW + micros(610)
-    assert extended_lease(until, NOW, NOW + GRACE, GRACE) == NOW + 2 * GRACE
-    assert extended_lease(NOW + 2 * GRACE, NOW, NOW + 2 * GRACE - 1, GRACE) == NOW + 2 * GRACE
-    assert extended_lease(NOW + 9 * GRACE, NOW, NOW + 8 * GRACE, GRACE) == NOW + 9 * GRACE
+    lease = Lease(NOW, NOW + GRACE)
+    assert extended_lease(lease, NOW + micros(10), GRACE) == Lease(NOW, NOW + micros(610))
+    assert extended_lease(lease, NOW + GRACE, GRACE) == Lease(NOW, NOW + 2 * GRACE)
+    longest = Lease(NOW, NOW + 2 * GRACE)
+    assert extended_lease(longest, NOW + 2 * GRACE - 1, GRACE) == longest
+    longer = Lease(NOW, NOW + 9 * GRACE)
+    assert extended_lease(longer, NOW + 8 * GRACE, GRACE) == longer

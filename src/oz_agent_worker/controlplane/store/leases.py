@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from oz_agent_worker.controlplane.leases import LeaseEnd, lease_end, resumed_lease
+from oz_agent_worker.controlplane.leases import Lease, LeaseEnd, lease_end, resumed_lease
 from oz_agent_worker.controlplane.orphans import Orphan
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import IN_FLIGHT, RunState
@@ -66,13 +66,15 @@ def start(connection: Connection, now: int, grace: int) -> None:
     found = connection.execute(
         select(runs.c.id, runs.c.lease_until, runs.c.away_since).where(runs.c.lease_until.is_not(None))
     ).all()
-    resumed = [
-        {"run_id": row.id, "until": resumed_lease(row.lease_until, row.away_since, taken_at, now, grace)}
-        for row in found
-    ]
+    leases = ((row.id, Lease(row.away_since, row.lease_until)) for row in found)
+    resumed = [(run_id, resumed_lease(lease, taken_at, now, grace)) for run_id, lease in leases]
     if resumed:
         one = update(runs).where(runs.c.id == bindparam("run_id"))
-        connection.execute(one.values(lease_until=bindparam("until")), resumed)
+        values = one.values(away_since=bindparam("since"), lease_until=bindparam("until"))
+        connection.execute(
+            values,
+            [{"run_id": run_id, "since": lease.since, "until": lease.until} for run_id, lease in resumed],
+        )
     connection.execute(
         update(runs)
         .where(_LIVING, runs.c.lease_until.is_(None))

@@ -9,7 +9,7 @@ from oz_agent_worker.controlplane.cancelling import cancelled_sentence
 from oz_agent_worker.controlplane.dispatch import Waiting, requeue_delay
 from oz_agent_worker.controlplane.fencing import rule_report
 from oz_agent_worker.controlplane.head import Head
-from oz_agent_worker.controlplane.leases import extended_lease
+from oz_agent_worker.controlplane.leases import Lease, extended_lease
 from oz_agent_worker.controlplane.orphans import Orphan, may_be_sent_again
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
@@ -136,9 +136,9 @@ def send_again(
         if not may_be_sent_again(Orphan(run.id, run.state, run.owner, overdue=True), peer):
             continue
         same = peer.instance is not None and peer == run.owner
-        until = run.lease_until
+        lease = Lease(run.away_since, run.lease_until)
         if peer.greeted:
-            until = extended_lease(until, run.away_since, now, grace)
+            lease = extended_lease(lease, now, grace)
         change(
             connection,
             run,
@@ -146,7 +146,7 @@ def send_again(
             worker_instance=peer.instance,
             resent=run.resent or not same,
             claim_deadline=deadline,
-            lease_until=until,
+            lease_until=lease.until,
             updated_at=now,
         )
         _add_token(connection, handout, now)

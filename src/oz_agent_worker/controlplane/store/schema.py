@@ -85,7 +85,8 @@ runs: Final = Table(
     Column("worker_instance", Text),
     Column("resent", Boolean, nullable=False, server_default=false()),
     Column("claim_deadline", BigInteger),
-    # While nobody is there who has it: since when, and how long it is waited for.
+    # While nobody is there who has it: since when, and until when it is waited for. Both move
+    # on by the time in which no control plane listened.
     Column("away_since", BigInteger),
     Column("lease_until", BigInteger),
     # Whether it may be run again, and how often it was: each time as a fresh execution.

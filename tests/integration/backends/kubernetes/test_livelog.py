@@ -112,7 +112,7 @@ async def test_of_a_long_log_that_was_not_followed_the_end_counts_and_the_cut_is
         execution = await backend.launch(task("long"), output)
         assert (await execution.wait()).result is TaskResult.SUCCEEDED
     mark, _, kept = output.received.partition(b"\n")
-    assert mark == b"[oz-agent-worker: 262152 bytes of the log are left out here]"
+    assert mark == b"[oz-agent-worker: all but the last 1048576 bytes of the log are left out here]"
     assert len(kept) == MIB
     assert kept.endswith(line + b"the end\n")
 

@@ -245,10 +245,11 @@ class KubernetesClient:
         if received < bound:
             return log
         lines: int | None = first_lines(limit)
-        before = -1
+        before = 0
         while lines is not None:
-            log, _ = await self._read_into(ask(tail_lines=lines), lambda: reader(True))
-            lines, before = more_lines(lines, limit, weight=log.size, before=before), log.size
+            log, received = await self._read_into(ask(tail_lines=lines), lambda: reader(True))
+            lines = more_lines(lines, limit, weight=log.size) if received != before else None
+            before = received
         return log
 
     async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:

@@ -27,7 +27,7 @@ from .taskstate import State
 
 __all__ = ["Trace", "explain_trace", "traces_of"]
 
-_JOB: Final = re.compile(r"oz-task-(?P<run>.+)-exec-(?P<execution>.{1,8})")
+_JOB: Final = re.compile(r"oz-task-(?P<run>.+?)-exec-(?P<execution>.{1,8})")
 #: The characters at the end of a Pod's name that are its own.
 _RANDOM: Final = 5
 # Job controller, events of a Job that has ended.
@@ -133,15 +133,14 @@ def _answer(trace: Trace) -> tuple[str, Outcome | None]:
     if end is not None and end.reason == _COMPLETED:
         return "succeeded, and its Job was deleted, as it is when its result is delivered", None
     outcome = told_disruption([event for event in trace.events if _is_about(event, "Pod")])
-    cause = _cause(trace.events)
+    if outcome is not None and outcome.reason is not None:
+        return f"failed ({outcome.reason.value}), and its Job is gone: {outcome.message}", outcome
+    cause = _cause(trace.events) or end
     why = said(cause.reason, cause.message) if cause is not None else ""
-    if outcome is not None:
-        why = f" ({outcome.message})"
     if end is not None:
-        why = why or said(end.reason, end.message)
-        return f"failed{why}, and its Job is gone: its TTL is over, or somebody deleted it", outcome
+        return f"failed{why}, and its Job is gone: its TTL is over, or somebody deleted it", None
     deleted = "has no Job any more: it was deleted before it had ended"
-    return f"{deleted}, after a warning{why}" if why else f"{deleted}, as one that is cancelled is", outcome
+    return f"{deleted}, after a warning{why}" if why else f"{deleted}, as one that is cancelled is", None
 
 
 def _is_end(event: EventView) -> bool:

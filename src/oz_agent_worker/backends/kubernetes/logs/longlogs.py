@@ -27,14 +27,13 @@ def first_lines(limit: int) -> int:
     return max(1, limit // _LONGEST_LINE)
 
 
-def more_lines(lines: int, limit: int, *, weight: int, before: int) -> int | None:
+def more_lines(lines: int, limit: int, *, weight: int) -> int | None:
     """How many lines to ask for, where the last ``lines`` hold ``weight`` bytes of the output.
 
-    ``None`` where nothing more is to be had: they hold its last ``limit`` bytes, as they do where
-    there are that many of them, because no line is empty; or they hold no more than ``before``,
-    when fewer were asked for.
+    ``None`` where they hold its last ``limit`` bytes: so they do, too, where there are more of them
+    than bytes are wanted, because no line is empty.
     """
-    if weight >= limit or lines > limit or weight == before:
+    if weight >= limit or lines > limit:
         return None
     expected = int(lines * limit / max(weight, 1) * _MARGIN) + 1
     return min(max(expected, 2 * lines), _MOST_GROWTH * lines, limit + 1)

@@ -174,3 +174,17 @@ def test_a_list_without_items_is_empty() -> None:
     body = b'{"metadata":{"resourceVersion":"5","continue":"t"},"items":null}'
     page = rest.decode(request, body, rest.JOBS.list_decoder)
     assert (page.items, page.metadata.resource_version, page.metadata.continue_token) == (None, "5", "t")
+
+
+def test_a_log_is_read_whole_or_bounded_at_either_end() -> None:
+    path = "/api/v1/namespaces/ns/pods/p/log"
+    whole = rest.read_log("ns", "p", "task")
+    assert (whole.path, whole.query, whole.accept) == (path, (("container", "task"),), "*/*")
+    beginning = rest.read_log("ns", "p", "task", timestamps=True, limit_bytes=10)
+    assert dict(beginning.query) == {"container": "task", "timestamps": "true", "limitBytes": "10"}
+    end = rest.read_log("ns", "p", "task", since="2026-01-01T00:00:00Z", tail_lines=64)
+    assert dict(end.query) == {
+        "container": "task",
+        "sinceTime": "2026-01-01T00:00:00Z",
+        "tailLines": "64",
+    }

@@ -114,3 +114,29 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         write_private(target, b"content")
     assert list(tmp_path.iterdir()) == [target]
+
+
+async def test_what_an_earlier_worker_kept_of_the_same_end_is_not_kept_again(tmp_path: Path) -> None:
+    keeper, name = EvidenceKeeper(collected, tmp_path), "oz-task-1-exec-2"
+    await keeper.keep(name, OUTCOME, ended_before="2026-01-01T12:00:00Z")
+    (kept,) = tmp_path.iterdir()
+    kept = kept.rename(tmp_path / f"{name}-20260101T120005Z.tar.gz")
+    for known in ("2026-01-01T12:00:00Z", "2026-01-01T12:00:50Z", "2026-01-01T14:00:05+02:00"):
+        await keeper.keep(name, OUTCOME, ended_before=known)
+        assert list(tmp_path.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("kept", "ended"),
+    [
+        ("oz-task-1-exec-2-20260101T120005Z", None),
+        ("oz-task-1-exec-2-20260101T115000Z", "2026-01-01T12:00:00Z"),
+        ("oz-task-1-exec-2-x-20260101T120005Z", "2026-01-01T12:00:00Z"),
+        ("oz-task-1-exec-2-notes", "2026-01-01T12:00:00Z"),
+    ],
+    ids=["seen to end", "a namesake's", "another Job's", "another file"],
+)
+async def test_any_other_end_is_kept(tmp_path: Path, kept: str, ended: str | None) -> None:
+    (tmp_path / f"{kept}.tar.gz").touch()
+    await EvidenceKeeper(collected, tmp_path).keep("oz-task-1-exec-2", OUTCOME, ended_before=ended)
+    assert len(list(tmp_path.iterdir())) == 2

@@ -44,6 +44,11 @@ ROWS = {
         (State.FAILED, "pod_missing"),
         "failed 5m ago (pod_missing): ",
     ),
+    "preempted, its Pod gone": (
+        facts(task_job(FAILED), events=(event("Preempted", "by pod p", kind="Normal"),)),
+        (State.FAILED, "pod_preempted"),
+        "failed 5m ago (pod_preempted): The Pod was preempted: a Pod of a higher priority took its place",
+    ),
     "runs": (
         facts(task_job(), task_pod("Running", containerStatuses=[running("task")])),
         (State.RUNNING, ""),

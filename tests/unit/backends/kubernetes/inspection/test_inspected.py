@@ -4,6 +4,7 @@ from oz_agent_worker.backends.kubernetes.inspection.inspected import (
     AmbiguousTaskError,
     NoSuchTaskError,
     chosen,
+    is_pod_name,
 )
 from oz_agent_worker.core.report import ExecutionKey
 from tests.unit.backends.kubernetes.tasks import LATER, task_job
@@ -56,3 +57,12 @@ def test_a_job_that_lost_its_annotations_is_known_by_its_name() -> None:
     assert bare.key == ExecutionKey(bare.metadata.name, bare.metadata.name)
     assert bare.worker == ""
     assert chosen([bare], "oz-task-run") == [bare]
+
+
+def test_the_name_of_a_pod_is_its_jobs_cut_and_five_characters_more() -> None:
+    assert is_pod_name("oz-task-1-x7k2p", "oz-task-1")
+    assert not is_pod_name("oz-task-1-x7k2", "oz-task-1")
+    assert not is_pod_name("oz-task-1-more-x7k2p", "oz-task-1")
+    long = "j" * 63
+    assert is_pod_name("j" * 58 + "x7k2p", long)
+    assert not is_pod_name(f"{long}-x7k2p", long)

@@ -2,10 +2,16 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.inspection.taskstate import State, reason_of, state_of
+from oz_agent_worker.backends.kubernetes.inspection.taskstate import (
+    State,
+    is_starting,
+    lost_its_pods,
+    reason_of,
+    state_of,
+)
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from tests.unit.backends.kubernetes.samples import terminated, waiting
-from tests.unit.backends.kubernetes.tasks import LATER, task_job, task_pod
+from tests.unit.backends.kubernetes.tasks import LATER, event, task_job, task_pod
 
 FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
 NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
@@ -51,3 +57,42 @@ ROWS: dict[str, tuple[Any, list[Any], State, str]] = {
 def test_a_task_in_two_words(job: Any, pods: list[Any], state: State, reason: str, patience: float) -> None:
     assert state_of(job, pods) is state
     assert reason_of(job, pods, ObservationPolicy(unschedulable_timeout=patience)) == reason
+
+
+CREATING = task_pod("Pending", containerStatuses=[waiting("task", "ContainerCreating")])
+NO_SANDBOX = event("FailedCreatePodSandBox", "no free IP in the range")
+TOLD: dict[str, tuple[Any, list[Any], list[Any], str]] = {
+    "no sandbox": (task_job(), [CREATING], [NO_SANDBOX], "container_create"),
+    "no sandbox, then one": (
+        task_job(),
+        [CREATING],
+        [NO_SANDBOX, event("Pulling", "Pulling image", kind="Normal")],
+        "",
+    ),
+    "no sandbox of another Pod": (task_job(), [CREATING], [event("Failed", "x", about="uid-other")], ""),
+    "no volume": (task_job(), [CREATING], [event("FailedMount", "no Secret")], "volume_mount"),
+    "preempted, its Pod gone": (
+        task_job(FAILED),
+        [],
+        [event("Preempted", "by pod p", kind="Normal")],
+        "pod_preempted",
+    ),
+    "runs, and was warned of": (task_job(), [task_pod("Running")], [event("Unhealthy", "x")], ""),
+}
+
+
+@pytest.mark.parametrize(("job", "pods", "events", "reason"), TOLD.values(), ids=TOLD)
+def test_what_events_alone_tell(job: Any, pods: list[Any], events: list[Any], reason: str) -> None:
+    assert reason_of(job, pods, ObservationPolicy(), events) == reason
+
+
+def test_of_which_tasks_events_are_worth_reading() -> None:
+    policy = ObservationPolicy()
+    assert [is_starting(pod, policy) for pod in (CREATING, PULLS, task_pod("Running"))] == [
+        True,
+        False,
+        False,
+    ]
+    assert lost_its_pods(task_job(FAILED), [])
+    assert not lost_its_pods(task_job(FAILED), [task_pod("Failed")])
+    assert not lost_its_pods(task_job(), [])

@@ -61,6 +61,23 @@ def test_what_is_missing_is_said_first() -> None:
     assert sink.chunks == [b"[oz-agent-worker: 6 bytes of the log are left out here]\n", b"6789"]
 
 
+@pytest.mark.parametrize(
+    ("late", "content", "missing"),
+    [
+        (False, b"0123", ""),
+        (False, b"01234", "1 bytes of the log are left out here"),
+        (True, b"012", ""),
+        (True, b"01234", "all but the last 4 bytes of the log are left out here"),
+    ],
+)
+def test_of_a_log_that_was_read_from_late_on_nobody_knows_how_much_is_missing(
+    late: bool, content: bytes, missing: str
+) -> None:
+    tail = LogTail(4, late=late)
+    tail.feed(content)
+    assert (tail.omission, tail.size) == (missing, len(content))
+
+
 def test_output_of_any_size_is_cut_into_pieces() -> None:
     sink = Sink()
     write_output(sink, b"x" * (MAX_OUTPUT_CHUNK + 1))

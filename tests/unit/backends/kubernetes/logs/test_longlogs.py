@@ -8,13 +8,13 @@ MIB = 1024 * 1024
 
 
 def asked(log: list[int], limit: int) -> tuple[list[int], list[int]]:
-    """Read the end of a log of lines of these lengths; return how many lines were asked for, and the answers."""
+    """Read the end of a log of lines of these lengths; return the numbers of lines, and what they weighed."""
     lines: int | None = first_lines(limit)
-    counts, weights, before = [], [], -1
+    counts, weights = [], []
     while lines is not None:
         counts.append(lines)
         weights.append(sum(log[-lines:]))
-        lines, before = more_lines(lines, limit, weight=weights[-1], before=before), weights[-1]
+        lines = more_lines(lines, limit, weight=weights[-1])
     return counts, weights
 
 
