@@ -40,7 +40,7 @@ class Settings:
 
 FULL: Final = Settings(seed=0, tasks=1000, kills=200, minutes=12.0)
 SHORT: Final = Settings(
-    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=40, worker_grace=20.0, settle=45.0,
+    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=40, worker_grace=30.0, settle=60.0,
     api_restarts=1, half_open=0,
 )  # fmt: skip
 SHARP: Final = replace(
@@ -48,8 +48,8 @@ SHARP: Final = replace(
     tasks=20,
     kills=4,
     minutes=0.4,
-    worker_grace=12.0,
-    settle=30.0,
+    worker_grace=15.0,
+    settle=45.0,
     api_restarts=0,
     network_trouble=False,
 )

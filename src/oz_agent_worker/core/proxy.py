@@ -64,7 +64,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:
         return None
-    if not host or not port:
+    if not host or not port or parts.scheme not in _VARIABLES:
         return None
     name, value = _variable(_VARIABLES[parts.scheme], environ)
     _, exceptions = _variable("NO_PROXY", environ)
