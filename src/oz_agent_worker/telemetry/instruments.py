@@ -1,9 +1,9 @@
 """The catalogue's instruments, made with OpenTelemetry's SDK."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from opentelemetry.metrics import Counter, Histogram, Meter, UpDownCounter
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 
 from .catalogue import Metric, label_sets
 
@@ -18,11 +18,28 @@ class _Gauge(Protocol):
         ...
 
 
+class _Sum:
+    """A counter's series. They are kept here and read at each export: the SDK takes far longer to add."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[tuple[str, str], ...], int] = {}
+
+    def add(self, amount: int, labels: Mapping[str, str]) -> None:
+        """Add to one series."""
+        series = tuple(sorted(labels.items()))
+        self._series[series] = self._series.get(series, 0) + amount
+
+    def observe(self, options: CallbackOptions) -> Iterator[Observation]:
+        """Yield every series. Exporters ask from threads of their own, and so get a copy."""
+        for series, value in list(self._series.items()):
+            yield Observation(value, dict(series))
+
+
 class Instruments:
     """Each metric by its name. Every series of a bounded set exists at 0, but for the histograms."""
 
     def __init__(self, meter: Meter, metrics: Mapping[str, Metric]) -> None:
-        self._sums: dict[str, Counter | UpDownCounter] = {}
+        self._sums: dict[str, _Sum] = {}
         self._gauges: dict[str, _Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         for metric in metrics.values():
@@ -41,8 +58,10 @@ class Instruments:
                 for labels in label_sets(metric):
                     self._gauges[name].set(0, labels)
             case _:
-                make = meter.create_counter if metric.kind == "counter" else meter.create_up_down_counter
-                self._sums[name] = make(name, unit, meaning)
+                rising = metric.kind == "counter"
+                make = meter.create_observable_counter if rising else meter.create_observable_up_down_counter
+                self._sums[name] = _Sum()
+                make(name, [self._sums[name].observe], unit, meaning)
                 for labels in label_sets(metric):
                     self._sums[name].add(0, labels)
 

@@ -106,9 +106,9 @@ class Inspector:
         of_worker = f" of worker {self._worker_id!r}" if self._worker_id else ""
         other = " Another worker's are found with --all-workers." if self._worker_id else ""
         return (
-            f"{of_worker} is in namespace {self._namespace!r}, and no event tells of one: one that succeeded"
-            " is deleted when its result is delivered, one that was cancelled or cannot run at once, one that"
-            f" failed by itself after its TTL; one in a queue has none yet.{other}"
+            f"{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when its"
+            " result is delivered, one that was cancelled or cannot run at once, one that failed by itself"
+            f" after its TTL, and events tell of it for an hour; one in a queue has none yet.{other}"
         )
 
     async def trace(self, text: str) -> Trace | None:

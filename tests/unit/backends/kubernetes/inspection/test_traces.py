@@ -109,9 +109,7 @@ def test_one_answer_from_events_alone(events: list[EventView], reason: str, says
     assert len(answer.evidence) == len(events)
 
 
-@pytest.mark.parametrize(
-    "text", ["run-1", "RUN-1", "exec-1", "run", JOB, POD, "oz-task-run", "run_1"]
-)
+@pytest.mark.parametrize("text", ["run-1", "RUN-1", "exec-1", "run", JOB, POD, "oz-task-run", "run_1"])
 def test_what_a_text_means(text: str) -> None:
     unrelated = of_pod("Failed", "x", pod="oz-task-another-exec-exec-2-abcde")
     (trace,) = traces_of([CREATED, NO_NODE, unrelated], text)
