@@ -188,7 +188,9 @@ class Intake:
             if claim.cancel:
                 connection.cancel(run_id, execution_id)
             return
-        _log.warning("claim of run %s by worker %s refused: %s", one_line(run_id), connection, claim.why)
+        # A worker that starts claims once more what it finds ended, and was told of long ago.
+        level = logging.INFO if claim.ended else logging.WARNING
+        _log.log(level, "claim of run %s by worker %s refused: %s", one_line(run_id), connection, claim.why)
         if claim.cancel:
             self._refuse(connection, run_id, execution_id)
 

@@ -51,7 +51,9 @@ def test_names_in_upper_case_come_first(environ: dict[str, str], expected: str |
     assert chosen("https://k8s", **environ) == expected
 
 
-@pytest.mark.parametrize("url", ["ftp://host:21", "socks5://host:1080/", "host:80", "", "http://[::", "http://"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host:21", "socks5://host:1080/", "host:80", "", "http://[::", "http://"]
+)
 def test_what_is_no_address_of_the_web_has_no_proxy(url: str) -> None:
     assert chosen(url, **BOTH) is None
 

@@ -22,11 +22,15 @@ _RUNNING = (RunState.CLAIMED, RunState.INPROGRESS)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What became of a claim; ``cancel``: whoever claims must be told to stop."""
+    """What became of a claim; ``cancel``: whoever claims must be told to stop.
+
+    ``ended``: the run is over.
+    """
 
     accepted: bool
     why: str
     cancel: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def claim(
         return Claim(accepted=False, why="no such run")
     ruling = rule_claim(run, execution_id, peer, elsewhere=elsewhere)
     if not ruling.accepted:
-        return Claim(accepted=False, why=ruling.why, cancel=True)
+        return Claim(accepted=False, why=ruling.why, cancel=True, ended=run.state in TERMINAL)
     if run.state in _RUNNING:
         take_hold(connection, run, peer)
         return Claim(accepted=True, why="again", cancel=run.cancel_requested)

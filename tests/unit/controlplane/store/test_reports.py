@@ -67,6 +67,7 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
             claim = reports.claim(connection, run_id, None, Peer("w"), T0)
     # What has no right to run is told to stop, but what is not known here.
     assert (claim.accepted, claim.cancel) == (False, state != "unknown")
+    assert claim.ended == (state == "ended")
     assert stored(connection, run_id) == before
 
 
