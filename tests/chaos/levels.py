@@ -15,7 +15,7 @@ __all__ = ["MEMORY", "OBJECTS", "LeakResult", "Level", "Span", "leaks"]
 #: MiB that a process may grow by in a thousand tasks.
 MEMORY: Final = 0.5
 #: Blocks of memory that Python may hold more after a thousand tasks; one object a task were 1,000.
-OBJECTS: Final = 500
+OBJECTS: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
