@@ -6,12 +6,10 @@ its arguments and its variables' values: ``/workspace`` becomes a folder of its 
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import shlex
 import shutil
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +18,8 @@ from typing import Any, Final
 
 from tests.cluster.errors import ApiError
 from tests.cluster.kubelet.environment import command_line, environment
-from tests.cluster.kubelet.logs import ContainerLog
 from tests.cluster.kubelet.podrun import PodRun, Script
-from tests.cluster.processes import die_with_parent
+from tests.cluster.kubelet.process import ContainerProcess
 
 __all__ = ["execute"]
 
@@ -116,7 +113,7 @@ async def _run_container(
     image = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(host.workspace), "HOSTNAME": run.name}
     variables = image | {name: host.translate(value) for name, value in own.items()}
     command = [host.translate(part) for part in command_line(container, own)]
-    process = _Process(command, host.directory(container), variables, run.open_log(container["name"]))
+    process = ContainerProcess(command, host.directory(container), variables, run.open_log(container["name"]))
     try:
         await process.start()
     except OSError as error:
@@ -129,7 +126,7 @@ async def _run_container(
         await run.finish(code)
         raise
     finally:
-        process.kill()  # also when the wait for its end was cut short
+        await process.end()  # also when the wait for its end was cut short
 
 
 async def _existing(run: PodRun, container: str, kind: str, name: str) -> dict[str, Any]:
@@ -145,75 +142,3 @@ async def _existing(run: PodRun, container: str, kind: str, name: str) -> dict[s
         message = f'{kind.removesuffix("s")} "{name}" not found'
         await run.wait("CreateContainerConfigError", message, container=container)
         await asyncio.sleep(RECHECK_PAUSE)
-
-
-class _Process:
-    """A container's first process and the rest of its process group, which goes with it."""
-
-    def __init__(
-        self, command: Sequence[str], directory: Path, variables: Mapping[str, str], log: ContainerLog
-    ) -> None:
-        self._command = command
-        self._directory = directory
-        self._variables = variables
-        self._log = log
-
-    async def start(self) -> None:
-        reading, writing = os.pipe()
-        try:
-            self._leader = await self._spawn(self._command, writing)
-        except OSError:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
-        self._output = asyncio.create_task(self._copy_output(reading))
-
-    async def _spawn(self, command: Sequence[str], output: int) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=self._directory,
-            env=self._variables,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-
-    async def wait(self) -> int:
-        """Return the exit code once the first process has ended and all output is in the log."""
-        code = await self._leader.wait()
-        self.kill()
-        await asyncio.shield(self._output)  # whoever waits may be cancelled and wait again
-        return 128 - code if code < 0 else code
-
-    async def stop(self, grace: float, hook: Sequence[str]) -> int:
-        """End it as the kubelet ends a container: hook and TERM within ``grace`` seconds, else KILL."""
-        try:
-            async with asyncio.timeout(grace):
-                if hook:
-                    await (await self._spawn(hook, asyncio.subprocess.DEVNULL)).wait()
-                with contextlib.suppress(ProcessLookupError):
-                    self._leader.terminate()
-                return await self.wait()
-        except TimeoutError:
-            self.kill()
-            return await self.wait()
-
-    def kill(self) -> None:
-        """Kill whatever is left of the group: a container's processes do not outlive its first one."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._leader.pid, signal.SIGKILL)
-
-    async def _copy_output(self, reading: int) -> None:
-        loop = asyncio.get_running_loop()
-        stream = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
-        )
-        try:
-            while data := await stream.read(65536):
-                self._log.write(data)
-        finally:
-            transport.close()
