@@ -42,6 +42,8 @@ def test_a_prompt_that_is_no_text_is_refused_before_it_is_sent(plane: ControlPla
         ["--file", file],
         ["--file", "-"],
         ["x", "--title", b"\xff"],
+        ["x", "--host", b"\xff"],
+        ["x", "--model", b"\xff"],
     ]
     for given in arguments:
         done = subprocess.run(

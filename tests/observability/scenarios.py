@@ -11,6 +11,7 @@ from typing import Final
 __all__ = ["SCENARIOS", "Scenario"]
 
 _TARGET: Final = 'job="oz", instance="a"'
+_NEXT_TARGET: Final = 'job="oz", instance="b"'
 #: One, for a minute of six: scrapes of a worker that its kubelet starts again every five minutes.
 _RESTARTS: Final = " ".join(["1 stale _x4"] * 10)
 
@@ -29,12 +30,13 @@ class Scenario:
     spares: str | None = None
 
 
-def _series(name: str, labels: str = "") -> str:
-    return f"{name}{{{', '.join(filter(None, (_TARGET, labels)))}}}"
+def _series(name: str, labels: str = "", *, target: str = _TARGET) -> str:
+    return f"{name}{{{', '.join(filter(None, (target, labels)))}}}"
 
 
-def _info(values: str = "1x200") -> dict[str, str]:
-    return {_series("oz_worker_info", 'worker_id="w", backend="kubernetes", version="1"'): values}
+def _info(values: str = "1x200", *, version: str = "1", target: str = _TARGET) -> dict[str, str]:
+    labels = f'worker_id="w", backend="kubernetes", version="{version}"'
+    return {_series("oz_worker_info", labels, target=target): values}
 
 
 def _worker(**changes: str) -> dict[str, str]:
@@ -118,6 +120,21 @@ SCENARIOS: Final = (
         _info(f"{_RESTARTS} 1x30") | {_series("oz_worker_connected"): f"{_RESTARTS.replace('1', '0')} 1x30"},
         "62m",
         spares="OzWorkerDisconnected",
+    ),
+    Scenario(
+        "a Pod that never connected is replaced by one that does",
+        _info("1x5 stale")
+        | {_series("oz_worker_connected"): "0x5 stale"}
+        | _info("_x5 1x60", target=_NEXT_TARGET)
+        | {_series("oz_worker_connected", target=_NEXT_TARGET): "_x5 1x60"},
+        "11m",
+        spares="OzWorkerDisconnected",
+    ),
+    Scenario(
+        "a worker that does not connect is upgraded where it stands, to no avail",
+        _info("1x10 stale") | _info("_x11 1x60", version="2") | {_series("oz_worker_connected"): "0x60"},
+        "18m",
+        _fires("OzWorkerDisconnected"),
     ),
     Scenario(
         "the control plane is replaced",

@@ -21,6 +21,7 @@ Nothing secret belongs in a record. The functions block.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -279,9 +280,11 @@ class Journal(Generic[State]):
 
 
 def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -> bytes:
-    if outcome is not None:  # a text of the operating system may hold what is no character (PEP 383)
+    if outcome is not None:
+        # A text of the operating system may hold what is no character (PEP 383). A task's own words may
+        # hold a secret, which has no place in a record.
         message = outcome.message.encode("utf-8", "replace").decode()
-        outcome = Outcome(outcome.result, message, outcome.reason, outcome.exit_code, outcome.phase)
+        outcome = dataclasses.replace(outcome, message=message, words=None)
     record = _Record(
         task_id=key.task_id,
         execution_id=key.execution_id,

@@ -70,7 +70,8 @@ def run(
       oz-agent-worker run --file task.md --harness claude --host my-worker
     """
     text = _prompt(prompt, file)
-    title = _unicode(title, "the title") if title else None
+    for name, given in (("--title", title), ("--host", host), ("--model", model), ("--harness", harness)):
+        _unicode(given or "", name)
     chosen = {"worker_host": host, "model_id": model, "harness": {"type": harness} if harness else None}
     config = {name: value for name, value in chosen.items() if value is not None}
 
@@ -327,12 +328,15 @@ def cancel(
 
 
 async def _cancel_one(client: ApiClient, run_id: str, *, wait: bool) -> dict[str, str | None]:
-    """Cancel one run; what is told of it: its ID, its state, and why it cannot be cancelled."""
+    """Cancel one run; what is told of it: its ID, its state, and what went wrong."""
     try:
         await client.cancel_run(run_id)
-        state = await _settled(client, run_id) if wait else str((await client.get_run(run_id))["state"])
     except OzError as error:
         return {"run_id": run_id, "state": None, "error": str(error)}
+    try:
+        state = await _settled(client, run_id) if wait else str((await client.get_run(run_id))["state"])
+    except OzError as error:
+        return {"run_id": run_id, "state": None, "error": f"it was cancelled, and then: {error}"}
     return {"run_id": run_id, "state": state, "error": None}
 
 

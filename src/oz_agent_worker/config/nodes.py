@@ -84,19 +84,23 @@ def entries(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, y
     found: list[tuple[str, yaml.Node, yaml.Node]] = []
     seen: set[str] = set()
     for key, value in node.value:
-        name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
         if key.tag == _MERGE:
             _check_merge(value, f"{path}.<<" if path else "<<", problems)
             continue
+        name = _name(key)
         if name in seen:
             problems.note(f"{path}.{name}" if path else name, key, "this key stands twice")
         seen.add(name)
         found.append((name, key, value))
     for key, value in _merged(node, set()):
-        if key.value not in seen:
-            seen.add(key.value)
-            found.append((key.value, key, value))
+        if _name(key) not in seen:
+            seen.add(_name(key))
+            found.append((_name(key), key, value))
     return found
+
+
+def _name(key: yaml.Node) -> str:
+    return str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
 
 
 def _check_merge(value: yaml.Node, path: str, problems: Problems) -> None:

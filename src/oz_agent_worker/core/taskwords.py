@@ -1,6 +1,5 @@
 """What a task said itself: a text that does not print itself."""
 
-from dataclasses import dataclass
 from typing import Final
 
 __all__ = ["UNSHOWN", "TaskWords"]
@@ -9,16 +8,29 @@ __all__ = ["UNSHOWN", "TaskWords"]
 UNSHOWN: Final = "[a task's own words]"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class TaskWords:
     """Words that a program of a task wrote, such as the end of its log.
 
     They are its owner's to read and may hold any secret that the task has, so ``str``, ``repr``
-    and formatting all give ``UNSHOWN``: no log line shows them by accident. ``text`` is the one
-    way to them.
+    and formatting all give ``UNSHOWN``, and no serializer knows the type: no log line and no
+    record shows them by accident. ``text`` is the one way to them.
     """
 
-    text: str
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @property
+    def text(self) -> str:
+        """The words."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return self._text == other._text if isinstance(other, TaskWords) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
     def __str__(self) -> str:
         return UNSHOWN

@@ -20,6 +20,7 @@ from oz_agent_worker.backends.journal import (
 )
 from oz_agent_worker.core.outcome import FailureReason, Outcome, cancelled, failed, succeeded
 from oz_agent_worker.core.report import ExecutionKey
+from oz_agent_worker.core.taskwords import TaskWords
 
 KEY = ExecutionKey("run", "execution")
 OUTCOMES = [
@@ -108,6 +109,15 @@ def test_records_of_odd_ids_keep_apart(journals: Journals) -> None:
         journals.create(key).let_go()
     assert len(names(journals)) == len(keys)
     assert {entry.key for entry in journals.take_free()} == set(keys)
+
+
+def test_a_tasks_own_words_are_not_kept(journals: Journals) -> None:
+    """They may hold a secret."""
+    entry = journals.create()
+    entry.conclude(failed(FailureReason.UNKNOWN, "ended", words=TaskWords("token-in-an-error")))
+    entry.let_go()
+    (found,) = journals.take_free()
+    assert found.outcome == failed(FailureReason.UNKNOWN, "ended")
 
 
 def test_a_message_that_is_no_text_is_kept_as_it_is_reported(journals: Journals) -> None:

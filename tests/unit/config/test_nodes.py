@@ -23,6 +23,7 @@ def read(text: str) -> tuple[dict[str, object], list[str]]:
         ("x: &x {a: 1}\ny: &y {a: 2, c: 2}\nm: {<<: [*x, *y]}", {"a": 1, "c": 2}),
         ("x: &x {a: 1}\ny: &y {<<: *x, b: 2}\nm: {<<: *y}", {"b": 2, "a": 1}),
         ("m: &m {<<: *m, a: 1}", {"a": 1}),
+        ("m: {<<: {? [a] : 1}}", {"?": 1}),
     ],
 )
 def test_entries(text: str, found: dict[str, object]) -> None:

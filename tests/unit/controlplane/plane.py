@@ -13,7 +13,6 @@ from oz_agent_worker.controlplane.intake import Intake
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import runs
-from oz_agent_worker.controlplane.store.database import Database
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.core.wire import (
@@ -23,13 +22,14 @@ from oz_agent_worker.core.wire import (
     WorkerFrame,
     WorkerHello,
 )
+from tests.unit.controlplane.staged import StagedDatabase
 from tests.unit.controlplane.store.support import T0, add_key, new_run
 
 
 class Plane:
     """``now`` is the time; ``pass_time`` moves it on."""
 
-    def __init__(self, settings: ControlPlaneSettings, database: Database) -> None:
+    def __init__(self, settings: ControlPlaneSettings, database: StagedDatabase) -> None:
         self.settings = settings
         self.now = T0
         self.woken = asyncio.Event()
@@ -46,7 +46,7 @@ class Plane:
         settings = ControlPlaneSettings(
             database_url=f"sqlite:///{path}", claim_timeout=claim_timeout, max_starts=max_starts
         )
-        database = await Database.open(settings.database_url)
+        database = await StagedDatabase.open(settings.database_url)
         await database.write(add_key)
         return cls(settings, database)
 

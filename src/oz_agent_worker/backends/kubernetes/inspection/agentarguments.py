@@ -8,12 +8,13 @@ was passed through untouched: nobody here knows what it means, so that its value
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import msgspec
 
 from oz_agent_worker.core.taskspec import WORKSPACE
 
-__all__ = ["HIDDEN", "secrets_in", "shown_and_hidden"]
+__all__ = ["HIDDEN", "secrets_in", "shown_and_hidden", "without_userinfo"]
 
 HIDDEN: Final = "***"
 
@@ -41,12 +42,20 @@ _IDLE: Final = "--idle-on-complete"
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|[smh]))+")
 #: The name of an option; what is fused with a short one (`-psecret`) is none.
 _OPTION: Final = re.compile(r"--[a-z][a-z0-9-]*|-[A-Za-z]")
-_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
+_ASSIGNMENT: Final = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
+#: What stands before the host of a URL (RFC 3986, 3.2.1).
+_USERINFO: Final = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
 #: Of an MCP server: what says how to reach it, and nothing of a key.
 _HARMLESS: Final = frozenset({WORKSPACE})
 _HARMLESS_KEYS: Final = frozenset({"command", "transport", "type"})
+#: A command with arguments, or with a variable before it, is no mere name.
+_MORE_THAN_A_NAME: Final = re.compile(r"[\s=]")
 #: The most words of a value whose last one is taken for a key: `Authorization: Bearer KEY`.
 _MOST_WORDS: Final = 3
+#: What may stand around a word of a text, such as one of several cookies.
+_PUNCTUATION: Final = "\"',;"
+#: How often a value may hold another one: `--header=Cookie: sid=KEY` in a document.
+_DEPTH: Final = 3
 
 
 def shown_and_hidden(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -58,9 +67,11 @@ def shown_and_hidden(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
     before = ""
     for position, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
-        if (
+        if before in _WITH_VALUE:
+            yield without_userinfo(argument)
+            before = ""
+        elif (
             argument in _ALONE
-            or before in _WITH_VALUE
             or (position < len(_WORDS) and argument == _WORDS[position])
             or (before == _IDLE and _DURATION.fullmatch(argument))
         ):
@@ -74,6 +85,12 @@ def shown_and_hidden(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
             before = ""
 
 
+def without_userinfo(text: str) -> tuple[str, str]:
+    """A text whose URL, if it is one, shows no user and password; and these, empty where it has none."""
+    found = _USERINFO.search(text)
+    return (_USERINFO.sub(HIDDEN, text, count=1), found[0]) if found else (text, "")
+
+
 def secrets_in(value: str) -> Iterator[str]:
     """Yield what stands for itself in a hidden value: the whole, and the keys that it is made of.
 
@@ -82,33 +99,71 @@ def secrets_in(value: str) -> Iterator[str]:
     """
     yield value
     for form in {value, value.replace("$$", "$")}:  # core/v1, Container.args: `$$(` stands for `$(`
-        for text in _texts(form):
-            yield text
-            words = text.split()
-            if 1 < len(words) <= _MOST_WORDS:
-                yield words[-1]
-            assigned = _ASSIGNMENT.fullmatch(text)
-            if assigned is not None:
-                yield assigned[1]
+        yield from _keys(form, _DEPTH)
 
 
-def _texts(value: str) -> list[str]:
-    """The texts in a JSON document; any other text is its own."""
+def _keys(text: str, depth: int) -> Iterator[str]:
+    """A text, and what of it may be a key; of a document, that of the texts in it."""
+    document = _document(text)
+    if document is not None:
+        for leaf in _leaves(document) if depth else ():
+            yield from _keys(leaf, depth - 1)
+        return
+    yield text
+    words = text.split()
+    if 1 < len(words) <= _MOST_WORDS:
+        yield words[-1]
+    # Any word may be an assignment: cookies are several in one text.
+    for part in dict.fromkeys((text, *(word.strip(_PUNCTUATION) for word in words))):
+        yield from _of_address(part)
+        assigned = _ASSIGNMENT.fullmatch(part)
+        if assigned is not None:
+            yield from _keys(assigned[1], depth - 1) if depth else (assigned[1],)
+
+
+def _of_address(text: str) -> Iterator[str]:
+    """What may be a key in a URL, and in `user:password`, each as it stands and decoded."""
     try:
-        data = msgspec.json.decode(value)
-        return list(_leaves(data)) if isinstance(data, dict | list) else [value]
+        url = urlsplit(text)
+    except ValueError:  # of a host in brackets that is no address
+        return
+    if not url.netloc:
+        password = text.partition(":")[2]
+        raw = [password] if password and len(text.split()) == 1 else []
+    else:
+        user, _, password = url.netloc.rpartition("@")[0].partition(":")
+        pairs = [pair.partition("=") for part in (url.query, url.fragment) for pair in part.split("&")]
+        raw = [user, password, *(value if equals else name for name, equals, value in pairs)]
+    for key in filter(None, raw):
+        yield from dict.fromkeys((key, unquote(key), unquote_plus(key)))
+
+
+def _document(text: str) -> dict[str, Any] | list[Any] | None:
+    """The JSON document that a text is, if it is one."""
+    try:
+        data = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return [value]
+        return None
+    return data if isinstance(data, dict | list) else None
 
 
 def _leaves(data: Any) -> Iterator[str]:
+    """The texts and numbers in a document that may be keys."""
     match data:
         case str() if data not in _HARMLESS and not _OPTION.fullmatch(data):
             yield data
+        case bool():
+            return
+        case int() | float():
+            yield str(data)
         case dict():
             for key, value in data.items():
-                if not (isinstance(value, str) and key in _HARMLESS_KEYS):
+                if not (key in _HARMLESS_KEYS and _is_name(value)):
                     yield from _leaves(value)
         case list():
             for item in data:
                 yield from _leaves(item)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and not _MORE_THAN_A_NAME.search(value)

@@ -13,7 +13,7 @@ import msgspec
 
 from oz_agent_worker.backends.kubernetes.manifests.podtemplate import TASK_CONTAINER
 
-from .agentarguments import HIDDEN, secrets_in, shown_and_hidden
+from .agentarguments import HIDDEN, secrets_in, shown_and_hidden, without_userinfo
 
 __all__ = ["HIDDEN", "Redactor", "redacted"]
 
@@ -90,17 +90,26 @@ def redacted(data: Any) -> Any:
 
 
 def _entry(entry: Any) -> Any:
-    if not isinstance(entry, Mapping) or "value" not in entry or _is_harmless(str(entry.get("name"))):
+    if not isinstance(entry, Mapping) or "value" not in entry:
         return entry
-    return {**entry, "value": HIDDEN}
+    return {**entry, "value": _shown_and_hidden(entry)[0]}
+
+
+def _shown_and_hidden(variable: Mapping[str, Any]) -> tuple[Any, str]:
+    """Of a variable's value what may be shown, and what is hidden of it."""
+    value = variable["value"]
+    if not _is_harmless(str(variable.get("name"))):
+        return HIDDEN, value
+    return without_userinfo(value) if isinstance(value, str) else (value, "")
 
 
 def _values(spec: Mapping[str, Any]) -> Iterator[str]:
     for field in _CONTAINER_LISTS:
         for container in spec.get(field) or ():
             for entry in container.get("env") or ():
-                if entry.get("value") and not _is_harmless(str(entry.get("name"))):
-                    yield entry["value"]
+                shown, hidden = _shown_and_hidden(entry) if entry.get("value") else ("", "")
+                if hidden:
+                    yield from (hidden,) if shown == HIDDEN else secrets_in(hidden)
             if container.get("name") == TASK_CONTAINER:
                 for _, hidden in shown_and_hidden(container.get("args") or ()):
                     yield from secrets_in(hidden)

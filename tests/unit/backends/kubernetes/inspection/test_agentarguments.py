@@ -113,6 +113,7 @@ def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
         "KEY=assigned123456",
         "assigned123456",
         "envsecret123456",
+        "5",
     }
 
 
@@ -120,7 +121,9 @@ def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
     ("value", "found"),
     [
         ("Authorization: Bearer token", {"Authorization: Bearer token", "token"}),
-        ("TOKEN=a=b", {"TOKEN=a=b", "a=b"}),
+        ("TOKEN=a=b", {"TOKEN=a=b", "a=b", "b"}),
+        ("user:key", {"user:key", "key"}),
+        ("https://[bad", {"https://[bad"}),
         ("a prompt of many words", {"a prompt of many words"}),
         ("[" * 5000, {"[" * 5000}),
         ("", {""}),
@@ -128,6 +131,55 @@ def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
 )
 def test_in_other_hidden_values_too(value: str, found: set[str]) -> None:
     assert set(secrets_in(value)) == found
+
+
+@pytest.mark.parametrize(
+    ("argument", "keys"),
+    [
+        ("--api-key=K1", {"K1"}),
+        ("-k=K1", {"K1"}),
+        ("--header=Authorization: Bearer K1", {"Authorization: Bearer K1", "K1"}),
+        ("--header=Cookie: sid=K1", {"K1"}),
+        ("Cookie: a=K1; b=K2; c=K3; d=K4", {"K1", "K2", "K3", "K4"}),
+        ("--auth=user:K1", {"user:K1", "K1"}),
+        ("https://u:K1@h/sse?api_key=K2&x=K3#K4", {"K1", "K2", "K3", "K4"}),
+        ("https://K1@h/sse?K2", {"K1", "K2"}),
+        ("https://u:K%2B1@h/?k=K+2%3D", {"K%2B1", "K+1", "K+2%3D", "K+2=", "K 2="}),
+        ("--url=https://u:K1@h", {"https://u:K1@h", "K1"}),
+        ("-e=URL=postgres://u:K1@h/db", {"K1"}),
+        ('{"Authorization": "Bearer K1"}', {"Bearer K1", "K1"}),
+        ('--headers={"X-Key": ["K1"]}', {"K1"}),
+    ],
+)
+def test_a_key_within_an_argument_of_an_mcp_server_stands_for_itself(argument: str, keys: set[str]) -> None:
+    servers = json.dumps({"a": {"command": "npx", "args": ["-y", "srv", argument]}})
+    assert keys <= set(secrets_in(servers))
+
+
+@pytest.mark.parametrize(
+    ("server", "keys"),
+    [
+        ({"env": {"PIN": 1234567890}}, {"1234567890"}),
+        ({"env": {"RATIO": 1.5, "ON": True, "OFF": None}}, {"1.5"}),
+        ({"command": "npx", "type": "stdio"}, set()),
+        ({"command": "srv --key=K1", "type": "stdio"}, {"srv --key=K1", "--key=K1", "K1"}),
+        ({"command": "srv --key K1"}, {"srv --key K1", "K1"}),
+        ({"command": "KEY=K1"}, {"KEY=K1", "K1"}),
+        ({"command": ["srv", "K1"]}, {"srv", "K1"}),
+    ],
+)
+def test_of_an_mcp_server_all_values_are_hidden_but_names(server: dict[str, Any], keys: set[str]) -> None:
+    text = json.dumps(server)
+    assert set(secrets_in(text)) == {text, *keys}
+
+
+def test_an_address_is_shown_without_who_asks_there() -> None:
+    given = ["agent", "run", "--server-root-url", "https://u:p%40ss@oz.test/a@b", "--model", "m@n"]
+    assert list(shown_and_hidden(given))[3:] == [
+        ("https://***@oz.test/a@b", "u:p%40ss"),
+        ("--model", ""),
+        ("m@n", ""),
+    ]
 
 
 def test_the_protocols_settings_are_not_secret() -> None:

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -93,6 +94,33 @@ def test_the_arguments_of_the_agent_are_hidden_as_variables_are() -> None:
     assert redactor.text("mcptoken123456 argsecret123456") == "*** ***"
     assert redactor.log(b'{"key": "argsecret123456"}') == b'{"key": "***"}'
     assert redactor.text(f"got {servers}.") == "got ***."
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--api-key=SECRETKEY12345",
+        "https://u:SECRETKEY12345@h/sse",
+        "https://h/sse?api_key=SECRETKEY12345",
+        "--header=Cookie: sid=SECRETKEY12345",
+    ],
+)
+def test_a_key_of_an_mcp_server_is_hidden_where_it_stands_alone(given: str) -> None:
+    redactor = Redactor([arguments("agent", "run", "--mcp", json.dumps({"a": {"args": [given]}}))])
+    assert redactor.text("key SECRETKEY12345 is wrong") == "key *** is wrong"
+    assert redactor.log(b"GET /sse?api_key=SECRETKEY12345") == b"GET /sse?api_key=***"
+
+
+def test_of_the_servers_address_who_asks_is_hidden() -> None:
+    address = "https://user:ROOTPASS1234@oz.test/x"
+    asked = spec(WARP_SERVER_ROOT_URL=address)
+    asked["containers"][0]["args"] = ["agent", "run", "--server-root-url", address]
+    (container,) = redacted(asked)["containers"]
+    assert container["env"] == [{"name": "WARP_SERVER_ROOT_URL", "value": "https://***@oz.test/x"}]
+    assert container["args"][-1] == "https://***@oz.test/x"
+    for part in (spec(WARP_SERVER_ROOT_URL=address), arguments("agent", "run", "--server-root-url", address)):
+        redactor = Redactor([part])
+        assert redactor.text(f"{address}: ROOTPASS1234") == "https://***@oz.test/x: ***"
 
 
 def test_the_arguments_of_other_containers_are_the_operators_own() -> None:
