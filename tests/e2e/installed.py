@@ -128,7 +128,7 @@ class Installation:
 
     def upgrade_worker(self, *options: str) -> None:
         """Upgrade the worker's release with other values, and wait until it is ready."""
-        waiting = ("--wait", f"--timeout={READY:.0f}s", "--reuse-values")
+        waiting = ("--wait", f"--timeout={READY:.0f}s", "--reset-then-reuse-values")
         self.run_helm("upgrade", WORKER_RELEASE, WORKER, *waiting, *options)
 
     def remove_tests(self, release: str) -> None:

@@ -24,13 +24,24 @@ KubeletFactory = Callable[..., Kubelet]
 
 SERVERS = {
     "a": {"url": "https://mcp.test", "headers": {"Authorization": "Bearer canary-mcp-token"}},
-    "b": {"command": "npx", "args": ["--key", "canary-mcp-argument"], "env": {"KEY": "canary-mcp-env"}},
+    "b": {
+        "command": "npx",
+        "args": [
+            "--key",
+            "canary-mcp-argument",
+            "--key=canary-mcp-fused",
+            "--header=Cookie: sid=canary-cookie",
+        ],
+        "env": {"KEY": "canary-mcp-env"},
+    },
+    "c": {"url": "https://user:canary-password@mcp.test/sse?api_key=canary-query"},
 }
 ARGUMENTS = ["--api-key", "canary-argument", "--token=canary-fused", "canary-positional"]
 VARIABLES = {"TOKEN": "canary-variable"}
 CANARIES = (
     "canary-mcp-token", "canary-mcp-argument", "canary-mcp-env", "canary-argument", "canary-fused",
-    "canary-positional", "canary-variable",
+    "canary-positional", "canary-mcp-fused", "canary-cookie", "canary-password", "canary-query",
+    "canary-variable",
 )  # fmt: skip
 #: What the task says of its secrets, wherever it can.
 WORDS = f"got {' '.join(CANARIES)} and {json.dumps(SERVERS, separators=(',', ':'))}"

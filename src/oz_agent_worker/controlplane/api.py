@@ -109,7 +109,7 @@ class RunsApi:
             case reports.Cancel.ENDED:
                 raise invalid("The run has ended.")
             case reports.Cancel.PENDING:
-                detail = "The run is on its way to a worker; try again in a moment."
+                detail = "The run is on its way: try again until its worker answers or its lease ends."
                 raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
             case reports.Cancel.REQUESTED:
                 told = self._services.hub.cancel(run_id, cancellation.worker_id, cancellation.execution_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Attendance:
         self._clock = clock
         self._wake = wake
         self._owed: set[str] = set()
+        self._underway: Counter[str] = Counter()
         self._started = self._checkpoint = clock()
 
     @property
@@ -78,11 +80,20 @@ class Attendance:
         await self._database.write(leases.checkpoint, now)
         self._checkpoint = now
 
+    async def resume(self) -> None:
+        """Go on after a time in which nobody listened, as after a start. Raises SQLAlchemyError."""
+        now = self._clock()
+        await self._database.write(leases.resume, now, self.grace)
+        self._started = self._checkpoint = now
+
     def hold(self, run_id: str, connection: Connection) -> bool:
         """A connection's worker has a run. False where the connection went meanwhile."""
         held = self._hub.bind(run_id, connection)
         if not held:
             self._lost([run_id])
+        elif self._underway[run_id]:
+            # Another connection lost it after this one's word, which ended its lease, was queued.
+            self._follow_up(self._database.write(leases.clear, [run_id]), ())
         return held
 
     def left(self, connection: Connection) -> None:
@@ -103,7 +114,10 @@ class Attendance:
         self._follow_up(written, run_ids)
 
     def _follow_up(self, written: "asyncio.Future[Any]", run_ids: Collection[str]) -> None:
+        self._underway.update(run_ids)
+
         def done(future: "asyncio.Future[Any]") -> None:
+            self._underway -= Counter(run_ids)
             if future.cancelled():
                 self._owed.update(run_ids)
             elif (error := future.exception()) is not None:

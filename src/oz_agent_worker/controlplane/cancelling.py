@@ -1,5 +1,7 @@
 """What is said of a cancellation: who asked for it, and how far it came."""
 
+import json
+
 from .wording import storable
 
 __all__ = ["cancellation_pending", "cancelled_by_worker", "cancelled_sentence"]
@@ -32,4 +34,5 @@ def cancellation_pending(asked_by: str | None, worker_id: str | None) -> str:
 
 
 def _with(asked_by: str | None) -> str:
-    return f' with the API key "{asked_by}"' if asked_by else ""
+    # Quoted as JSON is, so that no name passes for more than a name.
+    return f" with the API key {json.dumps(asked_by, ensure_ascii=False)}" if asked_by else ""

@@ -16,6 +16,7 @@ from .assignment import task_assignment
 from .attendance import Attendance
 from .dispatch import plan
 from .hub import Connection, Hub
+from .leases import was_paused
 from .orphans import rescue, returns_to_queue
 from .settings import ControlPlaneSettings
 from .store import leases, queue
@@ -23,7 +24,7 @@ from .store.database import Database
 from .store.runs import Run
 from .times import Clock, micros
 from .tokens import hash_token, new_workload_token
-from .wording import brief
+from .wording import brief, in_words
 
 __all__ = ["Dispatcher"]
 
@@ -56,6 +57,7 @@ class Dispatcher:
         self._attendance = attendance
         self._clock = clock
         self._woken = woken
+        self._due: int | None = None
 
     async def run(self) -> None:
         """Dispatch until cancelled. What fails is logged and tried again."""
@@ -75,6 +77,7 @@ class Dispatcher:
 
     async def step(self) -> float | None:
         """Do all that is due. Returns the seconds until something falls due by itself, or None."""
+        await self._resume_after_a_pause()
         await self._attendance.settle()
         now = self._clock()
         agenda = await self._database.read(queue.agenda, now)
@@ -90,10 +93,20 @@ class Dispatcher:
             pass
         now = self._clock()
         agenda = await self._database.read(queue.agenda, now)
-        checkpoint = self._attendance.checkpoint_due if agenda.lease is not None else None
+        # Where the first lease has just begun, the last checkpoint may be long ago.
+        checkpoint = max(now, self._attendance.checkpoint_due) if agenda.lease is not None else None
         times = [t for t in (agenda.next, checkpoint, self._hub.next_ready(now)) if t is not None]
+        self._due = min(times, default=None)
         # A millisecond more than the difference: a timer that fires early would spin.
-        return max(0, min(times) - now) / 1_000_000 + 0.001 if times else None
+        return None if self._due is None else max(0, self._due - now) / 1_000_000 + 0.001
+
+    async def _resume_after_a_pause(self) -> None:
+        """Where nobody listened, workers cannot have answered: give them the time to."""
+        late = 0 if self._due is None else self._clock() - self._due
+        if was_paused(late):
+            _log.warning("nobody listened for %s: leases go on with what they had left", in_words(late))
+            await self._attendance.resume()
+            self._due = None
 
     async def _rescue(self) -> None:
         """Send again, to whoever cannot start it twice, what was sent to connections that are gone."""
@@ -125,8 +138,8 @@ class Dispatcher:
             (back if returns else wait).append(run.run_id)
         if wait:
             _log.debug("%d runs are not claimed yet: waiting on", len(wait))
-            await self._database.write(queue.rearm, wait, now, now + self._claim_timeout)
-            await self._database.write(leases.begin, wait, now, self._attendance.lease_until)
+            deadline = now + self._claim_timeout
+            await self._database.write(queue.rearm, wait, now, deadline, self._attendance.lease_until)
         for returned in await self._database.write(queue.return_unclaimed, back, now) if back else ():
             connection = self._hub.release(returned.run_id)
             if connection is not None:

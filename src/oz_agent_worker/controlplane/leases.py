@@ -23,6 +23,7 @@ __all__ = [
     "lease_end",
     "next_checkpoint",
     "resumed_lease",
+    "was_paused",
 ]
 
 #: ``error_code`` of a run whose worker did not come back.
@@ -33,6 +34,8 @@ WORKER_LOST: Final = "worker_lost"
 _TIME_TO_RECONNECT: Final = micros(75)
 #: Checkpoints are at least so far apart.
 _FIRST_CHECKPOINT: Final = micros(1)
+#: A control plane that wakes so late was not slow, it stood still.
+_PAUSE: Final = micros(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,9 @@ def resumed_lease(lease: Lease, checkpoint: int | None, now: int, grace: int) ->
 
     The time since somebody certainly listened is left out of it: it has left what it had
     left then, and time enough for its worker to connect. ``checkpoint`` is None where none
-    was taken.
+    was taken, and may be ahead of ``now`` where a clock was corrected.
     """
-    listened = max(lease.since, lease.since if checkpoint is None else checkpoint)
+    listened = max(lease.since, lease.since if checkpoint is None else min(checkpoint, now))
     to_reconnect = min(_TIME_TO_RECONNECT, grace // 4)
     return Lease(
         since=lease.since + max(0, now - listened),
@@ -114,3 +117,11 @@ def next_checkpoint(started: int, last: int, grace: int) -> int:
     the latest: a crash takes back no more than that, nor more than half of its life.
     """
     return last + min(grace // 4, max(_FIRST_CHECKPOINT, last - started))
+
+
+def was_paused(late: int) -> bool:
+    """Whether a control plane that woke so late heard nobody meanwhile.
+
+    Its process was stopped, its machine suspended, or its database away.
+    """
+    return late > _PAUSE

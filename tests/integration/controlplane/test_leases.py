@@ -33,7 +33,9 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock whose leaps are time in which the control plane listens."""
+    monkeypatch.setattr("oz_agent_worker.controlplane.leases._PAUSE", micros(100 * GRACE))
     return Clock()
 
 

@@ -33,6 +33,7 @@ class Plane:
         self.settings = settings
         self.now = T0
         self.woken = asyncio.Event()
+        self._wakes_at: int | None = 0
         self.database = database
         self.hub = Hub(self.woken.set)
         self.followers = Followers()
@@ -98,9 +99,21 @@ class Plane:
         await self.database.write(lambda _: None)
 
     async def step(self, seconds: float = 0) -> float | None:
-        """Let time pass, then let the dispatcher do what is due."""
-        self.pass_time(seconds)
-        return await self.dispatcher.step()
+        """Let time pass, with the dispatcher at work in it, then let it do what is due."""
+        end = self.now + micros(seconds)
+        if self.woken.is_set():
+            self._wakes_at = self.now
+        while self._wakes_at is not None and self._wakes_at < end:
+            self.now = max(self.now, self._wakes_at)
+            await self._work()
+        self.now = end
+        return await self._work()
+
+    async def _work(self) -> float | None:
+        self.woken.clear()
+        delay = await self.dispatcher.step()
+        self._wakes_at = None if delay is None else self.now + micros(delay)
+        return delay
 
     async def queue(self, worker_host: str | None = None, **more: Any) -> str:
         """Queue a run; returns its ID."""

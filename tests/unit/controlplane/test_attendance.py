@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from oz_agent_worker.controlplane.peer import Peer
 from oz_agent_worker.controlplane.states import RunState
-from oz_agent_worker.controlplane.store import leases, reports
+from oz_agent_worker.controlplane.store import leases, queue, reports
 from oz_agent_worker.core.wire import (
     Ack,
     TaskAssignment,
@@ -183,6 +183,56 @@ async def test_the_time_in_which_no_control_plane_listens_does_not_count(plane: 
     assert await state(again, execution) is RunState.CLAIMED
     await again.step(1)
     assert await state(again, execution) is RunState.ERROR
+
+
+async def test_the_time_in_which_a_control_plane_stands_still_does_not_count(
+    plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its process was stopped, or its machine suspended: whoever came meanwhile is heard only afterwards."""
+    connection, execution = await claimed_by(plane, HOST)
+    await plane.leave(connection)
+    await plane.step(GRACE - 1)
+    assert caplog.messages == []
+    plane.pass_time(3600)
+    await plane.step()
+    assert "nobody listened for 5" in caplog.text  # 59 min, from the first moment at which it was to wake
+    await plane.step(74)
+    assert await state(plane, execution) is RunState.CLAIMED
+    for _ in range(GRACE // 75):
+        await plane.step(75)
+    assert await state(plane, execution) is RunState.ERROR
+
+
+async def test_a_control_plane_that_is_slow_does_not_stand_still(
+    plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection, execution = await claimed_by(plane, HOST)
+    await plane.leave(connection)
+    await plane.step()
+    for _ in range(GRACE // 10):
+        plane.pass_time(10)
+        await plane.dispatcher.step()
+    assert await state(plane, execution) is RunState.ERROR
+    assert "nobody listened" not in caplog.text
+
+
+async def test_a_control_plane_whose_database_was_away_did_not_listen(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("", None, Exception("server closed the connection"))
+
+    connection, execution = await claimed_by(plane, HOST)
+    await plane.leave(connection)
+    await plane.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(queue, "agenda", fail)
+        for _ in range(GRACE):
+            plane.pass_time(1)
+            with pytest.raises(OperationalError):
+                await plane.dispatcher.step()
+    await plane.step()
+    assert await state(plane, execution) is RunState.CLAIMED
 
 
 async def test_a_worker_that_could_not_connect_earlier_has_the_time_to(plane: Plane) -> None:

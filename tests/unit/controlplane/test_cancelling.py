@@ -1,3 +1,5 @@
+import pytest
+
 from oz_agent_worker.controlplane.cancelling import (
     cancellation_pending,
     cancelled_by_worker,
@@ -10,6 +12,16 @@ def test_it_says_who_asked_where_that_is_known() -> None:
         'Cancelled with the API key "alice"; no worker had it.'
     )
     assert cancelled_sentence(None, "no worker had it") == "Cancelled; no worker had it."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [('a"; b', r'"a\"; b"'), ("a\nb", r'"a\nb"'), ("jürgen", '"jürgen"'), ("a\\", r'"a\\"')],
+)
+def test_a_name_does_not_pass_for_more_than_a_name(name: str, shown: str) -> None:
+    assert cancelled_sentence(name, "no worker had it") == (
+        f"Cancelled with the API key {shown}; no worker had it."
+    )
 
 
 def test_a_worker_that_was_asked_to_says_no_more_than_that_it_did() -> None:

@@ -86,8 +86,6 @@ async def test_a_connection_breaks_while_another_takes_its_run_over(plane: Plane
 async def test_a_claim_of_a_connection_that_broke_before_the_claim_of_the_next(plane: Plane) -> None:
     broken = await plane.greet(HOST)
     execution = await sent(plane, broken)
-    second = await plane.greet(Peer("w", "direct", None))
-    del second
     back = plane.hub.connect("w", "key", plane.now)
     back.greet(HOST, 0)
     both = [asyncio.create_task(plane.intake.apply(c, claim(execution))) for c in (broken, back)]

@@ -13,6 +13,7 @@ from oz_agent_worker.controlplane.leases import (
     lease_end,
     next_checkpoint,
     resumed_lease,
+    was_paused,
 )
 from oz_agent_worker.controlplane.states import IN_FLIGHT, RunState
 from oz_agent_worker.controlplane.times import micros
@@ -105,6 +106,17 @@ def test_a_clock_that_was_set_back_takes_nothing() -> None:
     ahead = NOW + micros(1000)
     resumed = resumed_lease(Lease(ahead, ahead + GRACE), ahead, NOW, GRACE)
     assert resumed == Lease(ahead, NOW + GRACE)
+
+
+def test_a_checkpoint_that_is_yet_to_come_takes_nothing() -> None:
+    """A clock went ahead, and was corrected, while the lease ran."""
+    lease = Lease(NOW - micros(100), NOW + micros(500))
+    assert resumed_lease(lease, NOW + micros(1000), NOW, GRACE) == lease
+
+
+def test_to_be_slow_is_not_to_stand_still() -> None:
+    assert not was_paused(micros(10))
+    assert was_paused(micros(10) + 1)
 
 
 @given(

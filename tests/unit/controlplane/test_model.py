@@ -1,7 +1,8 @@
 """The control plane against a model of its workers: whatever happens, in whatever order.
 
 What may happen: runs are submitted and cancelled; workers read, start, claim, reject, print,
-report, lose their connection, die and come back; time passes; the control plane dies.
+report, lose their connection, die and come back; time passes; the control plane dies, or
+stands still.
 Then of each run: its states moved by the table, it ended once, without its submitter's
 leave it was started on one ground alone, with it no more often than is allowed, and it is
 waited for no longer than is promised.
@@ -122,6 +123,20 @@ class ControlPlaneModel(RuleBasedStateMachine):
                 assert left >= min(until - left_at, GRACE)
                 if clean:
                     assert left <= max(until - left_at, micros(75))
+        self._leases.clear()
+
+    @precondition(lambda self: self._living())
+    @rule()
+    def control_plane_stands_still(self) -> None:
+        """For an hour, after which nothing is over that was waited for."""
+        self._do(self._plane.step())
+        awaited = {row.id for row in self._rows() if row.lease_until is not None}
+        self._plane.pass_time(3600)
+        self._do(self._plane.dispatcher.step())
+        for row in self._rows():
+            if row.id in awaited:
+                assert RunState(row.state) in IN_FLIGHT
+                assert row.lease_until is None or row.lease_until >= self._plane.now + micros(75)
         self._leases.clear()
 
     # ----------------------------------------------------------------------------- workers

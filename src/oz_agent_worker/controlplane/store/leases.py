@@ -32,6 +32,7 @@ __all__ = [
     "end",
     "name_owner",
     "orphans",
+    "resume",
     "start",
 ]
 
@@ -58,10 +59,17 @@ class Ended:
 
 
 def start(connection: Connection, now: int, grace: int) -> None:
-    """Begin a control plane's life, with no connection: every run in flight is waited for.
+    """Begin a control plane's life, with no connection: every run in flight is waited for."""
+    resume(connection, now, grace)
+    connection.execute(
+        update(runs)
+        .where(_LIVING, runs.c.lease_until.is_(None))
+        .values(lease_until=now + grace, away_since=now)
+    )
 
-    Leases that ran go on with what they had left; see ``resumed_lease``.
-    """
+
+def resume(connection: Connection, now: int, grace: int) -> None:
+    """Listen again: leases that ran go on with what they had left; see ``resumed_lease``."""
     taken_at = connection.execute(select(lease_checkpoint.c.taken_at)).scalar_one_or_none()
     found = connection.execute(
         select(runs.c.id, runs.c.lease_until, runs.c.away_since).where(runs.c.lease_until.is_not(None))
@@ -75,11 +83,6 @@ def start(connection: Connection, now: int, grace: int) -> None:
             values,
             [{"run_id": run_id, "since": lease.since, "until": lease.until} for run_id, lease in resumed],
         )
-    connection.execute(
-        update(runs)
-        .where(_LIVING, runs.c.lease_until.is_(None))
-        .values(lease_until=now + grace, away_since=now)
-    )
     checkpoint(connection, now)
 
 
@@ -90,11 +93,16 @@ def checkpoint(connection: Connection, now: int) -> None:
 
 
 def begin(connection: Connection, run_ids: Collection[str], now: int, until: int) -> None:
-    """Nobody is there who certainly has these runs: wait for their worker. A lease that runs goes on."""
+    """Nobody is there who certainly has these runs: wait for their worker.
+
+    Where a run was never answered, a lease that runs goes on: only an answer ends that wait.
+    Any other run was somebody's until ``now``.
+    """
+    none_runs = or_(runs.c.lease_until.is_(None), runs.c.state != RunState.PENDING.value)
     for chunk in _chunks(run_ids):
         connection.execute(
             update(runs)
-            .where(runs.c.id.in_(chunk), _LIVING, runs.c.lease_until.is_(None))
+            .where(runs.c.id.in_(chunk), _LIVING, none_runs)
             .values(lease_until=until, away_since=now)
         )
 
@@ -131,7 +139,7 @@ def orphans(connection: Connection, worker_ids: Collection[str], now: int) -> li
         runs.c.claim_deadline,
     ).where(
         runs.c.lease_until.is_not(None),
-        runs.c.worker_id.in_(list(worker_ids)),
+        runs.c.worker_id.in_(padded(worker_ids)),
         or_(runs.c.state == RunState.PENDING.value, runs.c.worker_backend.is_(None)),
     )
     return [

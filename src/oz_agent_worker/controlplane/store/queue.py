@@ -88,7 +88,7 @@ def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit
         .where(
             runs.c.state == RunState.QUEUED.value,
             runs.c.not_before <= now,
-            or_(runs.c.worker_host.is_(None), runs.c.worker_host.in_(list(worker_ids))),
+            or_(runs.c.worker_host.is_(None), runs.c.worker_host.in_(padded(worker_ids))),
         )
         .order_by(runs.c.seq)
         .limit(limit)
@@ -168,11 +168,21 @@ def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
     return [Unclaimed(*row) for row in connection.execute(statement.order_by(runs.c.seq))]
 
 
-def rearm(connection: Connection, run_ids: Collection[str], now: int, deadline: int) -> None:
-    """Wait on for runs that were not claimed in time."""
+def rearm(
+    connection: Connection, run_ids: Collection[str], now: int, deadline: int, lease_until: int
+) -> None:
+    """Wait on for runs that were not claimed in time, under a lease. One that runs goes on."""
     late = runs.c.id.in_(padded(run_ids)), runs.c.claim_deadline <= now
     pending = runs.c.state == RunState.PENDING.value
-    connection.execute(update(runs).where(*late, pending).values(claim_deadline=deadline))
+    connection.execute(
+        update(runs)
+        .where(*late, pending)
+        .values(
+            claim_deadline=deadline,
+            lease_until=func.coalesce(runs.c.lease_until, lease_until),
+            away_since=func.coalesce(runs.c.away_since, now),
+        )
+    )
 
 
 def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[Unclaimed]:
@@ -223,7 +233,11 @@ def withdraw(
 ) -> list[str]:
     """Take back assignments (run and execution ID) that were never written to their connection.
 
-    Nobody can have started them, so they wait for anybody and no longer than before.
+    Nobody can have started what was sent to nobody else: it waits for anybody, and no longer than
+    before. Where the assignment was not the first of its execution, whoever was sent that may
+    have started it: the run waits on for its worker. A run with a lease is such a one, since
+    no lease runs within the time to claim a first assignment.
+
     Returns the runs that are in the queue again.
     """
     returned = []
@@ -231,7 +245,7 @@ def withdraw(
         run = head(connection, run_id)
         if run is None or run.state is not RunState.PENDING or run.execution_id != execution_id:
             continue
-        if run.resent:
+        if run.resent or run.lease_until is not None:
             _orphan(connection, run, now, lease_until, None)
         else:
             drop_workload_tokens(connection, run_id)

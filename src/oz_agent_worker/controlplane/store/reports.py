@@ -52,7 +52,7 @@ class Cancel(Enum):
     NOT_FOUND = "not found"
     ENDED = "ended"
     PENDING = "pending"
-    """It is on its way to a worker: try again in a moment."""
+    """It is on its way to a worker, until that answers or the lease ends."""
 
 
 def claim(

@@ -85,7 +85,7 @@ runs: Final = Table(
     Column("worker_instance", Text),
     Column("resent", Boolean, nullable=False, server_default=false()),
     Column("claim_deadline", BigInteger),
-    # While nobody is there who has it: since when, and until when it is waited for. Both move
+    # While nobody is there who certainly has it: since when, and until when it is waited for. Both move
     # on by the time in which no control plane listened.
     Column("away_since", BigInteger),
     Column("lease_until", BigInteger),

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -74,6 +75,16 @@ def _status(code: int, reason: str, message: str, headers: dict[str, str] | None
     return web.json_response(body, status=code, headers=headers)
 
 
+def _selected(items: Iterable[Object], selector: str) -> list[Object]:
+    """Those objects whose fields are as the field selector wants them."""
+    wanted = [term.split("=") for term in selector.split(",") if term]
+    return [item for item in items if all(_field(item, path) == value for path, value in wanted)]
+
+
+def _field(item: Object, path: str) -> Any:
+    return reduce(lambda found, key: found.get(key) or {}, path.split("."), item)
+
+
 class ApiServer:
     """An async context manager. ``url`` is its address, ``requests`` what came: verb, resource, query.
 
@@ -112,6 +123,10 @@ class ApiServer:
             app.router.add_get(path + "/{name}", self._guard(resource, self._get, "get"))
             app.router.add_delete(path + "/{name}", self._guard(resource, self._delete, "delete"))
         app.router.add_get("/api/v1/namespaces/ns/pods/{name}/log", self._guard("pods/log", self._log, "get"))
+        app.router.add_post(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            self._guard("selfsubjectaccessreviews", self._review, "create"),
+        )
         app.router.add_get("/version", self._guard("version", self._tell_version, "get"))
         self._runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
         await self._runner.setup()
@@ -224,7 +239,7 @@ class ApiServer:
         if request.query.get("resourceVersion") == "0":
             items = items if self.stale is None else self.stale
             return web.json_response({"metadata": {"resourceVersion": str(self._version)}, "items": items})
-        return self._page(request, items)
+        return self._page(request, _selected(items, request.query.get("fieldSelector", "")))
 
     def _page(self, request: web.Request, items: list[Object]) -> web.Response:
         start, version = 0, self._version
@@ -298,6 +313,9 @@ class ApiServer:
 
     async def _log(self, request: web.Request, resource: str) -> web.StreamResponse:
         return web.Response(body=b"first line\nlast line\n")
+
+    async def _review(self, request: web.Request, resource: str) -> web.StreamResponse:
+        return _status(404, "NotFound", "the server could not find the requested resource")
 
     async def _tell_version(self, request: web.Request, resource: str) -> web.StreamResponse:
         return web.json_response({"gitVersion": self.version})

@@ -170,6 +170,34 @@ async def test_a_pod_that_is_gone_after_its_log_was_followed_is_no_news(
     assert output.received == b"one\n"
 
 
+@pytest.mark.parametrize("followed", [True, False])
+async def test_of_a_long_log_whose_pod_goes_while_it_is_read_that_is_kept_which_has_come(
+    server: ApiServer, client: KubernetesClient, follows: Follows, followed: bool
+) -> None:
+    lines = "".join(f"{TWO}{number:0100}\n" for number in range(20_000))
+
+    async def kubelet(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if "follow" in request.query:
+            return await sends(f"{ONE}one\n")(request, handler)
+        if "limitBytes" in request.query:
+            return await sends(f"{ONE}one\n{lines}"[: int(request.query["limitBytes"])])(request, handler)
+        return await says(404, "NotFound", "the Pod is gone")(request, handler)
+
+    answer(server, *[kubelet] * 200)
+    output = Output()
+    log = TaskLog(client, "ns", follows, output)
+    if followed:
+        log.look((pod(RUNNING),))
+        await eventually(lambda: output.received == b"one\n")
+    await log.finish((pod(ENDED),))
+    assert len(output.received) > 1024 * 1024
+    assert output.received.startswith(b"one\n") is followed
+    last, _, note = output.received.decode().splitlines()[-3:]
+    assert last.startswith("00000000")
+    assert note.startswith("[oz-agent-worker: the log was read so far, and its end could not be: ")
+    assert "the Pod is gone" in note
+
+
 async def test_the_output_of_a_task_that_was_started_again_says_where(
     server: ApiServer, client: KubernetesClient, follows: Follows
 ) -> None:

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from oz_agent_worker.backends.kubernetes.preflight.preflight import PreflightSettings
+from oz_agent_worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
+from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
+from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
+from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
+from oz_agent_worker.backends.kubernetes.preflight.preflight import Preflight, PreflightSettings
 from oz_agent_worker.backends.kubernetes.preflight.trial import TrialSettings
+from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.errors import PreflightError
 from tests.integration.backends.harness import eventually
 
-from .apiserver import COMPLETE, ApiServer, breaks, forbidden, hangs, says
+from .apiserver import COMPLETE, ApiServer, Handler, breaks, forbidden, hangs, says
 from .worker import QUICK, running_backend
 
 SETTINGS = dataclasses.replace(
@@ -105,6 +111,36 @@ async def test_a_server_that_stays_away_is_said(server: ApiServer, start: Start)
     with pytest.raises(PreflightError, match="etcd is gone") as caught:
         await start()
     assert "kubectl get --raw /readyz" in str(caught.value)
+
+
+async def test_what_can_only_warn_stops_no_start(
+    server: ApiServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asked = (await request.json())["spec"]["resourceAttributes"]["namespace"]
+        return await (
+            says(503, "ServiceUnavailable", "etcd is gone")(request, handler)
+            if asked == "elsewhere"
+            else handler(request)
+        )
+
+    server.faults["create", "selfsubjectaccessreviews"].extend([away] * 100)
+    quick = ClientSettings(read=RetryPolicy(budget=0.0))
+    async with KubernetesClient(
+        load_credentials(str(server.kubeconfig(tmp_path)), environ={}), settings=quick
+    ) as client:
+        preflight = Preflight(
+            client,
+            KubernetesConfig(namespace="ns"),
+            worker_id="w",
+            cleanup=True,
+            policy=ObservationPolicy(),
+            settings=PreflightSettings(trial=TrialSettings(admission=5.0, whole=5.0)),
+            environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OZ_POD_NAMESPACE": "elsewhere"},
+        )
+        await asyncio.gather(preflight.run(), finish_preflight(server))
+    assert "could not be asked" in caplog.text
+    assert "etcd is gone" in caplog.text
 
 
 async def test_a_job_that_somebody_deletes_is_told(server: ApiServer, start: Start) -> None:

@@ -37,8 +37,10 @@ def test_operations_on_any_number_of_runs_are_few_statements(connection: Connect
         some = ids[:number]
         assert [run.id for run in runs.get_all(connection, some)] == some
         assert runs.metadata_of(connection, some) == {id_: {"n": str(n)} for n, id_ in enumerate(some)}
-        queue.rearm(connection, some, T0, T0)
+        queue.rearm(connection, some, T0, T0, T0)
         leases.begin(connection, some, T0, T0)
         leases.clear(connection, some)
         leases.name_owner(connection, some, PUBLIC)
-    assert len(texts) <= 6 * 7  # six operations; 1, 2, 4, 8, 16, 32 and 64 IDs
+        assert queue.waiting(connection, T0, some, 1)
+        assert leases.orphans(connection, some, T0) == []
+    assert len(texts) <= 8 * 7  # eight operations; 1, 2, 4, 8, 16, 32 and 64 IDs

@@ -50,13 +50,33 @@ def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -
     return bool(queue.send_again(connection, handouts, now, now + 30 * S, grace=GRACE))
 
 
-@pytest.mark.parametrize("state", [RunState.PENDING, RunState.CLAIMED])
-def test_a_lease_begins_once(connection: Connection, state: RunState) -> None:
-    run_id = a_run(connection, state)
+def test_the_lease_of_what_nobody_answered_begins_once(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING)
     lose(connection, run_id)
     lose(connection, run_id, T0 + S)
     assert lease_of(connection, run_id) == (T0, T0 + GRACE)
     assert queue.agenda(connection, T0).lease == T0 + GRACE
+
+
+def test_the_lease_of_what_somebody_had_begins_when_it_was_lost_last(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    lose(connection, run_id)
+    lose(connection, run_id, T0 + S)
+    assert lease_of(connection, run_id) == (T0 + S, T0 + S + GRACE)
+
+
+def test_what_is_not_claimed_in_time_has_a_lease_from_then_on(connection: Connection) -> None:
+    late, claimed, queued = (
+        a_run(connection, state) for state in (RunState.PENDING, RunState.CLAIMED, RunState.QUEUED)
+    )
+    ids, now = [late, claimed, queued], T0 + 30 * S
+    queue.rearm(connection, ids, now - 1, now + 29 * S, now + GRACE)
+    assert lease_of(connection, late) == (None, None)
+    for again in (now, now + 30 * S):
+        queue.rearm(connection, ids, again, again + 30 * S, again + GRACE)
+        assert lease_of(connection, late) == (now, now + GRACE)
+        assert queue.agenda(connection, now).claim == again + 30 * S
+    assert lease_of(connection, claimed) == lease_of(connection, queued) == (None, None)
 
 
 def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
@@ -86,6 +106,19 @@ def test_at_the_start_every_run_in_flight_is_waited_for(connection: Connection) 
     assert lease_of(connection, held) == (back, back + GRACE)
     assert lease_of(connection, early) == (back - 100 * S, back + 500 * S)  # 100 s were waited for
     assert lease_of(connection, late) == (back, back + GRACE)
+
+
+def test_after_a_pause_leases_go_on_and_none_begins(connection: Connection) -> None:
+    held, awaited = (a_run(connection, RunState.CLAIMED) for _ in range(2))
+    lose(connection, awaited)
+    leases.checkpoint(connection, T0 + 100 * S)
+    back = T0 + 9000 * S
+    leases.resume(connection, back, GRACE)
+    assert lease_of(connection, held) == (None, None)
+    assert lease_of(connection, awaited) == (back - 100 * S, back + 500 * S)
+    again = back + 50 * S
+    leases.resume(connection, again, GRACE)  # nobody listened since
+    assert lease_of(connection, awaited) == (again - 100 * S, again + 500 * S)
 
 
 def test_a_lease_goes_on_over_any_number_of_starts(connection: Connection) -> None:

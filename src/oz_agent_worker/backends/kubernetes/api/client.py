@@ -7,20 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import aiohttp
 
 from oz_agent_worker import __version__
 from oz_agent_worker.backends.kubernetes.logs.joblog import LogRest, LogTail
 from oz_agent_worker.backends.kubernetes.logs.loglines import LogPosition
-from oz_agent_worker.backends.kubernetes.logs.longlogs import first_bound, first_lines, more_lines
 from oz_agent_worker.backends.kubernetes.views import EventView, JobView
 from oz_agent_worker.httpproxy import failure_words, proxy_options
 
 from . import rest
 from .api_errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .credentials import Credentials, CredentialsError
+from .logends import LogT, read_end
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .silence import SilenceLimit
@@ -28,8 +28,6 @@ from .sockets import open_socket
 from .stats import NO_ANSWER, ApiStats
 
 __all__ = ["ClientSettings", "KubernetesClient"]
-
-LogT = TypeVar("LogT", LogTail, LogRest)
 
 #: Errors of a connection that did not come about: no request went out.
 _NEVER_SENT: Final = (
@@ -227,30 +225,16 @@ class KubernetesClient:
     ) -> LogTail:
         """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one."""
         ask = partial(rest.read_log, namespace, pod, container, timestamps=timestamps)
-        return await self._read_end(ask, lambda late: LogTail(limit_bytes, late=late), limit_bytes)
+        return await read_end(ask, self._read_into, lambda late: LogTail(limit_bytes, late=late), limit_bytes)
 
     async def read_log_rest(
         self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
     ) -> LogRest:
         """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
         ask = partial(rest.read_log, namespace, pod, container, timestamps=True, since=after.since)
-        return await self._read_end(ask, lambda late: LogRest(limit_bytes, after, late=late), limit_bytes)
-
-    async def _read_end(
-        self, ask: Callable[..., Request], reader: Callable[[bool], LogT], limit: int
-    ) -> LogT:
-        """Read a log whole where it is short, and else its last lines: see ``longlogs``."""
-        bound = first_bound(limit)
-        log, received = await self._read_into(ask(limit_bytes=bound), lambda: reader(False))
-        if received < bound:
-            return log
-        lines: int | None = first_lines(limit)
-        before = 0
-        while lines is not None:
-            log, received = await self._read_into(ask(tail_lines=lines), lambda: reader(True))
-            lines = more_lines(lines, limit, weight=log.size) if received != before else None
-            before = received
-        return log
+        return await read_end(
+            ask, self._read_into, lambda late: LogRest(limit_bytes, after, late=late), limit_bytes
+        )
 
     async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
         """Read an answer to its end, and count its bytes; each attempt feeds a reader of its own."""

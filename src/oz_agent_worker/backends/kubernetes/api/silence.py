@@ -20,6 +20,8 @@ class SilenceLimit:
         self._stream = stream
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
         self.heard()
@@ -29,7 +31,8 @@ class SilenceLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def heard(self) -> None:
         """Something came."""

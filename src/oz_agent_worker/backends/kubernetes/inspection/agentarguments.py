@@ -104,16 +104,18 @@ def secrets_in(value: str) -> Iterator[str]:
 
 def _keys(text: str, depth: int) -> Iterator[str]:
     """A text, and what of it may be a key; of a document, that of the texts in it."""
-    document = _document(text)
-    if document is not None:
-        for leaf in _leaves(document) if depth else ():
-            yield from _keys(leaf, depth - 1)
-        return
     yield text
+    texts = _texts(text) if depth else None
+    if texts is not None:
+        for inner in texts:
+            yield from _keys(inner, depth - 1)
+        return
     words = text.split()
-    if 1 < len(words) <= _MOST_WORDS:
-        yield words[-1]
-    # Any word may be an assignment: cookies are several in one text.
+    if len(words) == 1:
+        yield from _decoded(_after_user(text))
+    elif len(words) <= _MOST_WORDS:
+        yield from words[-1:]
+    # Any word may be an address or an assignment: cookies are several in one text.
     for part in dict.fromkeys((text, *(word.strip(_PUNCTUATION) for word in words))):
         yield from _of_address(part)
         assigned = _ASSIGNMENT.fullmatch(part)
@@ -122,29 +124,37 @@ def _keys(text: str, depth: int) -> Iterator[str]:
 
 
 def _of_address(text: str) -> Iterator[str]:
-    """What may be a key in a URL, and in `user:password`, each as it stands and decoded."""
+    """What may be a key in a URL: user, password, and what its query and its fragment hold."""
+    if "//" not in text:
+        return
     try:
         url = urlsplit(text)
     except ValueError:  # of a host in brackets that is no address
         return
-    if not url.netloc:
-        password = text.partition(":")[2]
-        raw = [password] if password and len(text.split()) == 1 else []
-    else:
-        user, _, password = url.netloc.rpartition("@")[0].partition(":")
-        pairs = [pair.partition("=") for part in (url.query, url.fragment) for pair in part.split("&")]
-        raw = [user, password, *(value if equals else name for name, equals, value in pairs)]
-    for key in filter(None, raw):
-        yield from dict.fromkeys((key, unquote(key), unquote_plus(key)))
+    user, _, password = url.netloc.rpartition("@")[0].partition(":")
+    pairs = [pair.partition("=") for part in (url.query, url.fragment) for pair in part.split("&")]
+    for key in (user, password, *(value if equals else name for name, equals, value in pairs)):
+        yield from _decoded(key)
 
 
-def _document(text: str) -> dict[str, Any] | list[Any] | None:
-    """The JSON document that a text is, if it is one."""
+def _after_user(text: str) -> str:
+    """The password of `user:password`, as of `Key:value`; empty where it is none."""
+    password = text.partition(":")[2]
+    return "" if password.startswith("//") else password
+
+
+def _decoded(key: str) -> Iterable[str]:
+    """A key as it stands in a URL, and as it was before that; nothing of an empty one."""
+    return dict.fromkeys((key, unquote(key), unquote_plus(key))) if key else ()
+
+
+def _texts(text: str) -> list[str] | None:
+    """The texts in the JSON document that a text is; ``None`` where it is none."""
     try:
         data = msgspec.json.decode(text)
+        return list(_leaves(data)) if isinstance(data, dict | list) else None
     except (msgspec.DecodeError, RecursionError):
         return None
-    return data if isinstance(data, dict | list) else None
 
 
 def _leaves(data: Any) -> Iterator[str]:

@@ -13,10 +13,10 @@ import msgspec
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.judgement.podevents import quotes_task
-from oz_agent_worker.backends.kubernetes.logs.joblog import LogTail
+from oz_agent_worker.backends.kubernetes.logs.joblog import LogTail, annotated
 from oz_agent_worker.backends.kubernetes.views import EventView
 from oz_agent_worker.core.outcome import Outcome
-from oz_agent_worker.core.taskwords import UNSHOWN
+from oz_agent_worker.core.taskwords import UNSHOWN, TaskWords
 
 from .explain import Explanation, Facts, explain
 from .inspected import TaskJob
@@ -79,20 +79,22 @@ def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
     yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
     if evidence.outcome is not None:
-        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome))
+        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome, enc_hook=_words))
     yield "job.json", as_json(evidence.job)
     yield "events.json", as_json(list(evidence.events))
     for pod in evidence.pods:
         yield f"pods/{pod['metadata']['name']}.json", as_json(pod)
     for log in evidence.logs:
-        yield f"logs/{log.pod}/{log.container}.log", redactor.log(_content(log.tail))
+        yield f"logs/{log.pod}/{log.container}.log", redactor.log(b"".join(annotated(log.tail)))
     if evidence.problems:
         yield "not-read.txt", redactor.text("".join(f"{line}\n" for line in evidence.problems)).encode()
 
 
-def _content(tail: LogTail) -> bytes:
-    cut = f"[oz-agent-worker: {tail.omission}]\n" if tail.omission else ""
-    return cut.encode() + b"".join(tail.chunks())
+def _words(value: Any) -> str:
+    """What no serializer knows: the task's own words, which are its owner's as its log is."""
+    if isinstance(value, TaskWords):
+        return value.text
+    raise NotImplementedError(f"objects of type {type(value).__name__} are in no outcome")
 
 
 def files_of_trace(trace: Trace, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:

@@ -21,12 +21,12 @@ from oz_agent_worker.backends.kubernetes.api import rest
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
+from oz_agent_worker.backends.kubernetes.judgement.gonepods import gone_pods
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.views import EventView
 from oz_agent_worker.core.outcome import Outcome
 
 from .bundle import ContainerLog, Evidence, bundle, files_of
-from .history import gone_pods
 from .inspector import pods_selector
 
 __all__ = ["EvidenceCollector", "EvidenceKeeper", "EvidenceSettings", "write_private"]

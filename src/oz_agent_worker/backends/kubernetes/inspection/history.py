@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
@@ -12,23 +12,22 @@ from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.api.rest import EVENTS, ObjectT, Resource
 from oz_agent_worker.backends.kubernetes.judgement.disruptions import TELLING_EVENTS
 from oz_agent_worker.backends.kubernetes.judgement.gonepods import (
-    created_pods,
     explain_end,
+    gone_pods,
     is_unexplained,
+    pods_of_job,
 )
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.views import EventView, JobView, PodView
 from oz_agent_worker.core.outcome import Outcome
 
-from .inspected import TaskJob, is_pod_name
+from .inspected import TaskJob, pod_base, pod_prefix
 from .taskstate import is_starting, lost_its_pods
 
-__all__ = ["all_events", "gone_pods", "recalled", "task_events", "telling_events", "whole_list"]
+__all__ = ["all_events", "recalled", "task_events", "telling_events", "whole_list"]
 
 _logger = logging.getLogger(__name__)
 
-#: The most Pods of a Job whose events are read although they are gone, the newest of them.
-MOST_GONE_PODS: Final = 10
 #: The most Pods of which a list of tasks reads all events: each costs a request.
 MOST_PODS: Final = 100
 _PAGE: Final = 500
@@ -71,12 +70,6 @@ async def all_events(client: KubernetesClient, namespace: str, field_selector: s
         ApiError: they cannot be read.
     """
     return await whole_list(client, EVENTS, namespace, field_selector=field_selector)
-
-
-def gone_pods(of_job: Iterable[EventView], pods: Iterable[str]) -> list[str]:
-    """The names of a Job's Pods that are gone, by the events about the Job, the newest of them."""
-    standing = set(pods)
-    return [name for name in created_pods(of_job) if name not in standing][-MOST_GONE_PODS:]
 
 
 async def task_events(
@@ -127,18 +120,17 @@ async def telling_events(
 ) -> Mapping[str, Sequence[EventView]]:
     """Read the events without which a list of ``tasks`` would be wrong, by the names of their Jobs.
 
-    Those are of Pods that are gone, and of Pods whose start is warned of. A list of healthy tasks
-    costs one request more at most. What cannot be read is left out.
+    Those are of the last Pods of Jobs whose Pods are gone, and of Pods whose start is warned of. A
+    list of healthy tasks costs one request more at most. What cannot be read is left out.
     """
     found: dict[str, list[EventView]] = defaultdict(list)
-    lost = [job.metadata.name for job, pods in tasks if lost_its_pods(job, pods)]
+    lost = [job for job, pods in tasks if lost_its_pods(job, pods)]
     starting = {
         pod.identity: job.metadata.name for job, pods in tasks for pod in pods if is_starting(pod, policy)
     }
     try:
-        for name, events in (await _of_disrupted(client, namespace)).items() if lost else ():
-            for job in lost:
-                found[job] += events if is_pod_name(name, job) else ()
+        for job, events in (await _of_lost(client, namespace, lost)).items() if lost else ():
+            found[job] += events
         for uid, events in (await _of_warned(client, namespace, starting)).items() if starting else ():
             found[starting[uid]] += events
     except ApiError as error:
@@ -146,15 +138,42 @@ async def telling_events(
     return found
 
 
-async def _of_disrupted(client: KubernetesClient, namespace: str) -> Mapping[str, list[EventView]]:
-    """All events of the Pods of which one tells why they are gone, by their names."""
+async def _of_lost(
+    client: KubernetesClient, namespace: str, lost: Sequence[JobView]
+) -> Mapping[str, list[EventView]]:
+    """Which Pods those Jobs had, and all events of the last one where one tells why it is gone."""
+    created = await all_events(client, namespace, "involvedObject.kind=Job,reason=SuccessfulCreate")
+    of_jobs: dict[str | None, list[EventView]] = defaultdict(list)
+    for event in created:
+        of_jobs[event.involved_object.uid if event.involved_object else None].append(event)
+    disrupted = await _disrupted(client, namespace)
+    wanted: dict[str, list[str]] = {}
+    for job in lost:
+        last = pods_of_job(of_jobs[job.metadata.uid])[-1:]
+        those = last or disrupted.get(pod_prefix(job.metadata.name), ())
+        wanted[job.metadata.name] = [name for name in those if name in disrupted.get(pod_base(name), ())]
+    names = [name for pods in wanted.values() for name in pods]
+    told = await _about(client, namespace, "involvedObject.kind=Pod,involvedObject.name", names)
+    return {
+        job.metadata.name: [
+            *of_jobs[job.metadata.uid],
+            *(event for name in wanted[job.metadata.name] for event in told.get(name, ())),
+        ]
+        for job in lost
+    }
+
+
+async def _disrupted(client: KubernetesClient, namespace: str) -> Mapping[str, Collection[str]]:
+    """The names of the Pods of which an event tells why they are gone, by what these hold of their Jobs'."""
     about = "involvedObject.kind=Pod,reason="
     lists = await asyncio.gather(
         *(all_events(client, namespace, about + reason) for reason in TELLING_EVENTS)
     )
-    telling = [event.involved_object for events in lists for event in events]
-    names = dict.fromkeys(pod.name for pod in telling if pod is not None and pod.name)
-    return await _about(client, namespace, "involvedObject.kind=Pod,involvedObject.name", names)
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for event in (event for events in lists for event in events):
+        if event.involved_object is not None and event.involved_object.name:
+            found[pod_base(event.involved_object.name)][event.involved_object.name] = None
+    return found
 
 
 async def _of_warned(
@@ -170,6 +189,6 @@ async def _about(
     client: KubernetesClient, namespace: str, field: str, values: Iterable[str]
 ) -> Mapping[str, list[EventView]]:
     """The events about the objects of which ``field`` has one of these values, by it."""
-    asked = list(values)[:MOST_PODS]
+    asked = list(dict.fromkeys(values))[:MOST_PODS]
     lists = await asyncio.gather(*(client.list_events(namespace, f"{field}={value}") for value in asked))
     return dict(zip(asked, lists, strict=True))

@@ -17,11 +17,14 @@ __all__ = [
     "ambiguous",
     "chosen",
     "is_pod_name",
+    "pod_base",
+    "pod_prefix",
 ]
 
 #: The most candidates that an error lists.
 MAX_LISTED = 10
 
+#: Of a generated name: the characters at its end that are its own, and the most before them.
 _RANDOM = 5
 _LONGEST_BASE = 58
 
@@ -91,11 +94,21 @@ def _prefixes(job: TaskJob, text: str) -> bool:
 
 
 def is_pod_name(text: str, job: str) -> bool:
-    """Whether a Pod of the Job ``job`` may have this name.
+    """Whether a Pod of the Job ``job`` may have this name."""
+    return pod_base(text) == pod_prefix(job)
 
-    It is the Job's and a hyphen, cut to 58 characters, and 5 more (apiserver, names.SimpleNameGenerator).
+
+def pod_prefix(job: str) -> str:
+    """What the names of a Job's Pods have in common.
+
+    It is the Job's and a hyphen, cut to 58 characters; 5 more follow (apiserver, names.SimpleNameGenerator).
     """
-    return text[:-_RANDOM] == f"{job}-"[:_LONGEST_BASE]
+    return f"{job}-"[:_LONGEST_BASE]
+
+
+def pod_base(pod: str) -> str:
+    """A Pod's name without what is its own: the ``pod_prefix`` of its Job."""
+    return pod[:-_RANDOM]
 
 
 def ambiguous(text: str, tasks: Iterable[str]) -> AmbiguousTaskError:

@@ -1,10 +1,11 @@
 """Reads from the cluster what is to be known of tasks: for people who ask, and for evidence."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, NotFoundError
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, NotFoundError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.ownership import OwnedPod
 from oz_agent_worker.backends.kubernetes.api.rest import PODS, ObjectT, Resource
@@ -20,6 +21,8 @@ from .taskstate import State, reason_of, state_of
 from .traces import Trace, traces_of
 
 __all__ = ["Inspector", "TaskRow", "pods_selector"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,7 @@ class Inspector:
     async def trace(self, text: str) -> Trace | None:
         """What events tell of a task whose Job is gone, the newest of those that ``text`` means.
 
-        ``None`` where they tell nothing, or may not be read, or the Job stands and is another
+        ``None`` where they tell nothing, or cannot be read, or the Job stands and is another
         worker's.
 
         Raises:
@@ -124,18 +127,20 @@ class Inspector:
         try:
             for kind in ("Job", "Pod"):
                 events += await all_events(self._client, self._namespace, f"involvedObject.kind={kind}")
-        except ForbiddenError:
+            trace = next(iter(traces_of(events, text.strip())), None)
+            return None if trace is None or await self._stands(trace) else trace
+        except ApiError as error:
+            _logger.debug("Events cannot be read: %s", error)
             return None
-        trace = next(iter(traces_of(events, text.strip())), None)
-        if trace is None or await self._stands(trace.job):
-            return None
-        return trace
 
-    async def _stands(self, job: str) -> bool:
+    async def _stands(self, trace: Trace) -> bool:
         try:
-            await self._client.get_job(self._namespace, job)
+            await self._client.get_job(self._namespace, trace.job)
         except NotFoundError:
-            return False
+            if trace.names_job:
+                return False
+            jobs = await self._all(TASK_JOBS, LABEL_EXECUTION_HASH)
+            return any(trace.may_be_of(job.metadata.name) for job in jobs)
         return True
 
     async def facts(self, job: TaskJob) -> Facts:

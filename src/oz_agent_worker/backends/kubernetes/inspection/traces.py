@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from oz_agent_worker.backends.kubernetes.judgement.disruptions import told_disruption
-from oz_agent_worker.backends.kubernetes.judgement.gonepods import created_pods
+from oz_agent_worker.backends.kubernetes.judgement.gonepods import events_of_last_pod, pods_of_job
 from oz_agent_worker.backends.kubernetes.judgement.podevents import last_seen
 from oz_agent_worker.backends.kubernetes.judgement.wording import said
 from oz_agent_worker.backends.kubernetes.manifests.naming import job_name
@@ -22,14 +22,12 @@ from oz_agent_worker.core.spans import short_span
 
 from .evidencelines import event_lines, event_time
 from .explain import Explanation
-from .inspected import ambiguous, is_pod_name
+from .inspected import ambiguous, is_pod_name, pod_base
 from .taskstate import State
 
 __all__ = ["Trace", "explain_trace", "traces_of"]
 
 _JOB: Final = re.compile(r"oz-task-(?P<run>.+?)-exec-(?P<execution>.{1,8})")
-#: The characters at the end of a Pod's name that are its own.
-_RANDOM: Final = 5
 # Job controller, events of a Job that has ended.
 _COMPLETED: Final = "Completed"
 _FAILED: Final = frozenset({"BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy"})
@@ -39,7 +37,10 @@ _SAYS_NOTHING: Final = re.compile(r"Error: \w+$|skip schedule deleting pod")
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What is left of a Job: its name, and the events about it and its Pods, the oldest first."""
+    """What is left of a Job: its name, and the events about it and its Pods, the oldest first.
+
+    Where its Pods alone tell of it, the name is what theirs hold of it: 58 characters at most.
+    """
 
     job: str
     events: tuple[EventView, ...]
@@ -49,6 +50,16 @@ class Trace:
         """The task's ID, as far as the Job's name holds it."""
         named = _JOB.fullmatch(self.job)
         return named["run"] if named else self.job
+
+    @property
+    def names_job(self) -> bool:
+        """Whether an event is about the Job itself, so that its name is whole."""
+        return any(_is_about(event, "Job") for event in self.events)
+
+    def may_be_of(self, job: str) -> bool:
+        """Whether the Pods may be those of the Job of this name."""
+        pods = (event.involved_object for event in self.events if _is_about(event, "Pod"))
+        return any(pod is not None and is_pod_name(pod.name or "", job) for pod in pods)
 
 
 def traces_of(events: Iterable[EventView], text: str) -> list[Trace]:
@@ -83,12 +94,12 @@ def _all(events: Sequence[EventView]) -> list[Trace]:
     found = []
     for job, about_job in of_jobs.items():
         if _JOB.fullmatch(job):
-            names = set(created_pods(about_job)) or {pod for pod in of_pods if is_pod_name(pod, job)}
+            names = set(pods_of_job(about_job)) or {pod for pod in of_pods if is_pod_name(pod, job)}
             told = [*about_job, *(event for name in sorted(names) for event in of_pods.pop(name, ()))]
             found.append(Trace(job, tuple(sorted(told, key=last_seen))))
     for pod, about_pod in of_pods.items():
         # The events of a Job that ran for long are older than those of its Pod, and gone.
-        base = pod[:-_RANDOM].removesuffix("-")
+        base = pod_base(pod).removesuffix("-")
         if _JOB.fullmatch(base):
             found.append(Trace(base, tuple(about_pod)))
     return found
@@ -132,10 +143,12 @@ def _answer(trace: Trace) -> tuple[str, Outcome | None]:
     end = next((event for event in reversed(trace.events) if _is_end(event)), None)
     if end is not None and end.reason == _COMPLETED:
         return "succeeded, and its Job was deleted, as it is when its result is delivered", None
-    outcome = told_disruption([event for event in trace.events if _is_about(event, "Pod")])
+    of_last_pod = events_of_last_pod(trace.events)
+    outcome = told_disruption(of_last_pod)
     if outcome is not None and outcome.reason is not None:
         return f"failed ({outcome.reason.value}), and its Job is gone: {outcome.message}", outcome
-    cause = _cause(trace.events) or end
+    of_job = [event for event in trace.events if _is_about(event, "Job")]
+    cause = _cause(sorted([*of_job, *of_last_pod], key=last_seen)) or end
     why = said(cause.reason, cause.message) if cause is not None else ""
     if end is not None:
         return f"failed{why}, and its Job is gone: its TTL is over, or somebody deleted it", None

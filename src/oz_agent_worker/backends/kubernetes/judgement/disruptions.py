@@ -70,12 +70,14 @@ _BY_TARGET: Final[Mapping[str, _Kind]] = MappingProxyType(
 )
 _TAINTED: Final = "TaintManagerEviction"
 _NOT_READY: Final = "NodeNotReady"
+_SCALE_DOWN: Final = "ScaleDown"
+_SCALE_DOWN_FAILED: Final = "ScaleDownFailed"
 _BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
     {
         "Preempted": _PREEMPTED,  # kube-scheduler, preemption
         "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
         "Evicted": _EVICTED,  # kubelet, eviction; Karpenter's terminator
-        "ScaleDown": _DRAINED,  # cluster-autoscaler
+        _SCALE_DOWN: _DRAINED,  # cluster-autoscaler, before it tries to evict
         _TAINTED: _DRAINED,  # taint eviction controller
         _NOT_READY: _LOST,  # node lifecycle controller
     }
@@ -112,7 +114,12 @@ def told_disruption(events: Sequence[EventView]) -> Outcome | None:
     ``None`` where they tell of no disruption. A node that was not ready is why only if nothing
     but the taint that says so came after it: the Pod may have gone on.
     """
-    telling = [event for event in events if (event.reason or "") in _BY_EVENT and not _is_revoked(event)]
+    telling: list[EventView] = []
+    for event in events:
+        if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the try to evict came to nothing
+            telling = [told for told in telling if told.reason != _SCALE_DOWN]
+        elif (event.reason or "") in _BY_EVENT and not _is_revoked(event):
+            telling.append(event)
     while telling:
         event = telling.pop()
         if event.reason == _TAINTED and telling and telling[-1].reason == _NOT_READY:

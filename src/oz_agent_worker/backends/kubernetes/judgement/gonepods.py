@@ -16,17 +16,49 @@ from .disruptions import TELLING_EVENTS, told_disruption
 from .podevents import last_seen
 from .postmortem import explain_failure
 
-__all__ = ["TELLING_EVENTS", "created_pods", "explain_end", "is_unexplained"]
+__all__ = [
+    "TELLING_EVENTS",
+    "events_of_last_pod",
+    "explain_end",
+    "gone_pods",
+    "is_unexplained",
+    "pods_of_job",
+]
+
+#: The most Pods of a Job that are looked for although they are gone, the newest of them.
+_MOST_GONE: Final = 10
 
 # Job controller: the event of a Pod that it has created.
 _CREATED: Final = re.compile(r"Created pod: (\S+)")
 
 
-def created_pods(events: Iterable[EventView]) -> list[str]:
+def pods_of_job(events: Iterable[EventView]) -> list[str]:
     """The names of the Pods that a Job has had, the oldest first, from the events about it."""
     ordered = sorted((e for e in events if e.reason == "SuccessfulCreate"), key=last_seen)
     found = (_CREATED.search(event.message or "") for event in ordered)
     return [match[1] for match in found if match]
+
+
+def gone_pods(of_job: Iterable[EventView], standing: Iterable[str]) -> list[str]:
+    """The names of a Job's Pods that do not stand any more, by the events about the Job: the newest."""
+    there = set(standing)
+    return [name for name in pods_of_job(of_job) if name not in there][-_MOST_GONE:]
+
+
+def events_of_last_pod(events: Iterable[EventView]) -> list[EventView]:
+    """Those of the ``events`` about a Job and its Pods that are about its last Pod, the oldest first.
+
+    The last is the one that was created last; where no event tells of that, because those of a Job
+    that ran for long are older and gone, the one whose own events begin last.
+    """
+    ordered = sorted(events, key=last_seen)
+    of_pods: dict[str | None, list[EventView]] = {}
+    for event in ordered:
+        about = event.involved_object
+        if about is not None and about.kind == "Pod":
+            of_pods.setdefault(about.name, []).append(event)
+    last = next(reversed(pods_of_job(ordered) or of_pods), None)
+    return of_pods.get(last, [])
 
 
 def is_unexplained(outcome: Outcome, pods: Sequence[PodView]) -> bool:
@@ -42,14 +74,4 @@ def explain_end(failure: Condition, pods: Sequence[PodView], events: Iterable[Ev
     outcome = explain_failure(failure, pods)
     if not is_unexplained(outcome, pods):
         return outcome
-    about = list(events)
-    return told_disruption(_of_last_pod(about)) or outcome
-
-
-def _of_last_pod(events: Sequence[EventView]) -> list[EventView]:
-    """The events about the Pod that was created last, the oldest first."""
-    names = created_pods(events)
-    of_pods = [event for event in events if event.involved_object and event.involved_object.kind == "Pod"]
-    if names:
-        of_pods = [e for e in of_pods if e.involved_object and e.involved_object.name == names[-1]]
-    return sorted(of_pods, key=last_seen)
+    return told_disruption(events_of_last_pod(events)) or outcome

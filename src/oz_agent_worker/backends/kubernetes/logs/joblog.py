@@ -15,6 +15,7 @@ __all__ = [
     "LogRest",
     "LogSource",
     "LogTail",
+    "annotated",
     "log_container",
     "log_sources",
     "write_log",
@@ -31,6 +32,7 @@ class LogTail:
         self._late = late
         self._chunks: deque[bytes] = deque()
         self._kept = 0
+        self._cut = ""
         self.dropped = 0
         """How many bytes of what it was fed were left out at the beginning."""
 
@@ -47,14 +49,33 @@ class LogTail:
             self._kept -= cut
             self.dropped += cut
 
+    def cut_short(self, why: str) -> None:
+        """Note that more of the log was to be read, and could not be."""
+        self._cut = why
+
+    def go_on(self, later: "LogTail", gap: str) -> None:
+        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
+        self.feed(f"\n{_noted(gap)}".encode())
+        for chunk in later.chunks():
+            self.feed(chunk)
+
     @property
     def size(self) -> int:
         """How many bytes it was fed."""
         return self._kept + self.dropped
 
     @property
+    def ending(self) -> str:
+        """Why the log does not end with what was kept, for people; empty where it does."""
+        if not self._cut or self._late:
+            return ""
+        return f"the log was read so far, and its end could not be: {self._cut}"
+
+    @property
     def omission(self) -> str:
-        """What is missing of the log, for people; empty where it is whole."""
+        """What is missing of the log before what was kept, for people; empty where nothing is."""
+        if self._late and self._cut:
+            return f"all but the last {self._kept} bytes of the log could not be read: {self._cut}"
         if self._late and self.size >= self._limit:
             return f"all but the last {self._kept} bytes of the log are left out here"
         return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
@@ -92,13 +113,31 @@ class LogRest:
         if output:
             self.tail.feed(output)
 
+    def cut_short(self, why: str) -> None:
+        """Note that more of the log was to be read, and could not be."""
+        self.tail.cut_short(why)
+
+    def go_on(self, later: "LogRest", gap: str) -> None:
+        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
+        self.tail.go_on(later.tail, gap)
+
+
+def annotated(tail: LogTail) -> Iterator[bytes]:
+    """Yield a log in pieces that an output sink takes, with a line about what is missing where it is."""
+    if tail.omission:
+        yield _noted(tail.omission).encode()[:MAX_OUTPUT_CHUNK]
+    piece = b""
+    for piece in tail.chunks():
+        yield piece
+    if tail.ending:
+        line = "" if not piece or piece.endswith(b"\n") else "\n"
+        yield f"{line}{_noted(tail.ending)}".encode()[:MAX_OUTPUT_CHUNK]
+
 
 def write_log(sink: OutputSink, tail: LogTail) -> None:
-    """Write a log to the sink, saying first what is missing of it."""
-    if tail.omission:
-        write_note(sink, tail.omission)
-    for chunk in tail.chunks():
-        sink.write(chunk)
+    """Write a log to the sink, saying what is missing of it (``annotated``)."""
+    for piece in annotated(tail):
+        sink.write(piece)
 
 
 def write_output(sink: OutputSink, output: bytes) -> None:
@@ -109,7 +148,11 @@ def write_output(sink: OutputSink, output: bytes) -> None:
 
 def write_note(sink: OutputSink, text: str) -> None:
     """Write a line of the worker's own among the task's."""
-    sink.write(f"[oz-agent-worker: {text}]\n".encode()[:MAX_OUTPUT_CHUNK])
+    sink.write(_noted(text).encode()[:MAX_OUTPUT_CHUNK])
+
+
+def _noted(text: str) -> str:
+    return f"[oz-agent-worker: {text}]\n"
 
 
 @dataclass(frozen=True, slots=True)

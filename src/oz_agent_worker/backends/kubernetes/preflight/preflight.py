@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from oz_agent_worker.backends.checks import Grade
+from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE
 from oz_agent_worker.backends.kubernetes.api.retry import RetryPolicy
@@ -104,7 +105,10 @@ class Preflight:
     async def _owner_sight(self) -> tuple[str, ...]:
         if self._owners is None:
             return ()
-        verdict = await check_owner_sight(self._client, self._owners, unique=_unique())
+        try:
+            verdict = await check_owner_sight(self._client, self._owners, unique=_unique())
+        except ApiError as error:  # tasks run without it
+            return (f"whether the worker may {OWNER_SIGHT.purpose} could not be asked: {error}",)
         if verdict.grade is Grade.OK:
             return ()
         return (f"{verdict.detail}; grant {OWNER_SIGHT} in namespace {self._owners}",)

@@ -1,5 +1,8 @@
 """What a take-over asks the API server, beside the owners: its time, and whether a Secret stands."""
 
+import time
+from collections.abc import Callable
+
 from oz_agent_worker.backends.kubernetes.api import rest
 from oz_agent_worker.backends.kubernetes.api.api_errors import AlreadyExistsError, ApiError
 from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
@@ -13,16 +16,27 @@ __all__ = ["Questions"]
 
 
 class Questions:
-    """Asks about ``namespace``. Only a take-over asks; no task costs a request of these."""
+    """Asks about ``namespace``. Only a take-over asks; no task costs a request of these.
+
+    ``clock`` gives seconds, and never runs backwards; a missing permission is believed once it has
+    been so for ``patience`` seconds of it.
+    """
 
     def __init__(
-        self, client: KubernetesClient, namespace: str, label_selector: str, server_clock: ServerClock
+        self,
+        client: KubernetesClient,
+        namespace: str,
+        label_selector: str,
+        server_clock: ServerClock,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = REFUSAL_PATIENCE,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._selector = label_selector
         self._server_clock = server_clock
-        self._doubt = Doubt(REFUSAL_PATIENCE)
+        self._doubt = Doubt(patience, clock)
 
     async def read_clock(self) -> None:
         """Have the server's clock known, through a request that the worker is certainly allowed.

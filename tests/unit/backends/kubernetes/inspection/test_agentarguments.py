@@ -125,7 +125,9 @@ def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
         ("user:key", {"user:key", "key"}),
         ("https://[bad", {"https://[bad"}),
         ("a prompt of many words", {"a prompt of many words"}),
+        ("a note:worthy prompt of words", {"a note:worthy prompt of words"}),
         ("[" * 5000, {"[" * 5000}),
+        ("[" * 990 + "]" * 990, {"[" * 990 + "]" * 990}),
         ("", {""}),
     ],
 )

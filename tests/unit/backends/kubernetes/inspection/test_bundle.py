@@ -10,6 +10,7 @@ from oz_agent_worker.backends.kubernetes.inspection.bundle import ContainerLog, 
 from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy
 from oz_agent_worker.backends.kubernetes.logs.joblog import LogTail
 from oz_agent_worker.core.outcome import FailureReason, failed
+from oz_agent_worker.core.taskwords import TaskWords
 from tests.unit.backends.kubernetes.tasks import CREATED, LATER, NOW
 
 SECRET = {"name": "TOKEN", "value": "swordfish"}
@@ -88,6 +89,20 @@ def test_what_the_worker_reports_is_kept_with_it() -> None:
     files = dict(files_of(evidence(outcome=failed(FailureReason.IMAGE_PULL, "no such image"))))
     told = json.loads(files["outcome.json"])
     assert (told["result"], told["reason"], told["message"]) == ("failed", "image_pull", "no such image")
+
+
+def test_the_tasks_own_words_are_part_of_what_was_reported() -> None:
+    outcome = failed(FailureReason.CONTAINER_EXIT, "it ended", words=TaskWords("the key swordfish is wrong"))
+    files = dict(files_of(evidence(outcome=outcome)))
+    assert json.loads(files["outcome.json"])["words"] == "the key *** is wrong"
+
+
+def test_a_log_whose_end_could_not_be_read_says_so_at_its_end() -> None:
+    cut = log(b"no end of line")
+    cut.cut_short("swordfish is gone")
+    files = dict(files_of(evidence(logs=[ContainerLog("p", "task", cut)])))
+    note = b"[oz-agent-worker: the log was read so far, and its end could not be: *** is gone]"
+    assert files["logs/p/task.log"] == b"no end of line\n" + note + b"\n"
 
 
 def test_the_same_evidence_is_the_same_file() -> None:

@@ -17,6 +17,7 @@ from tests.unit.backends.kubernetes.tasks import NOW
 
 JOB = "oz-task-run-1-exec-exec-1"
 POD = f"{JOB}-abcde"
+SECOND = f"{JOB}-fghij"
 
 
 def event(
@@ -91,6 +92,28 @@ ROWS = {
         [CREATED, STARTED, of_pod("Preempted", "Preempted by pod p", at=50, warns=False), FAILED],
         "pod_preempted",
         "failed (pod_preempted), and its Job is gone: The Pod was preempted: a Pod of a higher priority took",
+    ),
+    "preempted, then failed": (
+        [
+            CREATED,
+            of_pod("Preempted", "Preempted by pod p", at=5, warns=False),
+            of_job("SuccessfulCreate", f"Created pod: {SECOND}", at=10),
+            of_pod("Started", "Started container task", at=20, warns=False, pod=SECOND),
+            of_job("PodFailurePolicy", "Container task failed with exit code 1", at=60, warns=True),
+        ],
+        "",
+        "failed (PodFailurePolicy: Container task failed with exit code 1), and its Job is gone:",
+    ),
+    "preempted, then cancelled": (
+        [
+            CREATED,
+            of_pod("FailedScheduling", "0/3 nodes", at=2),
+            of_pod("Preempted", "Preempted by pod p", at=5, warns=False),
+            of_job("SuccessfulCreate", f"Created pod: {SECOND}", at=10),
+            of_pod("Pulling", "Pulling image", at=20, warns=False, pod=SECOND),
+        ],
+        "",
+        "has no Job any more: it was deleted before it had ended, as one that is cancelled is.",
     ),
     "the Pod's events alone": (
         [of_pod("Unhealthy", "probe failed", at=30)],

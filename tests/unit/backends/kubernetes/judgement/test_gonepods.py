@@ -3,9 +3,11 @@
 import pytest
 
 from oz_agent_worker.backends.kubernetes.judgement.gonepods import (
-    created_pods,
+    events_of_last_pod,
     explain_end,
+    gone_pods,
     is_unexplained,
+    pods_of_job,
 )
 from oz_agent_worker.backends.kubernetes.views import Condition, EventView
 from oz_agent_worker.core.outcome import FailureReason, failed
@@ -29,11 +31,25 @@ TAINTED = told("TaintManagerEviction", "Marking for deletion Pod ns/j-a", 30)
 REVOKED = told("TaintManagerEviction", "Cancelling deletion of Pod ns/j-a", 40)
 KILLING = told("Killing", "Stopping container task", 50)
 
+FAILED_TRY = told("ScaleDownFailed", "failed to delete pod for ScaleDown", 20)
+
 ROWS = {
     "preempted": ([told("Preempted")], FailureReason.POD_PREEMPTED),
     "preempted by the kubelet": ([told("Preempting")], FailureReason.POD_PREEMPTED),
     "evicted by the kubelet": ([told("Evicted", "The node was low on resource")], FailureReason.EVICTED),
     "node removed by the autoscaler": ([told("ScaleDown"), KILLING], FailureReason.EVICTED),
+    "an eviction that did not come about": (
+        [told("ScaleDown"), FAILED_TRY, KILLING],
+        FailureReason.POD_MISSING,
+    ),
+    "evicted at the second try": (
+        [told("ScaleDown"), FAILED_TRY, told("ScaleDown", at=30), KILLING],
+        FailureReason.EVICTED,
+    ),
+    "preempted after a try to evict": (
+        [told("Preempted"), told("ScaleDown", at=15), FAILED_TRY],
+        FailureReason.POD_PREEMPTED,
+    ),
     "tainted": ([TAINTED, KILLING], FailureReason.EVICTED),
     "tainted, then not": ([TAINTED, REVOKED, KILLING], FailureReason.EVICTED),
     "only told that it may stay": ([REVOKED, KILLING], FailureReason.POD_MISSING),
@@ -77,9 +93,24 @@ def test_the_last_pod_of_a_job_counts() -> None:
         created("j-b", 20),
         told("Evicted", of="j-b", at=30),
     ]
-    assert created_pods(reversed(events)) == ["j-a", "j-b"]
+    assert pods_of_job(reversed(events)) == ["j-a", "j-b"]
+    assert events_of_last_pod(reversed(events)) == [events[3]]
+    assert events_of_last_pod(events[:3]) == []
     assert explain_end(LIMIT, (), events).reason is FailureReason.EVICTED
     assert explain_end(LIMIT, (), events[:3]).reason is FailureReason.POD_MISSING
+
+
+def test_where_no_event_names_the_last_pod_it_is_the_one_that_was_heard_of_last() -> None:
+    first = [told("Scheduled", at=0), told("Preempted", at=5), told("Killing", at=40)]
+    second = [told("Scheduled", at=20, of="j-b"), told("Started", at=30, of="j-b")]
+    assert events_of_last_pod([*second, *first]) == second
+    assert events_of_last_pod(first) == first
+    assert events_of_last_pod([]) == []
+
+
+def test_of_the_pods_that_are_gone_the_newest_are_looked_for() -> None:
+    events = [created(f"j-{number:02}", number) for number in range(14)]
+    assert gone_pods(events, ["j-13", "j-00"]) == [f"j-{number:02}" for number in range(3, 13)]
 
 
 def test_a_pod_that_is_there_knows_better() -> None:
