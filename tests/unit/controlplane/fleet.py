@@ -47,13 +47,17 @@ class Fleet:
 
 @dataclass
 class Worker:
-    """A process. ``inbox``: sent, and neither started nor rejected; ``running``: started."""
+    """A process. ``inbox``: sent, and neither started nor rejected; ``running``: started.
+
+    ``launching`` are those of the latter that it has not spoken of: a hello does not list them.
+    """
 
     fleet: Fleet
     peer: Peer
     connection: Connection | None = None
     inbox: set[Execution] = field(default_factory=set)
     running: set[Execution] = field(default_factory=set)
+    launching: set[Execution] = field(default_factory=set)
     told: set[Execution] = field(default_factory=set)
 
     @property
@@ -92,6 +96,7 @@ class Worker:
         """Start what was sent; what stands already is adopted."""
         self.inbox.discard(execution)
         self.running.add(execution)
+        self.launching.add(execution)
         self.fleet.grounds.setdefault(execution, set()).add(self.ground)
         if self.ground == "cluster":
             self.fleet.jobs[execution] = self
@@ -101,6 +106,7 @@ class Worker:
     def forget(self, execution: Execution) -> None:
         """Its end was delivered."""
         self.running.discard(execution)
+        self.launching.discard(execution)
         self.told.discard(execution)
         if self.ground == "cluster":
             self.fleet.jobs.pop(execution, None)
@@ -110,6 +116,7 @@ class Worker:
         """Lose all that is in memory."""
         self.inbox.clear()
         self.running.clear()
+        self.launching.clear()
         self.told.clear()
         for execution, owner in self.fleet.jobs.items():
             if owner is self:
@@ -126,7 +133,7 @@ class Worker:
             self.running |= self.fleet.journals.get(self.ground, set())
 
     def hello(self) -> WorkerHello:
-        held = self.fleet.in_order(self.running | self.inbox)
+        held = self.fleet.in_order((self.running | self.inbox) - self.launching)
         return WorkerHello(
             worker_id=self.peer.worker_id,
             version="1",
@@ -139,6 +146,7 @@ class Worker:
         return execution[1] if self.peer.greeted else None
 
     def claim(self, execution: Execution) -> TaskClaimed:
+        self.launching.discard(execution)
         return TaskClaimed(
             task_id=execution[0], worker_id=self.peer.worker_id, execution_id=self._named(execution)
         )
@@ -147,6 +155,7 @@ class Worker:
         return TaskRejected(task_id=execution[0], reason="full", execution_id=self._named(execution))
 
     def output(self, execution: Execution) -> TaskLog:
+        self.launching.discard(execution)
         return TaskLog(task_id=execution[0], execution_id=execution[1], offset=0, text="hi")
 
     def report(self, execution: Execution) -> TaskCompleted | TaskFailed:

@@ -26,7 +26,7 @@ from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.schema import runs, workload_tokens
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.core.wire import WorkerFrame
-from tests.unit.controlplane.fleet import Fleet, Worker
+from tests.unit.controlplane.fleet import Execution, Fleet, Worker
 from tests.unit.controlplane.plane import Plane, heard
 from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
@@ -56,7 +56,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._workers = [Worker(self._fleet, peer) for peer in FLEET]
         self._states: dict[str, RunState] = {}
         self._retried: set[str] = set()
-        self._leases: dict[str, int] = {}
+        self._leases: dict[Execution, int] = {}
 
     def teardown(self) -> None:
         self._do(self._plane.close())
@@ -306,11 +306,11 @@ class ControlPlaneModel(RuleBasedStateMachine):
             if RunState(row.state) is not RunState.PENDING:
                 continue
             if row.lease_until is None:
-                assert row.id not in before, "the wait for an answer began anew"
+                assert (row.id, row.execution_id) not in before, "the wait for an answer began anew"
                 assert row.claim_deadline <= self._plane.now + CLAIM_TIMEOUT
                 continue
-            self._leases[row.id] = row.lease_until
-            since = before.get(row.id)
+            self._leases[row.id, row.execution_id] = row.lease_until
+            since = before.get((row.id, row.execution_id))
             assert since is None or since <= row.lease_until <= max(since, row.away_since + 2 * GRACE)
 
     def _nothing_is_started_on_two_grounds(self) -> None:
