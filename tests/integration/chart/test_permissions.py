@@ -101,6 +101,7 @@ def test_with_tasks_elsewhere_it_may_only_read_pods_of_its_own_namespace(
     assert allowed(worker, namespace) == {("", "pods", "get")}
 
 
+@pytest.mark.usefixtures("operator_resources")
 def test_the_doctor_finds_the_installed_permissions_enough(
     helm: Helm, cluster: Cluster, admin: RestClient, namespace: str, tasks: str, tmp_path: Path
 ) -> None:
