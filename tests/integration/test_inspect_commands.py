@@ -16,19 +16,13 @@ from tests.cluster.kubelet import Kubelet, behaviours
 from tests.integration.backends.harness import eventually
 from tests.integration.backends.kubernetes.worker import running_backend, task
 
-from .inspecting import Command, command_with, unpacked
+from .inspecting import Command, unpacked
 
 pytestmark = pytest.mark.cluster
 
 KubeletFactory = Callable[..., Kubelet]
 
 TASK_ID = "oz.warp.dev/task-id"
-
-
-@pytest.fixture
-def command(api_tier: ApiTier, namespace: str) -> Command:
-    """Run a command with nothing but a kubeconfig, whose context has the test's namespace."""
-    return command_with(api_tier.kubeconfig("worker", namespace))
 
 
 async def test_the_tasks_of_a_namespace_are_listed_with_their_states(

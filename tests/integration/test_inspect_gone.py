@@ -20,19 +20,13 @@ from tests.integration.backends.kubernetes.seat import key, seated
 from tests.integration.backends.kubernetes.test_evidence import kept
 from tests.integration.backends.kubernetes.worker import running_backend, task
 
-from .inspecting import Command, command_with, unpacked
+from .inspecting import Command, unpacked
 
 pytestmark = pytest.mark.cluster
 
 KubeletFactory = Callable[..., Kubelet]
 
 TASK_ID = "oz.warp.dev/task-id"
-
-
-@pytest.fixture
-def command(api_tier: ApiTier, namespace: str) -> Command:
-    """Run a command with nothing but a kubeconfig, whose context has the test's namespace."""
-    return command_with(api_tier.kubeconfig("worker", namespace))
 
 
 def disrupted(condition: str, *events: tuple[str, str, str, str]) -> Script:
