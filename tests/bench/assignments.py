@@ -27,13 +27,13 @@ def assignment(task_id: str) -> wire.TaskAssignment:
     return wire.TaskAssignment(
         task_id=task_id,
         execution_id=task_id,
-        task=wire.Task(
+        task=wire.SentTask(
             id=task_id,
             title="Mend the nightly build",
             task_definition=wire.TaskDefinition(prompt=PROMPT),
             created_at="2026-01-31T12:00:00Z",
             updated_at="2026-01-31T12:00:00Z",
-            owner=wire.Owner(type="TEAM", id="team-1"),
+            owner=wire.Owner(type="TEAM"),
             agent_config_snapshot=wire.ConfigSnapshot(
                 environment_id="env-1", model_id="auto", harness=wire.HarnessConfig(type="oz")
             ),

@@ -46,7 +46,7 @@ def script_task(
     variables = {"OZ_TEST_SCRIPT": script, **env}
     return wire.TaskAssignment(
         task_id=task_id,
-        task=wire.Task(id=task_id, title="A script", task_definition=wire.TaskDefinition(prompt=script)),
+        task=wire.SentTask(id=task_id, title="A script", task_definition=wire.TaskDefinition(prompt=script)),
         docker_image=image,
         sidecar_image=agent,
         instance_shape=wire.InstanceShape(vcpus=vcpus) if vcpus else None,

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from oz_agent_worker.core.secret import Secret
-from oz_agent_worker.core.wire import ConfigSnapshot, Owner, Task, TaskAssignment, TaskDefinition
+from oz_agent_worker.core.wire import SentConfigSnapshot, SentTask, TaskAssignment, TaskDefinition
 
 from .settings import ControlPlaneSettings
 from .store.runs import Run
@@ -16,7 +16,7 @@ __all__ = ["AGENT_KEY_VARIABLE", "task_assignment"]
 #: Where the agent finds its workload token.
 AGENT_KEY_VARIABLE: Final = "WARP_API_KEY"
 
-_snapshot_decoder = msgspec.json.Decoder(ConfigSnapshot)
+_snapshot_decoder = msgspec.json.Decoder(SentConfigSnapshot)
 
 
 def task_assignment(run: Run, token: Secret, settings: ControlPlaneSettings) -> TaskAssignment:
@@ -24,16 +24,17 @@ def task_assignment(run: Run, token: Secret, settings: ControlPlaneSettings) -> 
     # The stored configuration has every member of the snapshot, and more: those are
     # for the control plane and for the agent, which reads its run.
     snapshot = _snapshot_decoder.decode(run.config) if run.config else None
+    # There is no ``owner``: its public ``Id`` is an integer, and the IDs here are none. The
+    # public worker drops a frame with a string there.
     return TaskAssignment(
         task_id=run.id,
         execution_id=run.execution_id,
-        task=Task(
+        task=SentTask(
             id=run.id,
             title=run.title,
             task_definition=TaskDefinition(prompt=run.prompt),
             created_at=format_time(run.created_at),
             updated_at=format_time(run.updated_at),
-            owner=Owner(type="USER", id=run.creator_id),
             agent_config_snapshot=snapshot,
             agent_conversation_id=run.conversation_id,
         ),

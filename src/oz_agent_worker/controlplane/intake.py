@@ -148,7 +148,7 @@ class Intake:
         _log.info(
             "worker %s said hello: version %s, backend %s, at most %s tasks, holds %d runs",
             connection,
-            one_line(frame.version),
+            one_line(frame.version) if isinstance(frame.version, str) else "unknown",
             one_line(frame.backend),
             frame.max_concurrent_tasks or "any number of",
             held,

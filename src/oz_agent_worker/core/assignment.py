@@ -6,7 +6,7 @@ trimmed, an empty one is ``None``, and what a task cannot run without is there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -90,8 +90,8 @@ def parse_assignment(frame: wire.TaskAssignment) -> Assignment:
         task_id=_identifier("task_id", task_id),
         execution_id=_identifier("execution_id", trimmed(frame.execution_id) or task_id),
         agent_task_id=_identifier("task.id", trimmed(task.id) or task_id),
-        title=task.title or "",
-        created_at=trimmed(task.created_at),
+        title=_text(task.title) or "",
+        created_at=trimmed(_text(task.created_at)),
         team_owned=task.owner is not None and trimmed(task.owner.type) == "TEAM",
         config=task.agent_config_snapshot,
         image=trimmed(frame.docker_image),
@@ -100,6 +100,11 @@ def parse_assignment(frame: wire.TaskAssignment) -> Assignment:
         extra_args=tuple(a for a in frame.additional_oz_args or () if a is not None),
         shape=_shape(frame.instance_shape),
     )
+
+
+def _text(value: Any) -> str | None:
+    """Return a member that is only shown or measured; one of a wrong type counts as absent."""
+    return value if isinstance(value, str) else None
 
 
 def _identifier(where: str, value: str) -> str:

@@ -5,6 +5,9 @@ are ignored and a JSON ``null`` counts as absent everywhere, as the public servi
 and the public worker have it. What is decoded here is not yet trusted:
 ``core.assignment`` turns it into the form that the rest of the program uses.
 
+A member that the receiver does not use must not make a frame unusable, whatever its
+JSON type. The types that are decoded therefore leave it out, or have it as ``Any``.
+
 The frames marked *negotiated* go only to a peer that named the capability in the
 ``X-Oz-Capabilities`` header of its handshake response.
 """
@@ -34,6 +37,8 @@ __all__ = [
     "InstanceShape",
     "Owner",
     "RunningExecution",
+    "SentConfigSnapshot",
+    "SentTask",
     "SessionSharing",
     "SidecarImage",
     "Task",
@@ -81,18 +86,16 @@ class _Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Owner(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Who owns the run; ``type`` is ``USER`` or ``TEAM``."""
+    """Who owns the run; ``type`` is ``USER`` or ``TEAM``.
+
+    The public service sends an integer ``Id`` as well, which no worker uses.
+    """
 
     type: str | None = msgspec.field(name="Type", default=None)
-    id: str | None = msgspec.field(name="Id", default=None)
 
 
 class HarnessConfig(Struct, frozen=True, omit_defaults=True, kw_only=True):
     type: str | None = None
-
-
-class HarnessAuthSecrets(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    claude_auth_secret_name: str | None = None
 
 
 class AwsProvider(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -110,10 +113,9 @@ class SessionSharing(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ConfigSnapshot(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """``agent_config_snapshot``: how the agent shall run."""
+    """``agent_config_snapshot``: the members that a worker reads."""
 
     environment_id: str | None = None
-    base_prompt: str | None = None
     model_id: str | None = None
     profile_id: str | None = None
     skill_spec: str | None = None
@@ -121,7 +123,6 @@ class ConfigSnapshot(Struct, frozen=True, omit_defaults=True, kw_only=True):
     computer_use_enabled: bool | None = None
     idle_timeout_minutes: int | None = None
     harness: HarnessConfig | None = None
-    harness_auth_secrets: HarnessAuthSecrets | None = None
     inference_providers: InferenceProviders | None = None
     session_sharing: SessionSharing | None = None
     snapshot_disabled: bool | None = None
@@ -129,20 +130,45 @@ class ConfigSnapshot(Struct, frozen=True, omit_defaults=True, kw_only=True):
     snapshot_script_timeout_secs: int | None = None
 
 
+class Task(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The run: the members that a worker reads.
+
+    ``title`` and ``created_at`` are strings. They are only shown and measured, so a value
+    of another type counts as absent.
+    """
+
+    id: str | None = None
+    title: Any = None
+    created_at: Any = None
+    owner: Owner | None = None
+    agent_config_snapshot: ConfigSnapshot | None = None
+
+
+class HarnessAuthSecrets(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    claude_auth_secret_name: str | None = None
+
+
+class SentConfigSnapshot(ConfigSnapshot, frozen=True, omit_defaults=True, kw_only=True):
+    """``agent_config_snapshot`` with every public member, for a control plane to send."""
+
+    base_prompt: str | None = None
+    harness_auth_secrets: HarnessAuthSecrets | None = None
+
+
 class TaskDefinition(Struct, frozen=True, omit_defaults=True, kw_only=True):
     prompt: str | None = None
 
 
-class Task(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The run as the control plane describes it; times are RFC 3339 strings."""
+class SentTask(Task, frozen=True, omit_defaults=True, kw_only=True):
+    """The run with every public member but ``owner.Id``, for a control plane to send.
 
-    id: str | None = None
+    Times are RFC 3339 strings.
+    """
+
     title: str | None = None
     task_definition: TaskDefinition | None = None
     created_at: str | None = None
     updated_at: str | None = None
-    owner: Owner | None = None
-    agent_config_snapshot: ConfigSnapshot | None = None
     agent_conversation_id: str | None = None
 
 
@@ -200,7 +226,7 @@ class Ack(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 class TaskClaimed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     kind: ClassVar[str] = "task_claimed"
     task_id: str
-    worker_id: str
+    worker_id: Any = None  # a string; the control plane has it from the handshake
     execution_id: str | None = None  # negotiated (ack)
 
 
@@ -257,12 +283,14 @@ class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     ``max_concurrent_tasks`` 0 means unlimited; ``executions`` are those that this
     worker has in its hands, started or about to be. ``instance`` tells workers of one
     ID apart, and is the same again only where a restarted worker finds all that it ran.
+    ``worker_id`` and ``version`` are strings; the control plane has the one from the
+    handshake, and only logs the other.
     """
 
     kind: ClassVar[str] = "worker_hello"
 
-    worker_id: str
-    version: str
+    worker_id: Any = None
+    version: Any = None
     backend: str
     instance: str | None = None
     max_concurrent_tasks: int = 0
@@ -336,6 +364,8 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
     decoder = decoders.get(envelope.type)
     if decoder is None:
         raise FrameError(_printable(envelope.type), size, "unknown type")
+    if not decoder.type.__struct_fields__:
+        return decoder.type()  # nothing of its data is used, whatever that is
     data = bytes(envelope.data)
     try:
         return decoder.decode(b"{}" if data == b"null" else data)

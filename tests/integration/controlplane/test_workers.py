@@ -17,6 +17,7 @@ from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.core.secret import Secret
 from tests.integration.controlplane.conftest import Connect
 from tests.integration.controlplane.support import ScriptedWorker, bearer, until
+from tests.unit.core.publicschema import type_faults
 
 Reaches = Callable[..., Any]
 
@@ -70,7 +71,7 @@ async def test_a_run_from_submitted_to_succeeded(
         task = await w.assignment()
         assert task["task_id"] == run_id
         assert task["task"]["task_definition"] == {"prompt": "Mend the build"}
-        assert task["task"]["owner"]["Type"] == "USER"
+        assert type_faults(task) == []
         assert task["task"]["agent_config_snapshot"] == {"model_id": "m"}
         await w.claim(task)
         claimed = await reaches(run_id, "CLAIMED")

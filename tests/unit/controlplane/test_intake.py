@@ -1,6 +1,7 @@
 import asyncio
 import logging
 
+import msgspec
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -40,6 +41,16 @@ def hello(limit: int = 0, *executions: RunningExecution) -> WorkerHello:
     return WorkerHello(
         worker_id="w", version="1", backend="direct", max_concurrent_tasks=limit, executions=list(executions)
     )
+
+
+async def test_a_hello_whose_version_is_no_string_counts(
+    plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = plane.worker()
+    with caplog.at_level(logging.INFO):
+        await plane.say(worker, msgspec.structs.replace(hello(3), version={"major": 1}))
+    assert worker.peer.greeted
+    assert "said hello: version unknown, backend direct" in caplog.text
 
 
 async def test_a_life(plane: Plane) -> None:

@@ -80,7 +80,7 @@ def test_the_agent_s_task_id_is_the_run_s_where_the_task_has_none(task: dict[str
         (None, False),
         ({}, False),
         ({"Type": "USER"}, False),
-        ({"Type": "TEAM", "Id": "t"}, True),
+        ({"Type": "TEAM", "Id": 1}, True),
         ({"Type": " TEAM "}, True),
         ({"Type": "team"}, False),
     ],

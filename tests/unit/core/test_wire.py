@@ -1,3 +1,4 @@
+import functools
 import json
 from typing import Any
 
@@ -31,6 +32,8 @@ from oz_agent_worker.core.wire import (
     parse_capabilities,
 )
 
+from .publicschema import UNREAD
+
 CANARY = "canary-7b21"
 
 # ------------------------------------------------------------------- frames, as they stand
@@ -46,7 +49,7 @@ FULL_ASSIGNMENT = {
             "task_definition": {"prompt": "Fix the bug"},
             "created_at": "2026-01-31T12:00:00Z",
             "updated_at": "2026-01-31T12:00:01Z",
-            "owner": {"Type": "TEAM", "Id": "team-1"},
+            "owner": {"Type": "TEAM", "Id": 1},
             "agent_config_snapshot": {
                 "environment_id": "env-1",
                 "base_prompt": "Be brief",
@@ -76,20 +79,17 @@ FULL_ASSIGNMENT = {
 }  # fmt: skip
 
 
-def test_every_field_of_an_assignment_is_decoded() -> None:
+def test_every_field_that_a_worker_reads_is_decoded() -> None:
     assert decode_control_plane_frame(json.dumps(FULL_ASSIGNMENT)) == TaskAssignment(
         task_id="run-1",
         execution_id="exec-1",
         task=wire.Task(
             id="run-1",
             title="Fix it",
-            task_definition=wire.TaskDefinition(prompt="Fix the bug"),
             created_at="2026-01-31T12:00:00Z",
-            updated_at="2026-01-31T12:00:01Z",
-            owner=wire.Owner(type="TEAM", id="team-1"),
+            owner=wire.Owner(type="TEAM"),
             agent_config_snapshot=wire.ConfigSnapshot(
                 environment_id="env-1",
-                base_prompt="Be brief",
                 model_id="m",
                 profile_id="p",
                 skill_spec="s",
@@ -97,7 +97,6 @@ def test_every_field_of_an_assignment_is_decoded() -> None:
                 computer_use_enabled=False,
                 idle_timeout_minutes=7,
                 harness=wire.HarnessConfig(type="claude"),
-                harness_auth_secrets=wire.HarnessAuthSecrets(claude_auth_secret_name="claude-key"),
                 inference_providers=wire.InferenceProviders(
                     aws=wire.AwsProvider(disabled=False, role_arn="arn", region="eu")
                 ),
@@ -106,7 +105,6 @@ def test_every_field_of_an_assignment_is_decoded() -> None:
                 snapshot_upload_timeout_secs=5,
                 snapshot_script_timeout_secs=6,
             ),
-            agent_conversation_id="conv-1",
         ),
         docker_image="img",
         sidecar_image="side",
@@ -117,9 +115,13 @@ def test_every_field_of_an_assignment_is_decoded() -> None:
     )
 
 
-def test_an_assignment_keeps_its_form_when_it_is_sent_on() -> None:
+def test_what_a_worker_reads_keeps_its_form_when_it_is_sent_on() -> None:
     frame = decode_control_plane_frame(json.dumps(FULL_ASSIGNMENT))
-    assert json.loads(encode_frame(frame)) == FULL_ASSIGNMENT
+    read: Any = json.loads(json.dumps(FULL_ASSIGNMENT))
+    for path in UNREAD:
+        *parents, name = path.split(".")
+        del functools.reduce(dict.__getitem__, parents, read["data"])[name]
+    assert json.loads(encode_frame(frame)) == read
 
 
 def _nulled(value: Any) -> Any:

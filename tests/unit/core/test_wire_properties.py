@@ -159,7 +159,7 @@ _assignments = st.builds(
         wire.Task,
         id=_optional,
         title=_optional,
-        owner=_struct(wire.Owner, type=_optional, id=_optional),
+        owner=_struct(wire.Owner, type=_optional),
         agent_config_snapshot=_snapshot,
     ),
     docker_image=_optional,

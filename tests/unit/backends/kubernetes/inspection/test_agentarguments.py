@@ -39,7 +39,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def arguments(config: dict[str, Any], *extra: str) -> list[str]:
-    task = {"id": "t", "agent_config_snapshot": config, "owner": {"Type": "TEAM", "Id": "o"}}
+    task = {"id": "t", "agent_config_snapshot": config, "owner": {"Type": "TEAM", "Id": 1}}
     return list(agent_arguments(parsed(task=task, additional_oz_args=list(extra)), SETTINGS))
 
 
