@@ -56,10 +56,10 @@ chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--task
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 docs: $(STAMP) ## Write the generated parts of docs/ anew, and build the site into site/
-	@$(BIN)/python -m oz_agent_worker.config.reference docs/*.md
+	@$(BIN)/python -m oz_agent_worker.worker.config.reference docs/*.md
 	@$(BIN)/python -m scripts.chartvalues
 	@$(BIN)/python -m scripts.dashboard
-	@$(BIN)/python -m oz_agent_worker.telemetry.reference docs/*.md
+	@$(BIN)/python -m oz_agent_worker.worker.telemetry.reference docs/*.md
 	@$(BIN)/python -m scripts.docs write
 	@$(BIN)/python -m scripts.docs site
 	@echo "site/index.html"

@@ -9,10 +9,10 @@ They stand between two comments::
 import re
 from typing import Final
 
-from oz_agent_worker.controlplane.ending import ending_of
-from oz_agent_worker.core.failureguide import GUIDE, Entry
-from oz_agent_worker.core.outcome import FailureReason
-from oz_agent_worker.core.wire import TaskFailed
+from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
+from oz_agent_worker.protocol.failure_guide import GUIDE, Entry
+from oz_agent_worker.protocol.frames import TaskFailed
+from oz_agent_worker.protocol.outcome import FailureReason
 
 __all__ = ["entry", "with_entries"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.config.reference import with_tables
-from oz_agent_worker.telemetry.reference import with_table
+from oz_agent_worker.worker.config.reference import with_tables
+from oz_agent_worker.worker.telemetry.reference import with_table
 from scripts.chartvalues.__main__ import CHARTS, generated
 from scripts.dashboard.__main__ import FILE as DASHBOARD
 from scripts.dashboard.__main__ import written as dashboard

@@ -9,20 +9,21 @@ import tempfile
 from pathlib import Path
 
 from oz_agent_worker import __version__
-from tests.bench.burst import measure_burst
-from tests.bench.controlplane import ControlPlane
-from tests.bench.errors import BenchError
-from tests.bench.figures import Figure, summary, table
-from tests.bench.flight import measure_flight
-from tests.bench.idle import measure_idle
-from tests.bench.machine import describe_machine
-from tests.bench.nodeprocess import running_node
-from tests.bench.settings import Settings, parse_settings
-from tests.bench.stage import Stage
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
 from tests.cluster.cache import progress
 from tests.cluster.errors import ClusterError
+
+from .burst import measure_burst
+from .controlplane import ControlPlane
+from .errors import BenchError
+from .figures import Figure, summary, table
+from .flight import measure_flight
+from .idle import measure_idle
+from .machine import describe_machine
+from .nodeprocess import running_node
+from .settings import Settings, parse_settings
+from .stage import Stage
 
 
 async def _measure(tier: ApiTier, folder: Path, settings: Settings) -> list[Figure]:

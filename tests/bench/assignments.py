@@ -4,12 +4,12 @@ from typing import Any, Final
 
 import msgspec
 
-from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
-from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.core import wire
-from oz_agent_worker.core.assignment import parse_assignment
-from oz_agent_worker.core.secret import Secret
-from oz_agent_worker.core.taskspec import TaskSettings, build_task_spec
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.assignment import parse_assignment
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 
 __all__ = ["assignment", "job_body", "task_ids"]
 
@@ -22,20 +22,20 @@ def task_ids(prefix: str, count: int) -> list[str]:
     return [f"{prefix}-{number:05}" for number in range(count)]
 
 
-def assignment(task_id: str) -> wire.TaskAssignment:
+def assignment(task_id: str) -> frames.TaskAssignment:
     """A task such as a control plane sends: an agent image beside the task's own, and a few secrets."""
-    return wire.TaskAssignment(
+    return frames.TaskAssignment(
         task_id=task_id,
         execution_id=task_id,
-        task=wire.SentTask(
+        task=frames.SentTask(
             id=task_id,
             title="Mend the nightly build",
-            task_definition=wire.TaskDefinition(prompt=PROMPT),
+            task_definition=frames.TaskDefinition(prompt=PROMPT),
             created_at="2026-01-31T12:00:00Z",
             updated_at="2026-01-31T12:00:00Z",
-            owner=wire.Owner(type="TEAM"),
-            agent_config_snapshot=wire.ConfigSnapshot(
-                environment_id="env-1", model_id="auto", harness=wire.HarnessConfig(type="oz")
+            owner=frames.Owner(type="TEAM"),
+            agent_config_snapshot=frames.ConfigSnapshot(
+                environment_id="env-1", model_id="auto", harness=frames.HarnessConfig(type="oz")
             ),
         ),
         docker_image="ubuntu:24.04",
@@ -45,7 +45,7 @@ def assignment(task_id: str) -> wire.TaskAssignment:
             "GITHUB_ACCESS_TOKEN": Secret("g" * 40),
             "GIT_AUTHOR_NAME": Secret("A Developer"),
         },
-        instance_shape=wire.InstanceShape(vcpus=2, memory_gb=4),
+        instance_shape=frames.InstanceShape(vcpus=2, memory_gb=4),
     )
 
 

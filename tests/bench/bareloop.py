@@ -9,8 +9,9 @@ from typing import Final, Self
 
 import aiohttp
 
-from tests.bench.errors import BenchError
 from tests.cluster.kubeconfig import Connection
+
+from .errors import BenchError
 
 __all__ = ["BareLoop", "Pace"]
 

@@ -10,14 +10,14 @@ import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tests.bench.assignments import job_body, task_ids
-from tests.bench.bareloop import BareLoop, Pace
-from tests.bench.errors import BenchError
-from tests.bench.figures import BURST_RATIO, Figure
-from tests.bench.ledger import CANCELLED, Ledger
-from tests.bench.stage import Stage
-from tests.bench.waiting import until
-from tests.bench.workerprocess import WorkerProcess
+from .assignments import job_body, task_ids
+from .bareloop import BareLoop, Pace
+from .errors import BenchError
+from .figures import BURST_RATIO, Figure
+from .ledger import CANCELLED, Ledger
+from .stage import Stage
+from .waiting import until
+from .workerprocess import WorkerProcess
 
 __all__ = ["measure_burst", "neighbour_ratios"]
 

@@ -7,11 +7,12 @@ from typing import Final, Self
 
 from aiohttp import WSMsgType, web
 
-from oz_agent_worker.core import wire
-from oz_agent_worker.core.wire import CAPABILITIES_HEADER, Capability, FrameError, format_capabilities
-from tests.bench.errors import BenchError
-from tests.bench.ledger import CANCELLED, COMPLETED, FAILED, Ledger
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, FrameError, format_capabilities
 from tests.cluster.webserver import end_server
+
+from .errors import BenchError
+from .ledger import CANCELLED, COMPLETED, FAILED, Ledger
 
 __all__ = ["API_KEY", "ControlPlane"]
 
@@ -74,7 +75,7 @@ class ControlPlane:
         """Ask for the end of tasks."""
         socket = self._connection()
         for task_id in task_ids:
-            await socket.send_str(wire.encode_frame(wire.TaskCancellation(task_id=task_id)))
+            await socket.send_str(frames.encode_frame(frames.TaskCancellation(task_id=task_id)))
 
     def _connection(self) -> web.WebSocketResponse:
         if self._socket is None:
@@ -84,7 +85,7 @@ class ControlPlane:
     async def _serve(self, request: web.Request) -> web.WebSocketResponse:
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             raise web.HTTPUnauthorized
-        socket = web.WebSocketResponse(compress=False, max_msg_size=wire.MAX_FRAME_BYTES)
+        socket = web.WebSocketResponse(compress=False, max_msg_size=frames.MAX_FRAME_BYTES)
         if self._capabilities:
             socket.headers[CAPABILITIES_HEADER] = format_capabilities(self._capabilities)
         await socket.prepare(request)
@@ -99,22 +100,22 @@ class ControlPlane:
 
     async def _take(self, socket: web.WebSocketResponse, text: str, now: float) -> None:
         try:
-            frame = wire.decode_worker_frame(text)
+            frame = frames.decode_worker_frame(text)
         except FrameError as error:
             self.ledger.problems.append(str(error))
             return
         match frame:
-            case wire.TaskClaimed(task_id=task_id):
+            case frames.TaskClaimed(task_id=task_id):
                 self.ledger.claimed(task_id, now)
-            case wire.TaskRejected(task_id=task_id, reason=reason):
+            case frames.TaskRejected(task_id=task_id, reason=reason):
                 self.ledger.rejected(task_id, reason)
-            case wire.TaskCompleted() | wire.TaskFailed():
+            case frames.TaskCompleted() | frames.TaskFailed():
                 self.ledger.reported(frame.task_id, _state(frame), now)
                 if frame.ack_id is not None:
-                    await socket.send_str(wire.encode_frame(wire.Ack(ack_id=frame.ack_id)))
+                    await socket.send_str(frames.encode_frame(frames.Ack(ack_id=frame.ack_id)))
 
 
-def _state(frame: wire.TaskCompleted | wire.TaskFailed) -> str:
-    if isinstance(frame, wire.TaskFailed):
+def _state(frame: frames.TaskCompleted | frames.TaskFailed) -> str:
+    if isinstance(frame, frames.TaskFailed):
         return FAILED
     return CANCELLED if frame.task_state == CANCELLED else COMPLETED

@@ -4,19 +4,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench import figures
-from tests.bench.apicosts import ApiCosts, count_costs
-from tests.bench.assignments import task_ids
-from tests.bench.errors import BenchError
-from tests.bench.figures import Figure, percentile
-from tests.bench.jobwatch import JobWatch, watching_jobs
-from tests.bench.ledger import COMPLETED, Ledger
-from tests.bench.procfs import Cpu, Memory
-from tests.bench.stage import Stage
-from tests.bench.waiting import until
-from tests.bench.workerprocess import WorkerProcess
-from tests.bench.yardstick import Yardstick, yardstick
 from tests.cluster.audit import AuditEntry
+
+from . import figures
+from .apicosts import ApiCosts, count_costs
+from .assignments import task_ids
+from .errors import BenchError
+from .figures import Figure, percentile
+from .jobwatch import JobWatch, watching_jobs
+from .ledger import COMPLETED, Ledger
+from .procfs import Cpu, Memory
+from .stage import Stage
+from .waiting import until
+from .workerprocess import WorkerProcess
+from .yardstick import Yardstick, yardstick
 
 __all__ = ["FlightResult", "measure_flight"]
 

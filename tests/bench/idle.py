@@ -3,9 +3,9 @@
 import asyncio
 import statistics
 
-from tests.bench.figures import IDLE_MEMORY, START, Figure
-from tests.bench.stage import Stage
-from tests.bench.workerprocess import Start
+from .figures import IDLE_MEMORY, START, Figure
+from .stage import Stage
+from .workerprocess import Start
 
 __all__ = ["measure_idle"]
 

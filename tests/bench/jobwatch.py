@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_TASK_ID
-from tests.bench.errors import BenchError
-from tests.bench.ledger import Ledger
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import ANNOTATION_TASK_ID
 from tests.cluster.asyncrest import AsyncRestClient
 from tests.cluster.errors import ApiError
+
+from .errors import BenchError
+from .ledger import Ledger
 
 __all__ = ["JobWatch", "job_ended", "watching_jobs"]
 

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.bench.errors import BenchError
-from tests.bench.waiting import until
 from tests.cluster.processes import die_with_parent
+
+from .errors import BenchError
+from .waiting import until
 
 __all__ = ["NodeProcess", "running_node"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.core.wire import Capability, parse_capabilities
+from oz_agent_worker.protocol.frames import Capability, parse_capabilities
 
 __all__ = ["Settings", "parse_settings"]
 

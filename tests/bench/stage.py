@@ -5,16 +5,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from oz_agent_worker.core.wire import encode_frame
-from tests.bench.assignments import assignment
-from tests.bench.controlplane import ControlPlane
-from tests.bench.ledger import Ledger
-from tests.bench.nodeprocess import NodeProcess
-from tests.bench.settings import Settings
-from tests.bench.waiting import until
-from tests.bench.workerprocess import WorkerFiles, WorkerProcess, running_worker
+from oz_agent_worker.protocol.frames import encode_frame
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
+
+from .assignments import assignment
+from .controlplane import ControlPlane
+from .ledger import Ledger
+from .nodeprocess import NodeProcess
+from .settings import Settings
+from .waiting import until
+from .workerprocess import WorkerFiles, WorkerProcess, running_worker
 
 __all__ = ["Stage"]
 

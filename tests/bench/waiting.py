@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from tests.bench.errors import BenchError
+from .errors import BenchError
 
 __all__ = ["until"]
 

@@ -15,12 +15,13 @@ from typing import Final
 
 import yaml
 
-from tests.bench import procfs
-from tests.bench.controlplane import API_KEY, ControlPlane
-from tests.bench.errors import BenchError
-from tests.bench.procfs import Cpu, Memory
 from tests.cluster.cache import progress
 from tests.cluster.processes import die_with_parent
+
+from . import procfs
+from .controlplane import API_KEY, ControlPlane
+from .errors import BenchError
+from .procfs import Cpu, Memory
 
 __all__ = ["WORKER_ID", "Start", "WorkerFiles", "WorkerProcess", "preflight_seconds", "running_worker"]
 

@@ -7,16 +7,17 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.chaos.leaks import run_leak_check
-from tests.chaos.levels import leaks
-from tests.chaos.progress import Progress
-from tests.chaos.report import exit_code, findings, summary, table
-from tests.chaos.run import Result, run_chaos
-from tests.chaos.settings import Settings, parse_settings
-from tests.chaos.stage import ChaosError
-from tests.chaos.story import story_of
 from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ClusterError
+
+from .leaks import run_leak_check
+from .levels import leaks
+from .progress import Progress
+from .report import exit_code, findings, summary, table
+from .run import Result, run_chaos
+from .settings import Settings, parse_settings
+from .stage import ChaosError
+from .story import story_of
 
 #: Of so many bad runs the story is printed whole; the logs have the others'.
 _STORIES = 5

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.chaos.plan import End, parse_orders
-from tests.chaos.records import Recorder
+from .plan import End, parse_orders
+from .records import Recorder
 
 __all__ = ["main"]
 

@@ -19,7 +19,7 @@ def take_census() -> dict[str, int]:
     tasks = runs = 0
     for thing in gc.get_objects():
         kind = type(thing)
-        if kind.__module__ == "oz_agent_worker.worker" and kind.__name__ == "Worker":
+        if kind.__module__ == "oz_agent_worker.worker.worker" and kind.__name__ == "Worker":
             runs += sum(1 for _ in thing._runs)
         elif isinstance(thing, asyncio.AbstractEventLoop) and not thing.is_closed():
             tasks += len(asyncio.all_tasks(thing))

@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench import procfs
-from tests.chaos.kills import KillLedger
-from tests.chaos.leftovers import cluster_leftovers, folder_leftovers, marked_processes
-from tests.chaos.levels import LeakResult, Level, Span
-from tests.chaos.load import Load
-from tests.chaos.observer import Observer
-from tests.chaos.plan import End, TaskPlan
-from tests.chaos.plane import PlaneClient
-from tests.chaos.processes import Incarnation
-from tests.chaos.progress import Progress
-from tests.chaos.settings import Settings
-from tests.chaos.stage import ChaosError, Stage, open_stage
-from tests.chaos.supervisor import Events, Slot
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
+
+from .kills import KillLedger
+from .leftovers import cluster_leftovers, folder_leftovers, marked_processes
+from .levels import LeakResult, Level, Span
+from .load import Load
+from .observer import Observer
+from .plan import End, TaskPlan
+from .plane import PlaneClient
+from .processes import Incarnation
+from .progress import Progress
+from .settings import Settings
+from .stage import ChaosError, Stage, open_stage
+from .supervisor import Events, Slot
 
 __all__ = ["Pace", "run_leak_check"]
 

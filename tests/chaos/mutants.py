@@ -26,9 +26,9 @@ _CLAIM_LEAVES: Final = 0.3
 
 def outbox_off() -> None:
     """A report counts as delivered as soon as it is handed to the connection."""
-    from oz_agent_worker.core.outbox import Outbox
-    from oz_agent_worker.core.report import TerminalReport
-    from oz_agent_worker.worker import Worker
+    from oz_agent_worker.protocol.outbox import Outbox
+    from oz_agent_worker.protocol.report import TerminalReport
+    from oz_agent_worker.worker.worker import Worker
 
     workers: list[Any] = []
     opened, due = Worker.__init__, Outbox.due
@@ -53,7 +53,7 @@ def outbox_off() -> None:
 
 def delete_before_delivered() -> None:
     """What an execution left is removed as soon as its outcome is known."""
-    from oz_agent_worker.backends.kubernetes.execution import KubernetesExecution
+    from oz_agent_worker.worker.backends.kubernetes.execution import KubernetesExecution
 
     wait, release = KubernetesExecution.wait, KubernetesExecution.release
 
@@ -72,7 +72,7 @@ def delete_before_delivered() -> None:
 
 def claim_before_create() -> None:
     """The claim goes out before there is a Job."""
-    from oz_agent_worker.worker import Worker
+    from oz_agent_worker.worker.worker import Worker
 
     launch = Worker._launch
 

@@ -9,11 +9,12 @@ import json
 import sys
 from pathlib import Path
 
-from tests.chaos.plan import End, TaskPlan, parse_orders
-from tests.chaos.records import Recorder
 from tests.cluster.kubeconfig import Connection
 from tests.cluster.kubelet import Behaviour, Kubelet, PodRun, Script, behaviours
 from tests.cluster.kubelet.states import Pod
+
+from .plan import End, TaskPlan, parse_orders
+from .records import Recorder
 
 __all__ = ["main"]
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.kills import KillLedger
-from tests.chaos.records import Record, read_records
+from .kills import KillLedger
+from .records import Record, read_records
 
 __all__ = ["Observer"]
 

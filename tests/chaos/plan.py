@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tests.chaos.steps import Side, Step, steps_of
+from .steps import Side, Step, steps_of
 
 __all__ = ["End", "KillPlan", "TaskPlan", "kill_plans", "parse_orders", "task_plans"]
 

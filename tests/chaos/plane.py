@@ -7,8 +7,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from tests.chaos.plan import TaskPlan
-from tests.chaos.verdict import RunView
+from .plan import TaskPlan
+from .verdict import RunView
 
 __all__ = ["Ended", "PlaneClient"]
 

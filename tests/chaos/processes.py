@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.plan import KillPlan
-from tests.chaos.steps import Moment
 from tests.cluster.processes import die_with_parent
+
+from .plan import KillPlan
+from .steps import Moment
 
 __all__ = ["ROOT", "Incarnation", "Kind", "python_path"]
 

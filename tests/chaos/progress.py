@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Final, TextIO
 
-from tests.chaos.settings import Settings
+from .settings import Settings
 
 __all__ = ["Progress"]
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tests.chaos.kills import Kill, figures, percentile
-from tests.chaos.run import Result
-from tests.chaos.steps import STEPS
-from tests.chaos.verdict import Bad
+from .kills import Kill, figures, percentile
+from .run import Result
+from .steps import STEPS
+from .verdict import Bad
 
 __all__ = ["exit_code", "findings", "summary", "table"]
 

@@ -11,21 +11,22 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.kills import Kill, KillLedger
-from tests.chaos.leftovers import cluster_leftovers, folder_leftovers, marked_processes
-from tests.chaos.load import Load
-from tests.chaos.mutants import MUTANTS
-from tests.chaos.observer import Observer
-from tests.chaos.plan import kill_plans, task_plans
-from tests.chaos.plane import PlaneClient
-from tests.chaos.progress import Progress
-from tests.chaos.settings import Settings
-from tests.chaos.stage import Stage, open_stage
-from tests.chaos.steps import Side, find, steps_of
-from tests.chaos.supervisor import Events, Slot, make_network_trouble, restart_api_server
-from tests.chaos.verdict import TERMINAL, RunView, Verdict, compare
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
+
+from .kills import Kill, KillLedger
+from .leftovers import cluster_leftovers, folder_leftovers, marked_processes
+from .load import Load
+from .mutants import MUTANTS
+from .observer import Observer
+from .plan import kill_plans, task_plans
+from .plane import PlaneClient
+from .progress import Progress
+from .settings import Settings
+from .stage import Stage, open_stage
+from .steps import Side, find, steps_of
+from .supervisor import Events, Slot, make_network_trouble, restart_api_server
+from .verdict import TERMINAL, RunView, Verdict, compare
 
 __all__ = ["Result", "run_chaos"]
 

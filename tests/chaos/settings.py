@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.mutants import MUTANTS
+from .mutants import MUTANTS
 
 __all__ = ["FULL", "SHARP", "SHORT", "Settings", "parse_settings"]
 

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import yaml
 
-from tests.chaos.processes import ROOT, Kind, python_path
-from tests.chaos.proxy import FaultyProxy
-from tests.chaos.settings import Settings
 from tests.cluster import kubeconfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.namespaces import RBAC
 from tests.cluster.processes import die_with_parent, free_ports
+
+from .processes import ROOT, Kind, python_path
+from .proxy import FaultyProxy
+from .settings import Settings
 
 __all__ = ["WORKER_ID", "ChaosError", "Stage", "open_stage"]
 

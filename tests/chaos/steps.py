@@ -56,16 +56,16 @@ class Step:
 _W, _C = Side.WORKER, Side.CONTROL_PLANE
 _B, _A, _O = Moment.BEFORE, Moment.AFTER, Moment.OUTSIDE
 
-_WORKER: Final = "oz_agent_worker.worker:Worker"
-_CLIENT: Final = "oz_agent_worker.backends.kubernetes.api.client:KubernetesClient"
-_BACKEND: Final = "oz_agent_worker.backends.kubernetes.backend"
-_EXECUTION: Final = "oz_agent_worker.backends.kubernetes.execution:KubernetesExecution"
-_JOURNAL: Final = "oz_agent_worker.backends.journal"
-_HOST: Final = "oz_agent_worker.backends.direct.execution"
-_INDEX: Final = "oz_agent_worker.backends.kubernetes.watch.index:JobIndex"
+_WORKER: Final = "oz_agent_worker.worker.worker:Worker"
+_CLIENT: Final = "oz_agent_worker.worker.backends.kubernetes.api.client:KubernetesClient"
+_BACKEND: Final = "oz_agent_worker.worker.backends.kubernetes.backend"
+_EXECUTION: Final = "oz_agent_worker.worker.backends.kubernetes.execution:KubernetesExecution"
+_JOURNAL: Final = "oz_agent_worker.worker.backends.journal"
+_HOST: Final = "oz_agent_worker.worker.backends.direct.execution"
+_INDEX: Final = "oz_agent_worker.worker.backends.kubernetes.watch.job_index:JobIndex"
 _WRITES: Final = "aiohttp:ClientWebSocketResponse.send_str"
-_INTAKE: Final = "oz_agent_worker.controlplane.intake:Intake"
-_API: Final = "oz_agent_worker.controlplane.api:RunsApi"
+_FRAME_HANDLER: Final = "oz_agent_worker.controlplane.gateway.frame_handler:FrameHandler"
+_API: Final = "oz_agent_worker.controlplane.api.runs:RunsApi"
 _STORE: Final = "oz_agent_worker.controlplane.store"
 _SENDS: Final = "starlette.websockets:WebSocket.send_text"
 _K8S: Final = "kubernetes"
@@ -100,7 +100,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("outcome-unwritten", _W, _B, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT),
     Step("outcome-written", _W, _A, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT, sharp=True),
     Step("outcome-judged", _W, _B, f"{_WORKER}._report"),
-    Step("report-queued", _W, _A, "oz_agent_worker.core.outbox:Outbox.add"),
+    Step("report-queued", _W, _A, "oz_agent_worker.protocol.outbox:Outbox.add"),
     Step("report-unsent", _W, _B, _WRITES, frame="terminal", sharp=True),
     Step("report-sent", _W, _A, _WRITES, frame="terminal", sharp=True),
     Step("ack-received", _W, _B, f"{_WORKER}._delivered"),
@@ -121,15 +121,21 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("run-uncommitted", _C, _A, f"{_STORE}.runs:create"),
     Step("run-unanswered", _C, _A, f"{_API}.create", sharp=True),
     Step("assignment-uncommitted", _C, _A, f"{_STORE}.queue:assign"),
-    Step("assignment-unsent", _C, _B, "oz_agent_worker.controlplane.dispatcher:task_assignment", sharp=True),
+    Step(
+        "assignment-unsent",
+        _C,
+        _B,
+        "oz_agent_worker.controlplane.gateway.dispatcher:task_assignment",
+        sharp=True,
+    ),
     Step("assignment-sent", _C, _A, _SENDS, frame="task_assignment"),
     # What workers say of it.
-    Step("hello-received", _C, _B, f"{_INTAKE}._greeted", early=True),
-    Step("hello-applied", _C, _A, f"{_INTAKE}._greeted", early=True),
-    Step("claim-received", _C, _B, f"{_INTAKE}._claimed"),
+    Step("hello-received", _C, _B, f"{_FRAME_HANDLER}._handle_hello", early=True),
+    Step("hello-applied", _C, _A, f"{_FRAME_HANDLER}._handle_hello", early=True),
+    Step("claim-received", _C, _B, f"{_FRAME_HANDLER}._claimed"),
     Step("claim-uncommitted", _C, _A, f"{_STORE}.reports:claim"),
-    Step("claim-applied", _C, _A, f"{_INTAKE}._claimed"),
-    Step("report-received", _C, _B, f"{_INTAKE}._ended", sharp=True),
+    Step("claim-applied", _C, _A, f"{_FRAME_HANDLER}._claimed"),
+    Step("report-received", _C, _B, f"{_FRAME_HANDLER}._ended", sharp=True),
     Step("report-uncommitted", _C, _A, f"{_STORE}.reports:finish", sharp=True),
     Step("ack-unsent", _C, _B, _SENDS, frame="ack", sharp=True),
     Step("ack-sent", _C, _A, _SENDS, frame="ack"),

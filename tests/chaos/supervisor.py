@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.kills import KillLedger
-from tests.chaos.observer import Observer
-from tests.chaos.plan import KillPlan
-from tests.chaos.processes import Incarnation, Kind
-from tests.chaos.stage import ChaosError, Stage
-from tests.chaos.steps import Moment
+from .kills import KillLedger
+from .observer import Observer
+from .plan import KillPlan
+from .processes import Incarnation, Kind
+from .stage import ChaosError, Stage
+from .steps import Moment
 
 __all__ = ["Events", "Slot", "make_network_trouble", "restart_api_server"]
 

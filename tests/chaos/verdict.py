@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos.plan import End, TaskPlan
-from tests.chaos.records import Record
+from .plan import End, TaskPlan
+from .records import Record
 
 __all__ = ["Bad", "RunView", "Submission", "Verdict", "compare"]
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.census import take_census
-from tests.chaos.faults import install
-from tests.chaos.mutants import MUTANTS
-from tests.chaos.steps import STEPS, Side, Step, find
+from .census import take_census
+from .faults import install
+from .mutants import MUTANTS
+from .steps import STEPS, Side, Step, find
 
 __all__ = ["KillPoint", "main", "parse_kill_point"]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.helmcli import Helm
 from tests.cluster.errors import ProvisionError
 from tests.cluster.helm import HelmPrograms, helm_programs
+
+from .helmcli import Helm
 
 __all__ = ["helm_in", "provisioned_programs"]
 

@@ -11,21 +11,15 @@ from typing import Any, Final, Self
 
 import yaml
 
-from tests.cluster import kubeconfig, namespaces
-from tests.cluster.audit import POLICY, AuditEntry, AuditLog
-from tests.cluster.certificates import Authority, KeyPair, signing_key
-from tests.cluster.components import (
-    SERVICES,
-    Layout,
-    apiserver_command,
-    controller_manager_command,
-    etcd_command,
-)
-from tests.cluster.errors import ApiError
-from tests.cluster.kubeconfig import Connection
-from tests.cluster.processes import Child, free_ports
-from tests.cluster.provision import binaries
-from tests.cluster.rest import RestClient, wait_for
+from . import kubeconfig, namespaces
+from .audit import POLICY, AuditEntry, AuditLog
+from .certificates import Authority, KeyPair, signing_key
+from .components import SERVICES, Layout, apiserver_command, controller_manager_command, etcd_command
+from .errors import ApiError
+from .kubeconfig import Connection
+from .processes import Child, free_ports
+from .provision import binaries
+from .rest import RestClient, wait_for
 
 __all__ = ["USERS", "ApiTier"]
 

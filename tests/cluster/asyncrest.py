@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
-from tests.cluster.errors import ApiError, ClusterError
-from tests.cluster.kubeconfig import Connection
+from .errors import ApiError, ClusterError
+from .kubeconfig import Connection
 
 __all__ = ["STRATEGIC_PATCH", "AsyncRestClient", "eventually"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.cluster import kubeconfig, namespaces
-from tests.cluster.errors import ClusterError
-from tests.cluster.kubeconfig import Connection
-from tests.cluster.rest import RestClient
+from . import kubeconfig, namespaces
+from .errors import ClusterError
+from .kubeconfig import Connection
+from .rest import RestClient
 
 __all__ = ["ExternalCluster"]
 

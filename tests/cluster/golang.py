@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.cluster.cache import locked, progress
-from tests.cluster.errors import ProvisionError
+from .cache import locked, progress
+from .errors import ProvisionError
 
 __all__ = ["GoVersion", "find_go", "go_version", "parse_go_version"]
 

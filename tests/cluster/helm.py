@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.cache import cache_root, locked, progress
-from tests.cluster.errors import ProvisionError
+from .cache import cache_root, locked, progress
+from .errors import ProvisionError
 
 __all__ = ["HELM_VERSION", "KUBECTL_VERSION", "HelmPrograms", "helm_programs", "main"]
 

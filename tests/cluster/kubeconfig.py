@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import yaml
 
-from tests.cluster.errors import ClusterError
+from .errors import ClusterError
 
 __all__ = ["Connection", "document", "in_namespace", "write"]
 

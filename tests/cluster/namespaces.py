@@ -3,8 +3,8 @@
 import secrets
 from typing import Any, Final
 
-from tests.cluster.errors import ApiError
-from tests.cluster.rest import RestClient, wait_for
+from .errors import ApiError
+from .rest import RestClient, wait_for
 
 __all__ = ["WORKER_RULES", "create_namespace", "delete_namespace"]
 

@@ -19,15 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.cluster import kubeconfig
-from tests.cluster.apitier import ApiTier
-from tests.cluster.errors import ApiError, ClusterError, ProvisionError, StartError
-from tests.cluster.node import cgroups, config, images, init, network
-from tests.cluster.node.config import NodeLayout
-from tests.cluster.node.sandbox import Sandbox
-from tests.cluster.packages import node_programs
-from tests.cluster.processes import Child, free_ports
-from tests.cluster.provision import API_TIER, binaries
+from . import kubeconfig
+from .apitier import ApiTier
+from .errors import ApiError, ClusterError, ProvisionError, StartError
+from .node import cgroups, config, images, init, network
+from .node.config import NodeLayout
+from .node.sandbox import Sandbox
+from .packages import node_programs
+from .processes import Child, free_ports
+from .provision import API_TIER, binaries
 
 __all__ = ["NODE_TIER", "NodeTier", "leftovers", "obstacle", "provide_node_tier", "reclaim"]
 

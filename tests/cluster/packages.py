@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.cache import cache_root, locked, progress
-from tests.cluster.errors import ProvisionError
+from .cache import cache_root, locked, progress
+from .errors import ProvisionError
 
 __all__ = [
     "ENGINE_PROGRAMS",

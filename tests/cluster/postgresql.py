@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.cluster.errors import ClusterError
+from .errors import ClusterError
 
 __all__ = ["PostgreSQL", "find_server"]
 

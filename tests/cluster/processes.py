@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from tests.cluster.errors import ClusterError, StartError
+from .errors import ClusterError, StartError
 
 __all__ = ["Child", "die_with_parent", "free_ports"]
 

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.cache import cache_root, locked, progress
-from tests.cluster.errors import ProvisionError
-from tests.cluster.golang import GoVersion, find_go, parse_go_version
+from .cache import cache_root, locked, progress
+from .errors import ProvisionError
+from .golang import GoVersion, find_go, parse_go_version
 
 __all__ = ["API_TIER", "binaries", "kubernetes_version", "main"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.cluster.errors import ApiError, ClusterError
-from tests.cluster.kubeconfig import Connection
+from .errors import ApiError, ClusterError
+from .kubeconfig import Connection
 
 __all__ = ["RestClient", "wait_for"]
 

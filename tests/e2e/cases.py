@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from oz_agent_worker.core import wire
+from oz_agent_worker.protocol import frames
 from tests.cluster.node.images import BUSYBOX_IMAGE, EMPTY_IMAGE
-from tests.e2e.tasks import script_task
+
+from .tasks import script_task
 
 __all__ = ["DRESSED", "LIMITED", "Case", "dressed_cases", "limited_cases"]
 
@@ -45,7 +46,7 @@ class Case:
     """
 
     name: str
-    task: wire.TaskAssignment
+    task: frames.TaskAssignment
     reason: str | None = None
     exit_code: int = 0
     words: Sequence[str] = field(default=())

@@ -14,10 +14,11 @@ from tests.cluster.docker.engine import obstacle as engine_obstacle
 from tests.cluster.errors import ClusterError
 from tests.cluster.node.services import ServiceNetwork
 from tests.cluster.nodetier import NodeTier, leftovers, obstacle, provide_node_tier
-from tests.e2e.installed import Installation, import_images, install
-from tests.e2e.ledger import Ledger, table
-from tests.e2e.peer import Ending, Peer
-from tests.e2e.site import temporary_namespace
+
+from .installed import Installation, import_images, install
+from .ledger import Ledger, table
+from .peer import Ending, Peer
+from .site import temporary_namespace
 
 Report: TypeAlias = Callable[[str, Ending, float], None]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
+from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 
 __all__ = ["Entry", "Ledger", "entry_of", "table"]
 

@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
-from oz_agent_worker.core import wire
-from oz_agent_worker.core.wire import (
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.frames import (
     CAPABILITIES_HEADER,
     Capability,
     TaskCompleted,
@@ -56,7 +56,7 @@ class Peer:
             0,
             process_request=_refuse_strangers,
             process_response=_name_capabilities,
-            max_size=wire.MAX_FRAME_BYTES,
+            max_size=frames.MAX_FRAME_BYTES,
         )
         self._thread = threading.Thread(target=self._server.serve_forever, name="peer")
         self._thread.start()
@@ -80,7 +80,7 @@ class Peer:
         """The API key that is accepted."""
         return KEY
 
-    def assign(self, assignment: wire.TaskAssignment) -> str:
+    def assign(self, assignment: frames.TaskAssignment) -> str:
         """Hand out a task and return its ID."""
         self._until(lambda: self._connection is not None, 10.0, "the worker's connection")
         assert assignment.task_id is not None
@@ -90,7 +90,7 @@ class Peer:
 
     def cancel(self, task_id: str) -> None:
         """Ask for the end of a task."""
-        self._send(wire.TaskCancellation(task_id=task_id))
+        self._send(frames.TaskCancellation(task_id=task_id))
 
     def ending(self, task_id: str, timeout: float = 60.0) -> Ending:
         """Wait for a task's terminal report, the first and only one."""
@@ -123,9 +123,9 @@ class Peer:
         with self._changed:
             assert self._changed.wait_for(holds, timeout), f"{what}: not seen in {timeout:.0f} s"
 
-    def _send(self, frame: wire.ControlPlaneFrame) -> None:
+    def _send(self, frame: frames.ControlPlaneFrame) -> None:
         assert self._connection is not None
-        self._connection.send(wire.encode_frame(frame))
+        self._connection.send(frames.encode_frame(frame))
 
     def _serve(self, connection: ServerConnection) -> None:
         with self._changed:
@@ -133,10 +133,10 @@ class Peer:
             self._changed.notify_all()
         try:
             for text in connection:
-                frame = wire.decode_worker_frame(text)
+                frame = frames.decode_worker_frame(text)
                 self._take(frame)
                 if isinstance(frame, TaskCompleted | TaskFailed) and frame.ack_id is not None:
-                    connection.send(wire.encode_frame(wire.Ack(ack_id=frame.ack_id)))
+                    connection.send(frames.encode_frame(frames.Ack(ack_id=frame.ack_id)))
         except ConnectionClosed:
             pass
         finally:

@@ -11,8 +11,9 @@ from typing import Any
 from tests.cluster.errors import ApiError
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import RestClient
-from tests.e2e.peer import Peer
-from tests.e2e.tasks import config_file, worker_of
+
+from .peer import Peer
+from .tasks import config_file, worker_of
 
 __all__ = ["Site", "running_site", "temporary_namespace"]
 

@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from oz_agent_worker.core import wire
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol import frames
 from tests.cluster.node.images import AGENT_IMAGE, BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.peer import Peer
 from tests.integration.programs import BIN, Program, environment, program
+
+from .peer import Peer
 
 __all__ = [
     "WORKER_ID",
@@ -40,16 +41,18 @@ def script_task(
     agent: str = AGENT_IMAGE,
     vcpus: int | None = None,
     **env: str,
-) -> wire.TaskAssignment:
+) -> frames.TaskAssignment:
     """Return an assignment whose agent runs a POSIX script in the task's image."""
     task_id = f"task-{secrets.token_hex(4)}"
     variables = {"OZ_TEST_SCRIPT": script, **env}
-    return wire.TaskAssignment(
+    return frames.TaskAssignment(
         task_id=task_id,
-        task=wire.SentTask(id=task_id, title="A script", task_definition=wire.TaskDefinition(prompt=script)),
+        task=frames.SentTask(
+            id=task_id, title="A script", task_definition=frames.TaskDefinition(prompt=script)
+        ),
         docker_image=image,
         sidecar_image=agent,
-        instance_shape=wire.InstanceShape(vcpus=vcpus) if vcpus else None,
+        instance_shape=frames.InstanceShape(vcpus=vcpus) if vcpus else None,
         env_vars={name: Secret(value) for name, value in variables.items()},
     )
 

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import wait_for
-from tests.e2e.installed import PLANE_RELEASE, WORKER_RELEASE, Installation
+
+from .installed import PLANE_RELEASE, WORKER_RELEASE, Installation
 
 pytestmark = [pytest.mark.node, pytest.mark.docker, pytest.mark.timeout(600)]
 

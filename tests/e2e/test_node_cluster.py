@@ -6,12 +6,13 @@ from typing import Any, Final
 
 import pytest
 
-from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
+from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.ledger import Ledger
-from tests.e2e.site import Site, running_site
-from tests.e2e.tasks import script_task
+
+from .ledger import Ledger
+from .site import Site, running_site
+from .tasks import script_task
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

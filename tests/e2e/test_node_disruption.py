@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
+from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import RestClient, wait_for
-from tests.e2e.conftest import Report
-from tests.e2e.peer import Peer
-from tests.e2e.tasks import config_file, processes_of, script_task, worker_of
+
+from .conftest import Report
+from .peer import Peer
+from .tasks import config_file, processes_of, script_task, worker_of
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
-from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.core.assignment import parse_assignment
-from oz_agent_worker.core.taskspec import TaskSettings, build_task_spec
-from oz_agent_worker.core.wire import TaskCompleted
+from oz_agent_worker.protocol.assignment import parse_assignment
+from oz_agent_worker.protocol.frames import TaskCompleted
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import RestClient, wait_for
-from tests.e2e.conftest import Report
-from tests.e2e.peer import Peer
-from tests.e2e.tasks import WORKER_ID, config_file, script_task, worker_of
-from tests.integration.backends.kubernetes.worker import DEAD
+from tests.integration.worker.backends.kubernetes.worker import DEAD
+
+from .conftest import Report
+from .peer import Peer
+from .tasks import WORKER_ID, config_file, script_task, worker_of
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

@@ -15,9 +15,10 @@ from tests.cluster.node.images import busybox_layer
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.processes import free_ports
 from tests.cluster.rest import wait_for
-from tests.e2e.ledger import Ledger
-from tests.e2e.tasks import config_file
 from tests.integration.programs import BIN, ControlPlane, environment, oz, program, worker
+
+from .ledger import Ledger
+from .tasks import config_file
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

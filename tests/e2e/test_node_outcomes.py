@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import pytest
 
-from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
+from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.node.images import Image, busybox_layer
 from tests.cluster.node.registry import Registry
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases
-from tests.e2e.ledger import Ledger
-from tests.e2e.peer import Ending, Peer
-from tests.e2e.site import Site, running_site, temporary_namespace
-from tests.e2e.tasks import process_of, processes_of, script_task, send_signal
+
+from .cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases
+from .ledger import Ledger
+from .peer import Ending, Peer
+from .site import Site, running_site, temporary_namespace
+from .tasks import process_of, processes_of, script_task, send_signal
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

@@ -9,9 +9,10 @@ import pytest
 from tests.cluster.node.registry import Registry
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.ledger import Ledger
-from tests.e2e.peer import Peer
-from tests.e2e.tasks import config_file, failed_start
+
+from .ledger import Ledger
+from .peer import Peer
+from .tasks import config_file, failed_start
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
 

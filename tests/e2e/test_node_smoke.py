@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.core.wire import TaskCompleted
+from oz_agent_worker.protocol.frames import TaskCompleted
 from tests.cluster.node.images import BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
-from tests.e2e.ledger import Ledger
-from tests.e2e.site import running_site
-from tests.e2e.tasks import script_task
+
+from .ledger import Ledger
+from .site import running_site
+from .tasks import script_task
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(180)]
 

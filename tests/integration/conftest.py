@@ -2,7 +2,7 @@ import pytest
 
 from tests.cluster.apitier import ApiTier
 
-from .inspecting import Command, command_with
+from .cli.inspecting import Command, command_with
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours, execute
 from tests.conftest import KubeletFactory
-from tests.integration.programs import BIN, ControlPlane, beside, control_plane, program, worker
+
+from .programs import BIN, ControlPlane, beside, control_plane, program, worker
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -271,7 +272,7 @@ async def test_a_worker_told_to_end_leaves_running_jobs_alone(
 
 def test_an_api_server_that_cannot_be_reached_is_a_clear_failure(tmp_path: Path) -> None:
     """No cluster is needed to see that there is none."""
-    from tests.integration.programs import environment, oz
+    from .programs import environment, oz
 
     kubeconfig = tmp_path / "kubeconfig"
     cluster = {"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}

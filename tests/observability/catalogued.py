@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.telemetry.catalogue import METRICS, Metric, label_sets
+from oz_agent_worker.worker.telemetry.catalogue import METRICS, Metric, label_sets
 
 from .prometheus import Programs
 

@@ -13,16 +13,16 @@ from oz_agent_worker import __version__
 from .arguments import HelpCommand, RunCommand, VersionCommand, parse_command
 from .errors import AgentError, ExitCode, FetchError, HarnessNotExecutableError, Interrupted, UsageError
 from .fetch import fetch_run, prepare
+from .find_program import find_program, with_sidecars
 from .harnesses import choose_harness
 from .harnesses.base import Harness, Invocation, Task
-from .lookup import find_program, with_sidecars
+from .help_text import PROGRAM_HELP, run_help
 from .mcp import McpServer, decode_servers, decode_servers_argument
 from .process import Process, run_process
 from .progress import Say, hiding, plain, say, silent
 from .run import Run
 from .settings import Settings, decode_settings
 from .signals import interrupt_on_signals, signal_name
-from .usage import PROGRAM_HELP, run_help
 
 __all__ = ["main"]
 

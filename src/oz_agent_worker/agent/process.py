@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from .errors import ExitCode, HarnessNotExecutableError, HarnessNotFoundError
-from .kinship import adopt_orphans, children, die_with_parent, guarding, kill_group
+from .process_tree import adopt_orphans, children, die_with_parent, guarding, kill_group
 from .progress import Say
 from .signals import SignalQueue, signal_name
 

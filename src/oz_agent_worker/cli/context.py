@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import UsageError
 
 __all__ = ["Target", "announce", "resolve_target", "state_dir", "target_options"]

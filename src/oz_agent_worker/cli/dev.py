@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oz_agent_worker.app import WorkerOptions, run_worker
-from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
-from oz_agent_worker.config.schema import BackendConfig, DirectConfig, KubernetesConfig
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
+from oz_agent_worker.worker.app import WorkerOptions, run_worker
+from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.worker.config.schema import BackendConfig, DirectConfig, KubernetesConfig
 
-from .apiclient import ApiClient
+from .api_client import ApiClient
 from .context import Target, announce, state_dir
-from .loading import load_worker_config
-from .logsetup import configure_logging
+from .log_setup import configure_logging
 from .options import log_level_option, worker_option
+from .runs import ending, exit_code_of, read_prompt_file, stream_run
 from .serve import prepare_process, run_until_signalled
-from .user import ending, exit_code_of, read_prompt_file, stream_run
+from .worker_config import load_worker_config
 
 if TYPE_CHECKING:
-    from oz_agent_worker.controlplane.server import ControlPlane
+    from oz_agent_worker.controlplane.app import ControlPlane
 
 __all__ = ["dev", "pod_warnings"]
 
@@ -159,7 +159,7 @@ async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> dict[s
 
     Returns that run as it stood at its end, ``None`` where there is none.
     """
-    from oz_agent_worker.controlplane.server import ControlPlane
+    from oz_agent_worker.controlplane.app import ControlPlane
     from oz_agent_worker.controlplane.settings import ControlPlaneSettings, describe_exposure
 
     settings = ControlPlaneSettings(
@@ -262,7 +262,7 @@ def _of_this_user(backend: BackendConfig, folder: Path) -> BackendConfig:
         case DirectConfig():
             return replace(backend, workspace_root=str(folder / "workspaces"))
         case KubernetesConfig():
-            from oz_agent_worker.backends.kubernetes.api.credentials import load_credentials
+            from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
 
             credentials = load_credentials(backend.kubeconfig, environ=os.environ)
             return replace(backend, namespace=credentials.namespace or backend.namespace)

@@ -9,20 +9,20 @@ from typing import Any, Final
 
 import click
 
-from oz_agent_worker.backends.checks import Check, Finding, Grade, Verdict, examine, fail, ok
-from oz_agent_worker.config.load import WorkerConfig
-from oz_agent_worker.config.schema import DirectConfig, KubernetesConfig
 from oz_agent_worker.errors import ConfigError, ExitCode
+from oz_agent_worker.worker.checks import Check, Finding, Severity, Verdict, examine, fail, ok
+from oz_agent_worker.worker.config.load import WorkerConfig
+from oz_agent_worker.worker.config.schema import DirectConfig, KubernetesConfig
 
-from .loading import load_worker_config
+from .control_plane_checks import peer_checks
 from .options import flags_from, worker_options
 from .output import echo_json, output_option
-from .peerchecks import peer_checks
+from .worker_config import load_worker_config
 
 __all__ = ["doctor"]
 
 _COLOURS: Final = {
-    Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.SKIP: "bright_black",
+    Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red", Severity.SKIP: "bright_black",
 }  # fmt: skip
 _CONFIGURATION: Final = "configuration"
 
@@ -53,7 +53,7 @@ def doctor(ctx: click.Context, /, no_job: bool, output: str, **options: Any) -> 
         findings = asyncio.run(_examine(config, source=flags.config_file, with_job=not no_job, output=output))
     except asyncio.CancelledError:
         raise click.Abort from None
-    failed = any(finding.verdict.grade is Grade.FAIL for finding in findings)
+    failed = any(finding.verdict.grade is Severity.FAIL for finding in findings)
     return ExitCode.PREFLIGHT if failed else ExitCode.OK
 
 
@@ -86,7 +86,7 @@ async def _backend_checks(config: WorkerConfig, with_job: bool, stack: AsyncExit
     """The checks of the configured backend; only its own libraries are imported."""
     match config.backend:
         case KubernetesConfig() as kubernetes:
-            from oz_agent_worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
+            from oz_agent_worker.worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
 
             examiner = KubernetesDoctor(
                 kubernetes,
@@ -97,7 +97,7 @@ async def _backend_checks(config: WorkerConfig, with_job: bool, stack: AsyncExit
             )
             return (await stack.enter_async_context(examiner)).checks()
         case DirectConfig() as direct:
-            from oz_agent_worker.backends.direct.doctor import direct_checks
+            from oz_agent_worker.worker.backends.direct.doctor import direct_checks
 
             return direct_checks(direct, worker_id=config.worker_id, default_agent=None, environ=os.environ)
         case _:
@@ -136,7 +136,7 @@ class _Table:
 
     def end(self) -> None:
         """Print how many of each grade there were."""
-        counted = ((grade, sum(f.verdict.grade is grade for f in self.findings)) for grade in Grade)
+        counted = ((grade, sum(f.verdict.grade is grade for f in self.findings)) for grade in Severity)
         told = ", ".join(f"{number} {grade.value}" for grade, number in counted if number)
         checks = "one check" if len(self.findings) == 1 else f"{len(self.findings)} checks"
         click.echo(f"\n{checks}: {told}")
@@ -159,7 +159,7 @@ class _Json:
     def end(self) -> None:
         """Print all of them, and the worst verdict (a skipped check is no fault)."""
         grades = {finding.verdict.grade for finding in self.findings}
-        worst = next((grade for grade in (Grade.FAIL, Grade.WARN) if grade in grades), Grade.OK)
+        worst = next((grade for grade in (Severity.FAIL, Severity.WARN) if grade in grades), Severity.OK)
         checks = [{"name": f.name, **_as_data(f.verdict)} for f in self.findings]
         echo_json({"verdict": worst.value, "checks": checks})
 

@@ -13,24 +13,24 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from oz_agent_worker.backends.kubernetes.api.api_errors import ApiError, ForbiddenError, UnauthorizedError
-from oz_agent_worker.backends.kubernetes.api.client import KubernetesClient
-from oz_agent_worker.backends.kubernetes.api.credentials import Credentials, load_credentials
-from oz_agent_worker.backends.kubernetes.inspection.bundle import bundle, files_of_trace
-from oz_agent_worker.backends.kubernetes.inspection.evidence import EvidenceCollector, write_private
-from oz_agent_worker.backends.kubernetes.inspection.explain import explain as explained
-from oz_agent_worker.backends.kubernetes.inspection.inspected import NoSuchTaskError, TaskJob
-from oz_agent_worker.backends.kubernetes.inspection.inspector import Inspector, TaskRow
-from oz_agent_worker.backends.kubernetes.inspection.letter import letter
-from oz_agent_worker.backends.kubernetes.inspection.taskstate import State
-from oz_agent_worker.backends.kubernetes.inspection.traces import Trace, explain_trace
-from oz_agent_worker.backends.kubernetes.judgement.patience import ObservationPolicy, policy_of
-from oz_agent_worker.config.load import WorkerFlags, read_file
-from oz_agent_worker.config.schema import KubernetesConfig
 from oz_agent_worker.errors import BackendError, ExitCode, UsageError
+from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.worker.backends.kubernetes.api.credentials import Credentials, load_credentials
+from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, ForbiddenError, UnauthorizedError
+from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import bundle, files_of_trace
+from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import Trace, explain_trace
+from oz_agent_worker.worker.backends.kubernetes.inspection.evidence import EvidenceCollector, write_private
+from oz_agent_worker.worker.backends.kubernetes.inspection.explain import explain as explained
+from oz_agent_worker.worker.backends.kubernetes.inspection.inspector import Inspector, TaskRow
+from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import letter
+from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import NoSuchTaskError, TaskJob
+from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, policy_of
+from oz_agent_worker.worker.config.load import WorkerFlags, read_file
+from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-from .loading import load_worker_config
 from .output import age, echo_json, output_option, table
+from .worker_config import load_worker_config
 
 __all__ = ["collect", "explain", "tasks"]
 

@@ -27,11 +27,11 @@ __all__ = ["main", "root"]
 #: Subcommand to the module that holds it and its one-line help.
 SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "dev": ("dev", "Control plane, worker and agent in one terminal."),
-    "run": ("user", "Submit a run."),
-    "runs": ("user", "List runs, or show one."),
-    "logs": ("user", "Print a run's output."),
-    "cancel": ("user", "Cancel runs."),
-    "control-plane": ("controlplane", "Serve the control plane, and manage its keys."),
+    "run": ("runs", "Submit a run."),
+    "runs": ("runs", "List runs, or show one."),
+    "logs": ("runs", "Print a run's output."),
+    "cancel": ("runs", "Cancel runs."),
+    "control-plane": ("control_plane", "Serve the control plane, and manage its keys."),
     "render": ("render", "Print the Job that an assignment would become."),
     "doctor": ("doctor", "Check whether this worker could run tasks."),
     "tasks": ("inspect", "List the tasks that stand as Jobs in the cluster."),

@@ -5,9 +5,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from oz_agent_worker.config.load import BACKENDS, WorkerFlags
-from oz_agent_worker.config.shapes import parse_duration
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.worker.config.load import BACKENDS, WorkerFlags
+from oz_agent_worker.worker.config.shapes import parse_duration
 
 __all__ = [
     "duration_in_seconds",

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from oz_agent_worker.core.spans import short_span
+from oz_agent_worker.common.durations import short_span
 
 __all__ = [
     "age",

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from oz_agent_worker.app import task_settings
-from oz_agent_worker.config.load import WorkerConfig
-from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.core.assignment import Assignment, AssignmentError, parse_assignment
-from oz_agent_worker.core.taskspec import TaskSpec, build_task_spec
-from oz_agent_worker.core.wire import FrameError, TaskAssignment, decode_control_plane_frame
 from oz_agent_worker.errors import UsageError
+from oz_agent_worker.protocol.assignment import Assignment, AssignmentError, parse_assignment
+from oz_agent_worker.protocol.frames import FrameError, TaskAssignment, decode_control_plane_frame
+from oz_agent_worker.worker.app import task_settings
+from oz_agent_worker.worker.config.load import WorkerConfig
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.task_spec import TaskSpec, build_task_spec
 
-from .loading import load_worker_config
 from .options import flags_from, worker_options
+from .worker_config import load_worker_config
 
 __all__ = ["render"]
 
@@ -46,8 +46,8 @@ def render(
     -e included. The output holds the task's variables in clear, as the Job would; with
     backend.kubernetes.task_env_secret it is the Job, and a Secret whose values are not shown.
     """
-    from oz_agent_worker.backends.kubernetes.manifests.manifest import build_job
-    from oz_agent_worker.backends.kubernetes.manifests.render import render_manifests
+    from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+    from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_manifests
 
     flags = flags_from(options, under=ctx.obj)
     if not flags.backend and not flags.config_file:
@@ -66,12 +66,12 @@ def render(
 
 def _secrets_of(job: dict[str, Any], spec: TaskSpec, config: KubernetesConfig) -> list[dict[str, Any]]:
     """The Secret that follows the Job, without its values, where there is one."""
-    from oz_agent_worker.backends.kubernetes.manifests.envsecret import (
+    from oz_agent_worker.worker.backends.kubernetes.manifest.env_secret import (
         build_environment_secret,
         task_variables,
     )
-    from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_ENVIRONMENT_SECRET
-    from oz_agent_worker.backends.kubernetes.manifests.render import without_values
+    from oz_agent_worker.worker.backends.kubernetes.manifest.naming import ANNOTATION_ENVIRONMENT_SECRET
+    from oz_agent_worker.worker.backends.kubernetes.manifest.render import without_values
 
     name = job["metadata"]["annotations"].get(ANNOTATION_ENVIRONMENT_SECRET)
     if name is None:

@@ -11,15 +11,15 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from oz_agent_worker.app import WorkerOptions, run_worker
-from oz_agent_worker.config.load import WorkerConfig, WorkerFlags
-from oz_agent_worker.core.notices import Notify
 from oz_agent_worker.errors import ExitCode
-from oz_agent_worker.logfields import LogFields
-from oz_agent_worker.probeserver import Endpoint
+from oz_agent_worker.worker.app import WorkerOptions, run_worker
+from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.worker.events import Notify
+from oz_agent_worker.worker.log_fields import LogFields
+from oz_agent_worker.worker.probes.server import Endpoint
 
-from .loading import load_worker_config
-from .logsetup import LogFormat, configure_logging
+from .log_setup import LogFormat, configure_logging
+from .worker_config import load_worker_config
 
 __all__ = ["ProcessFlags", "prepare_process", "run_until_signalled", "serve_worker"]
 

@@ -5,12 +5,12 @@ from typing import Final
 
 from starlette.requests import HTTPConnection
 
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
 
 from .problems import Code, ProblemError
 from .store import keys
 from .store.database import Database
-from .tokens import WORKLOAD_PREFIX, hash_token
+from .store.tokens import WORKLOAD_PREFIX, hash_token
 
 __all__ = ["Agent", "User", "authenticate", "authenticate_reader", "authenticate_user"]
 

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 
-from tests.cluster.kubelet.podrun import Behaviour, PodRun, Script
-from tests.cluster.kubelet.states import Pod
+from .podrun import Behaviour, PodRun, Script
+from .states import Pod
 
 __all__ = [
     "always",

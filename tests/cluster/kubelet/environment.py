@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from tests.cluster.kubelet.states import Pod
+from .states import Pod
 
 __all__ = ["Reader", "command_line", "environment", "expand"]
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.cluster.errors import ApiError
-from tests.cluster.kubelet.environment import command_line, environment
-from tests.cluster.kubelet.podrun import PodRun, Script
-from tests.cluster.kubelet.process import ContainerProcess
+
+from .environment import command_line, environment
+from .podrun import PodRun, Script
+from .process import ContainerProcess
 
 __all__ = ["execute"]
 

@@ -14,12 +14,13 @@ import aiohttp
 from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.kubeconfig import Connection
-from tests.cluster.kubelet.behaviours import always, is_preflight, succeed
-from tests.cluster.kubelet.logs import ContainerLog, LogServer
-from tests.cluster.kubelet.node import LEASE_SECONDS, LEASES, lease, node
-from tests.cluster.kubelet.podrun import Behaviour, PodGoneError, PodRun
-from tests.cluster.kubelet.states import Pod
 from tests.cluster.provision import kubernetes_version
+
+from .behaviours import always, is_preflight, succeed
+from .logs import ContainerLog, LogServer
+from .node import LEASE_SECONDS, LEASES, lease, node
+from .podrun import Behaviour, PodGoneError, PodRun
+from .states import Pod
 
 __all__ = ["Kubelet"]
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tests.cluster.kubelet.states import timestamp
-from tests.cluster.kubelet.status import HOST_IP
+from .states import timestamp
+from .status import HOST_IP
 
 __all__ = ["LEASES", "LEASE_SECONDS", "lease", "node"]
 

@@ -7,17 +7,10 @@ from typing import Any, Final, Protocol
 
 from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError
-from tests.cluster.kubelet.logs import ContainerLog
-from tests.cluster.kubelet.states import (
-    ContainerState,
-    Pod,
-    Running,
-    Terminated,
-    Waiting,
-    is_native_sidecar,
-    timestamp,
-)
-from tests.cluster.kubelet.status import PodFacts, pod_status, unscheduled_status
+
+from .logs import ContainerLog
+from .states import ContainerState, Pod, Running, Terminated, Waiting, is_native_sidecar, timestamp
+from .status import PodFacts, pod_status, unscheduled_status
 
 __all__ = ["Behaviour", "Node", "PodGoneError", "PodRun", "Script"]
 

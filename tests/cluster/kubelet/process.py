@@ -7,8 +7,9 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.cluster.kubelet.logs import ContainerLog
 from tests.cluster.processes import die_with_parent
+
+from .logs import ContainerLog
 
 __all__ = ["ContainerProcess"]
 

@@ -5,16 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from tests.cluster.kubelet.states import (
-    ContainerState,
-    Pod,
-    Running,
-    Terminated,
-    Waiting,
-    is_native_sidecar,
-    phase,
-    timestamp,
-)
+from .states import ContainerState, Pod, Running, Terminated, Waiting, is_native_sidecar, phase, timestamp
 
 __all__ = ["HOST_IP", "PodFacts", "pod_status", "unscheduled_status"]
 

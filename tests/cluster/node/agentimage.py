@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import oz_agent_worker
-from tests.cluster.node.images import File, Image, layer
+
+from .images import File, Image, layer
 
 __all__ = ["PYTHON_AGENT_IMAGE", "agent_image"]
 

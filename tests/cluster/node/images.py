@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.node.config import PAUSE_IMAGE
+from .config import PAUSE_IMAGE
 
 __all__ = [
     "AGENT_IMAGE",

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final, Self
 
-from tests.cluster.node.images import Image, digest, image_config
+from .images import Image, digest, image_config
 
 __all__ = ["Registry"]
 

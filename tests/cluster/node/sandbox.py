@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.errors import StartError
-from tests.cluster.node import init
 from tests.cluster.processes import Child
+
+from . import init
 
 __all__ = ["Sandbox", "namespace_of", "processes_in"]
 

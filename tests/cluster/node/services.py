@@ -18,9 +18,10 @@ from typing import Any, Final, Self
 
 from tests.cluster.components import SERVICES
 from tests.cluster.errors import ApiError, ClusterError
-from tests.cluster.node import network
-from tests.cluster.node.dns import DNS_PORT, answer_to
 from tests.cluster.nodetier import NodeTier
+
+from . import network
+from .dns import DNS_PORT, answer_to
 
 __all__ = ["CLUSTER_DOMAIN", "ServiceNetwork", "endpoint_of", "wanted_ports"]
 

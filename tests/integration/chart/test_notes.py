@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.manifests.naming import worker_hash
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import worker_hash
 from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
 from tests.chart.provisioned import provisioned_programs
 from tests.cluster.rest import RestClient

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions
-from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions
+from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.chart.helmcli import WORKER, Helm
 from tests.chart.objects import pick, worker_config
 from tests.cluster import kubeconfig

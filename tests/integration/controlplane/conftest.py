@@ -6,10 +6,11 @@ import aiohttp
 import pytest
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.support import ScriptedWorker, bearer, until
+
+from .support import ScriptedWorker, bearer, until
 
 Connect = Callable[..., ScriptedWorker]
 

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.common.secret import Secret
 
 __all__ = ["Frame", "ScriptedWorker", "bearer", "until"]
 

@@ -9,10 +9,11 @@ from io import BytesIO
 import aiohttp
 import pytest
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.support import bearer
+
+from .support import bearer
 
 MIB = 1024 * 1024
 MEMBERS = {"type", "title", "status", "detail", "instance", "error", "retryable", "trace_id"}

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.times import micros, system_clock
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.conftest import Connect
-from tests.integration.controlplane.support import Frame, ScriptedWorker, until
+
+from .conftest import Connect
+from .support import Frame, ScriptedWorker, until
 
 Reaches = Callable[..., Any]
 GRACE = 600
@@ -35,7 +36,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock whose leaps are time in which the control plane listens."""
-    monkeypatch.setattr("oz_agent_worker.controlplane.leases._PAUSE", micros(100 * GRACE))
+    monkeypatch.setattr("oz_agent_worker.controlplane.rules.leases._PAUSE", micros(100 * GRACE))
     return Clock()
 
 

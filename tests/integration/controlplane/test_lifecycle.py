@@ -10,10 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.errors import ConfigError, PreflightError
-from tests.integration.controlplane.support import ScriptedWorker, bearer
+
+from .support import ScriptedWorker, bearer
 
 
 async def test_it_stops_quickly_with_streams_and_workers_open(settings: ControlPlaneSettings) -> None:

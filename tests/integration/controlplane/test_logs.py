@@ -8,10 +8,11 @@ import aiohttp
 import pytest
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from tests.integration.controlplane.conftest import Connect
-from tests.integration.controlplane.events import Event, events
+
+from .conftest import Connect
+from .events import Event, events
 
 Reaches = Callable[..., Any]
 

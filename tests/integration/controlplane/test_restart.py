@@ -9,8 +9,9 @@ from pathlib import Path
 import aiohttp
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.support import ScriptedWorker, until
+from oz_agent_worker.common.secret import Secret
+
+from .support import ScriptedWorker, until
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,9 +7,10 @@ import oz_agent_sdk
 import pytest
 from oz_agent_sdk import AsyncOzAPI, OzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.conftest import Connect
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
+
+from .conftest import Connect
 
 
 async def test_create_get_and_cancel(sdk: AsyncOzAPI) -> None:

@@ -12,12 +12,13 @@ import aiohttp
 import pytest
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from oz_agent_worker.core.secret import Secret
-from tests.integration.controlplane.conftest import Connect
-from tests.integration.controlplane.support import ScriptedWorker, bearer, until
-from tests.unit.core.publicschema import type_faults
+from tests.unit.protocol.publicschema import type_faults
+
+from .conftest import Connect
+from .support import ScriptedWorker, bearer, until
 
 Reaches = Callable[..., Any]
 
@@ -210,8 +211,8 @@ async def test_a_worker_that_takes_no_data_is_let_go_of(
     sdk: AsyncOzAPI, worker: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._WRITE_TIMEOUT", 0.2)
-    monkeypatch.setattr("oz_agent_worker.controlplane.worker_socket._CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("oz_agent_worker.controlplane.gateway.worker_socket._WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr("oz_agent_worker.controlplane.gateway.worker_socket._CLOSE_TIMEOUT", 0.1)
     async with worker("stuck"), worker("well") as well:
         # More than the buffers of both sides: the client reads ahead a little and stops.
         for _ in range(30):

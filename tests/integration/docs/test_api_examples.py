@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from oz_agent_worker.core.outcome import succeeded
-from oz_agent_worker.core.secret import Secret
+from oz_agent_worker.protocol.outcome import succeeded
 from scripts.docs.parts import DOCS
 from tests.integration.controlplane.support import ScriptedWorker, bearer, until
 from tests.unit.docs.documents import blocks

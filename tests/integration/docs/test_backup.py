@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oz_agent_sdk import AsyncOzAPI
 
-from oz_agent_worker.controlplane.server import ControlPlane
+from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from scripts.docs.parts import DOCS
 from tests.unit.docs.documents import read

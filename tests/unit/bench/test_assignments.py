@@ -1,9 +1,9 @@
 import json
 
-from oz_agent_worker.backends.kubernetes.manifests.naming import ANNOTATION_TASK_ID, job_name
-from oz_agent_worker.core.assignment import parse_assignment
-from oz_agent_worker.core.report import ExecutionKey
-from oz_agent_worker.core.wire import TaskAssignment, decode_control_plane_frame, encode_frame
+from oz_agent_worker.protocol.assignment import parse_assignment
+from oz_agent_worker.protocol.frames import TaskAssignment, decode_control_plane_frame, encode_frame
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import ANNOTATION_TASK_ID, job_name
 from tests.bench.assignments import assignment, job_body, task_ids
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.core.wire import Capability
+from oz_agent_worker.protocol.frames import Capability
 from tests.bench.settings import Settings, parse_settings
 
 

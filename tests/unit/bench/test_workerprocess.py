@@ -2,7 +2,7 @@ from pathlib import Path
 
 import yaml
 
-from oz_agent_worker.config.load import read_file
+from oz_agent_worker.worker.config.load import read_file
 from tests.bench.workerprocess import Start, WorkerFiles, preflight_seconds
 
 

@@ -1,8 +1,8 @@
 import asyncio
 
-from oz_agent_worker.core.outcome import succeeded
+from oz_agent_worker.protocol.outcome import succeeded
 from tests.chaos.census import take_census
-from tests.unit.scripted import Bench, settle
+from tests.unit.worker.scripted import Bench, settle
 
 
 async def test_a_census_counts_what_there_is() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.controlplane.ending import ending_of
-from oz_agent_worker.core.outcome import FailureReason
-from oz_agent_worker.core.wire import TaskFailed
+from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
+from oz_agent_worker.protocol.frames import TaskFailed
+from oz_agent_worker.protocol.outcome import FailureReason
 from scripts.docs.alerts import with_alerts
 from tests.chart.helmcli import ROOT, WORKER, Helm, HelmError
 from tests.chart.objects import pick

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.config.load import parse_file
-from oz_agent_worker.config.schema import BackendsConfig, FileConfig, KubernetesConfig
-from oz_agent_worker.config.shapes import EnvEntry
+from oz_agent_worker.worker.config.load import parse_file
+from oz_agent_worker.worker.config.schema import BackendsConfig, FileConfig, KubernetesConfig
+from oz_agent_worker.worker.config.shapes import EnvEntry
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import pick, worker_config
 

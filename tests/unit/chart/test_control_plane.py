@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from oz_agent_worker.cli.controlplane import control_plane
-from oz_agent_worker.cli.user import runs
+from oz_agent_worker.cli.control_plane import control_plane
+from oz_agent_worker.cli.runs import runs
 from tests.chart.helmcli import CONTROL_PLANE, NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
 

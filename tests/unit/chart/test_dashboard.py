@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.telemetry.catalogue import METRICS
+from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from scripts.dashboard.__main__ import written
 from tests.chart.helmcli import WORKER, Helm
 from tests.chart.objects import pick

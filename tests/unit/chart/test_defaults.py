@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.config.load import DEFAULT_SERVER_ROOT_URL, DEFAULT_WEB_SOCKET_URL
+from oz_agent_worker.worker.config.load import DEFAULT_SERVER_ROOT_URL, DEFAULT_WEB_SOCKET_URL
 from tests.chart.helmcli import WORKER
 
 PUBLIC: dict[str, Any] = {

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from oz_agent_worker import __version__
-from oz_agent_worker.config.schema import KubernetesConfig
-from oz_agent_worker.config.shapes import parse_duration
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.config.shapes import parse_duration
 from scripts.chartvalues.__main__ import CHARTS, ROOT, generated
 from scripts.chartvalues.source import (
     SourceError,

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from oz_agent_worker.app import WorkerOptions
-from oz_agent_worker.backends.kubernetes.manifests.naming import label_selector
-from oz_agent_worker.backends.kubernetes.preflight.permissions import needed_permissions
 from oz_agent_worker.cli.main import root
-from oz_agent_worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.app import WorkerOptions
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import label_selector
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions
+from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
 from tests.cluster.namespaces import WORKER_RULES

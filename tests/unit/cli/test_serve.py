@@ -5,10 +5,10 @@ from typing import Any
 import click
 import pytest
 
-from oz_agent_worker.app import WorkerOptions
 from oz_agent_worker.cli.main import root
 from oz_agent_worker.cli.serve import ProcessFlags
-from oz_agent_worker.probeserver import Endpoint
+from oz_agent_worker.worker.app import WorkerOptions
+from oz_agent_worker.worker.probes.server import Endpoint
 
 PROCESS: dict[str, Any] = {
     "log_level": "info",

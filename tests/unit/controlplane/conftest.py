@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.controlplane.plane import Plane
+from .plane import Plane
 
 
 @pytest.fixture

@@ -1,15 +1,11 @@
 """What a worker and a control plane say to each other about a run, for tests."""
 
-from oz_agent_worker.controlplane.hub import Connection
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
-from oz_agent_worker.core.wire import (
-    RunningExecution,
-    TaskCancellation,
-    TaskClaimed,
-    TaskCompleted,
-)
-from tests.unit.controlplane.plane import Plane, assigned
+from oz_agent_worker.controlplane.gateway.connections import Connection
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.protocol.frames import RunningExecution, TaskCancellation, TaskClaimed, TaskCompleted
+
+from .plane import Plane, assigned
 
 __all__ = ["GRACE", "cancelled", "claim", "claimed_by", "done", "sent", "state", "stop"]
 
@@ -45,7 +41,7 @@ async def state(plane: Plane, e: RunningExecution) -> RunState:
 
 
 async def claimed_by(plane: Plane, peer: Peer, **more: object) -> tuple[Connection, RunningExecution]:
-    connection = await plane.greet(peer) if peer.greeted else plane.worker(peer.worker_id)
+    connection = await plane.greet(peer) if peer.sent_hello else plane.worker(peer.worker_id)
     execution = await sent(plane, connection, **more)
     await plane.say(connection, claim(execution))
     return connection, execution

@@ -8,9 +8,9 @@ worker, its own memory alone.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from oz_agent_worker.controlplane.hub import Connection
-from oz_agent_worker.controlplane.peer import KUBERNETES, Peer
-from oz_agent_worker.core.wire import (
+from oz_agent_worker.controlplane.gateway.connections import Connection
+from oz_agent_worker.controlplane.rules.peer import KUBERNETES, Peer
+from oz_agent_worker.protocol.frames import (
     RunningExecution,
     TaskAssignment,
     TaskCancellation,
@@ -21,7 +21,8 @@ from oz_agent_worker.core.wire import (
     TaskRejected,
     WorkerHello,
 )
-from tests.unit.controlplane.plane import heard
+
+from .plane import heard
 
 __all__ = ["Execution", "Fleet", "Worker"]
 
@@ -143,7 +144,7 @@ class Worker:
         )
 
     def _named(self, execution: Execution) -> str | None:
-        return execution[1] if self.peer.greeted else None
+        return execution[1] if self.peer.sent_hello else None
 
     def claim(self, execution: Execution) -> TaskClaimed:
         self.launching.discard(execution)

@@ -4,26 +4,27 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from oz_agent_worker.controlplane.attendance import Attendance
-from oz_agent_worker.controlplane.capacity import Capacity
-from oz_agent_worker.controlplane.dispatcher import Dispatcher
-from oz_agent_worker.controlplane.followers import Followers
-from oz_agent_worker.controlplane.hub import Connection, Hub
-from oz_agent_worker.controlplane.intake import Intake
-from oz_agent_worker.controlplane.peer import Peer
+from oz_agent_worker.controlplane.gateway.connections import Connection, Connections
+from oz_agent_worker.controlplane.gateway.dispatcher import Dispatcher
+from oz_agent_worker.controlplane.gateway.frame_handler import FrameHandler
+from oz_agent_worker.controlplane.gateway.lease_keeper import LeaseKeeper
+from oz_agent_worker.controlplane.gateway.subscribers import Subscribers
+from oz_agent_worker.controlplane.rules.capacity import Capacity
+from oz_agent_worker.controlplane.rules.peer import Peer
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import runs
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import micros
-from oz_agent_worker.core.wire import (
+from oz_agent_worker.protocol.frames import (
     ControlPlaneFrame,
     RunningExecution,
     TaskAssignment,
     WorkerFrame,
     WorkerHello,
 )
-from tests.unit.controlplane.staged import StagedDatabase
-from tests.unit.controlplane.store.support import T0, add_key, new_run
+
+from .staged import StagedDatabase
+from .store.support import T0, add_key, new_run
 
 
 class Plane:
@@ -35,11 +36,11 @@ class Plane:
         self.woken = asyncio.Event()
         self._wakes_at: int | None = 0
         self.database = database
-        self.hub = Hub(self.woken.set)
-        self.followers = Followers()
+        self.hub = Connections(self.woken.set)
+        self.followers = Subscribers()
         parts = (settings, database, self.hub)
-        self.attendance = Attendance(*parts, self.followers, self.clock, self.woken.set)
-        self.intake = Intake(*parts, self.attendance, self.followers, self.clock, self.woken.set)
+        self.attendance = LeaseKeeper(*parts, self.followers, self.clock, self.woken.set)
+        self.intake = FrameHandler(*parts, self.attendance, self.followers, self.clock, self.woken.set)
         self.dispatcher = Dispatcher(*parts, self.attendance, self.clock, self.woken)
 
     @classmethod
@@ -71,7 +72,7 @@ class Plane:
         """Connect a worker that says no hello, and is not waited for to say one."""
         connection = self.hub.connect(worker_id, "key", self.now)
         connection.settles_at = self.now
-        connection.capacity = Capacity().greeted(limit)
+        connection.capacity = Capacity().sent_hello(limit)
         return connection
 
     async def greet(self, peer: Peer, *executions: RunningExecution, limit: int = 0) -> Connection:

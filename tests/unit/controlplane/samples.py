@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import parse_time
 

@@ -20,15 +20,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select
 
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, can_move
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 from oz_agent_worker.controlplane.store import reports
-from oz_agent_worker.controlplane.store.schema import runs, workload_tokens
+from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
 from oz_agent_worker.controlplane.times import micros
-from oz_agent_worker.core.wire import WorkerFrame
-from tests.unit.controlplane.fleet import Execution, Fleet, Worker
-from tests.unit.controlplane.plane import Plane, heard
-from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
+from oz_agent_worker.protocol.frames import WorkerFrame
+
+from .fleet import Execution, Fleet, Worker
+from .plane import Plane, heard
+from .store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
 MOST_RUNS = 6
 MOST_STARTS = 2
@@ -149,7 +150,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
 
     def _connect(self, worker: Worker) -> None:
         worker.connection = self._plane.hub.connect(worker.peer.worker_id, "key", self._plane.now)
-        if worker.peer.greeted:
+        if worker.peer.sent_hello:
             self._say(worker, worker.hello())
 
     @precondition(lambda self: self._connected())
@@ -188,7 +189,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         if worker is None:
             return
         execution = data.draw(st.sampled_from(self._fleet.in_order(worker.inbox)))
-        if worker.peer.greeted:
+        if worker.peer.sent_hello:
             worker.start(execution)
             if said and worker.connection is not None:
                 self._say(worker, worker.claim(execution))
@@ -210,7 +211,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @precondition(lambda self: any(w.running for w in self._connected()))
     @rule(data=st.data())
     def prints(self, data: st.DataObject) -> None:
-        if worker := _one(data, [w for w in self._connected() if w.running and w.peer.greeted]):
+        if worker := _one(data, [w for w in self._connected() if w.running and w.peer.sent_hello]):
             self._say(worker, worker.output(data.draw(st.sampled_from(self._fleet.in_order(worker.running)))))
 
     @precondition(lambda self: any(w.running for w in self._connected()))
@@ -227,7 +228,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data(), ended=st.booleans())
     def says_something_late(self, data: st.DataObject, ended: bool) -> None:
         """A frame of what was once started where this worker is: it tells no other lies."""
-        worker = _one(data, [w for w in self._connected() if w.peer.greeted])
+        worker = _one(data, [w for w in self._connected() if w.peer.sent_hello])
         if worker is None:
             return
         if known := [e for e, grounds in self._fleet.grounds.items() if worker.ground in grounds]:
@@ -238,15 +239,15 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def another_lies(self, data: st.DataObject) -> None:
         """A worker that never had it reports an execution that is somebody else's."""
-        held = [(e, w) for w in self._workers for e in self._fleet.in_order(w.running) if w.peer.greeted]
+        held = [(e, w) for w in self._workers for e in self._fleet.in_order(w.running) if w.peer.sent_hello]
         if not held or not self._connected():
             return
         execution, owner = data.draw(st.sampled_from(held))
-        liar = _one(data, [w for w in self._connected() if not w.peer.is_again(owner.peer)])
+        liar = _one(data, [w for w in self._connected() if not w.peer.same_instance(owner.peer)])
         if liar is not None:
             before = self._row(execution[0])
             self._say(liar, liar.report(execution))
-            mine = owner.peer.may_speak_for(
+            mine = owner.peer.may_report_for(
                 Peer(before.worker_id or "", before.worker_backend, before.worker_instance)
             )
             if RunState(before.state) in IN_FLIGHT and before.execution_id == execution[1] and mine:

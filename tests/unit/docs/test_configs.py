@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from oz_agent_worker.config.load import parse_file
-from oz_agent_worker.core.wire import decode_control_plane_frame, decode_worker_frame
+from oz_agent_worker.protocol.frames import decode_control_plane_frame, decode_worker_frame
+from oz_agent_worker.worker.config.load import parse_file
 from scripts.docs.parts import DOCS, ROOT
 from tests.chart.helmcli import Helm
 

@@ -11,17 +11,17 @@ import msgspec
 import pytest
 from starlette.routing import Route, WebSocketRoute
 
-from oz_agent_worker.controlplane import list_request, run_request
-from oz_agent_worker.controlplane.app import build_app
+from oz_agent_worker.controlplane.api import list_request, run_request
+from oz_agent_worker.controlplane.api.routes import build_app
+from oz_agent_worker.controlplane.api.run_item import run_item
 from oz_agent_worker.controlplane.problems import Code
-from oz_agent_worker.controlplane.states import RunState
-from oz_agent_worker.controlplane.store.listing import SortBy
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.store.run_list import SortBy
 from oz_agent_worker.controlplane.store.runs import Run
-from oz_agent_worker.controlplane.views import run_item
-from oz_agent_worker.core import wire
-from oz_agent_worker.core.outcome import FailureReason
 from oz_agent_worker.errors import ExitCode
-from oz_agent_worker.telemetry.catalogue import metric_table
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.worker.telemetry.catalogue import metric_table
 from scripts.docs.commandline import commands
 from scripts.docs.failures import with_entries
 from scripts.docs.parts import DOCS, ROOT, behind, written_anew
@@ -122,18 +122,18 @@ def test_states_and_errors_are_those_there_are() -> None:
 
 
 def test_frames_and_their_fields_are_those_there_are() -> None:
-    frames = wire._CONTROL_PLANE | wire._WORKER
+    decoders = frames._CONTROL_PLANE | frames._WORKER
     text = read(PROTOCOL)
-    for kind, decoder in frames.items():
+    for kind, decoder in decoders.items():
         assert f"`{kind}`" in text
         for field in msgspec.structs.fields(decoder.type):
             assert re.search(rf"[`\"]{field.encode_name}[`\"]", text), f"{kind}.{field.encode_name}"
-    assert set(wire.Capability) <= anchors(PROTOCOL)
-    assert f"{wire.CAPABILITIES_HEADER}: {wire.format_capabilities(wire.Capability)}\n" in text
+    assert set(frames.Capability) <= anchors(PROTOCOL)
+    assert f"{frames.CAPABILITIES_HEADER}: {frames.format_capabilities(frames.Capability)}\n" in text
     hello = text.partition("| field | meaning |")[2].partition("\n\n")[0]
     rows = table_column("| field | meaning |" + hello)
-    assert [name for name in rows if name in wire.WorkerHello.__struct_fields__] == list(
-        wire.WorkerHello.__struct_fields__
+    assert [name for name in rows if name in frames.WorkerHello.__struct_fields__] == list(
+        frames.WorkerHello.__struct_fields__
     )
 
 

@@ -1,6 +1,6 @@
 """The table that `make e2e` ends with."""
 
-from oz_agent_worker.core.wire import TaskCompleted, TaskFailed
+from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.e2e.ledger import Ledger, table
 
 

@@ -20,7 +20,7 @@ __all__ = ["WRITE", "exclusive", "migrate", "open_engine"]
 
 #: Execution option of connections that will write.
 WRITE: Final = "oz_write"
-_MIGRATIONS: Final = Path(__file__).parent.parent / "migrations"
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def open_engine(database_url: str) -> Engine:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from .schema import api_keys, workload_tokens
+from .tables import api_keys, workload_tokens
 
 __all__ = [
     "ApiKey",

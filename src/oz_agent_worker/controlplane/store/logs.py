@@ -6,12 +6,12 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from oz_agent_worker.controlplane.fencing import rule_claim
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import TERMINAL, RunState
+from oz_agent_worker.controlplane.rules.ownership import rule_claim
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 
 from .runs import head, move, owned_by, take_hold
-from .schema import run_logs, runs
+from .tables import run_logs, runs
 
 __all__ = ["Append", "LogPage", "Piece", "append", "read_page", "split_utf8"]
 
@@ -72,7 +72,7 @@ def append(
     if run is None:
         return Append(stored=False)
     ended = run.state in TERMINAL
-    late = ended and run.execution_id == execution_id and (not run.owner or peer.may_speak_for(run.owner))
+    late = ended and run.execution_id == execution_id and (not run.owner or peer.may_report_for(run.owner))
     if not late and not rule_claim(run, execution_id, peer).accepted:
         return Append(stored=False, refused=True)
     stored = _store(connection, run_id, execution_id, piece, retention)

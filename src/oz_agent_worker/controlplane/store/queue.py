@@ -5,28 +5,28 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
-from oz_agent_worker.controlplane.cancelling import cancelled_sentence
-from oz_agent_worker.controlplane.dispatch import Waiting, requeue_delay
-from oz_agent_worker.controlplane.fencing import rule_report
-from oz_agent_worker.controlplane.head import Head
-from oz_agent_worker.controlplane.leases import Lease, extended_lease
-from oz_agent_worker.controlplane.orphans import Orphan, may_be_sent_again
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.cancellation import cancelled_sentence
+from oz_agent_worker.controlplane.rules.leases import Lease, extended_lease
+from oz_agent_worker.controlplane.rules.ownership import rule_report
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.reassignment import Orphan, may_be_sent_again
+from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.scheduling import Waiting, requeue_delay
 
-from .idlist import padded
+from .in_list import padded
 from .keys import drop_workload_tokens
 from .runs import Run, change, get_all, head, move
-from .schema import runs, workload_tokens
+from .tables import runs, workload_tokens
 
 __all__ = [
-    "Agenda",
-    "Handout",
+    "Dispatch",
+    "NextDeadlines",
     "Unclaimed",
     "agenda",
     "assign",
+    "extend_deadline",
     "put_back",
-    "rearm",
     "reject",
     "return_unclaimed",
     "send_again",
@@ -37,7 +37,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Handout:
+class Dispatch:
     """A run that is about to be sent to ``peer``, and the hash of the token its agent will have."""
 
     run_id: str
@@ -55,7 +55,7 @@ class Unclaimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Agenda:
+class NextDeadlines:
     """When something falls due by itself: a claim, a lease, the end of a run's delay."""
 
     claim: int | None = None
@@ -68,7 +68,7 @@ class Agenda:
         return min((t for t in (self.claim, self.lease, self.delay) if t is not None), default=None)
 
 
-def agenda(connection: Connection, now: int) -> Agenda:
+def agenda(connection: Connection, now: int) -> NextDeadlines:
     """What falls due next, each from the end of an index."""
     claim = select(func.min(runs.c.claim_deadline)).where(runs.c.state == RunState.PENDING.value)
     lease = select(func.min(runs.c.lease_until)).where(runs.c.lease_until.is_not(None))
@@ -78,7 +78,7 @@ def agenda(connection: Connection, now: int) -> Agenda:
     row = connection.execute(
         select(claim.scalar_subquery(), lease.scalar_subquery(), delay.scalar_subquery())
     ).one()
-    return Agenda(*row)
+    return NextDeadlines(*row)
 
 
 def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[Waiting]:
@@ -96,7 +96,7 @@ def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit
     return [Waiting(row.id, row.worker_host) for row in connection.execute(statement)]
 
 
-def assign(connection: Connection, handouts: Sequence[Handout], now: int, deadline: int) -> list[Run]:
+def assign(connection: Connection, handouts: Sequence[Dispatch], now: int, deadline: int) -> list[Run]:
     """Move runs from the queue to their workers; those that are no longer queued stay out."""
     taken = []
     for handout in handouts:
@@ -121,7 +121,7 @@ def assign(connection: Connection, handouts: Sequence[Handout], now: int, deadli
 
 
 def send_again(
-    connection: Connection, handouts: Sequence[Handout], now: int, deadline: int, *, grace: int
+    connection: Connection, handouts: Sequence[Dispatch], now: int, deadline: int, *, grace: int
 ) -> list[Run]:
     """Give assignments that were not answered to other connections; runs that were meanwhile stay out.
 
@@ -137,7 +137,7 @@ def send_again(
             continue
         same = peer.instance is not None and peer == run.owner
         lease = Lease(run.away_since, run.lease_until)
-        if peer.greeted:
+        if peer.sent_hello:
             lease = extended_lease(lease, now, grace)
         change(
             connection,
@@ -154,7 +154,7 @@ def send_again(
     return get_all(connection, taken)
 
 
-def _add_token(connection: Connection, handout: Handout, now: int) -> None:
+def _add_token(connection: Connection, handout: Dispatch, now: int) -> None:
     # Tokens of earlier sendings stay good: whichever of them arrived may be the one that runs.
     token = {"token_hash": handout.token_hash, "run_id": handout.run_id, "created_at": now}
     connection.execute(insert(workload_tokens), token)
@@ -168,7 +168,7 @@ def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
     return [Unclaimed(*row) for row in connection.execute(statement.order_by(runs.c.seq))]
 
 
-def rearm(
+def extend_deadline(
     connection: Connection, run_ids: Collection[str], now: int, deadline: int, lease_until: int
 ) -> None:
     """Wait on for runs that were not claimed in time, under a lease. One that runs goes on."""

@@ -5,15 +5,15 @@ from enum import Enum
 
 from sqlalchemy import Connection, select, update
 
-from oz_agent_worker.controlplane.cancelling import cancelled_by_worker, cancelled_sentence
-from oz_agent_worker.controlplane.ending import Ending
-from oz_agent_worker.controlplane.fencing import rule_claim, rule_report
-from oz_agent_worker.controlplane.head import Head
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import TERMINAL, RunState
+from oz_agent_worker.controlplane.rules.cancellation import cancelled_by_worker, cancelled_sentence
+from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
+from oz_agent_worker.controlplane.rules.ownership import rule_claim, rule_report
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 
 from .runs import head, move, owned_by, take_hold
-from .schema import runs
+from .tables import runs
 
 __all__ = ["Cancel", "Cancellation", "Claim", "Finish", "cancel", "claim", "finish", "pending_cancellations"]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
-from oz_agent_worker.controlplane.head import Head
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import IN_FLIGHT, TERMINAL, RunState, can_move
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 
-from .idlist import padded
+from .in_list import padded
 from .keys import drop_workload_tokens
-from .schema import api_keys, run_metadata, runs
+from .tables import api_keys, run_metadata, runs
 
 __all__ = [
     "NewRun",

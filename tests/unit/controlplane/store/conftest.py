@@ -8,7 +8,8 @@ from sqlalchemy import Connection, create_engine, make_url, text
 
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
 from tests.cluster.postgresql import PostgreSQL, find_server
-from tests.unit.controlplane.store.support import add_key
+
+from .support import add_key
 
 #: Names a PostgreSQL database in which the tests may make schemas, as an SQLAlchemy URL.
 POSTGRES = "OZ_TEST_POSTGRES_URL"

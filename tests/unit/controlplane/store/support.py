@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.head import Head
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.store import keys, leases, runs
-from oz_agent_worker.controlplane.store.queue import Handout, assign
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.store import keys, lease_queries, runs
+from oz_agent_worker.controlplane.store.queue import Dispatch, assign
 from oz_agent_worker.controlplane.store.runs import NewRun, Run
 from oz_agent_worker.controlplane.times import micros
 
@@ -53,7 +53,7 @@ def add_run(
 def give(connection: Connection, run_id: str, peer: Peer = PUBLIC, now: int = T0) -> str:
     """Assign a run with 30 s to claim it; returns the hash of its token."""
     token_hash = uuid.uuid4().hex
-    assert len(assign(connection, [Handout(run_id, peer, token_hash)], now, now + 30 * S)) == 1
+    assert len(assign(connection, [Dispatch(run_id, peer, token_hash)], now, now + 30 * S)) == 1
     return token_hash
 
 
@@ -65,7 +65,7 @@ def stored(connection: Connection, run_id: str) -> Run:
 
 def lose(connection: Connection, run_id: str, now: int = T0) -> None:
     """Let the lease of a run begin."""
-    leases.begin(connection, [run_id], now, now + GRACE)
+    lease_queries.begin(connection, [run_id], now, now + GRACE)
 
 
 def head_of(connection: Connection, run_id: str) -> Head:

@@ -6,7 +6,8 @@ from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.store import keys, runs
 from oz_agent_worker.controlplane.store.database import Database
-from tests.unit.controlplane.store.support import T0, add_key, add_run, new_run
+
+from .support import T0, add_key, add_run, new_run
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from oz_agent_worker.controlplane import migrations
-from oz_agent_worker.controlplane.states import RunState
-from oz_agent_worker.controlplane.store import leases
+from oz_agent_worker.controlplane.rules.messages import brief
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.store import lease_queries, migrations
 from oz_agent_worker.controlplane.store.engine import WRITE, exclusive, migrate, open_engine
-from oz_agent_worker.controlplane.store.schema import metadata, runs
-from oz_agent_worker.controlplane.wording import brief
+from oz_agent_worker.controlplane.store.tables import metadata, runs
 from oz_agent_worker.errors import ConfigError, PreflightError
-from tests.unit.controlplane.store.support import GRACE, KEY_ID, T0, S, add_key, new_run, stored
+
+from .support import GRACE, KEY_ID, T0, S, add_key, new_run, stored
 
 
 def test_the_migrations_make_the_tables_that_the_code_describes(connection: Connection) -> None:
@@ -49,7 +49,7 @@ def test_a_database_of_before_the_checkpoint_is_brought_up_to_date_and_back(
         marks = ", ".join(f":{c}" for c in values | times)
         connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({marks})"), values | times)
         at_revision(connection, "head")
-        leases.start(connection, T0 + 100 * S, GRACE)
+        lease_queries.start(connection, T0 + 100 * S, GRACE)
         run = stored(connection, "old")
         assert (run.lease_until, run.cancelled_by) == (T0 + 100 * S + 75 * S, None)
     engine.dispose()

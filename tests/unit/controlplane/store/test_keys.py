@@ -1,11 +1,12 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.ending import Ending
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import keys, reports
 from oz_agent_worker.controlplane.store.reports import Cancel
-from tests.unit.controlplane.store.support import KEY_ID, T0, add_run, give
+
+from .support import KEY_ID, T0, add_run, give
 
 
 def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) -> None:

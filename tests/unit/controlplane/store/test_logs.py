@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.ending import Ending
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import logs, reports
 from oz_agent_worker.controlplane.store.logs import Append, Piece, split_utf8
-from tests.unit.controlplane.store.support import PUBLIC, T0, add_run, give, stored
+
+from .support import PUBLIC, T0, add_run, give, stored
 
 MIB = 1024 * 1024
 

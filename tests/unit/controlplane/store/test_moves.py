@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import Connection, text, update
 from sqlalchemy.exc import DBAPIError
 
-from oz_agent_worker.controlplane.states import TRANSITIONS, RunState
-from oz_agent_worker.controlplane.store.schema import runs
-from tests.unit.controlplane.store.support import add_run, stored
+from oz_agent_worker.controlplane.rules.run_states import TRANSITIONS, RunState
+from oz_agent_worker.controlplane.store.tables import runs
 
-rev_0002 = importlib.import_module("oz_agent_worker.controlplane.migrations.versions.rev_0002_leases")
+from .support import add_run, stored
+
+rev_0002 = importlib.import_module("oz_agent_worker.controlplane.store.migrations.versions.rev_0002_leases")
 
 
 def place(connection: Connection, state: RunState) -> str:

@@ -1,12 +1,13 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.dispatch import Waiting
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.scheduling import Waiting
 from oz_agent_worker.controlplane.store import keys, queue, reports
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
-from oz_agent_worker.controlplane.store.queue import Agenda, Handout, Unclaimed
-from tests.unit.controlplane.store.support import GRACE, T0, S, add_key, add_run, give, stored
+from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines, Unclaimed
+
+from .support import GRACE, T0, S, add_key, add_run, give, stored
 
 
 def waiting_ids(connection: Connection, now: int, *worker_ids: str) -> list[str]:
@@ -27,17 +28,17 @@ def test_runs_wait_in_order_for_whoever_may_have_them(connection: Connection) ->
 
 def test_an_assigned_run_is_pending_and_out_of_the_queue(connection: Connection) -> None:
     run_id = add_run(connection)
-    (run,) = queue.assign(connection, [Handout(run_id, Peer("w"), "h")], T0 + 1, T0 + 30 * S)
+    (run,) = queue.assign(connection, [Dispatch(run_id, Peer("w"), "h")], T0 + 1, T0 + 30 * S)
     assert (run.id, run.state, run.worker_id) == (run_id, RunState.PENDING, "w")
     assert waiting_ids(connection, T0 + S, "w") == []
-    assert queue.agenda(connection, T0) == Agenda(claim=T0 + 30 * S)
+    assert queue.agenda(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
 
 
 def test_a_run_is_assigned_once(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
     assert (
-        queue.assign(connection, [Handout(run_id, Peer("x"), "h"), Handout("none", Peer("x"), "i")], T0, T0)
+        queue.assign(connection, [Dispatch(run_id, Peer("x"), "h"), Dispatch("none", Peer("x"), "i")], T0, T0)
         == []
     )
     assert stored(connection, run_id).worker_id == "w"
@@ -115,7 +116,7 @@ def test_a_claimed_run_is_not_taken_back(connection: Connection) -> None:
     reports.claim(connection, run_id, None, Peer("w"), T0)
     assert queue.unclaimed(connection, T0 + 3600 * S) == []
     assert queue.return_unclaimed(connection, [run_id], T0 + 3600 * S) == []
-    assert queue.agenda(connection, T0) == Agenda()
+    assert queue.agenda(connection, T0) == NextDeadlines()
 
 
 def test_an_empty_queue_has_no_deadline(connection: Connection) -> None:
@@ -132,7 +133,7 @@ def test_the_deadline_survives_the_process(database_url: str) -> None:
     # No close: the second engine finds what a killed process leaves, a WAL and no goodbye.
     second = open_engine(database_url)
     with second.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
-        assert queue.agenda(connection, T0) == Agenda(claim=T0 + 30 * S)
+        assert queue.agenda(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
         assert queue.unclaimed(connection, T0 + 31 * S) == [Unclaimed(run_id, "w", resent=False)]
     second.dispose()
     engine.dispose()

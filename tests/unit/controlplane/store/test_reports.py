@@ -1,12 +1,13 @@
 import pytest
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.ending import Ending
-from oz_agent_worker.controlplane.peer import Peer
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import queue, reports
 from oz_agent_worker.controlplane.store.reports import Cancel, Claim, Finish
-from tests.unit.controlplane.store.support import T0, S, add_run, give, stored
+
+from .support import T0, S, add_run, give, stored
 
 DONE = Ending(state=RunState.SUCCEEDED, message="done", exit_code=0)
 CANCELLED = Ending(state=RunState.CANCELLED, message="")

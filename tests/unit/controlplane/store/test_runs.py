@@ -2,9 +2,10 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from oz_agent_worker.controlplane.states import RunState
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import runs
-from tests.unit.controlplane.store.support import T0, S, add_run, new_run, stored
+
+from .support import T0, S, add_run, new_run, stored
 
 
 def test_a_run_comes_back_as_it_was_created(connection: Connection) -> None:

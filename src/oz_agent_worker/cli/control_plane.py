@@ -1,0 +1,259 @@
+"""``control-plane``: serve it, and manage the keys of its users and workers."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.errors import ExitCode, UsageError
+
+from .log_setup import LogFormat, configure_logging
+from .options import duration_in_seconds, log_level_option
+from .output import age, echo_json, output_option, table
+from .serve import run_until_signalled
+
+if TYPE_CHECKING:
+    from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+
+__all__ = ["control_plane"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_database_option = click.option(
+    "--database",
+    envvar="OZ_CONTROL_PLANE_DATABASE",
+    metavar="URL",
+    help="SQLAlchemy URL, such as sqlite:////var/lib/oz/runs.db. Default: a file in your state folder.",
+)
+
+
+@click.group("control-plane", invoke_without_command=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option("--public-url", metavar="URL", help="What agents are told; default: the address listened on.")
+@click.option("--agent-image", metavar="IMAGE", help="Agent image of every assignment; it lands at /agent.")
+@click.option("--task-image", metavar="IMAGE", help="Task image of every assignment; default: the worker's.")
+@click.option(
+    "--worker-grace",
+    envvar="OZ_CONTROL_PLANE_WORKER_GRACE",
+    metavar="TIME",
+    default="10m",
+    show_default=True,
+    callback=lambda _ctx, _option, value: duration_in_seconds(value),
+    help="How long a worker may stay away, or not answer, before its runs are given up: 90s, 1h.",
+)
+@click.option(
+    "--max-starts",
+    envvar="OZ_CONTROL_PLANE_MAX_STARTS",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    default=5,
+    show_default=True,
+    help="Starts of a run that is safe to retry, at most: it ends as ERROR where each lost its worker.",
+)
+@click.option(
+    "--api-key",
+    envvar="OZ_CONTROL_PLANE_API_KEY",
+    metavar="KEY",
+    help="An API key that counts from the start; best given as OZ_CONTROL_PLANE_API_KEY.",
+)
+@_database_option
+@log_level_option
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="OZ_CONTROL_PLANE_LOG_FORMAT",
+    help="Lines for people, or one JSON object a line.",
+)
+@click.pass_context
+def control_plane(
+    ctx: click.Context,
+    /,
+    host: str,
+    port: int,
+    public_url: str | None,
+    agent_image: str | None,
+    task_image: str | None,
+    worker_grace: float,
+    max_starts: int,
+    api_key: str | None,
+    database: str | None,
+    log_level: str,
+    log_format: LogFormat,
+) -> None:
+    """Serve the control plane: the Oz Agent API and the workers' WebSocket.
+
+    \b
+    First a key, then the server:
+      oz-agent-worker control-plane create-key alice
+      oz-agent-worker control-plane
+    """
+    ctx.obj = database
+    if ctx.invoked_subcommand is not None:
+        return
+    from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+
+    configure_logging(log_level, log_format)
+    settings = ControlPlaneSettings(
+        host=host,
+        port=port,
+        public_url=public_url,
+        database_url=_database_url(database),
+        default_sidecar_image=agent_image,
+        default_docker_image=task_image,
+        worker_grace=worker_grace,
+        max_starts=max_starts,
+    )
+    # A key that comes from a file often ends with a line break.
+    key = Secret(api_key.strip()) if api_key and api_key.strip() else None
+    asyncio.run(_main(settings, key))
+
+
+def _database_url(database: str | None) -> str:
+    """The database's URL; the folder of the default file is made, for this user alone."""
+    from oz_agent_worker.controlplane.settings import default_database_url
+
+    if database:
+        return database
+    url = default_database_url(os.environ)
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}; give --database URL, or set XDG_STATE_HOME"
+        ) from error
+    return url
+
+
+async def _main(settings: "ControlPlaneSettings", key: Secret | None) -> None:
+    stop = asyncio.Event()
+    await run_until_signalled(_serve(settings, key, stop), stop)
+
+
+async def _serve(settings: "ControlPlaneSettings", key: Secret | None, stop: asyncio.Event) -> None:
+    from oz_agent_worker.controlplane.app import ControlPlane
+    from oz_agent_worker.controlplane.settings import describe_exposure
+
+    async with ControlPlane(settings) as server:
+        if key is not None:
+            await server.ensure_api_key("given at start", key)
+        logger.info("%s", describe_exposure(settings))
+        logger.info("Workers connect to %s, users to %s/api/v1", server.websocket_url, server.url)
+        if not any(key.revoked_at is None for key in await server.list_api_keys()):
+            logger.warning(
+                "No API key exists yet: make one with `oz-agent-worker control-plane create-key NAME`"
+            )
+        serving = asyncio.create_task(server.serve_forever(), name="serve")
+        stopping = asyncio.create_task(stop.wait(), name="stop-wait")
+        done, pending = await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        for task in done:
+            task.result()
+
+
+def _with_database(url: str, write: bool, operation: Callable[..., T], *arguments: Any) -> T:
+    from oz_agent_worker.controlplane.store.database import Database
+
+    async def main() -> T:
+        database = await Database.open(url)
+        try:
+            return await (database.write if write else database.read)(operation, *arguments)
+        finally:
+            await database.close()
+
+    return asyncio.run(main())
+
+
+def _chosen(ctx: click.Context, database: str | None) -> str:
+    return _database_url(database or ctx.obj)
+
+
+@control_plane.command("create-key")
+@click.argument("name")
+@_database_option
+@click.pass_context
+def create_key(ctx: click.Context, /, name: str, database: str | None) -> None:
+    """Make an API key for a user or a worker, and print it: this once and never again."""
+    from oz_agent_worker.controlplane.store import keys
+    from oz_agent_worker.controlplane.store.tokens import hash_token, new_api_key
+
+    if not name.strip():
+        raise UsageError("the key's name is empty")
+    key = new_api_key()
+    now = time.time_ns() // 1000
+    _with_database(_chosen(ctx, database), True, keys.add_key, str(uuid.uuid4()), name, hash_token(key), now)
+    click.echo(key.reveal())
+    click.echo(f"key {name!r} created; it is shown this once: use it as WARP_API_KEY", err=True)
+
+
+@control_plane.command("keys")
+@output_option
+@_database_option
+@click.pass_context
+def list_keys(ctx: click.Context, /, output: str, database: str | None) -> None:
+    """List the API keys. The keys themselves are not kept, so they cannot be shown."""
+    from oz_agent_worker.controlplane.store import keys
+
+    found = _with_database(_chosen(ctx, database), False, keys.list_keys)
+    if output == "json":
+        echo_json(
+            [
+                {
+                    "id": k.id,
+                    "name": k.name,
+                    "created_at": _rfc3339(k.created_at),
+                    "revoked": bool(k.revoked_at),
+                }
+                for k in found
+            ]
+        )
+    elif found:
+        rows = [
+            (k.id, k.name, age(_rfc3339(k.created_at)), "revoked" if k.revoked_at else "valid") for k in found
+        ]
+        click.echo(table(("ID", "NAME", "AGE", "STATUS"), rows))
+    else:
+        click.echo("no keys found", err=True)
+
+
+def _rfc3339(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat()
+
+
+@control_plane.command("revoke-key")
+@click.argument("key_id")
+@_database_option
+@click.pass_context
+def revoke_key(ctx: click.Context, /, key_id: str, database: str | None) -> None:
+    """Revoke the API key with KEY_ID (see `keys`).
+
+    A connection that a running server took with this key stays until it ends.
+    """
+    from oz_agent_worker.controlplane.store import keys
+
+    now = time.time_ns() // 1000
+    if not _with_database(_chosen(ctx, database), True, keys.revoke_key, key_id, now):
+        click.echo(f"no valid key has the ID {key_id}", err=True)
+        sys.exit(ExitCode.FAILURE)
+    click.echo(f"key {key_id} revoked")

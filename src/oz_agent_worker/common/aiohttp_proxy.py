@@ -1,0 +1,47 @@
+"""A proxy as aiohttp takes it, and the words for a request that failed on its way through one.
+
+aiohttp is given the address and the login apart: its own errors show whole addresses.
+"""
+
+import base64
+from typing import TypedDict
+
+import aiohttp
+
+from .proxy import Proxy
+
+__all__ = ["ProxyOptions", "failure_words", "proxy_options"]
+
+
+class ProxyOptions(TypedDict):
+    """Keyword arguments of a request of ``aiohttp.ClientSession``."""
+
+    proxy: str | None
+    proxy_headers: dict[str, str] | None
+
+
+def proxy_options(proxy: Proxy | None) -> ProxyOptions:
+    """Say ``proxy`` in aiohttp's terms; ``None`` is a direct connection."""
+    if proxy is None:
+        return {"proxy": None, "proxy_headers": None}
+    if proxy.user is None and proxy.password is None:
+        return {"proxy": proxy.url, "proxy_headers": None}
+    user, password = (part.reveal() if part is not None else "" for part in (proxy.user, proxy.password))
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    # aiohttp makes Proxy-Authorization of it, on the CONNECT request or, without TLS, on the request itself.
+    return {"proxy": proxy.url, "proxy_headers": {"Authorization": f"Basic {login}"}}
+
+
+def failure_words(error: Exception, proxy: Proxy | None) -> str:
+    """Say why a request failed, and which proxy it went through: the cause may well be there.
+
+    aiohttp's own text repeats the address and the kind of TLS; the system's says what failed.
+    """
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{proxy or 'the proxy'} answers HTTP {error.status} {error.message}"
+    told = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    unsaid = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    words = str(told) or unsaid
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"{proxy or 'the proxy'} cannot be reached: {words}"
+    return f"{words} (through {proxy})" if proxy is not None else words

@@ -1,0 +1,100 @@
+"""The output of a run over HTTP: whole as text, or live as server-sent events.
+
+The events follow https://html.spec.whatwg.org/multipage/server-sent-events.html. Each
+``log`` event has the offset after it as its ID, so ``Last-Event-ID`` goes on from there.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from oz_agent_worker.controlplane.auth import authenticate_reader
+from oz_agent_worker.controlplane.gateway.services import Services
+from oz_agent_worker.controlplane.problems import invalid
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL
+from oz_agent_worker.controlplane.store import logs, runs
+
+from .run_item import status_message
+from .runs import not_found
+
+__all__ = ["LogsApi"]
+
+_EVENTS: Final = "text/event-stream"
+#: Between two comments on a quiet stream, in seconds: proxies close silent connections.
+_KEEP_ALIVE: Final = 15.0
+_LARGEST_OFFSET: Final = 2**63 - 1
+
+
+class LogsApi:
+    """Handler of ``/api/v1/agent/runs/{run_id}/logs``."""
+
+    def __init__(self, services: Services) -> None:
+        self._database = services.database
+        self._followers = services.followers
+
+    async def get(self, request: Request) -> Response:
+        """The whole output, or with ``follow=1`` or ``Accept: text/event-stream`` a stream of it."""
+        run_id = request.path_params["run_id"]
+        await authenticate_reader(request, self._database, run_id)
+        if await self._database.read(logs.read_page, run_id, 0) is None:
+            raise not_found(run_id)
+        headers = {"Cache-Control": "no-store"}
+        if _wants_events(request):
+            stream = self._events(run_id, _last_event_id(request))
+            return StreamingResponse(
+                stream, media_type=_EVENTS, headers=headers | {"X-Accel-Buffering": "no"}
+            )
+        return StreamingResponse(self._text(run_id), media_type="text/plain; charset=utf-8", headers=headers)
+
+    async def _text(self, run_id: str) -> AsyncIterator[bytes]:
+        offset = 0
+        while (page := await self._database.read(logs.read_page, run_id, offset)) and page.pieces:
+            for piece in page.pieces:
+                if piece.start > offset:
+                    yield f"[{piece.start - offset} bytes of output are not kept]\n".encode()
+                yield piece.data
+                offset = piece.end
+
+    async def _events(self, run_id: str, offset: int) -> AsyncIterator[bytes]:
+        with self._followers.follow(run_id) as follower:
+            while not follower.closed:
+                page = await self._database.read(logs.read_page, run_id, offset)
+                if page is None:
+                    return
+                for piece in page.pieces:
+                    offset = piece.end
+                    yield _log_event(piece)
+                if page.pieces:
+                    continue
+                if page.state in TERMINAL:
+                    yield await self._end_event(run_id)
+                    return
+                if not await follower.changed(_KEEP_ALIVE):
+                    yield b": keep-alive\n\n"
+
+    async def _end_event(self, run_id: str) -> bytes:
+        run = await self._database.read(runs.get, run_id)
+        assert run is not None  # runs are never deleted
+        data = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
+        return b"event: end\ndata: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def _log_event(piece: logs.Piece) -> bytes:
+    # JSON has no line breaks, so the data is one line whatever the output holds.
+    data = msgspec.json.encode({"offset": piece.start, "text": piece.data.decode("utf-8", "replace")})
+    return b"id: %d\nevent: log\ndata: %s\n\n" % (piece.end, data)
+
+
+def _wants_events(request: Request) -> bool:
+    follow = request.query_params.get("follow", "").lower() in ("1", "true")
+    return follow or _EVENTS in request.headers.get("accept", "")
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "") or "0"
+    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _LARGEST_OFFSET:
+        raise invalid("Last-Event-ID: must be the ID of an event of this stream")
+    return int(text)

@@ -1,0 +1,195 @@
+"""Reading the body of a request to create a run."""
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
+from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
+
+__all__ = ["RunConfig", "RunRequest", "decode_run_request"]
+
+#: A prompt and a configuration must fit a frame to a worker, beside the rest of an assignment.
+_LARGEST_TASK: Final = MAX_FRAME_BYTES - 64 * 1024
+_LARGEST_METADATA: Final = 20
+_LARGEST_VALUE: Final = 256
+_METADATA_KEY: Final = re.compile(r"[a-zA-Z0-9._-]{1,64}")
+_LONGEST_TITLE: Final = 80
+
+_Text = Annotated[str, Meta(max_length=1024)]
+_Name = Annotated[str, Meta(max_length=255)]
+_Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class _Options(Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """A member that is not known is refused: a misspelt one would be left out in silence."""
+
+
+class Harness(_Options, frozen=True):
+    """The program that does the work. Which ones there are is the agent runtime's business."""
+
+    type: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] | None = None
+    model_id: _Text | None = None
+    reasoning_level: _Text | None = None
+
+
+class HarnessAuthSecrets(_Options, frozen=True):
+    """Names of secrets, not secrets."""
+
+    claude_auth_secret_name: _Text | None = None
+    codex_auth_secret_name: _Text | None = None
+
+
+class AwsProvider(_Options, frozen=True):
+    """Bedrock as the provider of inference."""
+
+    disabled: bool | None = None
+    role_arn: _Text | None = None
+    region: _Text | None = None
+
+
+class InferenceProviders(_Options, frozen=True):
+    """Who serves the model."""
+
+    aws: AwsProvider | None = None
+
+
+class SessionSharing(_Options, frozen=True):
+    """Who else may look on."""
+
+    public_access: Literal["VIEWER", "EDITOR"] | None = None
+
+
+class RunConfig(_Options, frozen=True):
+    """``config``: the public API's members, and those of the wire's snapshot beside them."""
+
+    base_prompt: str | None = None
+    computer_use_enabled: bool | None = None
+    credential_strategy: Literal["CREATOR", "EXECUTOR"] | None = None
+    environment_id: _Text | None = None
+    harness: Harness | None = None
+    harness_auth_secrets: HarnessAuthSecrets | None = None
+    idle_timeout_minutes: _Count | None = None
+    inference_providers: InferenceProviders | None = None
+    mcp_servers: dict[str, Raw] | None = None
+    memory_stores: list[Raw] | None = None
+    model_id: _Text | None = None
+    name: _Text | None = None
+    profile_id: _Text | None = None
+    runner_id: _Text | None = None
+    session_sharing: SessionSharing | None = None
+    skill_spec: _Text | None = None
+    skills: list[_Text] | None = None
+    snapshot_disabled: bool | None = None
+    snapshot_script_timeout_secs: _Count | None = None
+    snapshot_upload_timeout_secs: _Count | None = None
+    worker_host: _Name | None = None
+
+
+class RunRequest(_Options, frozen=True):
+    """The body.
+
+    ``team`` is taken and means nothing: whoever has a key sees every run. ``safe_to_retry``
+    is beside the public members: the run may be started again where its worker is lost.
+    """
+
+    agent_identity_uid: str | None = None
+    attachments: list[Raw] | None = None
+    config: RunConfig | None = None
+    conversation_id: _Text | None = None
+    interactive: bool | None = None
+    metadata: dict[str, str] | None = None
+    mode: Literal["normal", "plan", "orchestrate"] | None = None
+    on_behalf_of: str | None = None
+    parent_run_id: _Name | None = None
+    prompt: str | None = None
+    safe_to_retry: bool | None = None
+    skill: _Text | None = None
+    team: bool | None = None
+    title: Annotated[str, Meta(max_length=500)] | None = None
+
+    @property
+    def skill_spec(self) -> str | None:
+        """The skill that leads the run."""
+        config = self.config or RunConfig()
+        return self.skill or config.skill_spec or next(iter(config.skills or ()), None)
+
+    @property
+    def worker_host(self) -> str | None:
+        """The worker ID that shall run it."""
+        return ((self.config.worker_host if self.config else None) or "").strip() or None
+
+    @property
+    def shown_title(self) -> str:
+        """The title given, else the prompt's first line, else the skill."""
+        line = next((line.strip() for line in (self.prompt or "").splitlines() if line.strip()), "")
+        short = line if len(line) <= _LONGEST_TITLE else line[: _LONGEST_TITLE - 1] + "…"
+        return (self.title or "").strip() or short or self.skill_spec or "Untitled run"
+
+
+_decoder = msgspec.json.Decoder(RunRequest)
+_PATH: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
+
+
+def decode_run_request(body: bytes) -> RunRequest:
+    """Decode and check a body. Raises ProblemError, whose detail begins with the field's path."""
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        match = _PATH.match(str(error))
+        raise invalid(f"{match['path']}: {match['what']}" if match else str(error)) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise invalid("The body is not valid JSON.") from error
+    _refuse_unsupported(request)
+    _check_prompt(request)
+    _check_host(request)
+    _check_metadata(request.metadata or {})
+    return request
+
+
+def _refuse_unsupported(request: RunRequest) -> None:
+    """Refuse what no part of this control plane could carry out, rather than leave it out."""
+    asked: dict[str, Any] = {
+        "agent_identity_uid": request.agent_identity_uid,
+        "attachments": request.attachments,
+        "config.memory_stores": request.config and request.config.memory_stores,
+        "interactive": request.interactive,
+        "mode": request.mode if request.mode != "normal" else None,
+        "on_behalf_of": request.on_behalf_of,
+    }
+    for path, value in asked.items():
+        if value:
+            raise ProblemError(
+                422, Code.OPERATION_NOT_SUPPORTED, f"{path}: this control plane does not offer it"
+            )
+
+
+def _check_prompt(request: RunRequest) -> None:
+    if not (request.prompt or "").strip() and request.skill_spec is None:
+        raise invalid("prompt: required unless a skill is given (skill, config.skill_spec or config.skills)")
+    for path, text in (("prompt", request.prompt), ("title", request.title)):
+        if "\0" in (text or ""):
+            raise invalid(f"{path}: contains a NUL character")
+    size = len(msgspec.json.encode((request.prompt, request.title, request.config)))
+    if size > _LARGEST_TASK:
+        detail = f"prompt: with the configuration {size} bytes of JSON, and {_LARGEST_TASK} fit an assignment"
+        raise ProblemError(413, Code.INVALID_REQUEST, detail)
+
+
+def _check_host(request: RunRequest) -> None:
+    if (request.worker_host or "").startswith("warp"):
+        raise invalid(
+            "config.worker_host: worker IDs that begin with warp are reserved; none can connect here"
+        )
+
+
+def _check_metadata(metadata: dict[str, str]) -> None:
+    if len(metadata) > _LARGEST_METADATA:
+        raise invalid(f"metadata: has {len(metadata)} keys, and {_LARGEST_METADATA} are allowed")
+    for key, value in metadata.items():
+        if not _METADATA_KEY.fullmatch(key):
+            raise invalid("metadata: a key is 1 to 64 of the characters a-z, A-Z, 0-9, dot, dash, underscore")
+        if len(value.encode()) > _LARGEST_VALUE or "\0" in value:
+            raise invalid(f"metadata.{key}: longer than {_LARGEST_VALUE} bytes, or contains a NUL character")

@@ -1,0 +1,66 @@
+"""Wakes those who follow a run's output.
+
+A follower holds one flag and no data: it reads the store from where it stands, so a slow
+one costs no memory, and however many pieces arrive meanwhile, it wakes once.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["Follower", "Subscribers"]
+
+
+class Follower:
+    """One reader's place in line."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self.closed = False
+
+    def wake(self) -> None:
+        """Say that there may be something to read."""
+        self._changed.set()
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait until something may be there to read; False when ``timeout`` seconds passed."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout)
+        seen = self._changed.is_set()
+        self._changed.clear()
+        return seen
+
+
+class Subscribers:
+    """All followers, by run."""
+
+    def __init__(self) -> None:
+        self._by_run: defaultdict[str, set[Follower]] = defaultdict(set)
+        self._closed = False
+
+    @contextmanager
+    def follow(self, run_id: str) -> Iterator[Follower]:
+        """Be woken at each change of a run's output or state, from here on."""
+        follower = Follower()
+        follower.closed = self._closed
+        self._by_run[run_id].add(follower)
+        try:
+            yield follower
+        finally:
+            self._by_run[run_id].discard(follower)
+            if not self._by_run[run_id]:
+                del self._by_run[run_id]
+
+    def notify(self, run_id: str) -> None:
+        """Say that there is something to read."""
+        for follower in self._by_run.get(run_id, ()):
+            follower.wake()
+
+    def close(self) -> None:
+        """Send every follower away, those of later requests too."""
+        self._closed = True
+        for followers in self._by_run.values():
+            for follower in followers:
+                follower.closed = True
+                follower.wake()

@@ -1,0 +1,111 @@
+"""The WebSocket to which workers connect."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from oz_agent_worker.controlplane.auth import User, authenticate_user
+from oz_agent_worker.controlplane.problems import ProblemError, invalid, problem_response
+from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, encode_frame, format_capabilities
+
+from .connections import Connection
+from .services import Services
+
+__all__ = ["WorkerSocket"]
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_WORKER_ID: Final = 255
+#: A worker that takes no data for so many seconds is gone.
+_WRITE_TIMEOUT: Final = 10.0
+_CLOSE_TIMEOUT: Final = 1.0
+#: RFC 6455, section 7.4.1: the server met a condition that kept it from going on.
+_INTERNAL_ERROR: Final = 1011
+
+
+class WorkerSocket:
+    """Handler of ``/api/v1/selfhosted/worker/ws``."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def handle(self, websocket: WebSocket) -> None:
+        """Serve one worker until it goes. A handshake that is refused is answered by HTTP."""
+        try:
+            user = await authenticate_user(websocket, self._services.database)
+            worker_id = _worker_id(websocket)
+        except ProblemError as problem:
+            _log.warning("a worker's connection was refused: %s", problem)
+            await websocket.send_denial_response(problem_response(websocket, problem))
+            return
+        offered = format_capabilities(Capability)
+        await websocket.accept(headers=[(CAPABILITIES_HEADER.lower().encode(), offered.encode())])
+        await self._serve(websocket, worker_id, user)
+
+    async def _serve(self, websocket: WebSocket, worker_id: str, user: User) -> None:
+        hub = self._services.hub
+        connection = hub.connect(worker_id, user.key_id, self._services.clock())
+        _log.info("worker %s connected with key %s", connection, user.name)
+        reader = asyncio.create_task(self._services.intake.consume(connection, lambda: _receive(websocket)))
+        writer = asyncio.create_task(self._pump(websocket, connection))
+        closing = asyncio.create_task(connection.closing.wait())
+        parts = (reader, writer, closing)
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            results = await asyncio.gather(*parts, return_exceptions=True)
+            self._services.attendance.left(connection)
+        # Closing fails where the peer has closed already, and waits for ever for one that
+        # takes no data: the connection is let go of either way.
+        with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await websocket.close(_INTERNAL_ERROR)
+        _log.info("worker %s disconnected%s", connection, _reason(results[0], results[1]))
+
+    async def _pump(self, websocket: WebSocket, connection: Connection) -> None:
+        """Send what is due to one worker."""
+        full = False
+        while True:
+            frame = await connection.outgoing.get()
+            text = encode_frame(frame)
+            async with asyncio.timeout(_WRITE_TIMEOUT):
+                await websocket.send_text(text)
+            _log.debug("sent %s of %d characters to worker %s", frame.kind, len(text), connection)
+            full = full or not connection.has_room
+            if full and connection.outgoing.empty():
+                full = False
+                self._services.wake()
+
+
+def _worker_id(websocket: WebSocket) -> str:
+    worker_id = websocket.query_params.get("worker_id", "").strip()
+    if not worker_id:
+        raise invalid("worker_id: required in the query")
+    if worker_id.startswith("warp"):
+        raise invalid("worker_id: IDs that begin with warp are reserved")
+    if len(worker_id) > _LONGEST_WORKER_ID or not worker_id.isprintable():
+        raise invalid(f"worker_id: at most {_LONGEST_WORKER_ID} printable characters")
+    return worker_id
+
+
+async def _receive(websocket: WebSocket) -> str | bytes:
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"], message.get("reason"))
+    text: str | None = message.get("text")
+    data: bytes = message.get("bytes") or b""
+    return data if text is None else text
+
+
+def _reason(read: object, written: object) -> str:
+    if isinstance(written, TimeoutError):
+        return f": it took no data for {_WRITE_TIMEOUT:g} s"
+    if isinstance(read, WebSocketDisconnect):
+        return f" (code {read.code})"
+    failed = next((r for r in (read, written) if isinstance(r, Exception)), None)
+    return "" if failed is None else f": {type(failed).__name__}"

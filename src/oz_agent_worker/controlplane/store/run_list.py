@@ -1,0 +1,165 @@
+"""Lists of runs: filters, orders and keyset paging."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select
+
+from oz_agent_worker.controlplane.rules.run_states import RunState
+
+from .cursor import Cursor, CursorError
+from .runs import Run, metadata_of, select_runs, to_run
+from .tables import run_metadata, runs
+
+__all__ = ["LISTED_PROMPT", "RunPage", "RunQuery", "SortBy", "list_runs"]
+
+#: Characters of a prompt that a list shows; the run itself has all of it.
+LISTED_PROMPT: Final = 2000
+_INT64: Final = 2**63
+
+
+class SortBy(StrEnum):
+    """By what a list is ordered; ``agent`` is the skill, runs without one last."""
+
+    UPDATED_AT = "updated_at"
+    CREATED_AT = "created_at"
+    TITLE = "title"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery:
+    """Which runs, in which order, from where on. Times are microseconds since the epoch.
+
+    ``equals`` compares columns by name, and None there means that there is no value;
+    ``nothing`` is set by a filter on a property that no run here has.
+    """
+
+    states: tuple[RunState, ...] = ()
+    equals: tuple[tuple[str, str | None], ...] = ()
+    created_after: int | None = None
+    created_before: int | None = None
+    updated_after: int | None = None
+    search: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    ancestor_run_id: str | None = None
+    nothing: bool = False
+    sort_by: SortBy = SortBy.UPDATED_AT
+    descending: bool = True
+    after: Cursor | None = None
+    limit: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPage:
+    """A page; ``next`` is where the following one begins, None after the last."""
+
+    runs: tuple[Run, ...]
+    metadata: Mapping[str, Mapping[str, str]]
+    next: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One column of an order."""
+
+    expression: ColumnElement[Any]
+    kind: type
+    descending: bool
+
+
+def list_runs(connection: Connection, query: RunQuery) -> RunPage:
+    """One page of the runs that match. Raises CursorError for a cursor of another list."""
+    if query.nothing:
+        return RunPage(runs=(), metadata={}, next=None)
+    keys = _order(query.sort_by, query.descending)
+    conditions = _conditions(query)
+    if query.after:
+        conditions.append(_beyond(keys, _checked(query.after, query, keys)))
+    labelled = [key.expression.label(f"key_{i}") for i, key in enumerate(keys)]
+    statement = (
+        select_runs(LISTED_PROMPT)
+        .add_columns(*labelled)
+        .where(*conditions)
+        .order_by(*(k.expression.desc() if k.descending else k.expression.asc() for k in keys))
+        .limit(query.limit + 1)
+    )
+    rows = connection.execute(statement).mappings().all()
+    page, more = rows[: query.limit], len(rows) > query.limit
+    found = tuple(to_run(row) for row in page)
+    last = tuple(page[-1][f"key_{i}"] for i in range(len(keys))) if more else ()
+    following = Cursor(query.sort_by.value, query.descending, last) if more else None
+    return RunPage(runs=found, metadata=metadata_of(connection, [r.id for r in found]), next=following)
+
+
+def _order(sort_by: SortBy, descending: bool) -> list[_Key]:
+    """The columns of an order; ``seq``, unique, comes last and makes it total."""
+    last = _Key(runs.c.seq, int, descending)
+    if sort_by is SortBy.TITLE:
+        return [_Key(runs.c.title, str, descending), last]
+    if sort_by is SortBy.AGENT:
+        missing = case((runs.c.skill_spec.is_(None), 1), else_=0)
+        return [_Key(missing, int, False), _Key(func.coalesce(runs.c.skill_spec, ""), str, descending), last]
+    column = runs.c.created_at if sort_by is SortBy.CREATED_AT else runs.c.updated_at
+    return [_Key(column, int, descending), last]
+
+
+def _checked(cursor: Cursor, query: RunQuery, keys: Sequence[_Key]) -> tuple[str | int, ...]:
+    if (cursor.sort_by, cursor.descending) != (query.sort_by.value, query.descending):
+        raise CursorError("belongs to a list in another order")
+    sound = len(cursor.keys) == len(keys) and all(
+        isinstance(value, key.kind) and (isinstance(value, str) or -_INT64 <= value < _INT64)
+        for value, key in zip(cursor.keys, keys, strict=False)
+    )
+    if not sound:
+        raise CursorError("is not a cursor that this server gave")
+    return cursor.keys
+
+
+def _beyond(keys: Sequence[_Key], values: Sequence[str | int]) -> ColumnElement[bool]:
+    """Rows after ``values`` in an order of mixed directions: (a > x) or (a = x and b > y) …"""
+    alternatives: list[ColumnElement[bool]] = []
+    equal: list[ColumnElement[bool]] = []
+    for key, value in zip(keys, values, strict=True):
+        further = key.expression < value if key.descending else key.expression > value
+        alternatives.append(and_(*equal, further))
+        equal.append(key.expression == value)
+    return or_(*alternatives)
+
+
+def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.states:
+        conditions.append(runs.c.state.in_([s.value for s in query.states]))
+    conditions += [runs.c[name] == value for name, value in query.equals]
+    if query.created_after is not None:
+        conditions.append(runs.c.created_at > query.created_after)
+    if query.created_before is not None:
+        conditions.append(runs.c.created_at < query.created_before)
+    if query.updated_after is not None:
+        conditions.append(runs.c.updated_at > query.updated_after)
+    conditions += [_mentions(term) for term in query.search]
+    conditions += [_has_metadata(key, value) for key, value in query.metadata.items()]
+    if query.ancestor_run_id is not None:
+        conditions.append(_descends_from(query.ancestor_run_id))
+    return conditions
+
+
+def _mentions(term: str) -> ColumnElement[bool]:
+    searched = (runs.c.title, runs.c.prompt, runs.c.skill_spec)
+    return or_(*(func.lower(column).contains(term.lower(), autoescape=True) for column in searched))
+
+
+def _has_metadata(key: str, value: str) -> ColumnElement[bool]:
+    return exists().where(
+        run_metadata.c.run_id == runs.c.id, run_metadata.c.key == key, run_metadata.c.value == value
+    )
+
+
+def _descends_from(run_id: str) -> ColumnElement[bool]:
+    family = select(runs.c.id).where(runs.c.parent_run_id == run_id).cte("family", recursive=True)
+    child = runs.alias("child")
+    family = family.union(select(child.c.id).where(child.c.parent_run_id == family.c.id))
+    return runs.c.id.in_(select(family.c.id))

@@ -1,0 +1,69 @@
+"""What a worker says of an execution: an outcome as a frame of the wire."""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from .frames import TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
+from .outcome import Outcome, TaskResult
+
+__all__ = ["CANCELLED", "ExecutionKey", "TerminalReport", "claim", "rejection", "terminal_frame"]
+
+#: ``task_state`` of a task that was cancelled.
+CANCELLED = "CANCELLED"
+
+
+class ExecutionKey(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Names one execution of one run; the key of every table in the worker."""
+
+    task_id: str
+    execution_id: str
+
+    def __str__(self) -> str:
+        return self.task_id if self.execution_id == self.task_id else f"{self.task_id}/{self.execution_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalReport:
+    """An outcome on its way to the control plane."""
+
+    key: ExecutionKey
+    outcome: Outcome
+
+
+def claim(key: ExecutionKey, worker_id: str, *, extended: bool) -> TaskClaimed:
+    """The frame that takes a task. ``extended``: the peer negotiated ``ack``."""
+    return TaskClaimed(
+        task_id=key.task_id, worker_id=worker_id, execution_id=key.execution_id if extended else None
+    )
+
+
+def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected:
+    """The frame that hands a task back: it stays queued at the control plane."""
+    return TaskRejected(
+        task_id=key.task_id, reason=reason, execution_id=key.execution_id if extended else None
+    )
+
+
+def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:
+    """The frame that ends a task; with ``ack_id`` only for a peer that negotiated ``ack``."""
+    key, outcome = report.key, report.outcome
+    # A text of the operating system may hold what is no character (PEP 383).
+    message = outcome.for_owner().encode("utf-8", "replace").decode()
+    execution_id = key.execution_id if ack_id is not None else None
+    if outcome.result is TaskResult.FAILED:
+        return TaskFailed(
+            task_id=key.task_id,
+            message=message,
+            failure_reason=outcome.reason.value if outcome.reason else None,
+            exit_code=outcome.exit_code or 0,
+            execution_id=execution_id,
+            ack_id=ack_id,
+        )
+    return TaskCompleted(
+        task_id=key.task_id,
+        message=message,
+        task_state=CANCELLED if outcome.result is TaskResult.CANCELLED else None,
+        execution_id=execution_id,
+        ack_id=ack_id,
+    )

@@ -1,0 +1,87 @@
+"""What ``doctor`` checks of the direct backend: the agent, the workspaces, the journal, and room."""
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from oz_agent_worker.worker.backends.journal import Journal
+from oz_agent_worker.worker.checks import Check, Verdict, fail, ok, warn
+from oz_agent_worker.worker.config.schema import DirectConfig
+
+from .backend import find_agent, prepare_journal
+from .record import DirectState
+from .workspace import WorkspaceRoot
+
+__all__ = ["check_journal", "direct_checks"]
+
+_GIB: Final = 1024**3
+#: Below this a checkout of a usual repository may not fit, in bytes.
+_LITTLE_ROOM: Final = 2 * _GIB
+
+
+def direct_checks(
+    config: DirectConfig, *, worker_id: str, default_agent: str | None, environ: Mapping[str, str]
+) -> list[Check]:
+    """The checks, in the order in which they are shown."""
+    target = Path(config.target_dir) if config.target_dir else None
+    root = WorkspaceRoot(Path(config.workspace_root), target, holder=f"doctor, process {os.getpid()}")
+    records = root.journal(worker_id)
+
+    async def agent() -> Verdict:
+        return ok(str(find_agent(config.oz_path, default_agent, environ)))
+
+    async def workspaces() -> Verdict:
+        root.prepare()
+        return ok(str(target or config.workspace_root))
+
+    async def journal() -> Verdict:
+        return check_journal(records)
+
+    async def room() -> Verdict:
+        where = target or Path(config.workspace_root)
+        usage = shutil.disk_usage(where)
+        told = f"{usage.free / _GIB:.1f} GiB of {usage.total / _GIB:.1f} GiB free on {where}"
+        if usage.free < _LITTLE_ROOM:
+            return warn(told, "free some space, or set backend.direct.workspace_root to a larger file system")
+        return ok(told)
+
+    async def shell() -> Verdict:
+        if not (config.setup_command or config.teardown_command):
+            return ok("no setup_command and no teardown_command")
+        if not os.access("/bin/sh", os.X_OK):
+            return fail("/bin/sh, which runs setup_command and teardown_command, is missing", "install it")
+        return ok("/bin/sh is there")
+
+    return [
+        Check("agent", agent),
+        Check("workspaces", workspaces),
+        Check("journal", journal, ("workspaces",)),
+        Check("free space", room, ("workspaces",)),
+        Check("setup and teardown", shell),
+    ]
+
+
+def check_journal(folder: Path) -> Verdict:
+    """Whether the records of tasks can be kept in ``folder``.
+
+    One that is not there yet is left to the worker: it has to be the worker's user's.
+
+    Raises:
+        PreflightError: they cannot.
+    """
+    if not os.path.lexists(folder):
+        with tempfile.TemporaryDirectory(prefix=".probe-", dir=folder.parent) as probe:
+            prepare_journal(Journal(Path(probe), DirectState))
+        return ok(f"{folder} can be made")
+    mode = stat.S_IMODE(folder.lstat().st_mode)
+    prepare_journal(Journal(folder, DirectState))
+    if mode & 0o077:
+        return warn(
+            f"{folder} was open to others (mode {mode:04o}) and is closed to them again",
+            "see who opened it: its records say which processes a worker ends and which folders it removes",
+        )
+    return ok(str(folder))

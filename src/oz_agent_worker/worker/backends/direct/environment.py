@@ -1,0 +1,124 @@
+"""What the processes of a task see in their environment.
+
+The agent sees little of the worker's own: ``HOME``, ``TMPDIR`` and ``PATH``. The
+operator's setup and teardown commands see all of it but the worker's API key. On top of
+that, later wins: the task's variables, the task's own files for git and the harness,
+what the setup command exported, and last this backend's ``OZ_*``.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.worker.backends.base import environment_of
+from oz_agent_worker.worker.task_spec import TaskSpec
+
+from .dotenv import parse_dotenv
+from .workspace import Workspace
+
+__all__ = [
+    "HARNESS_HOMES",
+    "MARK",
+    "TaskEnvironment",
+    "lost_environment",
+    "read_environment_file",
+    "task_environment",
+]
+
+#: The variable whose value, the execution's own, shows which processes belong to it.
+MARK: Final = "OZ_EXECUTION_MARK"
+INHERITED: Final = ("HOME", "TMPDIR", "PATH")
+#: The worker's own secrets. A variable of the same name in the task's environment is the
+#: workload's, and stays.
+WITHHELD: Final = frozenset({"WARP_API_KEY"})
+#: Which variable tells a harness where its settings and sessions stand.
+HARNESS_HOMES: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
+#: The largest environment file that is read, in bytes.
+MAX_ENVIRONMENT_FILE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnvironment:
+    """The layers of one execution's environment; ``task`` and ``own`` in rising precedence."""
+
+    task: Mapping[str, Secret]
+    own: Mapping[str, str]
+
+    def of_agent(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
+        """The agent's environment, in clear: for the call that starts it, and nothing else."""
+        inherited = {name: worker[name] for name in INHERITED if name in worker}
+        return inherited | self._layers(exported)
+
+    def of_command(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
+        """The environment of a setup or teardown command, in clear."""
+        inherited = {name: value for name, value in worker.items() if name not in WITHHELD}
+        return inherited | self._layers(exported)
+
+    def _layers(self, exported: Mapping[str, Secret]) -> dict[str, str]:
+        secrets = {**self.task, **exported}
+        return {name: value.reveal() for name, value in secrets.items()} | dict(self.own)
+
+
+def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark: str) -> TaskEnvironment:
+    """Give the layers for a task in its workspace.
+
+    ``grace`` lies between TERM and KILL, in seconds; ``mark`` is the execution's.
+    """
+    files = _files(workspace, spec.harness, grace)
+    return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.task_id, mark))
+
+
+def lost_environment(
+    task_id: str, harness: str | None, workspace: Workspace, *, grace: float, mark: str
+) -> TaskEnvironment:
+    """What is left of the layers when the worker of a task has died: all but the task's own variables."""
+    files = {name: Secret(value) for name, value in _files(workspace, harness, grace).items()}
+    return TaskEnvironment(task=files, own=_own(workspace, task_id, mark))
+
+
+def _files(workspace: Workspace, harness: str | None, grace: float) -> dict[str, str]:
+    files = {
+        "GIT_CONFIG_GLOBAL": str(workspace.git_config),
+        # The agent ends its harness within the time that it has itself.
+        "OZ_AGENT_GRACE_SECONDS": f"{grace * 0.8:g}",
+    }
+    if harness in HARNESS_HOMES:
+        files[HARNESS_HOMES[harness]] = str(workspace.harness_home(harness))
+    return files
+
+
+def _own(workspace: Workspace, task_id: str, mark: str) -> dict[str, str]:
+    return {
+        "OZ_WORKSPACE_ROOT": str(workspace.directory),
+        "OZ_WORKER_BACKEND": "direct",
+        "OZ_RUN_ID": task_id,
+        "OZ_ENVIRONMENT_FILE": str(workspace.environment_file),
+        MARK: mark,
+    }
+
+
+def read_environment_file(path: Path) -> dict[str, Secret]:
+    """Read what a setup command exported; a file that it removed exports nothing.
+
+    Raises:
+        DotenvError: an entry cannot be read.
+        OSError: the file cannot be.
+    """
+    try:
+        # A FIFO that stands there must not hold up the worker.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return {}
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        data = file.read(MAX_ENVIRONMENT_FILE + 1)
+    if len(data) > MAX_ENVIRONMENT_FILE:
+        raise OSError(errno.EFBIG, f"it is larger than {MAX_ENVIRONMENT_FILE} bytes")
+    # Variables are bytes to the system: what is no UTF-8 reaches the agent as it stands.
+    return parse_dotenv(os.fsdecode(data))

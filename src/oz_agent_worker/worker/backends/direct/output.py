@@ -1,0 +1,64 @@
+"""One pipe for all that an execution prints, from its first process to its last."""
+
+import asyncio
+import os
+from typing import Final
+
+from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
+
+__all__ = ["OutputPipe"]
+
+#: How long, in seconds, a process that could not be ended may hold up the end of the output.
+_DRAIN_TIME: Final = 2.0
+
+
+class OutputPipe:
+    """Carries bytes to a sink in the order in which they were written.
+
+    The worker keeps the writing end open until ``drain``: the end of one process is not
+    the end of the output, and what a setup command left running can go on printing.
+    """
+
+    def __init__(self, sink: OutputSink) -> None:
+        """Make the pipe.
+
+        Raises:
+            OSError: the process has too many open files.
+        """
+        self._sink = sink
+        reader, self.writer = os.pipe()
+        self._reader = os.fdopen(reader, "rb", buffering=0)
+        self._transport: asyncio.ReadTransport | None = None
+        self._ended = asyncio.Event()
+
+    async def open(self) -> None:
+        """Begin to carry."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: _Pump(self._sink, self._ended), self._reader
+        )
+
+    async def drain(self) -> None:
+        """Carry what is left, and close. Every process that wrote has ended, or is given up."""
+        os.close(self.writer)
+        if self._transport is None:
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_TIME):
+                await self._ended.wait()
+        except TimeoutError:
+            self._transport.close()
+            await self._ended.wait()
+
+
+class _Pump(asyncio.Protocol):
+    def __init__(self, sink: OutputSink, ended: asyncio.Event) -> None:
+        self._sink = sink
+        self._ended = ended
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), MAX_OUTPUT_CHUNK):
+            self._sink.write(data[start : start + MAX_OUTPUT_CHUNK])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set()

@@ -1,0 +1,384 @@
+"""The Kubernetes API over aiohttp: prepare (``rest``), send, interpret (``rest``)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from oz_agent_worker import __version__
+from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
+
+from . import rest
+from .credentials import Credentials, CredentialsError
+from .errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
+from .log_tail import LogT, read_end
+from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
+from .retry import RetryPolicy, retrying
+from .sockets import open_socket
+from .stats import NO_ANSWER, ApiStats
+from .transport import SilenceLimit
+
+__all__ = ["ClientSettings", "KubernetesClient"]
+
+#: Errors of a connection that did not come about: no request went out.
+_NEVER_SENT: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+)
+
+USER_AGENT: Final = f"oz-agent-worker/{__version__}"
+
+#: The most of a container's log that is kept, in bytes.
+LOG_LIMIT: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """How many requests at once, how long each may take (seconds), how patient each kind is.
+
+    More than 32 requests in flight buy latency and nothing else (measured on one API server).
+    ``log_silence`` is how long a followed log may be silent before its connection counts as lost.
+    """
+
+    in_flight: int = 32
+    connect_timeout: float = 10.0
+    request_timeout: float = 30.0
+    log_timeout: float = 60.0
+    log_silence: float = 300.0
+    create: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=30.0))
+    delete: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=300.0, longest=15.0))
+    read: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=10.0))
+    log: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=5.0))
+
+
+class KubernetesClient:
+    """A session with one API server; an async context manager.
+
+    At most ``settings.in_flight`` requests at a time share pooled connections; each watch
+    has one of its own. Every method raises ``ApiError`` where it names no other.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        settings: ClientSettings | None = None,
+        stats: ApiStats | None = None,
+    ) -> None:
+        self.credentials = credentials
+        self.settings = settings or ClientSettings()
+        self.stats = stats or ApiStats()
+        self._places = asyncio.Semaphore(self.settings.in_flight)
+        self._sessions: list[aiohttp.ClientSession] = []
+        self._closing: set[asyncio.Future[None]] = set()
+        self._certificate_version = 0
+        self._proxy_options = proxy_options(credentials.proxy)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Make the session; no request is sent.
+
+        Raises:
+            CredentialsError: the certificates cannot be loaded.
+        """
+        self._sessions.append(self._new_session())
+
+    async def close(self) -> None:
+        """Close every connection; harmless when closed already."""
+        sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            await session.close()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        # The semaphore limits requests, so the pool need not, and watches never wait for a place in it.
+        ssl_context = self.credentials.ssl_context()
+        self._certificate_version = self.credentials.certificate_version
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=True if ssl_context is None else ssl_context, socket_factory=open_socket
+            ),
+            headers={"User-Agent": USER_AGENT},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    def _current_session(self) -> aiohttp.ClientSession:
+        """The session to send with: another one as soon as the client certificate is another.
+
+        A pooled connection keeps the certificate that it was opened with. The session before
+        stays until its requests have ended; watches that still use it resume on the current one.
+        """
+        assert self._sessions, "the client is not open"
+        if self.credentials.certificate_version != self._certificate_version:
+            retired = self._sessions[-1]
+            self._sessions.append(self._new_session())
+            delay = self.settings.request_timeout + self.settings.log_timeout
+            asyncio.get_running_loop().call_later(delay, self._retire, retired)
+        return self._sessions[-1]
+
+    def _retire(self, session: aiohttp.ClientSession) -> None:
+        if session in self._sessions:
+            self._sessions.remove(session)
+            self._closing.add(task := asyncio.ensure_future(session.close()))
+            task.add_done_callback(self._closing.discard)
+
+    async def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> JobView:
+        """Create a Job.
+
+        Raises:
+            AlreadyExistsError: a Job of this name stands; after an answer that was lost,
+                it may be the one that this call made.
+        """
+        request = rest.create(JOBS, namespace, manifest)
+        return rest.decode(request, await self._send(request, self.settings.create), JOBS.decoder)
+
+    async def create_secret(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+        """Create a Secret; one that stands is what was asked for, because no two share a name."""
+        request = rest.create(SECRETS, namespace, manifest)
+        try:
+            await self._send(request, self.settings.create)
+        except AlreadyExistsError:
+            return
+
+    async def get_job(self, namespace: str, name: str) -> JobView:
+        """Read a Job."""
+        request = rest.get(JOBS, namespace, name)
+        return rest.decode(request, await self._send(request, self.settings.read), JOBS.decoder)
+
+    async def delete_job(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "Background",
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        """Delete a Job and, through the garbage collector, its Pods.
+
+        A Job that is gone is what was asked for, and so is one of the name with another ``uid``.
+        """
+        request = rest.delete(JOBS, namespace, name, uid=uid, propagation=propagation)
+        try:
+            await self._send(request, policy or self.settings.delete)
+        except NotFoundError:
+            return
+        except ConflictError:
+            if uid is None:
+                raise
+
+    async def list_events(self, namespace: str, field_selector: str) -> list[EventView]:
+        """Read the events that ``field_selector`` names, a page at most."""
+        page = await self.list_page(EVENTS, namespace, field_selector=field_selector, limit=500)
+        return list(page.items or ())
+
+    async def list_page(
+        self,
+        resource: Resource[ObjectT],
+        namespace: str,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        limit: int | None = None,
+        continue_token: str | None = None,
+        resource_version: str | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> ItemList[ObjectT]:
+        """Read one page of a list; see ``rest.list_page``."""
+        request = rest.list_page(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            limit=limit,
+            continue_token=continue_token,
+            resource_version=resource_version,
+        )
+        body = await self._send(request, policy or self.settings.read)
+        return rest.decode(request, body, resource.list_decoder)
+
+    async def read_log(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        limit_bytes: int = LOG_LIMIT,
+        timestamps: bool = False,
+    ) -> LogTail:
+        """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one."""
+        ask = partial(rest.read_log, namespace, pod, container, timestamps=timestamps)
+        return await read_end(ask, self._read_into, lambda late: LogTail(limit_bytes, late=late), limit_bytes)
+
+    async def read_log_rest(
+        self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
+    ) -> LogRest:
+        """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
+        ask = partial(rest.read_log, namespace, pod, container, timestamps=True, since=after.since)
+        return await read_end(
+            ask, self._read_into, lambda late: LogRest(limit_bytes, after, late=late), limit_bytes
+        )
+
+    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
+        """Read an answer to its end, and count its bytes; each attempt feeds a reader of its own."""
+
+        async def attempt() -> tuple[LogT, int]:
+            log, received = reader(), 0
+            timeout = self._timeout(self.settings.log_timeout)
+            async with self._places, self._open(request, timeout) as response:
+                async for chunk in self._chunks(response):
+                    received += len(chunk)
+                    log.feed(chunk)
+            return log, received
+
+        return await retrying(attempt, self.settings.log)
+
+    @asynccontextmanager
+    async def follow_log(
+        self, namespace: str, pod: str, container: str, *, since: str | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Follow a container's log, with timestamps, from ``since`` (RFC 3339) until the container ends.
+
+        It has a connection of its own, as a watch has. A log may stay silent for
+        ``settings.log_silence`` seconds before the connection counts as lost.
+        """
+        request = rest.read_log(namespace, pod, container, follow=True, timestamps=True, since=since)
+        silence = self.settings.log_silence
+        # A kubelet sends its headers with the log's first line: they come no sooner than that.
+        async with self._open(request, self._timeout(None), patience=silence) as response:
+            with SilenceLimit(response.content, silence) as limit:
+                yield self._chunks(response, limit.heard)
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        resource: Resource[Any],
+        namespace: str,
+        *,
+        label_selector: str,
+        resource_version: str,
+        timeout_seconds: int,
+        silence: float,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch; gives its bytes in chunks, as they come.
+
+        ``timeout_seconds`` is when the server ends it, ``silence`` how long the connection may
+        stay without a byte before it counts as lost (``UnreachableError``).
+        """
+        request = rest.watch(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            resource_version=resource_version,
+            timeout_seconds=timeout_seconds,
+        )
+        async with self._open(request, self._timeout(None)) as response:
+            with SilenceLimit(response.content, silence) as limit:
+                yield self._chunks(response, limit.heard)
+
+    async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
+        """Send a prepared request until it succeeds or the policy (``read``) gives up."""
+
+        async def attempt() -> Answer:
+            timeout = self._timeout(self.settings.request_timeout)
+            async with self._places, self._open(request, timeout) as response:
+                try:
+                    body = await response.read()
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    raise self._unreachable(error) from error
+                warnings = rest.warning_texts(response.headers.getall("Warning", ()))
+                return Answer(body, warnings, response.headers.get("Date"))
+
+        return await retrying(attempt, policy or self.settings.read)
+
+    async def _send(self, request: Request, policy: RetryPolicy) -> bytes:
+        return (await self.exchange(request, policy)).body
+
+    @asynccontextmanager
+    async def _open(
+        self, request: Request, timeout: aiohttp.ClientTimeout, *, patience: float | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send one request and hold its good answer open.
+
+        A 401 has the credentials renewed and is asked once more: tokens expire in between.
+        The answer may take ``patience`` seconds to begin, by default as long as any request.
+        """
+        patience = patience or self.settings.request_timeout
+        try:
+            response = await self._answered(request, timeout, patience, renew=False)
+        except UnauthorizedError:
+            response = await self._answered(request, timeout, patience, renew=True)
+        try:
+            yield response
+        finally:
+            # An answer that was read to its end has given its connection back. What is given up
+            # before, such as a watch, is cut: TLS' farewell could outlive the event loop.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
+            response.close()
+
+    async def _answered(
+        self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, *, renew: bool
+    ) -> aiohttp.ClientResponse:
+        code, began = NO_ANSWER, time.monotonic()
+        try:
+            # Until the headers are there even a watch is a request like any other.
+            async with asyncio.timeout(patience):
+                headers = await self.credentials.headers(force_refresh=renew)
+                response = await self._current_session().request(
+                    request.method,
+                    self.credentials.server + request.path,
+                    params=request.query,
+                    data=request.body,
+                    headers={"Accept": request.accept, "Content-Type": "application/json", **headers},
+                    timeout=timeout,
+                    allow_redirects=False,
+                    server_hostname=self.credentials.tls_server_name,
+                    **self._proxy_options,
+                )
+                code = response.status
+                if code >= 300:
+                    rest.interpret(request, code, await response.read(), response.headers.get("Retry-After"))
+        except CredentialsError as error:
+            raise UnreachableError(self.credentials.server, str(error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+        finally:
+            self.stats.answered(request.verb, request.resource, code, time.monotonic() - began)
+        return response
+
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, heard: Callable[[], None] = lambda: None
+    ) -> AsyncIterator[bytes]:
+        """Yield what comes, as it comes; each time, ``heard`` is told before."""
+        try:
+            while chunk := await response.content.readany():
+                heard()
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._unreachable(error) from error
+
+    def _timeout(self, total: float | None) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=total, sock_connect=self.settings.connect_timeout)
+
+    def _unreachable(self, error: Exception) -> UnreachableError:
+        never_sent = isinstance(error, _NEVER_SENT)
+        cause = failure_words(error, self.credentials.proxy)
+        return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)

@@ -1,0 +1,107 @@
+"""What a kubeconfig or a service account says of one API server and of one identity on it.
+
+Frozen data without I/O: ``kubeconfig`` and ``credentials`` make it, ``tls`` and
+``execplugin`` act on it. No ``repr`` shows a secret.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.errors import ConfigError
+
+__all__ = ["Cluster", "CredentialsError", "ExecConfig", "Pem", "User", "decode_base64", "endpoint_url"]
+
+
+class CredentialsError(ConfigError):
+    """The API server's address or the identity towards it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Pem:
+    """A certificate or a key: in the file ``path``, else ``data``. ``where`` names it in errors."""
+
+    where: str
+    path: Path | None = None
+    data: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An API server. ``exec_extension`` is plain data for exec plugins alone.
+
+    ``proxy_url`` may hold a password and is therefore left out of ``repr``.
+    """
+
+    server: str
+    authority: Pem | None = None
+    insecure: bool = False
+    tls_server_name: str | None = None
+    proxy_url: str | None = field(default=None, repr=False)
+    exec_extension: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ExecConfig:
+    """A client-go credential plugin: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/"""
+
+    command: str
+    api_version: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: tuple[tuple[str, Secret], ...] = ()
+    install_hint: str | None = None
+    provide_cluster_info: bool = False
+
+
+@dataclass(frozen=True)
+class User:
+    """An identity; all fields empty is the anonymous user. ``certificate`` is (certificate, key).
+
+    ``token_file`` wins over ``token``, and every other kind over ``exec_config``.
+    """
+
+    token: Secret | None = None
+    token_file: Path | None = None
+    certificate: tuple[Pem, Pem] | None = None
+    username: str | None = None
+    password: Secret | None = None
+    exec_config: ExecConfig | None = None
+
+
+def decode_base64(value: Secret, where: str) -> Secret:
+    """Decode the base64 of a PEM text, line breaks allowed. ``where`` names it in the error.
+
+    Raises:
+        CredentialsError: it is not base64.
+    """
+    try:
+        decoded = base64.b64decode("".join(value.reveal().split()), validate=True)
+    except ValueError:
+        raise CredentialsError(
+            f"{where} is not valid base64; it is the whole PEM file encoded, as `base64 -w0 FILE` prints it"
+        ) from None
+    # PEM itself is ASCII; what else stands around it is commentary.
+    return Secret(decoded.decode("utf-8", "replace"))
+
+
+def endpoint_url(url: str, where: str, *, user_allowed: bool = False) -> str:
+    """Check an ``http://`` or ``https://`` address and return it without a final slash.
+
+    Raises:
+        CredentialsError: another scheme, no host, a bad port, or a user name where none is allowed.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = (
+            parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or any(character.isspace() for character in url):
+        raise CredentialsError(f"{where} must be an address such as https://host:6443")
+    if "@" in parts.netloc and not user_allowed:
+        raise CredentialsError(f"{where} holds a user name; it belongs into the kubeconfig's users")
+    return url.rstrip("/")

@@ -1,0 +1,319 @@
+"""The API server's requests and answers as data: prepare and interpret, without I/O.
+
+Paths, verbs and parameters are those of the Kubernetes API reference; verbs are RBAC's
+(``create``, ``list``, ``watch``, …), which is how an operator's Role names them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, ObjectMeta
+from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+
+from .errors import ApiStatusError, Status, status_error
+
+__all__ = [
+    "EVENTS",
+    "JOBS",
+    "JOB_VERSIONS",
+    "PODS",
+    "SECRETS",
+    "Answer",
+    "ItemList",
+    "Observed",
+    "PartialObject",
+    "Request",
+    "Resource",
+    "create",
+    "decode",
+    "delete",
+    "get",
+    "interpret",
+    "list_page",
+    "read_log",
+    "warning_texts",
+    "watch",
+]
+
+
+class Observed(Protocol):
+    """What the API server keeps: an object with metadata."""
+
+    @property
+    def metadata(self) -> ObjectMeta:
+        """Its name, versions and labels."""
+        ...
+
+
+T = TypeVar("T")
+ObjectT = TypeVar("ObjectT", bound=Observed)
+
+
+class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
+    """``metadata`` of a list (meta/v1, ListMeta): its version, and where the next page begins."""
+
+    resource_version: str | None = None
+    continue_token: str | None = msgspec.field(name="continue", default=None)
+
+
+class ItemList(msgspec.Struct, Generic[T], frozen=True):
+    """A page of a list; ``items`` is ``null`` where Go had an empty slice."""
+
+    metadata: ListMeta = ListMeta()
+    items: tuple[T, ...] | None = None
+
+
+class PartialObject(msgspec.Struct, frozen=True):
+    """An object of which the server sends the metadata alone (meta/v1, PartialObjectMetadata)."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[ObjectT]):
+    """A kind of object in the API, and how it is decoded."""
+
+    api: str
+    plural: str
+    decoder: msgspec.json.Decoder[ObjectT]
+    list_decoder: msgspec.json.Decoder[ItemList[ObjectT]]
+    accept: str = "application/json"
+
+    def path(self, namespace: str, *parts: str) -> str:
+        """The path of the collection in ``namespace``, or of what ``parts`` name in it."""
+        return "/".join(
+            [self.api, "namespaces", *(quote(p, safe="") for p in (namespace, self.plural, *parts))]
+        )
+
+
+JOBS: Final = Resource(
+    "/apis/batch/v1",
+    "jobs",
+    msgspec.json.Decoder(JobView),
+    msgspec.json.Decoder(ItemList[JobView]),
+)
+PODS: Final = Resource(
+    "/api/v1",
+    "pods",
+    msgspec.json.Decoder(OwnedPod),
+    msgspec.json.Decoder(ItemList[OwnedPod]),
+)
+EVENTS: Final = Resource(
+    "/api/v1",
+    "events",
+    msgspec.json.Decoder(EventView),
+    msgspec.json.Decoder(ItemList[EventView]),
+)
+#: Jobs without spec and status: enough to compare versions, at a fraction of the bytes.
+JOB_VERSIONS: Final = Resource(
+    "/apis/batch/v1",
+    "jobs",
+    msgspec.json.Decoder(PartialObject),
+    msgspec.json.Decoder(ItemList[PartialObject]),
+    accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+)
+
+#: Created and never read: of what the server sends back, the metadata is enough.
+SECRETS: Final = Resource(
+    "/api/v1",
+    "secrets",
+    msgspec.json.Decoder(PartialObject),
+    msgspec.json.Decoder(ItemList[PartialObject]),
+    accept="application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+)
+
+_WARNING: Final = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)".*')
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, ready to send. The body holds secrets and is never printed."""
+
+    verb: str
+    resource: str
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = field(default=None, repr=False)
+    accept: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: its body and what its headers add.
+
+    ``warnings`` are the texts of the server's ``Warning`` headers, ``date`` is its ``Date``.
+    """
+
+    body: bytes
+    warnings: tuple[str, ...] = ()
+    date: str | None = None
+
+
+def create(
+    resource: Resource[Any], namespace: str, manifest: Mapping[str, Any], *, dry_run: bool = False
+) -> Request:
+    """Create an object from its manifest.
+
+    With ``dry_run`` the server goes through everything, admission included, strict about
+    unknown fields, and keeps nothing (API concepts: dry-run, field validation).
+    """
+    body = msgspec.json.encode(manifest)
+    query = _query(dryRun="All", fieldValidation="Strict") if dry_run else ()
+    path = resource.path(namespace)
+    return Request("create", resource.plural, "POST", path, query, body, resource.accept)
+
+
+def get(resource: Resource[Any], namespace: str, name: str) -> Request:
+    """Read one object."""
+    return Request("get", resource.plural, "GET", resource.path(namespace, name))
+
+
+def delete(
+    resource: Resource[Any], namespace: str, name: str, *, uid: str | None, propagation: str
+) -> Request:
+    """Delete an object, only if it has ``uid`` where that is given."""
+    options: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": propagation,
+    }
+    if uid is not None:
+        options["preconditions"] = {"uid": uid}
+    path = resource.path(namespace, name)
+    return Request("delete", resource.plural, "DELETE", path, body=msgspec.json.encode(options))
+
+
+def list_page(
+    resource: Resource[Any],
+    namespace: str,
+    *,
+    label_selector: str | None = None,
+    field_selector: str | None = None,
+    limit: int | None = None,
+    continue_token: str | None = None,
+    resource_version: str | None = None,
+) -> Request:
+    """Read a page of a list.
+
+    Without ``resource_version`` the list is consistent; with ``"0"`` it comes from the
+    server's cache, whatever its age. A continue token carries the version by itself.
+    """
+    query = _query(
+        labelSelector=label_selector,
+        fieldSelector=field_selector,
+        limit=None if limit is None else str(limit),
+        resourceVersion=resource_version,
+        **{"continue": continue_token},
+    )
+    path = resource.path(namespace)
+    return Request("list", resource.plural, "GET", path, query, accept=resource.accept)
+
+
+def watch(
+    resource: Resource[Any],
+    namespace: str,
+    *,
+    label_selector: str,
+    resource_version: str,
+    timeout_seconds: int,
+) -> Request:
+    """Watch from ``resource_version`` on; the server ends the watch after ``timeout_seconds``."""
+    query = _query(
+        watch="true",
+        allowWatchBookmarks="true",
+        labelSelector=label_selector,
+        resourceVersion=resource_version,
+        timeoutSeconds=str(timeout_seconds),
+    )
+    return Request("watch", resource.plural, "GET", resource.path(namespace), query)
+
+
+def read_log(
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    follow: bool = False,
+    timestamps: bool = False,
+    since: str | None = None,
+    limit_bytes: int | None = None,
+    tail_lines: int | None = None,
+) -> Request:
+    """Read a container's log from its beginning, or from ``since`` (RFC 3339) on.
+
+    ``limit_bytes``, timestamps counted, cuts it at its end; ``tail_lines`` keeps its last lines. With
+    ``follow`` the answer goes on until the container ends.
+    """
+    query = _query(
+        container=container,
+        follow="true" if follow else None,
+        timestamps="true" if timestamps else None,
+        sinceTime=since,
+        limitBytes=None if limit_bytes is None else str(limit_bytes),
+        tailLines=None if tail_lines is None else str(tail_lines),
+    )
+    return Request("get", "pods/log", "GET", PODS.path(namespace, pod, "log"), query, accept="*/*")
+
+
+def _query(**parameters: str | None) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in parameters.items() if value is not None)
+
+
+def interpret(request: Request, code: int, body: bytes, retry_after: str | None = None) -> None:
+    """Judge an answer by its HTTP status.
+
+    Raises:
+        ApiStatusError: it is an error, of the class that the status has.
+    """
+    if 200 <= code < 300:
+        return
+    raise status_error(
+        code,
+        _status(body),
+        verb=request.verb,
+        path=request.path,
+        retry_after=_seconds(retry_after),
+    )
+
+
+def _status(body: bytes) -> Status:
+    """Decode a Status; a proxy's page becomes a Status with the page's beginning as its message."""
+    try:
+        return msgspec.json.decode(body, type=Status)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Status(message=" ".join(body[:300].decode(errors="replace").split()))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header (RFC 9110, 10.2.3); of its two forms the API server sends seconds."""
+    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+
+
+def warning_texts(headers: Iterable[str]) -> tuple[str, ...]:
+    """Read ``Warning`` headers as the API server writes them: ``299 - "text"`` (RFC 7234, 5.5)."""
+    found = (_WARNING.fullmatch(header.strip()) for header in headers)
+    return tuple(re.sub(r"\\(.)", r"\1", match[1]) for match in found if match)
+
+
+def decode(request: Request, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Decode the body of a good answer.
+
+    Raises:
+        ApiStatusError: it is no object of the expected form: something else answered.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiStatusError(
+            200,
+            "Undecodable",
+            f"the answer is no Kubernetes object: {error}",
+            verb=request.verb,
+            path=request.path,
+        ) from error

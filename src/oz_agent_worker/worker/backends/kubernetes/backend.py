@@ -1,0 +1,312 @@
+"""The Kubernetes backend: each task a Job, one watch for all Jobs and one for all their Pods."""
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from oz_agent_worker.errors import PreflightError
+from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, failed
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.base import Found, LaunchError, OutputSink
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.events import JobNamed, Notify, ignore_event
+from oz_agent_worker.worker.task_spec import TaskSpec
+from oz_agent_worker.worker.watch_status import WatchVitals
+
+from .adoption.adoption import Adoption
+from .adoption.decision import Rules, end_of
+from .adoption.liveness import LivenessSettings, OwnerLiveness, ServerClock
+from .adoption.questions import Questions
+from .adoption.self_identity import own_instance, this_machine
+from .api.client import ClientSettings, KubernetesClient
+from .api.credentials import load_credentials
+from .api.errors import ApiError
+from .api.stats import ApiStats
+from .event_reader import EventReader, EventSettings
+from .execution import ExecutionContext, KubernetesExecution
+from .inspection.evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
+from .job_creation import Lookup, create_environment_secret, create_or_adopt
+from .log_follower import Follows, LogSettings
+from .manifest.env_secret import task_variables
+from .manifest.job import ManifestError, build_job
+from .manifest.naming import job_name, label_selector
+from .objects import JobView
+from .preflight.permissions import needed_permissions, summary
+from .preflight.preflight import Preflight, PreflightSettings
+from .status.diagnosis import of_api_error
+from .status.policy import ObservationPolicy, policy_of
+from .watch.job_index import JobIndex
+from .watch.monitor import JobMonitor
+from .watch.reflector import WatchSettings
+
+__all__ = ["BackendSettings", "KubernetesBackend"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    """Times in seconds.
+
+    ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
+    compared with the API server's cache. ``observation`` has its config keys from the config.
+    Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``takeover``
+    and ``owners`` say when the Jobs of earlier workers are this worker's; ``precedence`` is for how
+    long another follower of such a Job may come first to say why it deleted it.
+    """
+
+    patience: float = 10.0
+    check_every: float = 30.0
+    observation: ObservationPolicy = field(default_factory=ObservationPolicy)
+    events: EventSettings = field(default_factory=EventSettings)
+    preflight: PreflightSettings | None = field(default_factory=PreflightSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    precedence: float = 30.0
+    takeover: Rules = field(default_factory=Rules)
+    owners: LivenessSettings = field(default_factory=LivenessSettings)
+
+
+class KubernetesBackend:
+    """Runs executions as Jobs in ``config.namespace``; see ``backends.base.Backend``.
+
+    Jobs outlive the worker: ``close`` leaves them alone. ``stats`` counts the requests to
+    the API server from the first on. ``clock`` gives seconds, and never runs backwards.
+    """
+
+    name = "kubernetes"
+    survives_worker = True
+
+    def __init__(
+        self,
+        config: KubernetesConfig,
+        *,
+        worker_id: str,
+        cleanup: bool,
+        environ: Mapping[str, str],
+        settings: BackendSettings | None = None,
+        notify: Notify = ignore_event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stats = ApiStats(notify=notify)
+        self._notify = notify
+        self._config = config
+        self._worker_id = worker_id
+        self._cleanup = cleanup
+        self._environ = environ
+        self._settings = settings or BackendSettings()
+        self._clock = clock
+        # In a burst, manifests are made as they can be sent: thousands that wait would be the peak of memory.
+        self._launches = asyncio.Semaphore(4 * self._settings.client.in_flight)
+        self._ground: ExecutionContext | None = None
+        self._monitor: JobMonitor | None = None
+        self._takeover: Adoption | None = None
+        self._instance: str | None = None
+
+    @property
+    def instance(self) -> str | None:
+        """Which of the workers of its ID this is, as its Jobs name their owner."""
+        return self._instance
+
+    async def start(self, found: Callable[[Found], None]) -> None:
+        """Reach the API server, show that tasks can run, watch what stands, and find what is to be followed.
+
+        Raises:
+            CredentialsError: no usable kubeconfig or service account.
+            PreflightError: the API server cannot be reached, or a task could not run in this
+                namespace; the text is a diagnosis.
+        """
+        credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
+        client = KubernetesClient(credentials, settings=self._settings.client, stats=self.stats)
+        await client.open()
+        self._ground = self._shared(client, JobIndex())
+        self._monitor = JobMonitor(
+            client,
+            self._ground.index,
+            self._config.namespace,
+            label_selector(self._worker_id),
+            check_every=self._settings.check_every,
+            settings=self._settings.watch,
+        )
+        try:
+            await self._preflight(client, self._ground.policy)
+            await self._monitor.start(self._settings.patience)
+            self._takeover = await self._begin_takeover(self._ground, found)
+        except ApiError as error:
+            await self.close()
+            raise PreflightError(self._diagnosis(error, client)) from error
+        except BaseException:
+            await self.close()
+            raise
+        _logger.info("Kubernetes API server %s (%s)", credentials.server, credentials.description)
+
+    async def launch(self, spec: TaskSpec, output: OutputSink) -> KubernetesExecution:
+        """Create the execution's Job, or adopt it where it stands; one request in the usual case.
+
+        One more creates the Secret of its variables, where the configuration wants one.
+
+        Raises:
+            LaunchError: with an outcome where no Job can be made of the task or the API server
+                refuses it; without one where the API server cannot be asked.
+                ``OwnedByAnotherWorkerError``: the Job is another worker's.
+        """
+        ground, takeover = self._ground, self._takeover
+        if ground is None or takeover is None:
+            raise LaunchError("the Kubernetes backend is not started")
+        key = ExecutionKey(spec.task_id, spec.execution_id)
+        lookup = Lookup(ground.index.job, takeover.objection)
+        with takeover.launching(job_name(key)):
+            async with self._launches:
+                manifest = self._manifest(spec)
+                standing = await create_or_adopt(ground.client, ground.namespace, manifest, key, lookup)
+                variables = task_variables(spec, self._config)
+                await create_environment_secret(ground.client, manifest, standing, variables)
+            job = standing.job.metadata
+            takeover.settle(job.name, job.uid)
+        self._notify(JobNamed(key, job.name))
+        return KubernetesExecution(
+            ground, job.name, job.uid or "", standing.since, output, inherited=standing.adopted
+        )
+
+    def watches(self) -> Sequence[WatchVitals]:
+        """How the watches of Jobs and Pods are."""
+        return self._monitor.vitals() if self._monitor is not None else ()
+
+    async def close(self) -> None:
+        """End the watches and close the connections; Jobs go on."""
+        monitor, self._monitor = self._monitor, None
+        ground, self._ground = self._ground, None
+        takeover, self._takeover = self._takeover, None
+        if takeover is not None:
+            await takeover.close()
+        if monitor is not None:
+            await monitor.close()
+        if ground is not None:
+            await ground.events.close()
+            await ground.follows.close()
+            await ground.client.close()
+
+    async def _preflight(self, client: KubernetesClient, policy: ObservationPolicy) -> None:
+        if self._settings.preflight is None:
+            return
+        preflight = Preflight(
+            client,
+            self._config,
+            worker_id=self._worker_id,
+            cleanup=self._cleanup,
+            policy=policy,
+            settings=self._settings.preflight,
+            environ=self._environ,
+            clock=self._clock,
+        )
+        await preflight.run()
+
+    async def _begin_takeover(self, ground: ExecutionContext, found: Callable[[Found], None]) -> Adoption:
+        """Find out who this is, and what of the Jobs that stand is this worker's."""
+        machine = this_machine()
+        in_pod = self._config.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in self._environ
+        own = await own_instance(ground.client, self._environ, machine, own_cluster=in_pod)
+        self._instance = str(own)
+        time_there = ServerClock(self._clock)
+        takeover = Adoption(
+            ground.index,
+            OwnerLiveness(
+                ground.client,
+                own,
+                machine,
+                clock=self._clock,
+                server_clock=time_there,
+                settings=self._settings.owners,
+            ),
+            time_there,
+            Questions(
+                ground.client,
+                ground.namespace,
+                label_selector(self._worker_id),
+                time_there,
+                clock=self._clock,
+            ),
+            worker_id=self._worker_id,
+            rules=self._settings.takeover,
+            found=lambda job: _tell(found, ground, job),
+            clock=self._clock,
+        )
+        await takeover.start()
+        return takeover
+
+    def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
+        try:
+            return build_job(
+                spec,
+                self._config,
+                worker_id=self._worker_id,
+                cleanup=self._cleanup,
+                unique=secrets.token_hex(4),
+                owner=self._instance,
+            )
+        except ManifestError as error:
+            outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
+            raise LaunchError(str(error), outcome) from error
+
+    def _shared(self, client: KubernetesClient, index: JobIndex) -> ExecutionContext:
+        config = self._config
+        policy = policy_of(config, self._settings.observation)
+        return ExecutionContext(
+            client=client,
+            index=index,
+            namespace=config.namespace,
+            cleanup=self._cleanup,
+            policy=policy,
+            events=EventReader(
+                lambda uid: client.list_events(config.namespace, f"involvedObject.uid={uid}"),
+                clock=self._clock,
+                settings=replace(self._settings.events, scale_up=config.scale_up_timeout),
+            ),
+            clock=self._clock,
+            follows=Follows(self._settings.logs),
+            evidence=self._keeper(client, policy),
+            precedence=self._settings.precedence,
+            notify=self._notify,
+        )
+
+    def _keeper(self, client: KubernetesClient, policy: ObservationPolicy) -> EvidenceKeeper | None:
+        folder = self._config.evidence_dir
+        if folder is None:
+            return None
+        collector = EvidenceCollector(client, self._config.namespace, policy)
+        return EvidenceKeeper(collector.collect, Path(folder), self._settings.evidence)
+
+    def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
+        diagnosis = of_api_error(
+            error,
+            server=client.credentials.server,
+            description=client.credentials.description,
+            namespace=self._config.namespace,
+            permissions=summary(needed_permissions(self._config)),
+        )
+        return str(diagnosis)
+
+
+def _tell(found: Callable[[Found], None], ground: ExecutionContext, job: JobView) -> None:
+    """Tell of a Job that is this worker's to follow."""
+    key = job.metadata.key
+    assert key is not None, "a Job that names no execution is left alone"
+    found(Found(key, lambda output: _followed(ground, job, output), ended=end_of(job) is not None))
+
+
+def _followed(ground: ExecutionContext, job: JobView, output: OutputSink) -> KubernetesExecution:
+    """Follow a Job of another worker. It stood before any list that does not have it began."""
+    name, uid = job.metadata.name, job.metadata.uid or ""
+    execution = KubernetesExecution(ground, name, uid, -math.inf, output, inherited=True)
+    standing = ground.index.job(name)
+    if standing is None or standing.metadata.uid != uid:
+        execution.vanished(job)
+    return execution

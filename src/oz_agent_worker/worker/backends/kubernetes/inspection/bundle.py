@@ -1,0 +1,133 @@
+"""The bundle of evidence of one task: a tar file, the same bytes for the same evidence. Pure."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from oz_agent_worker.protocol.outcome import Outcome
+from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
+
+from .deleted_jobs import Trace, explain_trace
+from .explain import Explanation, Facts, explain
+from .redaction import Redactor, redacted
+from .render_text import letter
+from .task_jobs import TaskJob
+
+__all__ = ["ContainerLog", "Evidence", "bundle", "files_of", "files_of_trace"]
+
+_MODE: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLog:
+    """The log of one container of a Pod, or its end."""
+
+    pod: str
+    container: str
+    tail: LogTail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was read of a task: objects of the API as plain data, and logs.
+
+    ``outcome`` is what the worker reports, where it is the worker that collects; ``problems``
+    are what could not be read.
+    """
+
+    job: Mapping[str, Any]
+    pods: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+    logs: Sequence[ContainerLog]
+    problems: Sequence[str]
+    now: datetime
+    policy: ObservationPolicy
+    outcome: Outcome | None = None
+    explanation: Explanation = field(init=False)
+
+    def __post_init__(self) -> None:
+        facts = Facts(
+            job=msgspec.convert(self.job, TaskJob),
+            pods=tuple(msgspec.convert(pod, OwnedPod) for pod in self.pods),
+            events=tuple(msgspec.convert(event, EventView) for event in self.events),
+            now=self.now,
+            policy=self.policy,
+        )
+        object.__setattr__(self, "explanation", explain(facts))
+
+
+def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a bundle, name and content, without the values of variables."""
+    templates = [evidence.job.get("spec", {}).get("template", {}), *evidence.pods]
+    redactor = Redactor(template.get("spec") or {} for template in templates)
+
+    def as_json(data: Any) -> bytes:
+        return _as_json(redactor.data(redacted(data)))
+
+    text = letter(evidence.explanation, evidence.now)
+    yield "explanation.txt", redactor.text(f"{text}\n").encode()
+    yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
+    if evidence.outcome is not None:
+        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome, enc_hook=_words))
+    yield "job.json", as_json(evidence.job)
+    yield "events.json", as_json(list(evidence.events))
+    for pod in evidence.pods:
+        yield f"pods/{pod['metadata']['name']}.json", as_json(pod)
+    for log in evidence.logs:
+        yield f"logs/{log.pod}/{log.container}.log", redactor.log(b"".join(annotated(log.tail)))
+    if evidence.problems:
+        yield "not-read.txt", redactor.text("".join(f"{line}\n" for line in evidence.problems)).encode()
+
+
+def _words(value: Any) -> str:
+    """What no serializer knows: the task's own words, which are its owner's as its log is."""
+    if isinstance(value, TaskText):
+        return value.text
+    raise NotImplementedError(f"objects of type {type(value).__name__} are in no outcome")
+
+
+def files_of_trace(trace: Trace, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a bundle of a task whose Job is gone: the answer, and the events.
+
+    Without a spec nobody knows its secrets: of events that quote a program, the words are left out.
+    """
+    trace = Trace(trace.job, tuple(map(_unquoted, trace.events)))
+    explanation = explain_trace(trace, namespace, now)
+    yield "explanation.txt", f"{letter(explanation, now)}\n".encode()
+    yield "explanation.json", _as_json(explanation)
+    yield "events.json", _as_json(trace.events)
+
+
+def _unquoted(event: EventView) -> EventView:
+    return msgspec.structs.replace(event, message=UNSHOWN) if quotes_task(event) else event
+
+
+def _as_json(data: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n"
+
+
+def bundle(name: str, files: Iterable[tuple[str, bytes]], now: datetime) -> bytes:
+    """Pack files as ``.tar.gz``, all of them in one folder ``name``, in the order of their names."""
+    packed = io.BytesIO()
+    moment = int(now.timestamp())
+    # No name and no time in gzip's header: it says nothing that the files do not.
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as compressed,
+        tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path, content in sorted(files):
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size, entry.mode, entry.mtime = len(content), _MODE, moment
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,243 @@
+"""All that the cluster holds of a task, collected: to read later, or to send to somebody.
+
+A person asks for it; and for failed tasks it is kept by itself where the configuration
+names a folder, because the Job's TTL and the loss of a node take it away.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from oz_agent_worker.protocol.outcome import Outcome
+from oz_agent_worker.worker.backends.kubernetes.api import rest
+from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
+from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import gone_pods
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
+
+from .bundle import ContainerLog, Evidence, bundle, files_of
+from .inspector import pods_selector
+
+__all__ = ["EvidenceCollector", "EvidenceKeeper", "EvidenceSettings", "write_private"]
+
+_logger = logging.getLogger(__name__)
+
+_SUFFIX: Final = ".tar.gz"
+_MOMENT: Final = "%Y%m%dT%H%M%SZ"
+#: By how much the clocks of worker and API server may differ.
+_CLOCK_SKEW: Final = timedelta(seconds=60)
+_RAW: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+class EvidenceCollector:
+    """Collects the evidence of tasks in one namespace."""
+
+    def __init__(self, client: KubernetesClient, namespace: str, policy: ObservationPolicy) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._policy = policy
+
+    async def collect(self, job_name: str, outcome: Outcome | None = None) -> bytes:
+        """Return the bundle of a Job: its explanation, spec, status and events, its Pods and their logs.
+
+        ``outcome`` is what the worker reports, where that is known. What cannot be read besides
+        the Job itself is named in the bundle, and left out.
+
+        Raises:
+            ApiError: the Job cannot be read.
+        """
+        problems: list[str] = []
+        job = await self._read(rest.get(JOBS, self._namespace, job_name))
+        uid = job["metadata"].get("uid")
+        found = await self._list(PODS, problems, label_selector=pods_selector(job_name))
+        pods = [pod for pod in found if _controller(pod) in (None, uid)]
+        events = await self._events(job, pods, problems)
+        logs = [log for pod in pods for log in await self._logs(pod, problems)]
+        evidence = Evidence(
+            job=job,
+            pods=pods,
+            events=events,
+            logs=logs,
+            problems=problems,
+            now=datetime.now(UTC),
+            policy=self._policy,
+            outcome=outcome,
+        )
+        return await asyncio.to_thread(lambda: bundle(job_name, files_of(evidence), evidence.now))
+
+    async def _events(
+        self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], problems: list[str]
+    ) -> list[dict[str, Any]]:
+        """Read the events of the Job, of its Pods, and of those that are gone."""
+        found: list[dict[str, Any]] = []
+        for about in (job, *pods):
+            selector = f"involvedObject.uid={about['metadata'].get('uid')}"
+            found += await self._list(EVENTS, problems, field_selector=selector)
+        told = (msgspec.convert(event, EventView) for event in found)
+        for name in gone_pods(told, (pod["metadata"]["name"] for pod in pods)):
+            selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
+            found += await self._list(EVENTS, problems, field_selector=selector)
+        return found
+
+    async def _read(self, request: rest.Request) -> dict[str, Any]:
+        answer = await self._client.exchange(request)
+        return rest.decode(request, answer.body, _RAW)
+
+    async def _list(
+        self,
+        resource: rest.Resource[Any],
+        problems: list[str],
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> list[dict[str, Any]]:
+        request = rest.list_page(
+            resource, self._namespace, label_selector=label_selector, field_selector=field_selector, limit=500
+        )
+        try:
+            page = await self._read(request)
+        except ApiError as error:
+            problems.append(f"{resource.plural}: {error}")
+            return []
+        return list(page.get("items") or ())
+
+    async def _logs(self, pod: Mapping[str, Any], problems: list[str]) -> list[ContainerLog]:
+        name: str = pod["metadata"]["name"]
+        found: list[ContainerLog] = []
+        for container in _containers_that_ran(pod):
+            try:
+                tail = await self._client.read_log(self._namespace, name, container, timestamps=True)
+            except ApiError as error:
+                problems.append(f"log of {name}, container {container}: {error}")
+            else:
+                found.append(ContainerLog(name, container, tail))
+        return found
+
+
+def _controller(pod: Mapping[str, Any]) -> str | None:
+    labels = pod["metadata"].get("labels") or {}
+    return labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid")
+
+
+def _containers_that_ran(pod: Mapping[str, Any]) -> Iterator[str]:
+    status = pod.get("status") or {}
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(kind) or ():
+            state = container.get("state") or {}
+            if "running" in state or "terminated" in state:
+                yield container["name"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSettings:
+    """``keep`` bundles of at most ``keep_bytes`` together stay, the newest of them.
+
+    A bundle may take ``patience`` seconds, those included in which others are collected:
+    ``at_once`` of them at a time.
+    """
+
+    keep: int = 100
+    keep_bytes: int = 256 * 1024 * 1024
+    patience: float = 30.0
+    at_once: int = 2
+
+
+class EvidenceKeeper:
+    """Keeps the evidence of failed tasks in a folder; that it cannot is a warning, and nothing else.
+
+    ``collect`` makes the bundle of a Job (``EvidenceCollector.collect``).
+    """
+
+    def __init__(
+        self,
+        collect: Callable[[str, Outcome], Awaitable[bytes]],
+        folder: Path,
+        settings: EvidenceSettings | None = None,
+    ) -> None:
+        self._collect = collect
+        self._folder = folder
+        self._settings = settings or EvidenceSettings()
+        self._places = asyncio.Semaphore(self._settings.at_once)
+
+    async def keep(self, job_name: str, outcome: Outcome, *, ended_before: str | None = None) -> None:
+        """Collect and write the bundle of a failed Job, and remove the oldest where there are too many.
+
+        ``ended_before`` is when the Job ended (RFC 3339), where that was in an earlier worker's
+        time: a bundle that was kept since then is of this end, and needs no second.
+        """
+        try:
+            async with asyncio.timeout(self._settings.patience), self._places:
+                if ended_before is not None and await asyncio.to_thread(self._has, job_name, ended_before):
+                    _logger.debug("The evidence of Job %s is kept already", job_name)
+                    return
+                content = await self._collect(job_name, outcome)
+                path = await asyncio.to_thread(self._write, job_name, content)
+        except TimeoutError:
+            _logger.warning(
+                "The evidence of Job %s could not be collected in %g s", job_name, self._settings.patience
+            )
+        except (ApiError, OSError, msgspec.MsgspecError) as error:
+            _logger.warning("The evidence of Job %s could not be kept: %s", job_name, error)
+        else:
+            _logger.info("The evidence of Job %s is kept in %s", job_name, path)
+
+    def _has(self, job_name: str, ended: str) -> bool:
+        """Whether a bundle of the Job was kept when it had ended, and not of a namesake before it."""
+        since = datetime.fromisoformat(ended) - _CLOCK_SKEW
+        kept = (_kept_at(path.name, job_name) for path in self._folder.glob(f"{job_name}-*{_SUFFIX}"))
+        return any(moment is not None and moment >= since for moment in kept)
+
+    def _write(self, job_name: str, content: bytes) -> Path:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{job_name}-{datetime.now(UTC).strftime(_MOMENT)}{_SUFFIX}"
+        write_private(path, content)
+        self._prune()
+        return path
+
+    def _prune(self) -> None:
+        """Remove the oldest bundles; nothing else in the folder is touched."""
+        bundles = [(path.stat(), path) for path in self._folder.glob(f"oz-task-*{_SUFFIX}")]
+        bundles.sort(key=lambda bundle: (bundle[0].st_mtime_ns, bundle[1].name), reverse=True)
+        size = 0
+        for number, (status, path) in enumerate(bundles):
+            size += status.st_size
+            if number >= self._settings.keep or (number > 0 and size > self._settings.keep_bytes):
+                path.unlink(missing_ok=True)
+
+
+def _kept_at(file: str, job_name: str) -> datetime | None:
+    """When a bundle of the Job was kept, by its name; ``None`` where it is another's."""
+    moment = file.removeprefix(f"{job_name}-").removesuffix(_SUFFIX)
+    try:
+        return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by its owner alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # mkstemp makes a file of mode 0600.
+    number, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+        Path(draft).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(draft).unlink()
+        raise

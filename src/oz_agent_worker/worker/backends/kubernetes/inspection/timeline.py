@@ -1,0 +1,127 @@
+"""What a cluster holds of a task as lines to read: its Job, Pods, containers and events. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from oz_agent_worker.protocol.outcome import describe_exit_code
+from oz_agent_worker.worker.backends.kubernetes.objects import (
+    Condition,
+    ContainerStatus,
+    EventView,
+    PodView,
+    Terminated,
+)
+from oz_agent_worker.worker.backends.kubernetes.status.messages import said
+
+from .task_jobs import TaskJob
+
+__all__ = ["Evidence", "event_lines", "event_time", "evidence_lines"]
+
+#: The most events that are shown, the newest of them.
+MAX_EVENTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing that the cluster says. ``at`` is when (RFC 3339), ``None`` where it does not tell."""
+
+    about: str
+    text: str
+    at: str | None = None
+
+
+def evidence_lines(
+    job: TaskJob, pods: Sequence[PodView], events: Sequence[EventView], unread: str = ""
+) -> Iterator[Evidence]:
+    """Yield the evidence, from the whole to the parts, and the events in the order of their time."""
+    yield from _of_job(job)
+    for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
+        yield from _of_pod(pod)
+    yield from event_lines(events)
+    if unread:
+        yield Evidence("events", unread)
+
+
+def event_lines(events: Sequence[EventView]) -> Iterator[Evidence]:
+    """Yield the newest events in the order of their time."""
+    ordered = sorted(events, key=lambda event: event_time(event) or "")
+    for event in ordered[-MAX_EVENTS:]:
+        yield _of_event(event)
+
+
+def _of_job(job: TaskJob) -> Iterator[Evidence]:
+    about = f"Job {job.metadata.name}"
+    yield Evidence(about, "created", job.metadata.creation_timestamp)
+    for condition in (job.status.conditions if job.status else None) or ():
+        if condition.status == "True":
+            yield _of_condition(about, condition)
+    if job.metadata.deletion_timestamp:
+        yield Evidence(about, "deleted", job.metadata.deletion_timestamp)
+
+
+def _of_condition(about: str, condition: Condition) -> Evidence:
+    false = " is not so" if condition.status == "False" else ""
+    text = f"{condition.type}{false}{said(condition.reason, condition.message)}"
+    return Evidence(about, text, condition.last_transition_time)
+
+
+def _of_pod(pod: PodView) -> Iterator[Evidence]:
+    about = f"Pod {pod.metadata.name}"
+    node = f" on node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+    status = pod.status
+    words = said(status.reason, status.message) if status else ""
+    yield Evidence(about, f"{pod.phase or 'of unknown phase'}{node}{words}", pod.metadata.creation_timestamp)
+    if pod.metadata.deletion_timestamp:
+        yield Evidence(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
+    for condition in (status.conditions if status else None) or ():
+        if _is_telling(condition):
+            yield _of_condition(about, condition)
+    for container in (status.init_container_statuses if status else None) or ():
+        yield _of_container("init container", container)
+    for container in (status.container_statuses if status else None) or ():
+        yield _of_container("container", container)
+
+
+def _is_telling(condition: Condition) -> bool:
+    """Whether the state of a container does not say the same."""
+    if condition.type == "DisruptionTarget":
+        return condition.status == "True"
+    return condition.type == "PodScheduled" and condition.status == "False"
+
+
+def _of_container(kind: str, container: ContainerStatus) -> Evidence:
+    about = f"{kind} {container.name}"
+    again = f", started {container.restart_count + 1} times" if container.restart_count else ""
+    state = container.state
+    if container.terminated is not None:
+        ended = container.terminated
+        return Evidence(about, f"ended with {_end(ended)}{again}", ended.finished_at)
+    if state is not None and state.running is not None:
+        return Evidence(about, f"runs{again}", state.running.started_at)
+    waits = said(container.waiting.reason, container.waiting.message) if container.waiting else ""
+    last = container.last_state.terminated if container.last_state else None
+    before = f"; it ended before with {_end(last)}" if last is not None else ""
+    return Evidence(about, f"waits{waits}{again}{before}")
+
+
+def _end(ended: Terminated) -> str:
+    code = ended.exit_code or (128 + ended.signal if ended.signal else 0)
+    reason = ended.reason if ended.reason not in {"Completed", "Error"} else None
+    return f"{describe_exit_code(code)}{said(reason, ended.message)}"
+
+
+def _of_event(event: EventView) -> Evidence:
+    times = max(event.count or 1, (event.series.count if event.series else None) or 1)
+    often = f" ({times} times)" if times > 1 else ""
+    by = f" by {event.component}" if event.component else ""
+    text = f"{event.reason or 'no reason'}{by}{often}: {' '.join((event.message or '').split())}"
+    about = event.involved_object.kind if event.involved_object else None
+    return Evidence(f"event of {about or 'an object'}", text, event_time(event))
+
+
+def event_time(event: EventView) -> str | None:
+    """When an event happened last (RFC 3339): the two APIs of events have fields of their own."""
+    repeated = event.series.last_observed_time if event.series else None
+    told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)
+    return next((time for time in told if time), None)

@@ -1,0 +1,217 @@
+"""Which logs are a task's output, and how what was read of them reaches its sink. Pure."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER
+from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
+
+from .log_lines import BEGINNING, LogPosition, LogReader
+
+__all__ = [
+    "LogRest",
+    "LogSource",
+    "LogTail",
+    "annotated",
+    "log_container",
+    "log_sources",
+    "write_log",
+    "write_note",
+    "write_output",
+]
+
+
+class LogTail:
+    """Keeps the last ``limit`` bytes of what it is fed; ``late``: that is not from the log's beginning on."""
+
+    def __init__(self, limit: int, *, late: bool = False) -> None:
+        self._limit = limit
+        self._late = late
+        self._chunks: deque[bytes] = deque()
+        self._kept = 0
+        self._cut = ""
+        self.dropped = 0
+        """How many bytes of what it was fed were left out at the beginning."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the log."""
+        self._chunks.append(chunk)
+        self._kept += len(chunk)
+        while self._kept > self._limit:
+            excess = self._kept - self._limit
+            first = self._chunks.popleft()
+            if len(first) > excess:
+                self._chunks.appendleft(first[excess:])
+            cut = min(excess, len(first))
+            self._kept -= cut
+            self.dropped += cut
+
+    def cut_short(self, why: str) -> None:
+        """Note that more of the log was to be read, and could not be."""
+        self._cut = why
+
+    def go_on(self, later: "LogTail", gap: str) -> None:
+        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
+        self.feed(f"\n{_noted(gap)}".encode())
+        for chunk in later.chunks():
+            self.feed(chunk)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it was fed."""
+        return self._kept + self.dropped
+
+    @property
+    def ending(self) -> str:
+        """Why the log does not end with what was kept, for people; empty where it does."""
+        if not self._cut or self._late:
+            return ""
+        return f"the log was read so far, and its end could not be: {self._cut}"
+
+    @property
+    def omission(self) -> str:
+        """What is missing of the log before what was kept, for people; empty where nothing is."""
+        if self._late and self._cut:
+            return f"all but the last {self._kept} bytes of the log could not be read: {self._cut}"
+        if self._late and self.size >= self._limit:
+            return f"all but the last {self._kept} bytes of the log are left out here"
+        return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield what was kept, in order, in pieces that an output sink takes."""
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), MAX_OUTPUT_CHUNK):
+                yield chunk[start : start + MAX_OUTPUT_CHUNK]
+
+
+class LogRest:
+    """Reads a log from a position to its end and keeps the last ``limit`` bytes of the output.
+
+    ``late``: it is fed from a later place on, if that much is behind it (``LogTail``).
+    """
+
+    def __init__(self, limit: int, after: LogPosition = BEGINNING, *, late: bool = False) -> None:
+        self.tail = LogTail(limit, late=late)
+        self._reader = LogReader(after)
+
+    @property
+    def position(self) -> LogPosition:
+        """How far the log was read."""
+        return self._reader.position
+
+    @property
+    def size(self) -> int:
+        """How many bytes of the output it was fed."""
+        return self.tail.size
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the log, timestamps included."""
+        output = self._reader.feed(chunk)
+        if output:
+            self.tail.feed(output)
+
+    def cut_short(self, why: str) -> None:
+        """Note that more of the log was to be read, and could not be."""
+        self.tail.cut_short(why)
+
+    def go_on(self, later: "LogRest", gap: str) -> None:
+        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
+        self.tail.go_on(later.tail, gap)
+
+
+def annotated(tail: LogTail) -> Iterator[bytes]:
+    """Yield a log in pieces that an output sink takes, with a line about what is missing where it is."""
+    if tail.omission:
+        yield _noted(tail.omission).encode()[:MAX_OUTPUT_CHUNK]
+    piece = b""
+    for piece in tail.chunks():
+        yield piece
+    if tail.ending:
+        line = "" if not piece or piece.endswith(b"\n") else "\n"
+        yield f"{line}{_noted(tail.ending)}".encode()[:MAX_OUTPUT_CHUNK]
+
+
+def write_log(sink: OutputSink, tail: LogTail) -> None:
+    """Write a log to the sink, saying what is missing of it (``annotated``)."""
+    for piece in annotated(tail):
+        sink.write(piece)
+
+
+def write_output(sink: OutputSink, output: bytes) -> None:
+    """Write output of any size in pieces that an output sink takes."""
+    for start in range(0, len(output), MAX_OUTPUT_CHUNK):
+        sink.write(output[start : start + MAX_OUTPUT_CHUNK])
+
+
+def write_note(sink: OutputSink, text: str) -> None:
+    """Write a line of the worker's own among the task's."""
+    sink.write(_noted(text).encode()[:MAX_OUTPUT_CHUNK])
+
+
+def _noted(text: str) -> str:
+    return f"[oz-agent-worker: {text}]\n"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """A container whose log is part of the task's output; ``ended``: no more is written to it."""
+
+    pod: str
+    uid: str
+    container: str
+    ended: bool
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tells it from the same container of another Pod."""
+        return self.uid, self.container
+
+
+def log_sources(pods: Iterable[PodView]) -> Iterator[LogSource]:
+    """Yield what a task's output consists of, in order, as far as it has begun.
+
+    That is, of each Pod, the setup command's log, that of an init container that failed, and
+    the task's own. A log begins when its container runs; ask again for what begins later.
+    """
+    for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
+        uid = pod.metadata.uid or pod.metadata.name
+        for container, ended in _begun(pod):
+            yield LogSource(pod.metadata.name, uid, container, ended)
+
+
+def _begun(pod: PodView) -> Iterator[tuple[str, bool]]:
+    status = pod.status
+    if status is None:
+        return
+    sidecars = pod.native_sidecars()
+    for container in status.init_container_statuses or ():
+        state, ended = container.state, container.terminated
+        failed = ended is not None and ended.exit_code != 0 and container.name not in sidecars
+        runs = state is not None and (state.running is not None or ended is not None)
+        if failed or (runs and container.name == SETUP_CONTAINER):
+            yield container.name, ended is not None
+    for container in status.container_statuses or ():
+        state = container.state
+        if container.name == TASK_CONTAINER and state and (state.running or state.terminated):
+            yield container.name, state.terminated is not None
+
+
+def log_container(pod: PodView, primary: str) -> str | None:
+    """Name the container whose log tells how the task went; ``None`` where nothing ran.
+
+    That is the primary one, or the init container that failed before it.
+    """
+    status = pod.status
+    for container in (status.container_statuses if status else None) or ():
+        state = container.state
+        if container.name == primary and state and (state.running or state.terminated):
+            return primary
+    sidecars = pod.native_sidecars()
+    for container in (status.init_container_statuses if status else None) or ():
+        ended = container.terminated
+        if ended is not None and ended.exit_code != 0 and container.name not in sidecars:
+            return container.name
+    return None

@@ -1,0 +1,132 @@
+"""The task's variables in a Secret that the Job owns, in place of the Pod's spec.
+
+Whoever may read Pods or Jobs then sees the variables' names alone. The Job is created
+first, so that the Secret can name it as its owner: whatever becomes of the worker, the
+garbage collector removes the Secret with the Job. A Pod whose Secret is not there yet
+waits for it (kubelet: CreateContainerConfigError, tried again until it is).
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol.assignment import AssignmentError
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.task_spec import TaskSpec
+
+from .pod_template import task_container_of
+
+__all__ = [
+    "MAX_SECRET",
+    "build_environment_secret",
+    "check_variables",
+    "moved_to_secret",
+    "secret_key",
+    "task_variables",
+]
+
+#: The most that the values of a Secret may hold together, in bytes (core/v1, MaxSecretSize).
+MAX_SECRET: Final = 1024 * 1024
+#: What a key of a Secret may be (apimachinery, IsConfigMapKey); a variable's name may be more.
+_KEY: Final = re.compile(r"(?!\.\.?$|\.\.)[-._a-zA-Z0-9]{1,253}")
+_DIGEST: Final = "sha256-"
+
+
+def task_variables(spec: TaskSpec, config: KubernetesConfig) -> dict[str, Secret]:
+    """The variables whose values the worker supplies, the backend's own ``OZ_*`` aside.
+
+    Those of the assignment and the operator, and of ``config.environment`` what the
+    template's container ``task`` does not set itself.
+    """
+    task = task_container_of(config.pod_template) or {}
+    named = {entry.get("name") for entry in task.get("env") or ()}
+    shorthand = {e.name: Secret(e.value) for e in config.environment if e.value is not None}
+    filled = {name: value for name, value in shorthand.items() if name not in named}
+    return {**filled, **spec.environment}
+
+
+def check_variables(variables: Mapping[str, Secret]) -> None:
+    """Refuse what no Secret can hold.
+
+    Raises:
+        AssignmentError: the values are too large together, or one is no text of Unicode.
+    """
+    size = 0
+    for name, value in variables.items():
+        try:
+            size += len(value.reveal().encode())
+        except UnicodeEncodeError:
+            # The error's own text would show the value.
+            raise AssignmentError(f"the variable {name} holds half a character, and is no UTF-8") from None
+    if size > MAX_SECRET:
+        raise AssignmentError(
+            f"the task's variables hold {size} bytes, and a Kubernetes Secret holds {MAX_SECRET} at most:"
+            " hand large values over in another way, or set backend.kubernetes.task_env_secret to false"
+        )
+
+
+def secret_key(variable: str) -> str:
+    """The key of a variable in its Secret: its name, or a digest of a name that no key can be.
+
+    No two variables share a key.
+    """
+    if _KEY.fullmatch(variable) and not variable.startswith(_DIGEST):
+        return variable
+    return _DIGEST + hashlib.sha256(variable.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def moved_to_secret(
+    entries: Iterable[dict[str, Any]], variables: Mapping[str, Secret], secret: str, kept: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Replace the values of ``variables`` in a container's ``env`` by references to ``secret``.
+
+    ``kept`` are names whose entries stay as they are. What a reference gives is never
+    expanded (core/v1, EnvVar.valueFrom), so it arrives exactly as it is.
+    """
+    moved = variables.keys() - set(kept)
+    return [
+        {"name": entry["name"], "valueFrom": {"secretKeyRef": _reference(entry["name"], secret)}}
+        if entry["name"] in moved
+        else entry
+        for entry in entries
+    ]
+
+
+def _reference(variable: str, secret: str) -> dict[str, Any]:
+    return {"name": secret, "key": secret_key(variable)}
+
+
+def build_environment_secret(
+    variables: Mapping[str, Secret], job: Mapping[str, Any], *, name: str, uid: str
+) -> dict[str, Any]:
+    """Write the Secret (core/v1) that belongs to the Job manifest ``job``; ``uid`` is the Job's."""
+    metadata = job["metadata"]
+    owner = {
+        "apiVersion": job["apiVersion"],
+        "kind": job["kind"],
+        "name": metadata["name"],
+        "uid": uid,
+        "controller": False,
+        # True would need the permission to update the Job's finalizers.
+        "blockOwnerDeletion": False,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "labels": dict(metadata["labels"]),
+            "ownerReferences": [owner],
+        },
+        "type": "Opaque",
+        "immutable": True,
+        "data": {secret_key(n): _encoded(variables[n]) for n in sorted(variables)},
+    }
+
+
+def _encoded(value: Secret) -> str:
+    return base64.b64encode(value.reveal().encode()).decode()

@@ -1,0 +1,45 @@
+"""What ends a Job, and what starts its Pod again: the Job controller's own settings.
+
+Nothing here is carried out by the worker, so it holds while no worker runs.
+"""
+
+from typing import Any
+
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+
+__all__ = ["job_limits"]
+
+
+def job_limits(config: KubernetesConfig, *, cleanup: bool) -> dict[str, Any]:
+    """The fields of a JobSpec beside its template.
+
+    A task is not repeated unless the operator says that it can be: its effects outside the
+    Pod cannot be undone. With ``cleanup`` off there is no TTL.
+    """
+    limits: dict[str, Any] = {"backoffLimit": config.retry_on_disruption}
+    if config.retry_on_disruption:
+        limits["podFailurePolicy"] = {"rules": _failure_rules()}
+    if config.active_deadline_seconds is not None:
+        limits["activeDeadlineSeconds"] = config.active_deadline_seconds
+    if cleanup:
+        limits["ttlSecondsAfterFinished"] = config.ttl_seconds_after_finished
+    return limits
+
+
+def _failure_rules() -> list[dict[str, Any]]:
+    """Tell disruptions from failures (batch/v1, PodFailurePolicy); the first rule that matches decides.
+
+    With a policy a Pod is replaced when it has ended, and not before (podReplacementPolicy
+    ``Failed``, the one that goes with it): a task never runs twice at a time.
+    """
+    return [
+        # A disruption counts towards backoffLimit. It comes first, because the containers of a
+        # drained or preempted Pod are ended by signals: their exit codes are its effect.
+        {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        # A container that failed: its own exit code, the OOM killer, an init container.
+        {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
+        # What leaves no exit code: a Pod past its own deadline whose containers ended well when
+        # they were told to. Every Pod that a kubelet took in has this condition. One that it
+        # refused (OutOfcpu) has none and has run nothing: it matches no rule, and is counted.
+        {"action": "FailJob", "onPodConditions": [{"type": "PodScheduled", "status": "True"}]},
+    ]

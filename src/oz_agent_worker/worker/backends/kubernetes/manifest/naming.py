@@ -1,0 +1,132 @@
+"""Names, labels and annotations of what the worker creates in a cluster.
+
+A name follows from the IDs alone: creating the same execution twice meets the same
+Job. Selection goes by hashes, because two IDs can look alike once they are label-safe;
+the annotations keep the raw IDs, so that a later worker can take a Job over.
+"""
+
+import hashlib
+import re
+from typing import Final
+
+from oz_agent_worker.protocol.report import ExecutionKey
+
+__all__ = [
+    "ANNOTATION_ENVIRONMENT_SECRET",
+    "ANNOTATION_EXECUTION_ID",
+    "ANNOTATION_OWNER",
+    "ANNOTATION_TASK_ID",
+    "LABEL_EXECUTION_HASH",
+    "LABEL_EXECUTION_ID",
+    "LABEL_PREFLIGHT",
+    "LABEL_TASK_HASH",
+    "LABEL_TASK_ID",
+    "LABEL_WORKER_HASH",
+    "LABEL_WORKER_ID",
+    "MAX_LABEL",
+    "environment_secret_name",
+    "id_hash",
+    "job_name",
+    "label_safe",
+    "label_selector",
+    "preflight_job_name",
+    "preflight_labels",
+    "task_annotations",
+    "task_labels",
+    "worker_hash",
+]
+
+LABEL_WORKER_ID: Final = "oz-worker-id"
+LABEL_WORKER_HASH: Final = "oz-worker-hash"
+LABEL_TASK_ID: Final = "oz-task-id"
+LABEL_TASK_HASH: Final = "oz-task-hash"
+LABEL_EXECUTION_ID: Final = "oz-execution-id"
+LABEL_EXECUTION_HASH: Final = "oz-execution-hash"
+#: On preflight Jobs in place of the worker's hash, so that nothing that looks for tasks finds them.
+LABEL_PREFLIGHT: Final = "oz-preflight"
+ANNOTATION_TASK_ID: Final = "oz.warp.dev/task-id"
+ANNOTATION_EXECUTION_ID: Final = "oz.warp.dev/execution-id"
+#: On a Job: which worker process created it, for whoever comes after (``takeover.instance``).
+ANNOTATION_OWNER: Final = "oz.warp.dev/owner"
+#: On a Job whose variables are in a Secret: its name, for whoever adopts the Job.
+ANNOTATION_ENVIRONMENT_SECRET: Final = "oz.warp.dev/environment-secret"  # noqa: S105 - a name
+
+#: The longest label value and DNS label (RFC 1123), in characters.
+MAX_LABEL: Final = 63
+_EXECUTION_CHARACTERS: Final = 8
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]")
+_NOT_IN_LABELS: Final = re.compile(r"[^a-z0-9_.-]")
+
+
+def id_hash(value: str) -> str:
+    """The first 8 bytes of the SHA-256 of a raw ID, as 16 hexadecimal digits."""
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[:8].hex()
+
+
+def worker_hash(worker_id: str) -> str:
+    """The hash by which a worker's objects are selected."""
+    return id_hash(worker_id)
+
+
+def label_safe(value: str) -> str:
+    """A label value that reads like the ID: lower case, odd characters as ``-``, 63 at most.
+
+    ``unknown`` where nothing is left.
+    """
+    safe = _NOT_IN_LABELS.sub("-", value.lower()).strip("-_.")
+    return safe[:MAX_LABEL].rstrip("-_.") or "unknown"
+
+
+def job_name(key: ExecutionKey) -> str:
+    """The Job's name: ``oz-task-<run>-exec-<last 8 of the execution ID>``.
+
+    It is a DNS label, as the Pods' ``job-name`` label holds it: the run part is cut to
+    fit, and a part of which nothing readable is left becomes its ID's hash.
+    """
+    tail = _name_safe(key.execution_id)[-_EXECUTION_CHARACTERS:].rstrip("-")
+    tail = "-exec-" + (tail or id_hash(key.execution_id)[:_EXECUTION_CHARACTERS])
+    run = _name_safe(key.task_id)
+    run = run if run.strip("-") else id_hash(key.task_id)
+    head = "oz-task-"
+    return head + run[: MAX_LABEL - len(head) - len(tail)] + tail
+
+
+def _name_safe(value: str) -> str:
+    return _NOT_IN_NAMES.sub("-", value.lower())
+
+
+def environment_secret_name(key: ExecutionKey, unique: str) -> str:
+    """The name of the Secret of an execution's variables; ``unique`` tells its Jobs apart (a-z, 0-9)."""
+    return f"{job_name(key)}-env-{unique}".rstrip("-")
+
+
+def preflight_job_name(worker_id: str, unique: str) -> str:
+    """The name of a start-up preflight Job; ``unique`` tells its runs apart (a-z, 0-9)."""
+    return f"oz-preflight-{worker_hash(worker_id)}-{unique}"
+
+
+def preflight_labels(worker_id: str) -> dict[str, str]:
+    """The labels of a preflight Job and its Pod."""
+    return {LABEL_WORKER_ID: label_safe(worker_id), LABEL_PREFLIGHT: worker_hash(worker_id)}
+
+
+def label_selector(worker_id: str) -> str:
+    """The label selector of all that this worker created."""
+    return f"{LABEL_WORKER_HASH}={worker_hash(worker_id)}"
+
+
+def task_labels(worker_id: str, key: ExecutionKey) -> dict[str, str]:
+    """The labels of an execution's Job and Pod."""
+    return {
+        LABEL_WORKER_ID: label_safe(worker_id),
+        LABEL_WORKER_HASH: worker_hash(worker_id),
+        LABEL_TASK_ID: label_safe(key.task_id),
+        LABEL_TASK_HASH: id_hash(key.task_id),
+        LABEL_EXECUTION_ID: label_safe(key.execution_id),
+        LABEL_EXECUTION_HASH: id_hash(key.execution_id),
+    }
+
+
+def task_annotations(key: ExecutionKey) -> dict[str, str]:
+    """The annotations of an execution's Job and Pod: the raw IDs."""
+    return {ANNOTATION_TASK_ID: key.task_id, ANNOTATION_EXECUTION_ID: key.execution_id}

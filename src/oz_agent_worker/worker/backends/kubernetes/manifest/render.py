@@ -1,0 +1,72 @@
+"""A manifest as text for people and for kubectl; the same manifest is the same text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import yaml
+
+from oz_agent_worker.common.secret import REDACTED
+
+__all__ = ["render_job", "render_manifests", "without_values"]
+
+# The order in which Kubernetes' own documentation writes the fields; any other field
+# stands between the two groups, by name.
+_FIRST: Final = (
+    "apiVersion", "kind", "metadata", "name", "namespace", "labels", "annotations",
+    "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "restartPolicy",
+    "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom",
+)  # fmt: skip
+_LAST: Final = ("initContainers", "containers", "volumes", "volumeMounts", "spec", "template", "status")
+_RANK: Final = {name: index for index, name in enumerate(_FIRST)} | {
+    name: len(_FIRST) + 1 + index for index, name in enumerate(_LAST)
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes scripts as literal blocks, and no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def render_job(manifest: Mapping[str, Any], fmt: Literal["yaml", "json"]) -> str:
+    """Write a manifest as YAML or JSON, ending in a newline.
+
+    The text depends on the content alone, not on the order in which it was put together.
+    """
+    ordered = _ordered(manifest)
+    if fmt == "json":
+        return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+    # No line is folded: a folded command cannot be compared or copied.
+    return yaml.dump(ordered, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
+
+
+def render_manifests(manifests: Sequence[Mapping[str, Any]], fmt: Literal["yaml", "json"]) -> str:
+    """Write manifests as kubectl does: YAML documents, or one JSON object (several are a List)."""
+    if fmt == "yaml":
+        return "---\n".join(render_job(manifest, fmt) for manifest in manifests)
+    if len(manifests) == 1:
+        return render_job(manifests[0], fmt)
+    return render_job({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, fmt)
+
+
+def without_values(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """A Secret's manifest with its keys alone. What stands for a value is no base64: nobody applies it."""
+    return {**secret, "data": dict.fromkeys(secret["data"], REDACTED)}
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        names = sorted(value, key=lambda name: (_RANK.get(name, len(_FIRST)), name))
+        return {name: _ordered(value[name]) for name in names}
+    if isinstance(value, list | tuple):
+        return [_ordered(item) for item in value]
+    return value

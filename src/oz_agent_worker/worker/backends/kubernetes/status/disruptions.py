@@ -1,0 +1,185 @@
+"""Pods that the cluster ended, or lost, for reasons of its own. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.worker.backends.kubernetes.objects import Condition, ContainerStatus, EventView, PodView
+
+from .messages import said, sentence
+from .policy import ObservationPolicy, Trouble
+
+__all__ = ["TELLING_EVENTS", "disruption", "disruption_from_events", "lost_pods"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    reason: FailureReason
+    what: str
+    advice: str
+
+
+_RETRY: Final = "run the task again, or let backend.kubernetes.retry_on_disruption do so"
+_EVICTED: Final = _Kind(
+    FailureReason.EVICTED,
+    "the Pod was evicted{node}",
+    f"{_RETRY}; where the node was short of something, let the task ask for what it uses"
+    " (backend.kubernetes.resources)",
+)
+_OVER_LIMIT: Final = _Kind(
+    FailureReason.EVICTED,
+    "the Pod was evicted{node} because it used more storage than it may",
+    "raise backend.kubernetes.workspace_size_limit, or the ephemeral-storage limit in"
+    " backend.kubernetes.resources",
+)
+_DRAINED: Final = _Kind(FailureReason.EVICTED, "the Pod was evicted{node}", _RETRY)
+_PREEMPTED: Final = _Kind(
+    FailureReason.POD_PREEMPTED,
+    "the Pod was preempted{node}: a Pod of a higher priority took its place",
+    f"{_RETRY}, or give tasks a higher priority (pod_template.priorityClassName)",
+)
+_LOST: Final = _Kind(FailureReason.NODE_LOST, "the Pod was lost with its node{on}", _RETRY)
+_SHUT_DOWN: Final = _Kind(FailureReason.NODE_LOST, "the Pod was ended because its node{on} shut down", _RETRY)
+_UNCONFIRMED: Final = _Kind(
+    FailureReason.NODE_LOST,
+    "the Pod was given up: its node{on} never confirmed that its containers have ended",
+    _RETRY,
+)
+
+_BY_POD_REASON: Final[Mapping[str, _Kind]] = MappingProxyType(
+    {
+        "Evicted": _EVICTED,  # kubelet, eviction.Reason
+        "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
+        "Terminated": _SHUT_DOWN,  # kubelet, nodeShutdownReason
+        "Shutdown": _SHUT_DOWN,  # the same up to 1.21
+        "NodeShutdown": _SHUT_DOWN,  # the same up to 1.20
+        "NodeLost": _LOST,  # node lifecycle controller, NodeUnreachablePodReason
+    }
+)
+# core/v1, reasons of the condition DisruptionTarget.
+_BY_TARGET: Final[Mapping[str, _Kind]] = MappingProxyType(
+    {
+        "PreemptionByScheduler": _PREEMPTED,
+        "EvictionByEvictionAPI": _DRAINED,  # kubectl drain, cluster-autoscaler, descheduler
+        "DeletionByTaintManager": _DRAINED,
+        "DeletionByPodGC": _LOST,
+        "TerminationByKubelet": _EVICTED,
+    }
+)
+_TAINTED: Final = "TaintManagerEviction"
+_NOT_READY: Final = "NodeNotReady"
+_SCALE_DOWN: Final = "ScaleDown"
+_SCALE_DOWN_FAILED: Final = "ScaleDownFailed"
+_BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
+    {
+        "Preempted": _PREEMPTED,  # kube-scheduler, preemption
+        "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
+        "Evicted": _EVICTED,  # kubelet, eviction; Karpenter's terminator
+        _SCALE_DOWN: _DRAINED,  # cluster-autoscaler, before it tries to evict
+        _TAINTED: _DRAINED,  # taint eviction controller
+        _NOT_READY: _LOST,  # node lifecycle controller
+    }
+)
+#: Reasons of events that tell why a Pod is gone.
+TELLING_EVENTS: Final = tuple(_BY_EVENT)
+# kubelet, eviction: emptyDirMessageFmt, podEphemeralStorageMessageFmt, containerEphemeralStorageMessageFmt.
+_LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
+
+
+def disruption(pod: PodView) -> Outcome | None:
+    """The outcome of a Pod that did not end by itself; ``None`` where it did."""
+    status = pod.status
+    if status is None:
+        return None
+    target = next((c for c in status.conditions or () if _is_target(c)), None)
+    kind = _BY_POD_REASON.get(status.reason or "")
+    if kind is not None:
+        return _outcome(_sharpened(kind, status.message), pod, status.reason, status.message)
+    unconfirmed = _is_unconfirmed(pod)
+    if target is not None:
+        kind = _BY_TARGET.get(target.reason or "", _DRAINED)
+        # A NoExecute taint drives Pods away, and stands for a node that is not reachable.
+        if unconfirmed and target.reason == "DeletionByTaintManager":
+            kind = _LOST
+        return _outcome(kind, pod, target.reason, target.message)
+    # Pod garbage collector: a Pod of a node that is out of service has no condition of its own.
+    return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and status.phase == "Failed" else None
+
+
+def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
+    """The outcome of a Pod that is gone, from the events about it, the oldest first.
+
+    ``None`` where they tell of no disruption. A node that was not ready is why only if nothing
+    but the taint that says so came after it: the Pod may have gone on.
+    """
+    telling: list[EventView] = []
+    for event in events:
+        if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the try to evict came to nothing
+            telling = [told for told in telling if told.reason != _SCALE_DOWN]
+        elif (event.reason or "") in _BY_EVENT and not _is_revoked(event):
+            telling.append(event)
+    while telling:
+        event = telling.pop()
+        if event.reason == _TAINTED and telling and telling[-1].reason == _NOT_READY:
+            event = telling[-1]
+        elif event.reason == _NOT_READY and event is not events[-1]:
+            continue
+        kind = _sharpened(_BY_EVENT[event.reason or ""], event.message)
+        what = sentence(kind.what.format(node="", on=""))
+        return failed(kind.reason, f"{what}{said(event.reason, event.message)}: {kind.advice}")
+    return None
+
+
+def _is_revoked(event: EventView) -> bool:
+    """Taint eviction controller: the Pod tolerates the taint after all, or the taint is gone."""
+    return event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
+
+
+def _sharpened(kind: _Kind, message: str | None) -> _Kind:
+    over_limit = kind is _EVICTED and any(words in (message or "") for words in _LIMIT_WORDS)
+    return _OVER_LIMIT if over_limit else kind
+
+
+def lost_pods(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
+    """Yield what becomes of a Pod whose node does not say that it has ended, or anything at all."""
+    status = pod.status
+    if status is None or status.phase in {"Succeeded", "Failed"}:
+        return
+    target = next((c for c in status.conditions or () if _is_target(c)), None)
+    grace = float(pod.metadata.deletion_grace_period_seconds or 0) + policy.lost_timeout
+    if pod.metadata.deletion_timestamp:
+        what = (
+            f"the Pod was told to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
+            f"{said(target.reason, target.message) if target else ''}"
+        )
+    elif status.phase == "Unknown":
+        what = f"the node{_on(pod)} has told nothing of the Pod for {grace:g} s"
+    else:
+        return
+    text = f"{what}{said(status.reason, status.message)}: see whether the node is ready, and {_RETRY}"
+    key = f"{pod.identity}/lost"
+    yield Trouble(key, grace, failed(FailureReason.NODE_LOST, sentence(text)))
+
+
+def _outcome(kind: _Kind, pod: PodView, reason: str | None, message: str | None) -> Outcome:
+    node = f" from node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+    what = kind.what.format(node=node, on=_on(pod))
+    return failed(kind.reason, f"{sentence(what)}{said(reason, message)}: {kind.advice}")
+
+
+def _on(pod: PodView) -> str:
+    return f" {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+
+
+def _is_target(condition: Condition) -> bool:
+    # One that did not come about is set back to False (disruption controller).
+    return condition.type == "DisruptionTarget" and condition.status == "True"
+
+
+def _is_unconfirmed(pod: PodView) -> bool:
+    """Whether a container runs, for all that the API server knows."""
+    status = pod.status
+    containers: tuple[ContainerStatus, ...] = (status.container_statuses or ()) if status else ()
+    return any(c.state is not None and c.state.running is not None for c in containers)

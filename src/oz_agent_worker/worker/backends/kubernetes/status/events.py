@@ -1,0 +1,204 @@
+"""What the events of a Pod or a Job tell of its trouble. Pure.
+
+Events are hints: they come late, are repeated, merged and dropped, and stay after what they
+tell of has passed. The newest word on a question counts.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from oz_agent_worker.protocol.task_text import TaskText
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+
+from .admission import may_heal, refusal_words
+from .messages import own_words, said
+
+__all__ = [
+    "NOT_READ",
+    "EventFacts",
+    "Refusal",
+    "ScaleUp",
+    "event_facts",
+    "last_seen",
+    "quotes_task",
+    "unreadable",
+    "with_scale_up",
+]
+
+
+class ScaleUp(Enum):
+    """What an autoscaler has said of a Pod that waits for a node."""
+
+    UNSAID = "unsaid"
+    COMING = "coming"
+    REFUSED = "refused"
+
+
+class Refusal(Enum):
+    """Why a Job's Pods are not created."""
+
+    QUOTA = "quota"
+    """There is no room in the namespace's quota: there may be when other Pods end."""
+    PASSING = "passing"
+    """The attempt failed, such as the call of a webhook: the next one may not."""
+    FINAL = "final"
+    """Admission refuses such Pods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFacts:
+    """What the events about one object say.
+
+    ``about`` is its UID; ``read_at`` when they were read, in seconds of the worker's clock:
+    never is minus infinity, and infinity where they cannot be read, which asking again
+    does not change. The texts quote the cluster, ready to be put behind a statement
+    (``wording.said``), and are empty where it said nothing.
+
+    ``mount``: why volumes are not mounted; ``pulling``: an image is being pulled;
+    ``autoscaler``: the words behind ``scale_up``; ``refused``: the words behind
+    ``refusal``; ``warning``: the newest warning of all, and ``words`` what it holds of a
+    container's own.
+    """
+
+    about: str = ""
+    read_at: float = -math.inf
+    mount: str = ""
+    pulling: bool = False
+    scale_up: ScaleUp = ScaleUp.UNSAID
+    autoscaler: str = ""
+    refusal: Refusal | None = None
+    refused: str = ""
+    warning: str = ""
+    words: TaskText | None = None
+
+
+#: The longest refusal that is quoted: Pod Security names every field that it wants.
+_MAX_REFUSAL: Final = 1000
+
+#: Of an object whose events can be read, and were not.
+NOT_READ: Final = EventFacts()
+
+# kubelet, events; FailedAttachVolume is the attach-detach controller's as well.
+_MOUNT_FAILURES: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+# Words of the kubelet that it has only for a Pod whose volumes are mounted.
+_PAST_MOUNTS: Final = frozenset({"Pulling", "Pulled", "Created", "Started", "FailedCreatePodSandBox"})
+# Events whose message holds what a program of the Pod wrote (kubelet: probes, and hooks of older ones).
+_QUOTING: Final = frozenset({"Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"})
+_IMAGES: Final = frozenset({"Pulling", "Pulled", "BackOff", "Failed", "Created", "Started"})
+
+_SCALE_UP: Final[Mapping[str, ScaleUp]] = MappingProxyType(
+    {
+        "TriggeredScaleUp": ScaleUp.COMING,  # cluster-autoscaler, EventingScaleUpStatusProcessor
+        "NotTriggerScaleUp": ScaleUp.REFUSED,  # the same
+        "Nominated": ScaleUp.COMING,  # Karpenter, NominatePodEvent
+    }
+)
+# cluster-autoscaler, SkippedReasons that pass: it tries such a node group again.
+_PASSING_SKIPS: Final = ("in backoff", "not ready for scale-up")
+
+
+def unreadable(about: str) -> EventFacts:
+    """Of an object whose events the worker may not read."""
+    return EventFacts(about=about, read_at=math.inf)
+
+
+def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
+    """Facts of a Pod of which the autoscaler said nothing while it adds a node for another one.
+
+    cluster-autoscaler has no event for a Pod that fits a node which is on its way.
+    """
+    if facts.autoscaler:
+        return facts
+    return replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
+
+
+def event_facts(about: str, events: Iterable[EventView], read_at: float) -> EventFacts:
+    """Tell what ``events``, all about the object with the UID ``about``, amount to."""
+    # Events of one second are listed in the order of their names, which is that of their creation.
+    ordered = sorted(events, key=last_seen)
+    refusal = _refused_creation(ordered)
+    autoscaler = _autoscaler(ordered)
+    image = _newest(ordered, _IMAGES)
+    warning = next((event for event in reversed(ordered) if event.type == "Warning"), None)
+    return EventFacts(
+        about=about,
+        read_at=read_at,
+        mount=_quote(_mount_failure(ordered)),
+        pulling=image is not None and image.reason == "Pulling",
+        scale_up=_decision(autoscaler),
+        autoscaler=_quote(autoscaler),
+        refusal=_refusal(refusal),
+        refused=_quote_refusal(refusal) if refusal is not None else "",
+        warning=_quote(warning),
+        words=own_words(warning.message) if warning is not None and quotes_task(warning) else None,
+    )
+
+
+def _newest(ordered: Sequence[EventView], reasons: AbstractSet[str]) -> EventView | None:
+    return next((event for event in reversed(ordered) if event.reason in reasons), None)
+
+
+def _refused_creation(ordered: Sequence[EventView]) -> EventView | None:
+    """The newest attempt to create a Pod, if it failed (Job controller, FailedCreatePodReason)."""
+    attempt = _newest(ordered, {"FailedCreate", "SuccessfulCreate"})
+    return attempt if attempt is not None and attempt.reason == "FailedCreate" else None
+
+
+def _mount_failure(ordered: Sequence[EventView]) -> EventView | None:
+    """The newest failure, unless what came after it shows that it has passed."""
+    for event in reversed(ordered):
+        if event.reason in _PAST_MOUNTS:
+            return None
+        if event.reason in _MOUNT_FAILURES:
+            return event
+    return None
+
+
+def _autoscaler(ordered: Sequence[EventView]) -> EventView | None:
+    """The autoscaler's newest decision; without one, whatever it said last."""
+    words = [e for e in ordered if e.reason in _SCALE_UP or "karpenter" in e.component]
+    decisions = [e for e in words if _decision(e) is not ScaleUp.UNSAID]
+    return next(reversed(decisions or words), None)
+
+
+def _decision(event: EventView | None) -> ScaleUp:
+    if event is None:
+        return ScaleUp.UNSAID
+    decision = _SCALE_UP.get(event.reason or "", ScaleUp.UNSAID)
+    passing = any(skip in (event.message or "") for skip in _PASSING_SKIPS)
+    return ScaleUp.UNSAID if decision is ScaleUp.REFUSED and passing else decision
+
+
+def _refusal(event: EventView | None) -> Refusal | None:
+    if event is None:
+        return None
+    words = event.message or ""
+    if "exceeded quota" in words:  # API server, plugin ResourceQuota
+        return Refusal.QUOTA
+    return Refusal.PASSING if may_heal(words) else Refusal.FINAL
+
+
+def quotes_task(event: EventView) -> bool:
+    """Whether the event's message holds what a program of the Pod wrote."""
+    return event.reason in _QUOTING
+
+
+def _quote(event: EventView | None) -> str:
+    return said(event.reason, None if quotes_task(event) else event.message) if event is not None else ""
+
+
+def _quote_refusal(event: EventView) -> str:
+    return said(event.reason, refusal_words(event.message or ""), limit=_MAX_REFUSAL)
+
+
+def last_seen(event: EventView) -> float:
+    """When the event last happened, in epoch seconds of the cluster; 0 where it does not say."""
+    repeated = event.series.last_observed_time if event.series else None
+    told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)
+    return max((datetime.fromisoformat(time).timestamp() for time in told if time), default=0.0)

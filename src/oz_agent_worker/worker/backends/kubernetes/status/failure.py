@@ -1,0 +1,206 @@
+"""Why a Job failed: the Pod is asked first, because it knows more, then the Job."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from oz_agent_worker.protocol.outcome import FailureReason, Outcome, describe_exit_code, failed
+from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
+from oz_agent_worker.worker.backends.kubernetes.objects import (
+    Condition,
+    ContainerStatus,
+    PodView,
+    Terminated,
+    last_pod,
+)
+
+from .disruptions import disruption
+from .messages import container_reason, own_words, said
+from .waiting import START_FAILURES
+
+__all__ = ["explain_failure"]
+
+_EXIT_ADVICE: Final = {
+    126: "a program that the agent calls cannot be executed",
+    127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
+}
+
+#: The reason of an end that the kubelet did not see, and whose message is therefore the kubelet's.
+_UNSEEN: Final = "ContainerStatusUnknown"
+_DELETER: Final = "Find out who deletes Pods, and run the task again"
+#: Exit codes of a container that was told to end, and of one that was made to.
+_SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
+_CLOCK_SKEW: Final = timedelta(seconds=60)
+#: Reasons of a Job that failed with its Pod (batch/v1, JobReasonBackoffLimitExceeded and PodFailurePolicy).
+_POD_COUNTS: Final = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
+
+
+def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+    """The outcome of a Job whose condition ``Failed`` holds.
+
+    Its last Pod alone speaks: those before it were disrupted, and started again.
+    """
+    last = last_pod(pods)
+    pods = () if last is None else (last,)
+    # A Job past its deadline has its Pods ended: how their containers ended is the effect.
+    # A disruption or the OOM killer is never that effect.
+    for pod in pods:
+        outcome = disruption(pod) or _out_of_memory(pod)
+        if outcome is not None:
+            return outcome
+    outcome = _deadline(condition, pods)
+    if outcome is not None:
+        return outcome
+    for pod in pods:
+        outcome = _container_end(pod)
+        if outcome is not None:
+            return outcome
+    return _job_failure(condition, pods)
+
+
+def _out_of_memory(pod: PodView) -> Outcome | None:
+    """core/v1, ContainerStateTerminated.reason ``OOMKilled``, set by the container runtime."""
+    for container, ended, _ in _ends(pod):
+        if ended.reason == "OOMKilled":
+            text = (
+                f"Container `{container.name}` was killed because it used more memory than its limit"
+                f" (OOMKilled, {describe_exit_code(_exit_code(ended))}): give the task more memory, through"
+                " its instance shape or backend.kubernetes.resources"
+            )
+            return failed(FailureReason.CONTAINER_OOM, text, exit_code=_exit_code(ended))
+    return None
+
+
+def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
+    """batch/v1, JobReasonDeadlineExceeded; or the Pod's own activeDeadlineSeconds (kubelet)."""
+    message = condition.message
+    if condition.reason != "DeadlineExceeded":
+        own = next((p.status for p in pods if p.status and p.status.reason == "DeadlineExceeded"), None)
+        if own is None:
+            return None
+        message = own.message
+    text = (
+        f"The task ran into its active deadline{said('DeadlineExceeded', message)}{_last_wait(pods)}:"
+        " raise backend.kubernetes.active_deadline_seconds if it needs more time"
+    )
+    return failed(FailureReason.ACTIVE_DEADLINE, text)
+
+
+def _last_wait(pods: Sequence[PodView]) -> str:
+    for pod in pods:
+        status = pod.status
+        statuses = (
+            (*(status.init_container_statuses or ()), *(status.container_statuses or ())) if status else ()
+        )
+        for container in statuses:
+            if container.waiting is not None and container.waiting.reason not in {None, "PodInitializing"}:
+                return f", while container `{container.name}` was waiting ({container.waiting.reason})"
+    return ""
+
+
+def _container_end(pod: PodView) -> Outcome | None:
+    """core/v1, ContainerStateTerminated of a container that did not end well."""
+    for container, ended, init in _ends(pod):
+        if ended.reason in START_FAILURES:
+            return _not_started(container, ended, init=init)
+        if _exit_code(ended) != 0:
+            return _exited(pod, container, ended, init=init)
+    return None
+
+
+def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
+    # The exit code is the runtime's word for the failure (128), and so is the message: nothing ran.
+    reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
+    text = (
+        f"Container `{container.name}` could not be started{said(ended.reason, ended.message)}:"
+        " check that its image has the program that its command names"
+    )
+    return failed(reason, text)
+
+
+def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
+    code = _exit_code(ended)
+    reason = container_reason(container.name, FailureReason.CONTAINER_EXIT, init=init)
+    if _ended_by_deletion(pod, ended):
+        text = (
+            f"The Pod was deleted by somebody while container `{container.name}` ran, which ended with"
+            f" {describe_exit_code(code)}: find out who deletes Pods, and run the task again"
+        )
+        return failed(FailureReason.POD_MISSING, text, exit_code=code)
+    # The message of an end is what the container wrote: its termination message, or the end of its log
+    # (core/v1, terminationMessagePolicy). "Error" is the runtimes' word for any exit code but 0.
+    unseen = ended.reason == _UNSEEN
+    quote = said(ended.reason if ended.reason != "Error" else None, ended.message if unseen else None)
+    text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
+    return failed(
+        reason,
+        f"{text}: {_advice(pod, container.name, reason, code)}",
+        exit_code=code,
+        words=None if unseen else own_words(ended.message),
+    )
+
+
+def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> str:
+    if reason is FailureReason.SIDECAR_PREP:
+        return "the sidecar's image needs `/bin/sh` and `cp`, or set backend.kubernetes.use_image_volumes"
+    if reason is FailureReason.SETUP_COMMAND:
+        return "correct backend.kubernetes.setup_command or what it works with"
+    if container == TASK_CONTAINER and code in _EXIT_ADVICE:
+        return _EXIT_ADVICE[code]
+    namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
+    return f"its log tells why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
+
+
+def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
+    """Whether a container ended because its Pod was deleted, and not before.
+
+    A deletion's time is that of its request and the grace period (meta/v1,
+    ObjectMeta.deletionTimestamp). The node's clock may be another than the API server's:
+    a container that ended by the signals of a deletion has the benefit of that doubt.
+    """
+    deleted, grace = pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds
+    if not deleted:
+        return False
+    if not ended.finished_at:
+        return True
+    asked = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
+    skew = _CLOCK_SKEW if _exit_code(ended) in _SIGNALS_OF_DELETION else timedelta()
+    return datetime.fromisoformat(ended.finished_at) >= asked - skew
+
+
+def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+    """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
+    text = f"The Job failed{said(condition.reason, condition.message)}"
+    pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
+    if pod is not None and pod.status is not None:
+        # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
+        text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
+    elif not pods and condition.reason in _POD_COUNTS:
+        gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
+        return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
+    elif any(p.metadata.deletion_timestamp for p in pods):
+        return failed(FailureReason.POD_MISSING, f"{text}, because its Pod was deleted. {_DELETER}")
+    return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
+
+
+def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
+    """The containers that ended, as (status, end, is an init container), the telling ones first.
+
+    An init container that failed is why the task never ran. Among the others the task's
+    own end counts before that of a template's containers; a native sidecar's never does.
+    """
+    status = pod.status
+    if status is None:
+        return
+    native = pod.native_sidecars()
+    for container in status.init_container_statuses or ():
+        if container.terminated is not None and container.name not in native:
+            yield container, container.terminated, True
+    for container in sorted(status.container_statuses or (), key=lambda c: c.name != TASK_CONTAINER):
+        if container.terminated is not None:
+            yield container, container.terminated, False
+
+
+def _exit_code(ended: Terminated) -> int:
+    """128 + signal where a signal ended the container, as a shell has it."""
+    return ended.exit_code or (128 + ended.signal if ended.signal else 0)

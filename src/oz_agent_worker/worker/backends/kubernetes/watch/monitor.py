@@ -1,0 +1,130 @@
+"""Keeps the index of Jobs and Pods current: two reflectors, and the check that they are alive."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Final
+
+from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
+from oz_agent_worker.worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
+from oz_agent_worker.worker.watch_status import WatchVitals
+
+from .consistency_check import Difference, differences, persistent
+from .job_index import JobIndex
+from .reflector import Reflector, WatchSettings
+
+__all__ = ["JobMonitor"]
+
+_logger = logging.getLogger(__name__)
+
+#: When the next look is, in seconds, after one that failed or found a difference.
+_SOON: Final = 5.0
+
+
+class JobMonitor:
+    """Watches the worker's Jobs and Pods in one namespace, whatever their number, with one watch each.
+
+    Every ``check_every`` seconds, while something is in flight, one list from the API server's
+    cache shows whether the watch of the Jobs has missed anything (see ``inflight``). A look that
+    finds a difference, or fails, is followed by another one sooner. The first that succeeds again
+    has a watch of which nothing was heard meanwhile take another connection.
+    """
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        index: JobIndex,
+        namespace: str,
+        label_selector: str,
+        *,
+        check_every: float,
+        settings: WatchSettings,
+    ) -> None:
+        self._client = client
+        self._index = index
+        self._namespace = namespace
+        self._selector = label_selector
+        self._check_every = check_every
+        self._jobs = Reflector(
+            client,
+            JOBS,
+            namespace,
+            label_selector,
+            on_change=index.job_changed,
+            on_listed=index.jobs_listed,
+            settings=settings,
+        )
+        self._pods = Reflector(
+            client, PODS, namespace, label_selector, on_change=index.pod_changed, settings=settings
+        )
+        self._check: asyncio.Task[None] | None = None
+
+    async def start(self, patience: float) -> None:
+        """Return when both watches stand; each may try for ``patience`` seconds.
+
+        Raises:
+            ApiError: a list or a watch was refused, or did not come about in time.
+        """
+        await self._jobs.start(patience)
+        await self._pods.start(patience)
+        self._check = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
+
+    def vitals(self) -> tuple[WatchVitals, ...]:
+        """How both watches are; nothing before they stand."""
+        return (self._jobs.vitals(), self._pods.vitals()) if self._check is not None else ()
+
+    async def close(self) -> None:
+        """End the watches."""
+        if self._check is not None:
+            self._check.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._check
+        await self._jobs.close()
+        await self._pods.close()
+
+    async def _check_for_ever(self) -> None:
+        before: dict[str, Difference] = {}
+        failing_since: float | None = None
+        soon = False
+        while True:
+            await asyncio.sleep(min(self._check_every, _SOON) if soon else self._check_every)
+            began = time.monotonic()
+            try:
+                found = await self._checked(before)
+            except ApiError as error:
+                _logger.debug("the Jobs in flight cannot be checked: %s", error)
+                failing_since = began if failing_since is None else failing_since
+                before, soon = {}, True
+                continue
+            if failing_since is not None:
+                self._resume_unheard(time.monotonic() - failing_since)
+                failing_since = None
+            # Two looks in a row decide. In a busy cluster each finds something: that is no reason for more.
+            soon = bool(found) and not soon
+            before = found if soon else {}
+
+    def _resume_unheard(self, outage: float) -> None:
+        """After an outage, connections may stand that lead nowhere, as through a load balancer."""
+        for watch in (self._jobs, self._pods):
+            if watch.vitals().unheard_for >= outage:
+                watch.resume()
+
+    async def _checked(self, before: dict[str, Difference]) -> dict[str, Difference]:
+        """Look once; return what differs, to be compared with the next look."""
+        names = {name for name, _ in self._index.in_flight()}
+        if not names:
+            return {}
+        page = await self._client.list_page(
+            JOB_VERSIONS, self._namespace, label_selector=self._selector, resource_version="0"
+        )
+        cached = {item.metadata.name: item for item in page.items or () if item.metadata.name in names}
+        after = differences(names, self._jobs.objects, cached)
+        missed = persistent(before, after)
+        if not missed:
+            return after
+        _logger.warning("the watch told nothing of %d changed Jobs, such as %s", len(missed), missed[0])
+        self._jobs.restart()
+        self._pods.resume()
+        return {}

@@ -1,0 +1,339 @@
+"""The WebSocket shell around ``core.session``: connect, pump, back off, connect again."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import aiohttp
+from aiohttp import WSMsgType
+
+from oz_agent_worker import __version__
+from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.backoff import full_jitter
+from oz_agent_worker.common.proxy import Proxy
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.errors import AuthRefusedError
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
+from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.outbox import Outbox
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.protocol.session import ACK_TIMEOUT, DEAD_AFTER, PING_INTERVAL, Event, Session, Text
+
+from . import events
+from .events import Notify
+
+__all__ = ["Connection", "ConnectionListener", "ConnectionSettings"]
+
+logger: Final = logging.getLogger(__name__)
+
+_REFUSED: Final = frozenset({401, 403})
+_CLOSE_TIMEOUT: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSettings:
+    """Where to connect, through which proxy, and the protocol's times in seconds."""
+
+    url: str
+    worker_id: str
+    api_key: Secret
+    proxy: Proxy | None = None
+    exit_on_auth_failure: bool = False
+    connect_timeout: float = 20.0
+    write_timeout: float = 10.0
+    ping_interval: float = PING_INTERVAL
+    dead_after: float = DEAD_AFTER
+    ack_timeout: float = ACK_TIMEOUT
+    retry_first: float = 1.0
+    retry_cap: float = 60.0
+
+
+class ConnectionListener(Protocol):
+    """Who is told what comes over the link. Neither method blocks nor raises."""
+
+    def hello(self) -> frames.WorkerHello:
+        """Describe the worker for the first frame of a connection."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Take what the control plane said."""
+        ...
+
+
+class _ConnectionLostError(Exception):
+    """The connection is over; the text says why."""
+
+
+class _DialFailedError(_ConnectionLostError):
+    """The connection did not come about."""
+
+
+class Connection:
+    """Keeps one connection to the control plane, for as long as ``run`` runs.
+
+    What must reach the peer stands in ``outbox`` and ``logs``; ``wake`` says that there is
+    something to write.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        listener: ConnectionListener,
+        outbox: Outbox,
+        logs: LogBook,
+        *,
+        notify: Notify = events.ignore_event,
+        monotonic: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._outbox = outbox
+        self._logs = logs
+        self._notify = notify
+        self._monotonic = monotonic
+        self._uniform = uniform
+        self._session: Session | None = None
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurrying = False
+        self._pause_over = asyncio.Event()
+        self._dialing: asyncio.Timeout | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._session is not None
+
+    def wake(self) -> None:
+        """There is something to write."""
+        self._wake.set()
+
+    def reject(self, key: ExecutionKey, reason: str) -> None:
+        """Hand a task back, on the connection that it came on."""
+        if self._session is not None:
+            self._session.reject(key, reason)
+            self.wake()
+
+    def reconnect_now(self) -> None:
+        """The worker leaves soon, with what it could deliver until then: try at once, and often."""
+        self._hurrying = True
+        self._pause_over.set()
+
+    def stop(self) -> None:
+        """Close the connection, or give up making one, and let ``run`` return."""
+        self._stopping.set()
+        self._pause_over.set()
+        if self._dialing is not None and not self._dialing.expired():
+            self._dialing.reschedule(0.0)
+        self.wake()
+
+    async def run(self) -> None:
+        """Stay connected until ``stop``.
+
+        Raises:
+            AuthRefusedError: the key was refused and the settings say to exit then.
+        """
+        delays = self._delays()
+        while not self._stopping.is_set():
+            try:
+                async with self._connect() as (socket, session):
+                    delays = self._delays()
+                    await self._pump(socket, session)
+            except AuthRefusedError as error:
+                if self._settings.exit_on_auth_failure:
+                    raise
+                delay = self._hurried(self._settings.retry_cap)
+                logger.error("%s; next try in %.0f s", error, delay)
+                self._notify(events.Reconnecting("dial_failed"))
+                await self._pause(delay)
+            except _ConnectionLostError as ended:
+                if self._stopping.is_set():
+                    return
+                delay = self._hurried(next(delays))
+                logger.warning("Connection to Oz lost: %s; next try in %.1f s", ended, delay)
+                dialing = isinstance(ended, _DialFailedError)
+                self._notify(events.Reconnecting("dial_failed" if dialing else "remote_close"))
+                await self._pause(delay)
+
+    def _delays(self) -> Iterator[float]:
+        return full_jitter(self._settings.retry_first, self._settings.retry_cap, self._uniform)
+
+    def _hurried(self, delay: float) -> float:
+        return min(delay, self._settings.retry_first) if self._hurrying else delay
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not on from ``reconnect_now`` or ``stop``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._pause_over.wait()
+        except TimeoutError:
+            pass
+        if not self._stopping.is_set():
+            self._pause_over.clear()
+
+    # -------------------------------------------------------------------- connecting
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, Session]]:
+        headers: dict[str, str] = {}
+        async with aiohttp.ClientSession(trace_configs=[_record_headers(headers)]) as http:
+            socket = await self._dial(http)
+            try:
+                session = self._open_session(headers.get(CAPABILITIES_HEADER.lower()))
+                self._notify(events.Connected())
+                logger.info("Connected to Oz at %s", self._settings.url)
+                logger.info("Listening for tasks")
+                yield socket, session
+            finally:
+                self._session = None
+                self._notify(events.Disconnected())
+                await _close(socket)
+
+    async def _dial(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.connect_timeout) as self._dialing:
+                return await http.ws_connect(
+                    _handshake_url(settings.url),
+                    params={"worker_id": settings.worker_id},
+                    headers={
+                        "Authorization": f"Bearer {settings.api_key.reveal()}",
+                        "User-Agent": f"oz-agent-worker/{__version__}",
+                    },
+                    **proxy_options(settings.proxy),
+                    autoping=False,
+                    max_msg_size=MAX_FRAME_BYTES,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in _REFUSED:
+                raise AuthRefusedError(
+                    f"the control plane at {settings.url} refused the API key (HTTP {error.status}): "
+                    "check WARP_API_KEY, and that the key belongs to this team"
+                ) from None
+            raise _DialFailedError(f"{settings.url} answered HTTP {error.status}") from None
+        except TimeoutError:
+            raise _DialFailedError(f"no answer from {settings.url}") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            words = failure_words(error, settings.proxy)
+            raise _DialFailedError(f"{settings.url} cannot be reached: {words}") from error
+        finally:
+            self._dialing = None
+
+    def _open_session(self, capabilities: str | None) -> Session:
+        settings = self._settings
+        self._session = Session(
+            self._outbox,
+            self._logs,
+            worker_id=settings.worker_id,
+            capabilities=parse_capabilities(capabilities),
+            hello=self._listener.hello(),
+            now=self._monotonic(),
+            ping_interval=settings.ping_interval,
+            dead_after=settings.dead_after,
+            ack_timeout=settings.ack_timeout,
+        )
+        return self._session
+
+    # ----------------------------------------------------------------------- pumping
+
+    async def _pump(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
+        """Read and write until the connection ends or ``stop``.
+
+        Raises:
+            _ConnectionLostError: it ended, and not because ``stop`` was called.
+        """
+        reading = asyncio.create_task(self._read(socket, session), name="link-read")
+        writing = asyncio.create_task(self._write(socket, session), name="link-write")
+        try:
+            done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reading, writing):
+                task.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
+        while True:
+            message = await socket.receive()
+            now = self._monotonic()
+            match message.type:
+                case WSMsgType.TEXT | WSMsgType.BINARY:
+                    self._listener.on_event(session.receive_text(message.data, now))
+                case WSMsgType.PONG:
+                    self._listener.on_event(session.receive_pong(bytes(message.data), now))
+                    self.wake()  # a ping may have waited for it, and acks are due from here on
+                case WSMsgType.PING:
+                    session.receive_other(now)
+                    await self._send(socket.pong(message.data))
+                case WSMsgType.ERROR:
+                    raise _ConnectionLostError(f"the peer broke the protocol: {socket.exception()}")
+                case _:
+                    raise _ConnectionLostError(f"the peer closed (code {socket.close_code})")
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            for item in session.data_to_send(self._monotonic()):
+                if isinstance(item, Text):
+                    await self._send(socket.send_str(item.text))
+                    _log_sent(item)
+                else:
+                    await self._send(socket.ping(item.payload))
+            now = self._monotonic()
+            if session.is_dead(now):
+                raise _ConnectionLostError(f"silent for {self._settings.dead_after:.0f} s")
+            try:
+                async with asyncio.timeout(max(0.0, session.next_timer() - now)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _send(self, sending: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._settings.write_timeout):
+                await sending
+        except TimeoutError:
+            raise _ConnectionLostError(f"a write took over {self._settings.write_timeout:.0f} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _ConnectionLostError(f"writing failed: {error}") from error
+
+
+def _log_sent(item: Text) -> None:
+    if item.key is None:
+        logger.debug("Sent %s of %d characters", item.kind, len(item.text))
+    else:
+        logger.debug("Task %s: sent %s of %d characters", item.key, item.kind, len(item.text))
+
+
+def _handshake_url(url: str) -> str:
+    """The address of the handshake: an HTTP request, and a proxy that is asked for it knows no ``ws``."""
+    return f"http{url.removeprefix('ws')}" if url.startswith("ws") else url
+
+
+def _record_headers(into: dict[str, str]) -> aiohttp.TraceConfig:
+    """Keep the handshake response's headers: the WebSocket client itself does not show them."""
+
+    async def on_end(
+        _session: aiohttp.ClientSession, _context: object, params: aiohttp.TraceRequestEndParams
+    ) -> None:
+        into.update({name.lower(): value for name, value in params.response.headers.items()})
+
+    config = aiohttp.TraceConfig()
+    config.on_request_end.append(on_end)
+    return config
+
+
+async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await socket.close()
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass

@@ -1,0 +1,55 @@
+"""Which task a line of the log is about, and what else is known of that task.
+
+A line is about the execution whose key is among its arguments or, where there is none,
+about the one that the running asyncio task works for (``about``).
+"""
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Final
+
+from oz_agent_worker.protocol.report import ExecutionKey
+
+from .events import JobNamed, Notice, TaskReleased, TraceBegan
+
+__all__ = ["LogFields", "about"]
+
+_current: Final[ContextVar[ExecutionKey | None]] = ContextVar("execution", default=None)
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def about(key: ExecutionKey | None) -> None:
+    """From here on the running asyncio task, with those that it starts, works for this execution."""
+    _current.set(key)
+
+
+class LogFields:
+    """Learns Jobs and traces of executions from notices, and names a log record's fields."""
+
+    def __init__(self) -> None:
+        self._known: dict[ExecutionKey, dict[str, str]] = {}
+
+    def __call__(self, notice: Notice) -> None:
+        """Learn from a notice."""
+        match notice:
+            case JobNamed(key, job):
+                self._known.setdefault(key, {})["job"] = job
+            case TraceBegan(key, trace_id):
+                self._known.setdefault(key, {})["trace_id"] = trace_id
+            case TaskReleased(key):
+                self._known.pop(key, None)
+
+    def of(self, record: logging.LogRecord) -> Mapping[str, str]:
+        """Return ``task`` and ``execution``, ``job`` and ``trace_id`` where there are; else nothing."""
+        key = _key_among(record.args) or _current.get()
+        if key is None:
+            return _NONE
+        return {"task": key.task_id, "execution": key.execution_id, **self._known.get(key, _NONE)}
+
+
+def _key_among(arguments: object) -> ExecutionKey | None:
+    if not isinstance(arguments, tuple):
+        return None
+    return next((argument for argument in arguments if isinstance(argument, ExecutionKey)), None)

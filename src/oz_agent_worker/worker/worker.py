@@ -1,0 +1,375 @@
+"""The worker: takes assignments, runs each on a backend, reports how it ended.
+
+``Worker`` holds the slots; a ``ActiveExecution`` follows one execution from its assignment until
+its result is delivered and its record removed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from oz_agent_worker import __version__
+from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
+from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.outbox import Claim, Outbox
+from oz_agent_worker.protocol.outcome import (
+    FailurePhase,
+    FailureReason,
+    Outcome,
+    TaskResult,
+    cancelled,
+    failed,
+)
+from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
+from oz_agent_worker.protocol.session import (
+    Assigned,
+    AssignmentRefused,
+    CancellationRequested,
+    Delivered,
+    Event,
+    FrameIgnored,
+)
+
+from . import events, log_fields
+from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError, OwnedByAnotherWorkerError
+from .events import Notify
+from .executions import ActiveExecution, Executions, NotStarted, TaskOutput
+from .task_spec import TaskSettings, build_task_spec
+
+__all__ = ["Uplink", "Worker", "WorkerSettings"]
+
+logger: Final = logging.getLogger(__name__)
+
+AT_CAPACITY: Final = "at_capacity"
+SHUTTING_DOWN: Final = "shutting_down"
+BACKEND_UNAVAILABLE: Final = "backend_unavailable"
+STILL_CLEANING_UP: Final = "still_cleaning_up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """``max_concurrent_tasks`` 0 is unlimited."""
+
+    worker_id: str
+    max_concurrent_tasks: int
+    tasks: TaskSettings
+
+
+class Uplink(Protocol):
+    """What the worker needs of its link."""
+
+    def wake(self) -> None:
+        """There is something to write."""
+        ...
+
+    def reject(self, key: ExecutionKey, reason: str) -> None:
+        """Hand a task back."""
+        ...
+
+
+class Worker:
+    """Runs what the control plane assigns; see the module's text.
+
+    It is the ``ConnectionListener`` of its link. ``uplink`` is set before the first event.
+    """
+
+    uplink: Uplink
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: WorkerSettings,
+        outbox: Outbox,
+        logs: LogBook,
+        notify: Notify = events.ignore_event,
+    ) -> None:
+        self._backend = backend
+        self._notify = notify
+        self._settings = settings
+        self._outbox = outbox
+        self._logs = logs
+        self._runs = Executions()
+        self._side_tasks: set[asyncio.Task[None]] = set()
+        self._accepting = True
+
+    @property
+    def active(self) -> int:
+        """How many executions take a slot."""
+        return self._runs.active
+
+    def hello(self) -> frames.WorkerHello:
+        """Describe the worker, with the executions that it has claimed.
+
+        One that is being launched may not stand, and a control plane takes this for a claim.
+        """
+        executions = [
+            frames.RunningExecution(task_id=run.key.task_id, execution_id=run.key.execution_id)
+            for run in self._runs
+            if run.claimed
+        ]
+        return frames.WorkerHello(
+            worker_id=self._settings.worker_id,
+            version=__version__,
+            backend=self._backend.name,
+            instance=self._backend.instance,
+            max_concurrent_tasks=self._settings.max_concurrent_tasks,
+            executions=executions,
+        )
+
+    def take_over(self, found: Found) -> None:
+        """Follow an execution that an earlier worker left, whether or not there is a slot for it."""
+        if self._runs.get(found.key) is not None:
+            logger.debug("Task %s is in hand already", found.key)
+        elif self._accepting:
+            logger.info("Task %s taken over", found.key)
+            self._notify(events.TaskAdopted(found.key, found.ended))
+            run = self._runs.open(found.key)
+            self._claim(run)
+            run.task = self._spawn(run, self._resume(run, found))
+
+    # -------------------------------------------------------------------------- events
+
+    def on_event(self, event: Event) -> None:
+        """Act on what the control plane said."""
+        match event:
+            case Assigned(assignment):
+                self._assigned(assignment)
+            case AssignmentRefused(key, why):
+                self._refused(key, why)
+            case CancellationRequested(task_id, execution_id):
+                self._cancel(task_id, execution_id)
+            case Delivered(reports):
+                self._delivered(reports)
+            case FrameIgnored(kind, size, why):
+                logger.warning("Ignored a frame of type %s and %d bytes: %s", kind, size, why)
+
+    def _assigned(self, assignment: Assignment) -> None:
+        key = ExecutionKey(assignment.task_id, assignment.execution_id)
+        standing = self._runs.get(key)
+        if standing is not None and not standing.delivered.is_set():
+            logger.info("Task %s is in hand already: the second assignment is ignored", key)
+        elif not self._accepting:
+            self._reject(key, SHUTTING_DOWN)
+        elif standing is not None or self._owes_an_end(key.task_id):
+            self._reject(key, STILL_CLEANING_UP)
+        elif 0 < self._settings.max_concurrent_tasks <= self._runs.active:
+            self._reject(key, AT_CAPACITY)
+        else:
+            self._notify(events.TaskAssigned(key, assignment.created_at))
+            logger.info("Task %s assigned", key)
+            run = self._runs.open(key)
+            run.task = self._spawn(run, self._carry_out(run, assignment))
+
+    def _owes_an_end(self, task_id: str) -> bool:
+        """Whether the peer is still to hear how an earlier execution of the task ended.
+
+        The public protocol's frames name the task alone: that end would count for a follow-up.
+        """
+        return any(not run.delivered.is_set() for run in self._runs.of_task(task_id))
+
+    def _reject(self, key: ExecutionKey, reason: str) -> None:
+        logger.info("Task %s rejected: %s", key, reason)
+        self.uplink.reject(key, reason)
+        self._notify(events.TaskRejected(key, reason))
+
+    def _refused(self, key: ExecutionKey, why: str) -> None:
+        if self._runs.get(key) is not None:
+            return
+        self._notify(events.TaskAssigned(key))
+        run = self._runs.open(key)
+        run.task = self._spawn(run, self._settle(run, _unusable(why)))
+
+    def _cancel(self, task_id: str, execution_id: str | None) -> None:
+        meant = (run for run in self._runs.of_task(task_id) if not run.ended)
+        runs = [run for run in meant if execution_id in (None, run.key.execution_id)]
+        if not runs:
+            key = ExecutionKey(task_id, execution_id or task_id)
+            logger.info("Task %s is not in hand: its cancellation is ignored", key)
+        for run in runs:
+            logger.info("Task %s: cancellation requested", run.key)
+            self._notify(events.CancelRequested(run.key))
+            self._stop(run, "cancellation requested")
+
+    def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
+        for report in reports:
+            run = self._runs.get(report.key)
+            if run is not None:
+                run.delivered.set()
+
+    # ------------------------------------------------------------------------- one run
+
+    def _spawn(self, run: ActiveExecution, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._guard(run, steps), name=f"task-{run.key}")
+
+    async def _guard(self, run: ActiveExecution, steps: Coroutine[None, None, None]) -> None:
+        """Whatever goes wrong inside, the task is reported and its slot comes back."""
+        log_fields.about(run.key)
+        try:
+            await steps
+        except Exception as error:
+            logger.exception("Task %s: unexpected error", run.key)
+            if not run.ended:
+                await self._settle(run, _unexpected(error))
+        finally:
+            self._runs.close(run)
+            self._logs.forget(run.key)
+            self._notify(events.TaskReleased(run.key))
+
+    async def _carry_out(self, run: ActiveExecution, assignment: Assignment) -> None:
+        output = TaskOutput(run.key, self._logs, self.uplink.wake)
+        launched = await self._launch(run, assignment, output)
+        # With thousands of tasks in flight, what launched them must not be held.
+        del assignment
+        if isinstance(launched, NotStarted):
+            self._runs.end(run)
+            if launched is NotStarted.HANDED_BACK:
+                self._reject(run.key, BACKEND_UNAVAILABLE)
+        elif isinstance(launched, Outcome):
+            await self._settle(run, launched)
+        else:
+            await self._follow(run, launched, output)
+
+    async def _resume(self, run: ActiveExecution, found: Found) -> None:
+        output = TaskOutput(run.key, self._logs, self.uplink.wake)
+        run.execution = found.follow(output)
+        await self._follow(run, run.execution, output)
+
+    async def _launch(
+        self, run: ActiveExecution, assignment: Assignment, output: TaskOutput
+    ) -> Execution | Outcome | NotStarted:
+        """Start the work. An outcome: it never stood, and ends so."""
+        try:
+            spec = build_task_spec(assignment, self._settings.tasks)
+            run.execution = await self._backend.launch(spec, output)
+        except AssignmentError as error:
+            return _unusable(str(error))
+        except OwnedByAnotherWorkerError as error:
+            logger.info("Task %s is left to another worker: %s", run.key, error)
+            return NotStarted.ELSEWHERE
+        except LaunchError as error:
+            if run.stop_reason is not None and not run.shutting_down:
+                return cancelled("Task was cancelled before it started")
+            if error.outcome is None:
+                logger.warning("Task %s was not started: %s", run.key, error)
+                return NotStarted.HANDED_BACK
+            return error.outcome
+        return run.execution
+
+    async def _follow(self, run: ActiveExecution, execution: Execution, output: TaskOutput) -> None:
+        """The work stands: claim it, wait for its end, report it, clean up."""
+        self._notify(events.WorkStarted(run.key))
+        self._claim(run)
+        output.claimed()
+        if run.stop_reason is not None:
+            self._stop(run, run.stop_reason)
+        outcome = await self._outcome(run, execution)
+        output.end()
+        await self._report(run, outcome)
+        try:
+            await execution.release(outcome)
+        except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
+            logger.warning("Task %s: cleaning up failed: %s", run.key, error)
+            self._notify(events.CleanupFailed(run.key))
+
+    async def _outcome(self, run: ActiveExecution, execution: Execution) -> Outcome:
+        try:
+            outcome = await execution.wait()
+        except Exception as error:
+            logger.exception("Task %s: unexpected error", run.key)
+            # It is reported as failed, so it must not go on.
+            self._stop(run, "the worker lost sight of it")
+            return _unexpected(error)
+        if run.shutting_down and outcome.result is TaskResult.CANCELLED:
+            return failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
+        return outcome
+
+    def _stop(self, run: ActiveExecution, reason: str) -> None:
+        """End the work, at once or as soon as it stands."""
+        run.stop_reason = run.stop_reason or reason
+        if run.execution is not None:
+            self._side_task(run.key, run.execution.stop(reason), f"stop-{run.key}")
+
+    def _claim(self, run: ActiveExecution) -> None:
+        if not run.claimed:
+            run.claimed = True
+            self._outbox.add(Claim(run.key))
+            self.uplink.wake()
+            self._notify(events.TaskClaimed(run.key))
+
+    async def _settle(self, run: ActiveExecution, outcome: Outcome) -> None:
+        """Claim and end a task that does not stand."""
+        self._claim(run)
+        await self._report(run, outcome)
+
+    async def _report(self, run: ActiveExecution, outcome: Outcome) -> None:
+        """Hand the outcome to the outbox and return when the peer has it."""
+        self._runs.end(run)
+        log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
+        log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
+        self._outbox.add(TerminalReport(run.key, outcome))
+        self._notify(events.TaskEnded(run.key, outcome))
+        self.uplink.wake()
+        await run.delivered.wait()
+        logger.debug("Task %s: the report is delivered", run.key)
+
+    def _side_task(self, key: ExecutionKey, steps: Coroutine[None, None, None], name: str) -> None:
+        async def watched() -> None:
+            log_fields.about(key)
+            try:
+                await steps
+            except Exception:
+                logger.exception("%s failed", name)
+
+        task = asyncio.create_task(watched(), name=name)
+        self._side_tasks.add(task)
+        task.add_done_callback(self._side_tasks.discard)
+
+    # ------------------------------------------------------------------------ shutdown
+
+    async def drain(self, grace: float) -> None:
+        """Take no more tasks and deliver what is due, within ``grace`` seconds.
+
+        Work that survives the worker goes on, and its outcome is another worker's to
+        report; work that cannot is ended and reported as a graceful shutdown.
+        """
+        self._accepting = False
+        running = [run for run in self._runs if not run.ended]
+        if running:
+            verb = "left running" if self._backend.survives_worker else "ended"
+            logger.info("Shutting down: %d task(s) in flight are %s", len(running), verb)
+        if not self._backend.survives_worker:
+            for run in running:
+                run.shutting_down = run.stop_reason is None
+                self._stop(run, SHUTDOWN)
+        due = [
+            run.task for run in self._runs if run.task and (run.ended or not self._backend.survives_worker)
+        ]
+        if due:
+            await asyncio.wait(due, timeout=grace)
+        undelivered = self._outbox.unreported
+        if undelivered:
+            logger.warning("Shutting down with %d report(s) undelivered", undelivered)
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its cleaning up
+        tasks = [run.task for run in self._runs if run.task] + list(self._side_tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _unusable(why: str) -> Outcome:
+    text = f"The assignment cannot be carried out: {why}"
+    return failed(FailureReason.AGENT_INVOCATION, text, phase=FailurePhase.ASSIGNMENT)
+
+
+def _unexpected(error: Exception) -> Outcome:
+    return failed(FailureReason.UNKNOWN, f"The worker failed unexpectedly: {type(error).__name__}")
+
+
+def _detail(outcome: Outcome) -> str:
+    return f" ({outcome.reason.value}): {outcome.message}" if outcome.reason else ""

@@ -1,6 +1,0 @@
-"""The contract stands in no test module, and its assertions shall explain themselves as if it did."""
-
-import pytest
-
-for part in ("contract", "contractsteps", "takeovercontract"):
-    pytest.register_assert_rewrite(f"tests.integration.backends.{part}")

@@ -1,0 +1,80 @@
+"""A worker on a scripted backend, linked to a scripted control plane."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.outbox import Outbox
+from oz_agent_worker.protocol.outcome import succeeded
+from oz_agent_worker.worker.connection import Connection, ConnectionSettings
+from oz_agent_worker.worker.task_spec import TaskSettings
+from oz_agent_worker.worker.worker import Worker, WorkerSettings
+from tests.unit.worker.scripted import ScriptedBackend
+
+from .scripted_plane import PeerConnection, Plane, plane_on
+
+__all__ = ["KEY", "Station", "answer", "linked", "settings"]
+
+KEY = "canary-key-51aa"
+
+
+@dataclass
+class Station:
+    """A worker on a scripted backend, linked to a plane."""
+
+    settings: ConnectionSettings
+    backend: ScriptedBackend = field(default_factory=ScriptedBackend)
+    outbox: Outbox = field(default_factory=Outbox)
+    logs: LogBook = field(default_factory=LogBook)
+
+    def __post_init__(self) -> None:
+        tasks = TaskSettings(server_root_url="https://oz.test")
+        worker_settings = WorkerSettings(worker_id="w", max_concurrent_tasks=1, tasks=tasks)
+        self.worker = Worker(self.backend, worker_settings, self.outbox, self.logs)
+        self.link = Connection(self.settings, self.worker, self.outbox, self.logs)
+        self.worker.uplink = self.link
+
+    @property
+    def idle(self) -> bool:
+        return len(self.outbox) == 0 and self.worker.hello().executions == []
+
+    def end(self, task_id: str = "run-1") -> None:
+        execution = self.backend.executions[task_id]
+        if not execution.ended.done():
+            execution.output.write(b"the output\n")
+            execution.ended.set_result(succeeded())
+
+
+def settings(plane: Plane, **changes: Any) -> ConnectionSettings:
+    made = ConnectionSettings(
+        url=plane.url,
+        worker_id="w",
+        api_key=Secret(KEY),
+        connect_timeout=5.0,
+        retry_first=0.001,
+        retry_cap=0.02,
+    )
+    return replace(made, **changes)
+
+
+@contextlib.asynccontextmanager
+async def linked(plane: Plane, **changes: Any) -> AsyncIterator[Station]:
+    """A station whose link runs as long as the block."""
+    async with plane_on(plane):
+        station = Station(settings(plane, **changes))
+        running = asyncio.create_task(station.link.run())
+        try:
+            yield station
+        finally:
+            station.link.stop()
+            async with asyncio.timeout(5.0):
+                await running
+            await station.worker.drain(0.0)
+
+
+async def answer(connection: PeerConnection) -> None:
+    await connection.answer()

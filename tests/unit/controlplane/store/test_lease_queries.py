@@ -1,0 +1,353 @@
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import IntegrityError
+
+from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
+from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.reassignment import Orphan
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.store import keys, lease_queries, logs, queue, reports
+from oz_agent_worker.controlplane.store.engine import open_engine
+from oz_agent_worker.controlplane.store.lease_queries import DueLease
+from oz_agent_worker.controlplane.store.logs import Piece
+from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines
+from oz_agent_worker.controlplane.store.tables import lease_checkpoint
+
+from .support import (
+    GRACE,
+    HOST,
+    OTHER_HOST,
+    OTHER_POD,
+    POD,
+    PUBLIC,
+    T0,
+    S,
+    add_run,
+    give,
+    head_of,
+    lose,
+    stored,
+)
+
+
+def a_run(connection: Connection, state: RunState, peer: Peer = HOST, **more: Any) -> str:
+    run_id = add_run(connection, **more)
+    if state is not RunState.QUEUED:
+        give(connection, run_id, peer)
+    if state is RunState.CLAIMED:
+        reports.claim(connection, run_id, None, peer, T0)
+    return run_id
+
+
+def lease_of(connection: Connection, run_id: str) -> tuple[int | None, int | None]:
+    run = stored(connection, run_id)
+    return run.away_since, run.lease_until
+
+
+def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -> bool:
+    handouts = [Dispatch(run_id, peer, "again")]
+    return bool(queue.send_again(connection, handouts, now, now + 30 * S, grace=GRACE))
+
+
+def test_the_lease_of_what_nobody_answered_begins_once(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING)
+    lose(connection, run_id)
+    lose(connection, run_id, T0 + S)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    assert queue.agenda(connection, T0).lease == T0 + GRACE
+
+
+def test_the_lease_of_what_somebody_had_begins_when_it_was_lost_last(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    lose(connection, run_id)
+    lose(connection, run_id, T0 + S)
+    assert lease_of(connection, run_id) == (T0 + S, T0 + S + GRACE)
+
+
+def test_what_is_not_claimed_in_time_has_a_lease_from_then_on(connection: Connection) -> None:
+    late, claimed, queued = (
+        a_run(connection, state) for state in (RunState.PENDING, RunState.CLAIMED, RunState.QUEUED)
+    )
+    ids, now = [late, claimed, queued], T0 + 30 * S
+    queue.extend_deadline(connection, ids, now - 1, now + 29 * S, now + GRACE)
+    assert lease_of(connection, late) == (None, None)
+    for again in (now, now + 30 * S):
+        queue.extend_deadline(connection, ids, again, again + 30 * S, again + GRACE)
+        assert lease_of(connection, late) == (now, now + GRACE)
+        assert queue.agenda(connection, now).claim == again + 30 * S
+    assert lease_of(connection, claimed) == lease_of(connection, queued) == (None, None)
+
+
+def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
+    queued, ended = a_run(connection, RunState.QUEUED), a_run(connection, RunState.CLAIMED)
+    reports.finish(connection, ended, None, HOST, Ending(state=RunState.SUCCEEDED, message=""), T0)
+    lease_queries.begin(connection, [queued, ended], T0, T0 + GRACE)
+    lease_queries.start(connection, T0, GRACE)
+    assert queue.agenda(connection, T0) == NextDeadlines()
+
+
+def test_thousands_of_leases_begin_and_are_cleared(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    ids = [f"unknown-{n}" for n in range(2500)] + [run_id]
+    lease_queries.begin(connection, ids, T0, T0 + GRACE)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    lease_queries.clear(connection, ids)
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_at_the_start_every_run_in_flight_is_waited_for(connection: Connection) -> None:
+    held, early, late = (a_run(connection, RunState.CLAIMED) for _ in range(3))
+    lose(connection, early)
+    lease_queries.checkpoint(connection, T0 + 100 * S)
+    lose(connection, late, T0 + 200 * S)
+    back = T0 + 9000 * S
+    lease_queries.start(connection, back, GRACE)
+    assert lease_of(connection, held) == (back, back + GRACE)
+    assert lease_of(connection, early) == (back - 100 * S, back + 500 * S)  # 100 s were waited for
+    assert lease_of(connection, late) == (back, back + GRACE)
+
+
+def test_after_a_pause_leases_go_on_and_none_begins(connection: Connection) -> None:
+    held, awaited = (a_run(connection, RunState.CLAIMED) for _ in range(2))
+    lose(connection, awaited)
+    lease_queries.checkpoint(connection, T0 + 100 * S)
+    back = T0 + 9000 * S
+    lease_queries.resume(connection, back, GRACE)
+    assert lease_of(connection, held) == (None, None)
+    assert lease_of(connection, awaited) == (back - 100 * S, back + 500 * S)
+    again = back + 50 * S
+    lease_queries.resume(connection, again, GRACE)  # nobody listened since
+    assert lease_of(connection, awaited) == (again - 100 * S, again + 500 * S)
+
+
+def test_a_lease_goes_on_over_any_number_of_starts(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    lease_queries.start(connection, T0, GRACE)
+    for life in range(1, 6):
+        lease_queries.checkpoint(connection, T0 + life * 100 * S)
+        lease_queries.start(connection, T0 + life * 100 * S, GRACE)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    lease_queries.checkpoint(connection, T0 + GRACE)
+    lease_queries.start(connection, T0 + GRACE, GRACE)
+    # What is left is what a worker needs to reconnect.
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE + 75 * S)
+
+
+def test_thousands_of_leases_go_on(connection: Connection) -> None:
+    ids = [a_run(connection, RunState.PENDING) for _ in range(1100)]
+    lease_queries.begin(connection, ids, T0, T0 + GRACE)
+    lease_queries.start(connection, T0 + S, GRACE)
+    assert {lease_of(connection, run_id) for run_id in ids} == {(T0 + S, T0 + S + GRACE)}
+
+
+def test_there_is_one_checkpoint(connection: Connection) -> None:
+    for now in (T0, T0 + S, T0 + 2 * S):
+        lease_queries.checkpoint(connection, now)
+    assert connection.execute(select(lease_checkpoint)).all() == [(1, T0 + 2 * S)]
+    with pytest.raises(IntegrityError), connection.begin_nested():
+        connection.execute(insert(lease_checkpoint).values(id=2, taken_at=T0))
+
+
+@pytest.mark.parametrize("word", ["claim", "output", "report"])
+def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    match word:
+        case "claim":
+            reports.claim(connection, run_id, execution, HOST, T0)
+        case "output":
+            assert logs.append(connection, run_id, execution, HOST, Piece(0, b"x"), retention=10, now=T0).held
+        case _:
+            ending = Ending(state=RunState.SUCCEEDED, message="")
+            reports.finish(connection, run_id, execution, HOST, ending, T0)
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_a_word_of_another_instance_does_not(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    assert not reports.claim(connection, run_id, execution, OTHER_HOST, T0).accepted
+    refused = logs.append(connection, run_id, execution, OTHER_HOST, Piece(0, b"x"), retention=10, now=T0)
+    assert (refused.refused, refused.stored) == (True, False)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+
+
+def test_a_lease_that_ends(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED)
+    lose(connection, run_id)
+    assert lease_queries.due(connection, T0 + GRACE - 1, 10) == []
+    assert lease_queries.end(connection, [run_id], T0 + GRACE - 1, 5) == []
+    assert lease_queries.due(connection, T0 + GRACE, 10) == [DueLease(run_id, RunState.CLAIMED)]
+    (ended,) = lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    run = stored(connection, run_id)
+    assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert (run.worker_id, run.ended_at, run.message) == ("w", T0 + GRACE, ended.end.message)
+    assert lease_of(connection, run_id) == (None, None)
+    assert lease_queries.end(connection, [run_id], T0 + GRACE, 5) == []
+
+
+def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: Connection) -> None:
+    run_id = add_run(connection, safe_to_retry=True)
+    token = give(connection, run_id, POD)
+    reports.claim(connection, run_id, None, POD, T0)
+    before = stored(connection, run_id)
+    lose(connection, run_id)
+    lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    run, head = stored(connection, run_id), head_of(connection, run_id)
+    assert (run.state, run.worker_id, head.retries, head.attempts) == (RunState.QUEUED, None, 1, 1)
+    assert run.execution_id != before.execution_id
+    assert keys.find_workload(connection, token) is None
+    assert queue.agenda(connection, T0 + GRACE).delay == T0 + GRACE + S
+    # What is left of the first execution has no say any more.
+    assert reports.claim(connection, run_id, before.execution_id, POD, T0 + GRACE).cancel
+    done = Ending(state=RunState.SUCCEEDED, message="")
+    assert not reports.finish(connection, run_id, before.execution_id, POD, done, T0 + GRACE).changed
+
+
+def test_a_run_that_is_safe_to_retry_is_started_so_often_and_no_more(connection: Connection) -> None:
+    run_id, now = add_run(connection, safe_to_retry=True), T0
+    for _ in range(3):
+        assert stored(connection, run_id).state is RunState.QUEUED
+        give(connection, run_id, HOST, now)
+        lose(connection, run_id, now)
+        now += GRACE
+        lease_queries.end(connection, [run_id], now, 3)
+    run = stored(connection, run_id)
+    assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert "started 3 times, the most that is allowed" in (run.message or "")
+
+
+def test_a_run_that_shall_be_cancelled_is(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED, safe_to_retry=True)
+    reports.cancel(connection, run_id, T0, "alice")
+    lose(connection, run_id)
+    lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    run = stored(connection, run_id)
+    assert run.state is RunState.CANCELLED
+    assert (run.message or "").startswith('Cancelled with the API key "alice"; worker w was away')
+
+
+def test_orphans_are_what_a_connection_may_help(connection: Connection) -> None:
+    pending, claimed = a_run(connection, RunState.PENDING), a_run(connection, RunState.CLAIMED)
+    public = a_run(connection, RunState.CLAIMED, PUBLIC)
+    held = a_run(connection, RunState.PENDING)
+    for run_id in (pending, claimed, public):
+        lose(connection, run_id)
+    assert lease_queries.orphans(connection, ["w"], T0) == [
+        Orphan(pending, RunState.PENDING, HOST),
+        Orphan(public, RunState.CLAIMED, PUBLIC),
+    ]
+    assert lease_queries.orphans(connection, ["w"], T0 + 30 * S)[0].overdue
+    assert lease_queries.orphans(connection, ["x"], T0) == []
+    assert stored(connection, held).lease_until is None
+
+
+def test_an_assignment_is_sent_again_as_it_was(connection: Connection) -> None:
+    run_id = add_run(connection)
+    token, execution = give(connection, run_id, POD), stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    assert send_again(connection, run_id, OTHER_POD, T0 + S)
+    run, head = stored(connection, run_id), head_of(connection, run_id)
+    assert (run.state, run.execution_id, head.owner, head.resent) == (
+        RunState.PENDING,
+        execution,
+        OTHER_POD,
+        True,
+    )
+    assert lease_of(connection, run_id) == (T0, T0 + S + GRACE)  # it has the grace for an answer
+    assert queue.agenda(connection, T0).claim == T0 + 31 * S
+    # The first may be the one that runs, so its agent's token is good as well.
+    assert keys.find_workload(connection, token) == keys.find_workload(connection, "again") == run_id
+
+
+def test_sent_again_to_the_same_instance_it_was_sent_to_one(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, HOST)
+    lose(connection, run_id)
+    assert send_again(connection, run_id, HOST)
+    assert not head_of(connection, run_id).resent
+
+
+def test_of_a_public_worker_only_an_answer_ends_the_lease(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, PUBLIC)
+    lose(connection, run_id)
+    assert send_again(connection, run_id, PUBLIC)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+    assert reports.claim(connection, run_id, None, PUBLIC, T0).accepted
+    assert lease_of(connection, run_id) == (None, None)
+
+
+def test_nothing_is_sent_again_that_has_been_answered_or_is_held(connection: Connection) -> None:
+    claimed, held = a_run(connection, RunState.CLAIMED, POD), a_run(connection, RunState.PENDING, POD)
+    lose(connection, claimed)
+    assert not send_again(connection, claimed, OTHER_POD)
+    assert not send_again(connection, held, OTHER_POD)
+    other = a_run(connection, RunState.PENDING, HOST)
+    lose(connection, other)
+    assert not send_again(connection, other, OTHER_HOST)
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_rejection_by_one_of_several_that_were_sent_it_proves_nothing(
+    connection: Connection, claimed: bool
+) -> None:
+    run_id = a_run(connection, RunState.PENDING, POD)
+    lose(connection, run_id)
+    send_again(connection, run_id, OTHER_POD)
+    if claimed:
+        reports.claim(connection, run_id, None, OTHER_POD, T0)
+    assert queue.reject(connection, run_id, None, OTHER_POD, "full", T0 + S, T0 + S + GRACE)
+    run = stored(connection, run_id)
+    assert (run.state, run.worker_id) == (RunState.PENDING, "w")
+    lease = (T0 + S, T0 + S + GRACE) if claimed else (T0, T0 + GRACE)
+    assert lease_of(connection, run_id) == lease
+    # The first turns out to have it.
+    assert reports.claim(connection, run_id, run.execution_id, POD, T0 + 2 * S).accepted
+
+
+def test_a_rejection_by_another_instance_is_ignored(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, HOST)
+    assert not queue.reject(connection, run_id, None, OTHER_HOST, "full", T0, T0 + GRACE)
+
+
+def test_what_was_never_sent_waits_for_anybody_at_once(connection: Connection) -> None:
+    run_id = add_run(connection)
+    token, execution = give(connection, run_id, HOST), stored(connection, run_id).execution_id
+    assert queue.withdraw(connection, [(run_id, "other")], T0, T0 + GRACE) == []
+    assert queue.withdraw(connection, [(run_id, execution), ("none", "e")], T0, T0 + GRACE) == [run_id]
+    assert [w.run_id for w in queue.waiting(connection, T0, ["x"], 10)] == [run_id]
+    assert head_of(connection, run_id).attempts == 0
+    assert keys.find_workload(connection, token) is None
+
+
+def test_what_was_not_sent_a_second_time_may_still_run_from_the_first(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, POD)
+    execution = stored(connection, run_id).execution_id
+    lose(connection, run_id)
+    send_again(connection, run_id, OTHER_POD)
+    assert queue.withdraw(connection, [(run_id, execution)], T0, T0 + GRACE) == []
+    assert stored(connection, run_id).state is RunState.PENDING
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+
+
+def test_what_a_worker_says_of_itself_late_is_recorded(connection: Connection) -> None:
+    run_id, other = (
+        a_run(connection, RunState.PENDING, PUBLIC),
+        a_run(connection, RunState.PENDING, Peer("x")),
+    )
+    lease_queries.name_owner(connection, [run_id, other], HOST)
+    assert head_of(connection, run_id).owner == HOST
+    assert head_of(connection, other).owner == Peer("x")
+
+
+def test_the_next_lease_is_found_by_an_index(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.connect() as connection:
+        plan = connection.execute(
+            text("EXPLAIN QUERY PLAN SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL")
+        ).all()
+    engine.dispose()
+    assert "USING COVERING INDEX ix_runs_lease_until" in str(plan)

@@ -1,0 +1,49 @@
+"""A task's own words, and every way in which they might be printed by accident."""
+
+import json
+import logging
+
+import msgspec
+import pytest
+
+from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
+from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
+from oz_agent_worker.worker.events import TaskEnded
+
+CANARY = "ghs_canary"
+WORDS = TaskText(f"fatal: unable to access 'https://x:{CANARY}@git.test'")
+OUTCOME = failed(FailureReason.SETUP_COMMAND, "Container `setup` ended with exit code 128", words=WORDS)
+KEY = ExecutionKey("run", "exec")
+
+
+def test_they_say_that_they_are_not_shown() -> None:
+    assert [str(WORDS), repr(WORDS), f"{WORDS}", f"{WORDS!r}"] == [UNSHOWN] * 4
+    assert f"{WORDS:>30}" == f"{UNSHOWN:>30}"
+    assert WORDS.text.endswith("@git.test'")
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [WORDS, OUTCOME, TerminalReport(KEY, OUTCOME), TaskEnded(KEY, OUTCOME), [OUTCOME], OUTCOME.message],
+    ids=["words", "outcome", "report", "notice", "list", "message"],
+)
+def test_no_log_line_shows_them_whatever_it_prints(holder: object) -> None:
+    error = ValueError(f"{holder} {holder!r}")
+    record = logging.LogRecord(
+        "x", logging.ERROR, "x.py", 1, "%s %r", (holder, holder), (ValueError, error, None)
+    )
+    line = logging.Formatter().format(record)
+    assert "ValueError" in line
+    assert CANARY not in line
+
+
+def test_equal_words_are_equal() -> None:
+    assert TaskText("a") == TaskText("a") != TaskText("b")
+
+
+def test_no_serializer_knows_them() -> None:
+    with pytest.raises(TypeError):
+        msgspec.json.encode(OUTCOME)
+    with pytest.raises(TypeError):
+        json.dumps(WORDS)

@@ -1,0 +1,82 @@
+"""What ``doctor`` says of a host's journal."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from oz_agent_worker.errors import PreflightError
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.direct.doctor import check_journal, direct_checks
+from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
+from oz_agent_worker.worker.backends.journal import Journal
+from oz_agent_worker.worker.checks import Severity, Verdict, ok
+from oz_agent_worker.worker.config.schema import DirectConfig
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / ".journal-w"
+
+
+def test_a_journal_that_is_not_there_yet_is_left_to_the_worker(folder: Path) -> None:
+    assert check_journal(folder) == ok(f"{folder} can be made")
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_journal_that_is_in_use_is_left_as_it_is(folder: Path) -> None:
+    journal = Journal(folder, DirectState)
+    journal.prepare()
+    entry = journal.create(ExecutionKey("run", "run-1"), first_state("run", None))
+    try:
+        assert check_journal(folder) == ok(str(folder))
+        assert len(list(folder.iterdir())) == 1
+    finally:
+        entry.remove()
+
+
+def test_a_journal_that_others_could_write_is_closed_to_them_and_told(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o775)
+    verdict = check_journal(folder)
+    assert verdict.grade is Severity.WARN
+    assert "mode 0775" in verdict.detail
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def stranger(folder: Path) -> Path:
+    """Another user's folder."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a folder away")
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    return folder
+
+
+def test_a_journal_of_another_user_holds_no_records(stranger: Path) -> None:
+    with pytest.raises(PreflightError, match="cannot hold the records of tasks: it belongs to another user"):
+        check_journal(stranger)
+
+
+@pytest.mark.parametrize("what", ["a file", "a dangling link"])
+def test_what_is_no_folder_holds_no_records(folder: Path, what: str) -> None:
+    if what == "a file":
+        folder.touch()
+    else:
+        folder.symlink_to(folder.parent / "nowhere")
+    with pytest.raises(PreflightError, match="cannot hold the records of tasks"):
+        check_journal(folder)
+
+
+async def test_the_journal_is_that_of_this_worker_s_id(tmp_path: Path) -> None:
+    async def verdict(worker_id: str) -> Verdict:
+        config = DirectConfig(workspace_root=str(tmp_path))
+        checks = direct_checks(config, worker_id=worker_id, default_agent=None, environ={})
+        (check,) = [check for check in checks if check.name == "journal"]
+        assert check.needs == ("workspaces",)
+        return await check.run()
+
+    assert (await verdict("a")).detail != (await verdict("b")).detail

@@ -1,0 +1,282 @@
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oz_agent_worker.errors import PreflightError
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.direct.workspace import (
+    Workspace,
+    WorkspaceError,
+    WorkspaceRoot,
+    is_safe_component,
+    remove_tree,
+)
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> WorkspaceRoot:
+    root = WorkspaceRoot(tmp_path / "ws", holder="worker w")
+    root.prepare()
+    return root
+
+
+def key(task_id: str, execution_id: str | None = None) -> ExecutionKey:
+    return ExecutionKey(task_id, execution_id or task_id)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@contextlib.contextmanager
+def taken(root: WorkspaceRoot, task_id: str, execution_id: str | None = None) -> Iterator[Workspace]:
+    workspace = root.open(key(task_id, execution_id))
+    yield workspace
+    workspace.keep()
+
+
+@pytest.mark.parametrize("name", ["task", "a b", "Ünï", "a..b", "x" * 255, "ü" * 127, "-rf", "~"])
+def test_a_name_that_is_one(name: str) -> None:
+    assert is_safe_component(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".oz", "a/b", "/", "../x", "a\0b", "x" * 256, "ü" * 128, "\udc80/"]
+)
+def test_a_name_that_is_none(name: str) -> None:
+    assert not is_safe_component(name)
+
+
+def test_the_root_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    WorkspaceRoot(tmp_path / "a" / "ws", holder="w").prepare()
+    assert mode(tmp_path / "a" / "ws") == 0o700
+    assert list((tmp_path / "a" / "ws").iterdir()) == []
+
+
+def test_a_root_that_stands_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    WorkspaceRoot(tmp_path, holder="w").prepare()
+    assert mode(tmp_path) == 0o755
+
+
+def test_a_root_that_cannot_be_is_a_diagnosis(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PreflightError, match=r"workspace_root: .*/file/ws cannot hold workspaces: Not a dir"):
+        WorkspaceRoot(tmp_path / "file" / "ws", holder="w").prepare()
+
+
+def test_a_target_that_is_missing_is_a_diagnosis(tmp_path: Path) -> None:
+    with pytest.raises(PreflightError, match=r"target_dir: .*/missing is no folder"):
+        WorkspaceRoot(tmp_path / "ws", tmp_path / "missing", holder="w").prepare()
+
+
+def test_a_workspace_is_named_after_its_run_and_private(root: WorkspaceRoot, tmp_path: Path) -> None:
+    workspace = root.open(key("run", "execution"), "claude")
+    assert workspace.folder == workspace.directory == tmp_path / "ws" / "run"
+    assert not workspace.reused
+    assert mode(workspace.folder) == mode(workspace.harness_home("claude")) == 0o700
+    assert mode(workspace.environment_file) == mode(workspace.git_config) == 0o600
+    assert workspace.environment_file.read_bytes() == workspace.git_config.read_bytes() == b""
+    workspace.keep()
+
+
+def test_a_mask_does_not_change_the_modes(root: WorkspaceRoot) -> None:
+    before = os.umask(0o777)
+    try:
+        with taken(root, "run") as workspace:
+            assert mode(workspace.folder) == 0o700
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("task_id", ["", "..", "a/b", ".removed-x", "x" * 256])
+def test_an_id_that_is_no_name_has_no_workspace(root: WorkspaceRoot, task_id: str) -> None:
+    with pytest.raises(WorkspaceError, match="names no folder"):
+        root.open(ExecutionKey(task_id, "execution"))
+
+
+def test_a_follow_up_finds_what_was_left_but_no_variables(root: WorkspaceRoot) -> None:
+    with taken(root, "run", "first") as workspace:
+        (workspace.folder / "work").touch()
+        workspace.environment_file.write_text("A=1")
+        workspace.folder.chmod(0o777)
+    with taken(root, "run", "second") as workspace:
+        assert workspace.reused
+        assert (workspace.folder / "work").exists()
+        assert workspace.environment_file.read_bytes() == b""
+        assert mode(workspace.folder) == 0o700
+
+
+def test_two_executions_at_a_time_have_a_folder_each(
+    root: WorkspaceRoot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with taken(root, "run", "first") as first, taken(root, "run", "second") as second:
+        assert first.folder.name == "run"
+        assert second.folder.name.startswith("run-")
+        assert "ws/run is held by worker w" in caplog.text
+        with pytest.raises(WorkspaceError, match="another execution holds"):
+            root.open(key("run", "second"))
+
+
+def test_the_longest_name_has_room_for_a_second_execution(root: WorkspaceRoot) -> None:
+    run = "ü" * 127
+    with taken(root, run, "first"), taken(root, run, "second") as second:
+        assert second.folder.is_dir()
+
+
+def test_another_worker_sees_the_lock_and_a_dead_ones_is_none(root: WorkspaceRoot, tmp_path: Path) -> None:
+    other = WorkspaceRoot(tmp_path / "ws", holder="other")
+    with taken(root, "run", "first"), taken(other, "run", "second") as second:
+        assert second.folder.name != "run"
+    with taken(other, "run", "third") as third:  # the lock's file is still there
+        assert third.folder.name == "run"
+
+
+def test_a_link_in_its_place_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (tmp_path / "ws" / "run").symlink_to(elsewhere)
+    with pytest.raises(WorkspaceError, match="is no folder"):
+        root.open(key("run"))
+    assert list(elsewhere.iterdir()) == []
+    assert mode(elsewhere) == 0o755
+
+
+def test_links_below_it_are_refused_or_replaced(root: WorkspaceRoot, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    with taken(root, "run") as workspace:
+        private = workspace.environment_file.parent
+    workspace.environment_file.unlink()
+    workspace.environment_file.symlink_to(victim)
+    with taken(root, "run"):
+        assert not workspace.environment_file.is_symlink()
+    (private / "lock").unlink()
+    (private / "lock").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        root.open(key("run"))
+    shutil.rmtree(private)
+    private.symlink_to(tmp_path)
+    with pytest.raises(WorkspaceError, match="is no folder"):
+        root.open(key("run"))
+    assert victim.read_text() == "untouched"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_folder_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
+    (tmp_path / "ws" / "run").mkdir()
+    os.chown(tmp_path / "ws" / "run", NOBODY, NOBODY)
+    with pytest.raises(WorkspaceError, match="belongs to another user"):
+        root.open(key("run"))
+
+
+def test_a_refusal_leaves_no_lock_behind(root: WorkspaceRoot) -> None:
+    with taken(root, "run") as workspace:
+        pass
+    workspace.git_config.unlink()
+    workspace.git_config.mkdir()
+    with pytest.raises(IsADirectoryError):
+        root.open(key("run"))
+    workspace.git_config.rmdir()
+    with taken(root, "run") as again:
+        assert again.folder == workspace.folder
+
+
+def test_a_root_that_vanished_is_the_systems_error(root: WorkspaceRoot, tmp_path: Path) -> None:
+    (tmp_path / "ws").rmdir()
+    with pytest.raises(FileNotFoundError):
+        root.open(key("run"))
+
+
+def test_with_a_target_tasks_run_there_and_their_files_stand_apart(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    root = WorkspaceRoot(tmp_path / "ws", target, holder="w")
+    root.prepare()
+    workspace = root.open(key("run"))
+    assert workspace.directory == target
+    assert workspace.git_config.is_relative_to(tmp_path / "ws" / "run")
+    (target / "kept").touch()
+    workspace.remove()
+    assert [p.name for p in target.iterdir()] == ["kept"]
+    assert list((tmp_path / "ws").iterdir()) == []
+
+
+@pytest.mark.parametrize("inside", ["shared", "shared/deep"])
+def test_a_target_in_the_root_is_never_taken_for_a_workspace(tmp_path: Path, inside: str) -> None:
+    target = tmp_path / "ws" / inside
+    target.mkdir(parents=True)
+    root = WorkspaceRoot(tmp_path / "ws", target, holder="w")
+    root.prepare()
+    with pytest.raises(WorkspaceError, match="holds target_dir"):
+        root.open(key("shared"))
+    root.open(key("run")).remove()
+    assert target.is_dir()
+
+
+def test_removal_follows_no_link(root: WorkspaceRoot, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    workspace = root.open(key("run"))
+    (workspace.folder / "link").symlink_to(elsewhere)
+    workspace.remove()
+    assert list((tmp_path / "ws").iterdir()) == []
+    workspace = root.open(key("run"))
+    shutil.rmtree(workspace.folder)
+    workspace.folder.symlink_to(elsewhere)
+    workspace.remove()
+    assert list((tmp_path / "ws").iterdir()) == []
+    assert (elsewhere / "kept").exists()
+
+
+def test_removing_what_the_task_removed_is_no_error(root: WorkspaceRoot) -> None:
+    workspace = root.open(key("run"))
+    shutil.rmtree(workspace.folder)
+    workspace.remove()
+
+
+def test_the_rest_of_an_interrupted_removal_goes_and_nothing_else(
+    root: WorkspaceRoot, tmp_path: Path
+) -> None:
+    (tmp_path / "ws" / ".removed-1" / "deep").mkdir(parents=True)
+    (tmp_path / "ws" / "run").mkdir()
+    root.remove_leftovers()
+    assert [p.name for p in (tmp_path / "ws").iterdir()] == ["run"]
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user whom modes bind."""
+    folder = Path(tempfile.mkdtemp())
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    os.chown(folder, user, -1)
+    before = os.geteuid()
+    os.seteuid(user)
+    try:
+        yield folder
+    finally:
+        os.seteuid(before)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_read_only_folders_are_removed_too(unprivileged: Path) -> None:
+    tree = unprivileged / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "file").touch(mode=0o400)
+    (tree / "a" / "out").symlink_to(unprivileged)
+    for folder, access in ((tree / "a" / "b", 0o500), (tree / "a", 0o000), (tree, 0o500)):
+        folder.chmod(access)
+    with pytest.raises(PermissionError):
+        shutil.rmtree(tree)
+    remove_tree(tree)
+    assert list(unprivileged.iterdir()) == []

@@ -1,0 +1,217 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oz_agent_worker.worker.backends.kubernetes.adoption.decision import (
+    CheckSecret,
+    Circumstances,
+    Decision,
+    Follow,
+    Leave,
+    Liveness,
+    Reason,
+    Rules,
+    Wait,
+    decide,
+    process_liveness,
+    superseded,
+)
+from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNSAID, Machine, ProcessInstance
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+RULES = Rules(orphan_grace=600, report_window=3600, secret_grace=120)
+SELF, GONE, ALIVE, UNKNOWN = Liveness.SELF, Liveness.GONE, Liveness.ALIVE, Liveness.UNKNOWN
+
+
+def job(*, ended: float | None = None, kind: str = "Complete", name: str = "j", **metadata: Any) -> JobView:
+    """A Job of worker ``w``, which ended so many seconds before noon."""
+    end = (NOON - timedelta(seconds=ended or 0)).isoformat().replace("+00:00", "Z")
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": end}]
+    annotations = {"oz.warp.dev/task-id": "t", "oz.warp.dev/execution-id": "e"}
+    base = {"name": name, "uid": "u", "labels": {"oz-worker-id": "w"}, "annotations": annotations}
+    status = {"conditions": conditions if ended is not None else []}
+    return msgspec.convert({"metadata": {**base, **metadata}, "status": status}, JobView)
+
+
+def decided(of: JobView, owner: Liveness, **around: Any) -> Decision:
+    return decide(of, "w", Circumstances(owner=owner, now=NOON, **around), RULES)
+
+
+@pytest.mark.parametrize(
+    ("of", "owner", "decision"),
+    [
+        (job(), SELF, Follow()),
+        (job(), GONE, Follow()),
+        (job(), ALIVE, Wait()),
+        (job(), UNKNOWN, Wait()),
+        (job(ended=5), SELF, Follow()),
+        (job(ended=5), GONE, Follow()),
+        (job(ended=5), ALIVE, Wait()),
+        (job(ended=5), UNKNOWN, Wait(595)),
+        (job(ended=5, kind="Failed"), UNKNOWN, Wait(595)),
+        (job(ended=600), UNKNOWN, Follow()),
+        (job(ended=-300), UNKNOWN, Wait(900)),
+        (job(ended=3600), SELF, Follow()),
+        (job(ended=3601), SELF, Leave(Reason.LONG_PAST)),
+        (job(ended=3601), GONE, Leave(Reason.LONG_PAST)),
+        (job(ended=3601), UNKNOWN, Leave(Reason.LONG_PAST)),
+        (job(ended=3601), ALIVE, Wait()),
+        (job(ended=5, kind="SuccessCriteriaMet"), GONE, Follow()),
+    ],
+)
+def test_who_owns_a_job_and_whether_it_has_ended_decide(
+    of: JobView, owner: Liveness, decision: Decision
+) -> None:
+    assert decided(of, owner) == decision
+
+
+@pytest.mark.parametrize("owner", Liveness)
+@pytest.mark.parametrize("ended", [None, 5, 4000])
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"labels": {"oz-worker-id": "another"}}, Reason.NOT_MINE),
+        ({"labels": None}, Reason.NOT_MINE),
+        ({"annotations": None}, Reason.NOT_A_TASK),
+        ({"annotations": {"oz.warp.dev/task-id": "t"}}, Reason.NOT_A_TASK),
+        ({"deletionTimestamp": "2026-01-01T12:00:00Z"}, Reason.GOING),
+    ],
+)
+def test_whoever_owns_it_what_is_no_task_of_this_worker_is_left_alone(
+    metadata: dict[str, Any], reason: Reason, ended: float | None, owner: Liveness
+) -> None:
+    assert decided(job(ended=ended, **metadata), owner) == Leave(reason)
+
+
+def test_an_earlier_execution_is_reported_while_it_runs_alone() -> None:
+    assert decided(job(ended=5), GONE, superseded=True) == Leave(Reason.SUPERSEDED)
+    assert decided(job(), GONE, superseded=True) == Follow()
+    assert decided(job(ended=5), ALIVE, superseded=True) == Wait()
+
+
+def test_an_end_without_a_time_has_just_been() -> None:
+    timeless = msgspec.convert({"conditions": [{"type": "Failed", "status": "True"}]}, type(job().status))
+    ended = msgspec.structs.replace(job(), status=timeless)
+    assert decided(ended, GONE) == Follow()
+    assert decided(ended, UNKNOWN) == Wait(600)
+
+
+NEEDY = job(
+    annotations={
+        "oz.warp.dev/task-id": "t",
+        "oz.warp.dev/execution-id": "e",
+        "oz.warp.dev/environment-secret": "s",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("around", "decision"),
+    [
+        ({"started": True}, Follow()),
+        ({"started": False}, CheckSecret()),
+        ({"started": False, "secret": True}, Follow()),
+        ({"started": False, "secret": False, "seen_for": 20.0}, Wait(100)),
+        ({"started": False, "secret": False, "seen_for": 120.0}, Follow()),
+    ],
+)
+def test_a_job_without_its_secret_waits_for_its_task_to_come_again(
+    around: dict[str, Any], decision: Decision
+) -> None:
+    assert decided(NEEDY, GONE, **around) == decision
+    assert decided(job(), GONE, **around) == Follow()
+    assert decided(NEEDY, ALIVE, **around) == Wait()
+
+
+@given(
+    st.none() | st.integers(-600, 10_000),
+    st.sampled_from(Liveness),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.booleans(),
+    st.integers(0, 10_000),
+)
+def test_the_rules_above_all(
+    ended: int | None, owner: Liveness, superseded: bool, started: bool, secret: bool | None, later: int
+) -> None:
+    around = Circumstances(
+        owner=owner, now=NOON, superseded=superseded, started=started, secret=secret, seen_for=later
+    )
+    decision = decide(job(ended=ended), "w", around, RULES)
+    if owner is ALIVE or (owner is UNKNOWN and ended is None):
+        assert decision == Wait(), "a Job that may have a worker which is alive is touched by no other"
+    if isinstance(decision, Wait) and decision.seconds is not None:
+        assert decision.seconds > 0
+        then = replace(around, now=NOON + timedelta(seconds=decision.seconds))
+        assert not isinstance(decide(job(ended=ended), "w", then, RULES), Wait), "one wait is enough"
+
+
+def listed(*jobs: tuple[str, str, str]) -> list[JobView]:
+    return [
+        job(
+            name=name,
+            creationTimestamp=f"2026-01-01T12:00:{created}Z",
+            annotations={"oz.warp.dev/task-id": task, "oz.warp.dev/execution-id": name},
+        )
+        for name, task, created in jobs
+    ]
+
+
+def test_all_but_the_last_execution_of_a_task_are_superseded() -> None:
+    jobs = listed(("a1", "a", "01"), ("a3", "a", "03"), ("a2", "a", "02"), ("b1", "b", "01"))
+    assert superseded(jobs, "w") == {"a1", "a2"}
+    assert superseded(jobs, "another") == frozenset()
+    assert superseded([job(annotations=None)], "w") == frozenset()
+
+
+def test_of_two_in_one_second_neither_is_dropped() -> None:
+    assert superseded(listed(("a1", "a", "01"), ("a2", "a", "01")), "w") == frozenset()
+
+
+HERE = Machine("host", "boot", "4026531836")
+
+
+@pytest.mark.parametrize(
+    ("machine", "started", "liveness"),
+    [
+        (HERE, "5", ALIVE),
+        (HERE, None, GONE),
+        (HERE, "6", GONE),
+        (HERE, UNSAID, UNKNOWN),
+        (Machine("host", "another", "4026531836"), "5", GONE),
+        (Machine("host", "another", "4026532999"), None, GONE),
+        (Machine("host", UNSAID, "4026531836"), "5", UNKNOWN),
+        (Machine("another", "boot", "4026531836"), "5", UNKNOWN),
+        (Machine("another", "boot", "4026531836"), None, UNKNOWN),
+        (Machine("host", "boot", "4026532999"), None, UNKNOWN),
+        (Machine("host", "boot", "4026532999"), "5", UNKNOWN),
+        (Machine("host", "boot", "4026532999"), "6", UNKNOWN),
+        (Machine("host", "boot"), None, UNKNOWN),
+    ],
+)
+def test_a_process_is_looked_for_where_it_runs_alone(
+    machine: Machine, started: str | None, liveness: Liveness
+) -> None:
+    assert process_liveness(ProcessInstance(HERE, 1, "5"), machine, started) is liveness
+
+
+@pytest.mark.parametrize(("started", "liveness"), [("5", ALIVE), ("6", GONE), (None, GONE)])
+def test_an_owner_that_names_no_pid_namespace_is_looked_for_in_this_one(
+    started: str | None, liveness: Liveness
+) -> None:
+    owner = ProcessInstance(Machine("host", "boot"), 1, "5")
+    assert process_liveness(owner, HERE, started) is liveness
+    assert process_liveness(owner, Machine("host", "boot"), started) is liveness
+
+
+def test_without_boot_ids_only_an_absence_is_certain() -> None:
+    there = Machine("host", UNSAID)
+    owner = ProcessInstance(there, 1, "token")
+    assert process_liveness(owner, there, None) is GONE
+    assert process_liveness(owner, there, UNSAID) is UNKNOWN

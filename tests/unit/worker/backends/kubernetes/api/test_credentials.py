@@ -1,0 +1,413 @@
+"""Finding credentials, and keeping them current."""
+
+import base64
+import json
+import logging
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.common.proxy import Proxy
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.worker.backends.kubernetes.api.credentials import (
+    SERVICE_ACCOUNT,
+    Credentials,
+    CredentialsError,
+    load_credentials,
+)
+from tests.cluster.certificates import Authority, KeyPair
+from tests.unit.worker.backends.kubernetes.tlsserver import tls_server, who_am_i, write_pair
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+class Clock:
+    """Epoch seconds that stand still until a test moves them."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create("test")
+
+
+@pytest.fixture
+def service_account(tmp_path: Path, authority: Authority) -> Path:
+    """A folder as Kubernetes mounts it into a Pod."""
+    folder = tmp_path / "serviceaccount"
+    folder.mkdir()
+    (folder / "token").write_text("pod-token\n")
+    (folder / "namespace").write_text("agents")
+    (folder / "ca.crt").write_bytes(authority.certificate)
+    return folder
+
+
+def write_kubeconfig(path: Path, *, server: str = "https://h:6443", user: Any = None, **cluster: Any) -> Path:
+    """Write a kubeconfig whose context has the file's name."""
+    name = path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "contexts": [{"name": name, "context": {"cluster": "k", "user": "u", "namespace": f"ns-of-{name}"}}],
+        "clusters": [{"name": "k", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "u", "user": user or {}}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def load(path: Path, clock: Clock | None = None, **environ: str) -> Credentials:
+    return load_credentials(str(path), environ=environ, clock=clock or Clock())
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+async def token_of(credentials: Credentials, *, force_refresh: bool = False) -> str:
+    return (await credentials.headers(force_refresh))["Authorization"].removeprefix("Bearer ")
+
+
+# Where they are looked for
+
+
+async def test_in_a_pod(service_account: Path, authority: Authority, tmp_path: Path) -> None:
+    found = load_credentials(None, environ={**POD, "HOME": str(tmp_path)}, service_account=service_account)
+    assert (found.server, found.namespace) == ("https://10.0.0.1:443", "agents")
+    assert found.description == "in-cluster service account"
+    assert await found.headers() == {"Authorization": "Bearer pod-token"}
+    context = found.ssl_context()
+    assert context is not None
+    async with tls_server(authority, tmp_path) as port:
+        assert await who_am_i(port, context) == "nobody"
+
+
+def test_in_a_pod_with_an_ipv6_address(service_account: Path) -> None:
+    environ = {**POD, "KUBERNETES_SERVICE_HOST": "fd00:10::1"}
+    found = load_credentials(None, environ=environ, service_account=service_account)
+    assert found.server == "https://[fd00:10::1]:443"
+
+
+def test_in_a_pod_without_a_namespace_or_an_authority(service_account: Path) -> None:
+    (service_account / "namespace").unlink()
+    (service_account / "ca.crt").unlink()
+    found = load_credentials(None, environ=POD, service_account=service_account)
+    assert found.namespace is None
+    with pytest.raises(CredentialsError, match=r"certificate authority .*ca\.crt cannot be read"):
+        found.ssl_context()
+
+
+def test_the_order_of_places(service_account: Path, tmp_path: Path) -> None:
+    explicit = write_kubeconfig(tmp_path / "explicit")
+    listed = write_kubeconfig(tmp_path / "listed")
+    write_kubeconfig(tmp_path / ".kube/config")
+    environ = {**POD, "KUBECONFIG": str(listed), "HOME": str(tmp_path)}
+
+    def found(kubeconfig: str | None = None) -> str:
+        return load_credentials(kubeconfig, environ=environ, service_account=service_account).description
+
+    assert found(str(explicit)) == found("~/explicit") == 'context "explicit" of ~/explicit'
+    assert found() == "in-cluster service account"
+    (service_account / "token").unlink()
+    assert found() == 'context "listed" of ~/listed'
+    environ["KUBECONFIG"] = ""
+    assert found() == 'context "config" of ~/.kube/config'
+
+
+def test_a_context_that_is_asked_for_comes_from_a_kubeconfig(service_account: Path, tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "listed")
+    environ = {**POD, "KUBECONFIG": str(path), "HOME": "/root-of-nobody"}
+    found = load_credentials(None, environ=environ, context="listed", service_account=service_account)
+    assert found.description == f'context "listed" of {path}'
+    assert found.namespace == "ns-of-listed"
+
+
+def test_the_listed_files_are_merged_and_missing_ones_skipped(tmp_path: Path) -> None:
+    one = write_kubeconfig(tmp_path / "one", server="https://one")
+    two = write_kubeconfig(tmp_path / "two", server="https://two")
+    environ = {"KUBECONFIG": f"{tmp_path}/missing::{two}:{one}:{two}"}
+    assert load_credentials(None, environ=environ).namespace == "ns-of-two"
+    other = load_credentials(None, environ=environ, context="one")
+    assert (other.namespace, other.server) == ("ns-of-one", "https://two")
+
+
+def test_a_relative_kubeconfig_stands_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kubeconfig(tmp_path / "config", **{"certificate-authority": "ca.crt"})
+    monkeypatch.chdir(tmp_path)
+    found = load_credentials("config", environ={})
+    with pytest.raises(CredentialsError, match=f"{tmp_path}/ca.crt cannot be read"):
+        found.ssl_context()
+
+
+def test_a_kubeconfig_that_points_nowhere(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(
+        CredentialsError, match=f"{nowhere}, which backend.kubernetes.kubeconfig names, does not"
+    ):
+        load(nowhere)
+    with pytest.raises(CredentialsError, match=r"no file of \$KUBECONFIG exists: /no/1:/no/2"):
+        load_credentials(None, environ={"KUBECONFIG": "/no/1:/no/2"})
+    home = {"HOME": str(tmp_path)}
+    with pytest.raises(
+        CredentialsError, match=rf"{tmp_path}/\.kube/config does not exist and \$KUBECONFIG is"
+    ):
+        load_credentials(None, environ=home)
+    with pytest.raises(
+        CredentialsError, match=rf"no service account is mounted at {SERVICE_ACCOUNT} \(automount"
+    ):
+        load_credentials(None, environ={**home, **POD})
+
+
+def test_a_kubeconfig_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match=f"kubeconfig {tmp_path} cannot be read: Is a directory"):
+        load(tmp_path)
+    (tmp_path / "binary").write_bytes(b"token: hunter2\xff")
+    with pytest.raises(CredentialsError, match="is not UTF-8 text") as caught:
+        load(tmp_path / "binary")
+    assert caught.value.__cause__ is None
+    (tmp_path / "broken").write_text("\n\ta: 1")
+    with pytest.raises(CredentialsError, match=r"broken is not valid YAML: line 2, column 1"):
+        load(tmp_path / "broken")
+
+
+def test_what_a_connection_needs(tmp_path: Path) -> None:
+    settings = {"tls-server-name": "kubernetes", "proxy-url": "http://me:hunter2@proxy:3128"}
+    found = load(write_kubeconfig(tmp_path / "c", user={"token": "hunter2"}, **settings))
+    assert found.tls_server_name == "kubernetes"
+    assert found.proxy == Proxy(
+        "http://proxy:3128", "the kubeconfig's proxy-url", Secret("me"), Secret("hunter2")
+    )
+    assert found.ssl_context() is found.ssl_context()
+    assert repr(found) == f'<Credentials context "c" of {tmp_path}/c: https://h:6443>'
+
+
+def test_the_kubeconfig_s_proxy_wins_and_counts_for_loopback_too(tmp_path: Path) -> None:
+    environ = {"HTTPS_PROXY": "http://other:1", "NO_PROXY": "*"}
+    path = write_kubeconfig(
+        tmp_path / "c", server="https://127.0.0.1:6443", **{"proxy-url": "http://proxy:3128"}
+    )
+    assert load_credentials(str(path), environ=environ).proxy == Proxy(
+        "http://proxy:3128", "the kubeconfig's proxy-url"
+    )
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "proxy"),
+    [("", Proxy("http://proxy:3128", "HTTPS_PROXY")), ("10.0.0.0/8", None), ("10.0.0.1", None)],
+)
+def test_in_a_pod_the_environment_s_proxy_counts_as_for_client_go(
+    service_account: Path, no_proxy: str, proxy: Proxy | None
+) -> None:
+    environ = {**POD, "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": no_proxy}
+    assert load_credentials(None, environ=environ, service_account=service_account).proxy == proxy
+
+
+def test_a_variable_that_names_no_proxy_is_said_without_its_value(tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "c")
+    with pytest.raises(
+        CredentialsError, match=r"^HTTPS_PROXY must be the address of an HTTP proxy"
+    ) as caught:
+        load(path, HTTPS_PROXY="socks5://me:hunter2@proxy:1080")
+    assert "hunter2" not in str(caught.value)
+
+
+# Who one is
+
+
+async def test_anonymous_over_plain_http(tmp_path: Path) -> None:
+    found = load(write_kubeconfig(tmp_path / "c", server="http://127.0.0.1:8001/"))
+    assert found.server == "http://127.0.0.1:8001"
+    assert found.ssl_context() is None
+    assert await found.headers() == {}
+
+
+async def test_token_and_password(tmp_path: Path) -> None:
+    found = load(write_kubeconfig(tmp_path / "c", user={"token": "t0ken\n"}))
+    assert await found.headers() == {"Authorization": "Bearer t0ken"}
+    found = load(write_kubeconfig(tmp_path / "c", user={"username": "me", "password": "pä:ss"}))
+    assert await found.headers() == {"Authorization": f"Basic {encoded('me:pä:ss'.encode())}"}
+
+
+@pytest.mark.parametrize("token", ["hunter2\r\nX-Evil: 1", "hunter2 x", "hünter2"])
+async def test_a_token_that_cannot_stand_in_a_header(tmp_path: Path, token: str) -> None:
+    found = load(write_kubeconfig(tmp_path / "c", user={"token": token}))
+    with pytest.raises(
+        CredentialsError, match=r'the token of context "c" of \S+ is no bearer token'
+    ) as caught:
+        await found.headers()
+    assert token not in str(caught.value)
+
+
+async def test_a_rotating_token_file(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "token"
+    found = load(write_kubeconfig(tmp_path / "c", user={"tokenFile": "token", "token": "loses"}), clock)
+    file.write_text("first\n")
+    assert await token_of(found) == "first"
+    file.write_text("second")
+    clock.now += 59.9
+    assert await token_of(found) == "first"
+    clock.now += 0.1
+    assert await token_of(found) == "second"
+    file.write_text("third")
+    assert await token_of(found, force_refresh=True) == "third"
+    file.write_text("fourth")
+    clock.now -= 3600
+    assert await token_of(found) == "fourth", "a clock that is set back delays nothing"
+    for break_it in (lambda: file.write_text(""), file.unlink):
+        break_it()
+        clock.now += 60
+        assert await token_of(found) == "fourth"
+    assert "the token is kept as it was" in caplog.text
+    assert "is empty" in caplog.text
+    assert "cannot be read: No such file" in caplog.text
+
+
+async def test_a_token_file_that_is_not_there(tmp_path: Path) -> None:
+    found = load(write_kubeconfig(tmp_path / "c", user={"tokenFile": "token"}))
+    with pytest.raises(CredentialsError, match=f"{tmp_path}/token cannot be read: No such file"):
+        await found.headers()
+    found = load(write_kubeconfig(tmp_path / "c", user={"tokenFile": "token", "token": "beside-it"}))
+    assert await token_of(found) == "beside-it"
+
+
+async def test_a_rotating_client_certificate(
+    tmp_path: Path, authority: Authority, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pair(authority.client("first"), tmp_path, "me")
+    user = {"client-certificate": "me.crt", "client-key": "me.key"}
+    path = write_kubeconfig(
+        tmp_path / "c", user=user, **{"certificate-authority-data": encoded(authority.certificate)}
+    )
+    found = load(path, clock)
+    context = found.ssl_context()
+    assert context is not None
+    async with tls_server(authority, tmp_path) as port:
+        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
+            {},
+            "first",
+            1,
+        )
+        write_pair(authority.client("second"), tmp_path, "me")
+        clock.now += 59
+        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
+            {},
+            "first",
+            1,
+        )
+        clock.now += 1
+        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
+            {},
+            "second",
+            2,
+        )
+        write_pair(
+            KeyPair(authority.client("third").certificate, authority.client("other").key), tmp_path, "me"
+        )
+        await found.headers(force_refresh=True)
+        assert (await who_am_i(port, context), found.certificate_version) == ("second", 2)
+        assert "the client certificate is kept as it was" in caplog.text
+        write_pair(authority.client("third"), tmp_path, "me")
+        await found.headers(force_refresh=True)
+        assert (await who_am_i(port, context), found.certificate_version) == ("third", 3)
+
+
+def test_a_client_certificate_that_does_not_fit_its_key(tmp_path: Path, authority: Authority) -> None:
+    user = {
+        "client-certificate-data": encoded(authority.client("one").certificate),
+        "client-key-data": encoded(authority.client("two").key),
+    }
+    found = load(write_kubeconfig(tmp_path / "c", user=user))
+    for _ in range(2):
+        with pytest.raises(CredentialsError, match="client-key-data is not the key of the certificate in"):
+            found.ssl_context()
+
+
+def write_plugin(folder: Path, **status: str) -> dict[str, Any]:
+    """Write a plugin that gives ``status``, and return the kubeconfig's ``exec`` for it."""
+    version = "client.authentication.k8s.io/v1"
+    answer = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": status})
+    (folder / "answer.json").write_text(answer)
+    script = folder / "login"
+    script.write_text(f"#!/bin/sh\nexec /bin/cat '{folder}/answer.json'\n")
+    script.chmod(stat.S_IRWXU)
+    return {"exec": {"apiVersion": version, "command": "./login", "interactiveMode": "Never"}}
+
+
+async def test_an_exec_plugin_that_gives_tokens(tmp_path: Path, clock: Clock) -> None:
+    found = load(write_kubeconfig(tmp_path / "c", user=write_plugin(tmp_path, token="first")), clock)
+    assert await token_of(found) == "first"
+    write_plugin(tmp_path, token="second")
+    clock.now += 10
+    assert await token_of(found) == "first"
+    assert await token_of(found, force_refresh=True) == "second"
+    write_plugin(tmp_path, token="hunter2\nx")
+    clock.now += 10
+    with pytest.raises(CredentialsError, match="the exec plugin's token is no bearer token") as caught:
+        await found.headers(force_refresh=True)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_an_exec_plugin_that_gives_certificates(
+    tmp_path: Path, authority: Authority, clock: Clock
+) -> None:
+    def issue(name: str) -> dict[str, Any]:
+        pair = authority.client(name)
+        return write_plugin(
+            tmp_path,
+            clientCertificateData=pair.certificate.decode(),
+            clientKeyData=pair.key.decode(),
+        )
+
+    trust = {"certificate-authority-data": encoded(authority.certificate)}
+    found = load(write_kubeconfig(tmp_path / "c", user=issue("first"), **trust), clock)
+    context = found.ssl_context()
+    assert context is not None
+    async with tls_server(authority, tmp_path) as port:
+        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
+            {},
+            "first",
+            1,
+        )
+        issue("second")
+        clock.now += 10
+        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
+            {},
+            "first",
+            1,
+        )
+        await found.headers(force_refresh=True)
+        assert (await who_am_i(port, context), found.certificate_version) == ("second", 2)
+
+
+async def test_an_identity_in_the_file_wins_over_a_plugin(tmp_path: Path) -> None:
+    user = {**write_plugin(tmp_path, token="the plugin's"), "token": "the-file's"}
+    assert await token_of(load(write_kubeconfig(tmp_path / "c", user=user))) == "the-file's"
+
+
+async def test_nothing_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for user in (
+        {"token": "hunter2"},
+        {"username": "u", "password": "hunter2"},
+        write_plugin(tmp_path, token="hunter2"),
+    ):
+        found = load(write_kubeconfig(tmp_path / "c", user=user))
+        await found.headers()
+        assert "hunter2" not in repr(vars(found))
+    assert "hunter2" not in caplog.text

@@ -1,0 +1,124 @@
+"""What is kept of a long log that goes, or becomes another, while its end is read."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.api import rest
+from oz_agent_worker.worker.backends.kubernetes.api.errors import NotFoundError, Status, status_error
+from oz_agent_worker.worker.backends.kubernetes.api.log_tail import LogT, read_end
+from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
+from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING, LogPosition
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail, annotated
+
+LIMIT = 1000
+LINES = [b"2026-01-01T00:00:%02d.%06dZ line %04d\n" % (n // 1000, n % 1000, n) for n in range(3000)]
+FIRST = b"".join(LINES)[: 2 * LIMIT]
+GONE = 'pods "p" not found'
+ROTATED = "the container's log was rotated meanwhile"
+
+Serve = Callable[[int, dict[str, str]], bytes]
+
+
+def output(log: bytes) -> bytes:
+    return b"".join(line[28:] for line in log.splitlines(keepends=True))
+
+
+class Kubelet:
+    """Serves what ``serve`` says of the number of the request and of its query; nothing means: gone."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._numbers = count()
+
+    async def read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
+        log, answer = reader(), self._serve(next(self._numbers), dict(request.query))
+        log.feed(answer)
+        return log, len(answer)
+
+
+def the_log(lines: list[bytes], query: dict[str, str]) -> bytes:
+    kept = lines[-int(query["tailLines"]) :] if "tailLines" in query else lines
+    return b"".join(kept)[: int(query.get("limitBytes", 10**9))]
+
+
+def gone_from(number: int) -> Serve:
+    def serve(asked: int, query: dict[str, str]) -> bytes:
+        if asked >= number:
+            raise status_error(404, Status(code=404, message=GONE), verb="get", path="/p")
+        return the_log(LINES, query)
+
+    return serve
+
+
+def rotated_to(lines: list[bytes]) -> Serve:
+    return lambda asked, query: the_log(lines if asked else LINES, query)
+
+
+def read_rest(serve: Serve, after: LogPosition = BEGINNING) -> bytes:
+    ask = partial(rest.read_log, "n", "p", "task", timestamps=True, since=after.since)
+    read = read_end(ask, Kubelet(serve).read_into, lambda late: LogRest(LIMIT, after, late=late), LIMIT)
+    return b"".join(annotated(asyncio.run(read).tail))
+
+
+def read_tail(serve: Serve) -> bytes:
+    ask = partial(rest.read_log, "n", "p", "task")
+    read = read_end(ask, Kubelet(serve).read_into, lambda late: LogTail(LIMIT, late=late), LIMIT)
+    return b"".join(annotated(asyncio.run(read)))
+
+
+@pytest.mark.parametrize(
+    ("serve", "why"), [(gone_from(1), GONE), (rotated_to([]), ROTATED)], ids=["deleted", "emptied"]
+)
+@pytest.mark.parametrize("read", [0, 3])
+def test_what_came_first_is_kept_where_nothing_comes_after_it(serve: Serve, why: str, read: int) -> None:
+    after = LogPosition(datetime(2026, 1, 1, 0, 0, 0, read - 1, UTC), lines=1) if read else BEGINNING
+    text = read_rest(serve, after)
+    assert text.startswith(output(FIRST)[read * 10 :])
+    note = text.splitlines()[-1].decode()
+    assert note.startswith("[oz-agent-worker: the log was read so far, and its end could not be: ")
+    assert why in note
+    assert text.count(b"[oz-agent-worker: ") == 1
+
+
+def test_it_is_kept_with_its_timestamps_too() -> None:
+    text = read_tail(gone_from(1))
+    assert text.startswith(b"[oz-agent-worker: 1000 bytes of the log are left out here]\n" + FIRST[-LIMIT:])
+    assert text.endswith(f": {GONE}]\n".encode())
+
+
+def test_the_last_lines_are_kept_where_no_more_of_them_can_be_read() -> None:
+    text = read_rest(gone_from(2))
+    note, *lines = text.splitlines(keepends=True)
+    assert note.startswith(b"[oz-agent-worker: all but the last 10 bytes of the log could not be read: ")
+    assert note.endswith(f"{GONE}]\n".encode())
+    assert b"".join(lines) == output(LINES[-1])
+
+
+def test_of_a_log_that_was_rotated_both_files_are_kept() -> None:
+    newer = [line.replace(b"line", b"next") for line in LINES[:7]]
+    text = read_rest(rotated_to(newer))
+    gap = f"\n[oz-agent-worker: {ROTATED}, and a part of it may be missing here]\n".encode()
+    assert text == output(FIRST) + gap + output(b"".join(newer))
+
+
+def test_of_a_log_that_was_rotated_long_ago_the_end_alone_is_kept() -> None:
+    newer = [line.replace(b"line", b"next") for line in LINES]
+    text = read_rest(rotated_to(newer))
+    assert text.endswith(output(b"".join(newer))[-LIMIT:])
+    assert b"are left out here" in text.splitlines()[0]
+
+
+def test_a_log_of_which_nothing_can_be_read_is_an_error() -> None:
+    with pytest.raises(NotFoundError, match="not found"):
+        read_rest(gone_from(0))
+
+
+def test_a_long_log_that_stays_needs_no_more_words_than_that() -> None:
+    text = read_rest(rotated_to(LINES))
+    assert text.count(b"[oz-agent-worker: ") == 1
+    assert text.endswith(output(b"".join(LINES))[-LIMIT:])

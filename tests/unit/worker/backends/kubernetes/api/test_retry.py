@@ -1,0 +1,123 @@
+"""Retries, in virtual time."""
+
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.api.errors import (
+    ApiError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnreachableError,
+)
+from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE, RetryPolicy, delays, retrying
+
+
+class VirtualTime:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def longest(low: float, high: float) -> float:
+    assert low == 0
+    return high
+
+
+def failing(errors: Iterable[ApiError], result: str = "done") -> Callable[[], Awaitable[str]]:
+    remaining = iter(errors)
+
+    async def attempt() -> str:
+        for error in remaining:
+            raise error
+        return result
+
+    return attempt
+
+
+def unreachable() -> ApiError:
+    return UnreachableError("https://k8s", "connection refused")
+
+
+def throttled(retry_after: float | None) -> ApiError:
+    return TooManyRequestsError(429, "TooManyRequests", "slow", verb="get", path="/", retry_after=retry_after)
+
+
+async def run(
+    attempt: Callable[[], Awaitable[str]], policy: RetryPolicy, time: VirtualTime | None = None
+) -> str:
+    time = time or VirtualTime()
+    return await retrying(attempt, policy, clock=time.clock, sleep=time.sleep, jitter=longest)
+
+
+def test_the_ceiling_of_the_delays_doubles_up_to_the_longest() -> None:
+    ceilings = delays(RetryPolicy(first=0.5, longest=3.0), longest)
+    assert list(itertools.islice(ceilings, 5)) == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_a_delay_is_anywhere_between_nothing_and_its_ceiling() -> None:
+    drawn = [next(delays(RetryPolicy(first=1.0))) for _ in range(200)]
+    assert all(0 <= delay <= 1 for delay in drawn)
+    assert min(drawn) < 0.3
+    assert max(drawn) > 0.7
+
+
+async def test_what_may_heal_is_tried_again() -> None:
+    time = VirtualTime()
+    assert await run(failing([unreachable()] * 3), RetryPolicy(first=1.0), time) == "done"
+    assert time.slept == [1.0, 2.0, 4.0]
+
+
+async def test_what_cannot_heal_is_not() -> None:
+    time = VirtualTime()
+    with pytest.raises(NotFoundError):
+        await run(failing([NotFoundError(404, "NotFound", "no", verb="get", path="/")]), RetryPolicy(), time)
+    assert time.slept == []
+
+
+async def test_the_servers_retry_after_is_the_least_delay() -> None:
+    time = VirtualTime()
+    await run(failing([throttled(7.0), throttled(None)]), RetryPolicy(first=1.0, longest=60.0), time)
+    assert time.slept == [7.0, 2.0]
+
+
+async def test_the_budget_ends_it_with_the_last_error_and_no_pointless_sleep() -> None:
+    time = VirtualTime()
+    errors = [UnreachableError("https://k8s", str(n)) for n in range(10)]
+    with pytest.raises(UnreachableError, match=r"2$"):
+        await run(failing(errors), RetryPolicy(budget=3.5, first=1.0), time)
+    assert time.slept == [1.0, 2.0]
+
+
+async def test_the_budget_counts_from_the_first_failure() -> None:
+    time = VirtualTime()
+
+    async def queued_for_long() -> str:
+        time.now += 100 if not time.slept else 0
+        if not time.slept:
+            raise unreachable()
+        return "done"
+
+    assert await run(queued_for_long, RetryPolicy(budget=10.0, first=1.0), time) == "done"
+
+
+async def test_once_is_once() -> None:
+    with pytest.raises(UnreachableError):
+        await retrying(failing([unreachable()]), ONCE, jitter=lambda low, high: 0.0)
+
+
+async def test_a_retry_after_beyond_the_budget_is_not_waited_for() -> None:
+    time = VirtualTime()
+    with pytest.raises(TooManyRequestsError):
+        await run(failing([throttled(60.0)]), RetryPolicy(budget=30.0), time)
+    assert time.slept == []

@@ -1,0 +1,88 @@
+"""A stream may be silent for so long and no longer, counted from what was heard last."""
+
+import asyncio
+from typing import Any, cast
+from unittest import mock
+
+import aiohttp
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.api.transport import SilenceLimit
+
+
+class Clock:
+    """An event loop's clock and its timers, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Any]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Any) -> mock.Mock:
+        entry = (self.now + delay, callback)
+        self.timers.append(entry)
+        return mock.Mock(cancel=lambda: self.cancel(entry))
+
+    def cancel(self, entry: tuple[float, Any]) -> None:
+        if entry in self.timers:
+            self.timers.remove(entry)
+
+    def move_to(self, now: float) -> None:
+        while due := [timer for timer in self.timers if timer[0] <= now]:
+            self.timers.remove(due[0])
+            self.now = due[0][0]
+            due[0][1]()
+        self.now = now
+
+
+class Stream:
+    """Takes the error that ends it."""
+
+    error: BaseException | None = None
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
+    return clock
+
+
+@pytest.fixture
+def stream() -> Stream:
+    return Stream()
+
+
+def limit(stream: Stream) -> SilenceLimit:
+    return SilenceLimit(cast("aiohttp.StreamReader", stream), 10.0)
+
+
+def test_silence_from_the_beginning_counts(clock: Clock, stream: Stream) -> None:
+    with limit(stream):
+        clock.move_to(109.9)
+        assert stream.error is None
+        clock.move_to(110.0)
+        assert isinstance(stream.error, aiohttp.SocketTimeoutError)
+
+
+def test_what_is_heard_begins_the_time_anew_without_another_timer(clock: Clock, stream: Stream) -> None:
+    with limit(stream) as silence:
+        for moment in (103.0, 106.0, 109.0):
+            clock.move_to(moment)
+            silence.heard()
+            assert len(clock.timers) == 1
+        clock.move_to(118.9)
+        assert stream.error is None
+        clock.move_to(119.0)
+        assert isinstance(stream.error, aiohttp.SocketTimeoutError)
+
+
+def test_at_its_end_nothing_is_left(clock: Clock, stream: Stream) -> None:
+    with limit(stream):
+        pass
+    assert clock.timers == []

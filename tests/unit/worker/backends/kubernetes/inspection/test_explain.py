@@ -1,0 +1,249 @@
+"""One row a situation: what the cluster holds, and the first words of the answer."""
+
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.inspection.explain import Facts, explain
+from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
+from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
+from tests.unit.worker.backends.kubernetes.tasks import (
+    CREATED,
+    JOB_UID,
+    LATER,
+    event,
+    facts,
+    task_job,
+    task_pod,
+)
+
+COMPLETE = {"type": "Complete", "status": "True"}
+FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+NO_NODE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/3 nodes are available: 3 Insufficient cpu.",
+}
+CREATING = waiting("task", "ContainerCreating")
+NO_POD_YET: dict[str, Any] = {"active": None}
+
+
+def unscheduled() -> Any:
+    return task_pod("Pending", node=None, conditions=[NO_NODE])
+
+
+ROWS = {
+    "succeeded": (
+        facts(task_job(COMPLETE), task_pod("Succeeded", containerStatuses=[terminated("task", 0)])),
+        (State.SUCCEEDED, ""),
+        "succeeded 5m ago on node node-1.",
+    ),
+    "out of memory": (
+        facts(
+            task_job(FAILED),
+            task_pod("Failed", containerStatuses=[terminated("task", 137, reason="OOMKilled")]),
+        ),
+        (State.FAILED, "container_oom"),
+        "failed 5m ago (container_oom): Container `task` was killed because it used more memory than",
+    ),
+    "failed, its Pod gone": (
+        facts(task_job(FAILED)),
+        (State.FAILED, "pod_missing"),
+        "failed 5m ago (pod_missing): ",
+    ),
+    "preempted, its Pod gone": (
+        facts(task_job(FAILED), events=(event("Preempted", "by pod p", kind="Normal"),)),
+        (State.FAILED, "pod_preempted"),
+        "failed 5m ago (pod_preempted): The Pod was preempted: a Pod of a higher priority took its place",
+    ),
+    "runs": (
+        facts(task_job(), task_pod("Running", containerStatuses=[running("task")])),
+        (State.RUNNING, ""),
+        "runs for 12h on node node-1, in Pod oz-task-run-1-abcde.",
+    ),
+    "runs on a node that is silent": (
+        facts(
+            task_job(),
+            task_pod(
+                "Running",
+                metadata={"deletionTimestamp": LATER, "deletionGracePeriodSeconds": 30},
+                containerStatuses=[running("task")],
+            ),
+        ),
+        (State.RUNNING, "node_lost"),
+        "runs, but its node node-1 does not say what became of its Pod.",
+    ),
+    "a Pod that was told to end": (
+        facts(
+            task_job(),
+            task_pod(
+                "Running",
+                metadata={"deletionTimestamp": "2026-01-01T12:10:20Z", "deletionGracePeriodSeconds": 30},
+                containerStatuses=[running("task")],
+            ),
+        ),
+        (State.RUNNING, ""),
+        "runs, but its Pod was told to end, and has 20s left to do so.",
+    ),
+    "no Pod yet": (
+        facts(task_job(status=NO_POD_YET)),
+        (State.PENDING, ""),
+        "waits: its Job has no Pod yet.",
+    ),
+    "no room in the quota": (
+        facts(
+            task_job(status=NO_POD_YET),
+            events=(
+                event(
+                    "FailedCreate", 'Error creating: pods "x" is forbidden: exceeded quota: q', about=JOB_UID
+                ),
+            ),
+        ),
+        (State.PENDING, "pod_missing"),
+        "waits: the Job has no Pod: there is no room for it in the namespace's quota",
+    ),
+    "a webhook that does not answer": (
+        facts(
+            task_job(status=NO_POD_YET),
+            events=(
+                event("FailedCreate", "Error creating: failed calling webhook: timed out", about=JOB_UID),
+            ),
+        ),
+        (State.PENDING, "pod_missing"),
+        "waits: its Job has no Pod yet (FailedCreate: failed calling webhook: timed out).",
+    ),
+    "suspended": (
+        facts(task_job({"type": "Suspended", "status": "True", "reason": "JobSuspended"}, status=NO_POD_YET)),
+        (State.PENDING, ""),
+        "is held back: its Job is suspended (JobSuspended).",
+    ),
+    "not looked at by a scheduler": (
+        facts(task_job(), task_pod("Pending", node=None)),
+        (State.PENDING, ""),
+        "waits: its Pod oz-task-run-1-abcde has no node yet.",
+    ),
+    "no node": (
+        facts(task_job(), unscheduled()),
+        (State.PENDING, "unschedulable"),
+        "waits: no node takes its Pod (0/3 nodes are available: 3 Insufficient cpu).",
+    ),
+    "no node, and patience without end": (
+        facts(task_job(), unscheduled(), unschedulable_timeout=0.0),
+        (State.PENDING, "unschedulable"),
+        "waits: no node takes its Pod (0/3 nodes are available: 3 Insufficient cpu).",
+    ),
+    "a node comes": (
+        facts(task_job(), unscheduled(), events=(event("TriggeredScaleUp", "a 1->2", kind="Normal"),)),
+        (State.PENDING, "unschedulable"),
+        "waits: no node takes its Pod (0/3 nodes are available: 3 Insufficient cpu), and the autoscaler adds"
+        " one (TriggeredScaleUp: a 1->2).",
+    ),
+    "no node comes": (
+        facts(task_job(), unscheduled(), events=(event("NotTriggerScaleUp", "1 max size reached"),)),
+        (State.PENDING, "unschedulable"),
+        "waits: no node takes its Pod (0/3 nodes are available: 3 Insufficient cpu), and the autoscaler adds"
+        " none (NotTriggerScaleUp: 1 max size reached).",
+    ),
+    "an image that cannot be pulled": (
+        facts(
+            task_job(),
+            task_pod("Pending", containerStatuses=[waiting("task", "ImagePullBackOff", "i/o timeout")]),
+        ),
+        (State.PENDING, "image_pull"),
+        "waits: the image of container `task` cannot be pulled (ImagePullBackOff: i/o timeout)",
+    ),
+    "an image that is being pulled": (
+        facts(
+            task_job(),
+            task_pod("Pending", containerStatuses=[CREATING]),
+            events=(event("Pulling", 'Pulling image "x"', kind="Normal"),),
+        ),
+        (State.PENDING, ""),
+        "waits: an image is being pulled on node node-1: its container `task` is not created yet",
+    ),
+    "a volume that cannot be mounted": (
+        facts(
+            task_job(),
+            task_pod("Pending", containerStatuses=[CREATING]),
+            events=(event("FailedMount", 'secret "x" not found'),),
+        ),
+        (State.PENDING, "volume_mount"),
+        'waits: the Pod\'s volumes cannot be mounted (FailedMount: secret "x" not found)',
+    ),
+    "starts": (
+        facts(task_job(), task_pod("Pending", containerStatuses=[CREATING])),
+        (State.PENDING, ""),
+        "starts on node node-1: its container `task` is not created yet (ContainerCreating).",
+    ),
+    "setup runs": (
+        facts(
+            task_job(),
+            task_pod(
+                "Pending",
+                initContainerStatuses=[terminated("copy-sidecar-0", 0), running("setup")],
+                containerStatuses=[waiting("task", "PodInitializing")],
+            ),
+        ),
+        (State.PENDING, ""),
+        "starts on node node-1: its init container `setup` runs.",
+    ),
+    "cancelled": (
+        facts(
+            task_job(deletionTimestamp=LATER),
+            task_pod("Running", containerStatuses=[running("task")]),
+        ),
+        (State.ENDING, ""),
+        "is being ended: its Job was deleted 5m ago, and its Pod oz-task-run-1-abcde has its grace period",
+    ),
+}
+
+
+@pytest.mark.parametrize(("known", "state", "says"), ROWS.values(), ids=ROWS)
+def test_one_causal_answer(known: Facts, state: tuple[State, str], says: str) -> None:
+    answer = explain(known)
+    assert answer.headline.startswith(f"Task run-1 {says}")
+    assert answer.headline.endswith(".")
+    assert (answer.state, answer.reason) == state
+    assert (answer.worker, answer.namespace, answer.execution_id) == ("w1", "agents", "exec-1")
+    assert answer.evidence[0].about == "Job oz-task-run-1-exec-exec-1"
+    assert answer.evidence[0].at == CREATED
+
+
+@pytest.mark.parametrize(
+    ("known", "advice", "outlook"),
+    [
+        (ROWS["no node"][0], "add capacity", "the worker fails the task when this has lasted 30 s"),
+        (ROWS["no node, and patience without end"][0], "add capacity", "unschedulable_timeout is 0"),
+        (ROWS["a node comes"][0], "wait for the node", "when this has lasted 600 s"),
+        (ROWS["no node comes"][0], "raise its limit", "the worker fails the task at once"),
+        (ROWS["an image that cannot be pulled"][0], "", "when this has lasted 60 s"),
+        (ROWS["an image that is being pulled"][0], "", ""),
+        (ROWS["suspended"][0], "a queue such as Kueue", ""),
+    ],
+)
+def test_what_to_do_and_how_long_the_worker_looks_on(known: Facts, advice: str, outlook: str) -> None:
+    answer = explain(known)
+    assert advice in answer.advice
+    assert outlook in answer.outlook
+    assert bool(answer.outlook) is bool(outlook)
+
+
+def test_the_last_pod_of_a_task_that_was_started_again_counts() -> None:
+    first = task_pod("Failed", reason="Evicted", metadata={"uid": "uid-0", "name": "first"})
+    second = task_pod("Running", metadata={"creationTimestamp": LATER}, containerStatuses=[running("task")])
+    answer = explain(facts(task_job(), first, second))
+    assert answer.state is State.RUNNING
+    assert "in Pod oz-task-run-1-abcde" in answer.headline
+    assert [e.about for e in answer.evidence if e.about.startswith("Pod")] == [
+        "Pod first",
+        "Pod oz-task-run-1-abcde",
+    ]
+
+
+def test_that_events_cannot_be_read_is_part_of_the_evidence() -> None:
+    known = Facts(
+        job=task_job(), pods=(), events=(), now=facts(task_job()).now, policy=facts(task_job()).policy,
+        unread="could not be read: 403",
+    )  # fmt: skip
+    assert explain(known).evidence[-1].text == "could not be read: 403"

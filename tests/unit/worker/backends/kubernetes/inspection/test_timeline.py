@@ -1,0 +1,103 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.inspection.timeline import MAX_EVENTS, evidence_lines
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
+from tests.unit.worker.backends.kubernetes.tasks import CREATED, LATER, event, task_job, task_pod
+
+
+def told(*args: Any, **more: Any) -> list[tuple[str, str]]:
+    return [(line.about, line.text) for line in evidence_lines(*args, **more)]
+
+
+def test_from_the_whole_to_the_parts() -> None:
+    job = task_job({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit"})
+    pod = task_pod(
+        "Failed",
+        initContainerStatuses=[terminated("setup", 0)],
+        containerStatuses=[terminated("task", 137, reason="OOMKilled"), running("helper")],
+    )
+    assert told(job, [pod], [event("Killing", "Stopping\n container", kind="Normal")]) == [
+        ("Job oz-task-run-1-exec-exec-1", "created"),
+        ("Job oz-task-run-1-exec-exec-1", "Failed (BackoffLimitExceeded: limit)"),
+        ("Pod oz-task-run-1-abcde", "Failed on node node-1"),
+        ("init container setup", "ended with exit code 0"),
+        ("container task", "ended with exit code 137 (SIGKILL) (OOMKilled)"),
+        ("container helper", "runs"),
+        ("event of Pod", "Killing by kubelet: Stopping container"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (waiting("task", "ImagePullBackOff", "later"), "waits (ImagePullBackOff: later)"),
+        ({"name": "task"}, "waits"),
+        (
+            waiting("task", "CrashLoopBackOff", restartCount=2, lastState=terminated("x", 1)["state"]),
+            "waits (CrashLoopBackOff), started 3 times; it ended before with exit code 1",
+        ),
+        (
+            {"name": "task", "state": {"terminated": {"exitCode": 0, "signal": 9}}},
+            "ended with exit code 137 (SIGKILL)",
+        ),
+    ],
+)
+def test_a_container_in_a_line(status: dict[str, Any], line: str) -> None:
+    assert told(task_job(), [task_pod("Pending", containerStatuses=[status])], [])[-1] == (
+        "container task",
+        line,
+    )
+
+
+def test_conditions_of_a_pod_that_tell_more_than_its_containers() -> None:
+    conditions = [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"},
+        {"type": "Ready", "status": "False"},
+        {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"},
+    ]
+    assert told(task_job(), [task_pod("Pending", conditions=conditions)], [])[2:] == [
+        ("Pod oz-task-run-1-abcde", "PodScheduled is not so (Unschedulable: no node)"),
+        ("Pod oz-task-run-1-abcde", "DisruptionTarget (PreemptionByScheduler)"),
+    ]
+
+
+def test_the_newest_events_are_shown_in_the_order_of_their_time() -> None:
+    times = [f"2026-01-01T12:{minute:02}:00Z" for minute in range(MAX_EVENTS + 5)]
+    events = [
+        msgspec.convert({"reason": f"E{n}", "message": "m", "eventTime": time}, EventView)
+        for n, time in reversed(list(enumerate(times)))
+    ]
+    lines = list(evidence_lines(task_job(), [], events))[1:]
+    assert [line.at for line in lines] == times[5:]
+    assert lines[0].text == "E5: m"
+
+
+def test_a_repeated_event_says_how_often_and_when_last() -> None:
+    series = {"count": 7, "lastObservedTime": LATER}
+    repeated = msgspec.convert(
+        {
+            "reason": "BackOff",
+            "message": "m",
+            "eventTime": CREATED,
+            "series": series,
+            "reportingComponent": "k",
+        },
+        EventView,
+    )
+    (line,) = list(evidence_lines(task_job(), [], [repeated]))[1:]
+    assert (line.text, line.at) == ("BackOff by k (7 times): m", LATER)
+
+
+def test_a_deletion_is_told() -> None:
+    pod = task_pod("Running", metadata={"deletionTimestamp": LATER})
+    texts = [text for _, text in told(task_job(deletionTimestamp=LATER), [pod], [])]
+    assert texts == [
+        "created",
+        "deleted",
+        "Running on node node-1",
+        "told to end, at the latest by this time",
+    ]

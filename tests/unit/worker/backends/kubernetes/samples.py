@@ -1,0 +1,80 @@
+"""Executions and Pods for the tests of the Kubernetes backend's pure parts."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+
+from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.task_spec import TaskSpec
+
+AGENT = Sidecar("registry.example/agent:1", "/agent")
+
+_SPEC = TaskSpec(
+    task_id="7b3a1c2e-run",
+    execution_id="e0f1a2b3c4d5",
+    title="Fix the build",
+    arguments=("agent", "run", "--task-id", "7b3a1c2e-run", "--sandboxed", "--idle-on-complete"),
+    environment={
+        "TASK_ID": Secret("7b3a1c2e-run"),
+        "GIT_TERMINAL_PROMPT": Secret("0"),
+        "GITHUB_TOKEN": Secret("ghp_secret"),
+    },
+    image="ubuntu:22.04",
+    sidecars=(),
+    shape=InstanceShape(),
+    harness=None,
+)
+
+
+def task_spec(**changes: Any) -> TaskSpec:
+    """An execution, with some of its fields changed."""
+    return dataclasses.replace(_SPEC, **changes)
+
+
+def pod(**status: Any) -> PodView:
+    """A Pod with this status; ``spec`` and ``metadata`` may be given too."""
+    spec = status.pop("spec", {"nodeName": "node-1"})
+    metadata = {
+        "name": "oz-task-1-abcde",
+        "namespace": "agents",
+        "uid": "uid-1",
+        **status.pop("metadata", {}),
+    }
+    return msgspec.convert({"metadata": metadata, "spec": spec, "status": status}, PodView)
+
+
+def job(*conditions: dict[str, Any]) -> JobView:
+    """A Job with these conditions."""
+    return msgspec.convert({"metadata": {"name": "oz-task-1"}, "status": {"conditions": conditions}}, JobView)
+
+
+def failed_job(reason: str = "BackoffLimitExceeded", message: str = "Job has reached its limit") -> JobView:
+    """A Job whose condition ``Failed`` holds."""
+    return job({"type": "Failed", "status": "True", "reason": reason, "message": message})
+
+
+def terminated(name: str, exit_code: int, **more: Any) -> dict[str, Any]:
+    """The status of a container that ended."""
+    reason = "Completed" if exit_code == 0 else "Error"
+    return {"name": name, "state": {"terminated": {"exitCode": exit_code, "reason": reason, **more}}}
+
+
+def waiting(name: str, reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    """The status of a container that waits."""
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": message}}, **more}
+
+
+def running(name: str) -> dict[str, Any]:
+    """The status of a container that runs."""
+    return {"name": name, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
+
+
+def event(reason: str, message: str = "", *, at: int = 0, kind: str = "Warning", **more: Any) -> EventView:
+    """An event that was last seen ``at`` seconds after noon."""
+    time = f"2026-01-01T12:{at // 60:02}:{at % 60:02}Z"
+    return msgspec.convert(
+        {"reason": reason, "message": message, "type": kind, "lastTimestamp": time, **more}, EventView
+    )

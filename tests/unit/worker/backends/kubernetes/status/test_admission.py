@@ -1,0 +1,182 @@
+"""What is said to an operator whose cluster does not admit a task: the texts, whole."""
+
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.status.admission import may_heal, of_refusal, refusal_words
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+
+CONFIG = KubernetesConfig(namespace="agents")
+
+# Words of a kube-apiserver 1.35, but for the webhooks', which are Gatekeeper's and Kyverno's.
+POD = 'Error creating: pods "oz-preflight-1-abcde" is forbidden: '
+RESTRICTED = 'violates PodSecurity "restricted:latest": runAsNonRoot != true (container "task" must set it)'
+BASELINE = 'violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)'
+QUOTA = "exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4"
+SILENT = "failed quota: cpu: must specify limits.cpu for: task; requests.memory for: task"
+LIMIT = "maximum cpu usage per Container is 50m, but limit is 100m"
+ACCOUNT = 'error looking up service account agents/bot: serviceaccount "bot" not found'
+GATEKEEPER = (
+    'admission webhook "validation.gatekeeper.sh" denied the request: [need-team] label team is missing'
+)
+KYVERNO = 'admission webhook "validate.kyverno.svc-fail" denied the request: no root: rule root failed'
+CEL = "ValidatingAdmissionPolicy 'need-team' with binding 'b' denied request: label team is required"
+AWAY = 'Internal error occurred: failed calling webhook "policy.example.com": connection refused'
+
+POD_PREFIX = 'pods "oz-preflight-1-abcde" is forbidden: '
+
+GOLDEN = {
+    "restricted": (
+        POD + RESTRICTED,
+        f"""\
+the Pod Security level `restricted` of namespace agents does not admit a task's Pod
+  the cluster says: {POD_PREFIX}{RESTRICTED}
+  to mend it: give the Pods what the level asks for, under backend.kubernetes:
+    use_image_volumes: true  # else sidecars are copied by a container that runs as root
+    pod_template:
+      securityContext:
+        {{runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000, seccompProfile: {{type: RuntimeDefault}}}}
+      containers:
+      - name: task
+        securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+    or lower the level:
+    kubectl label namespace agents pod-security.kubernetes.io/enforce=baseline --overwrite""",
+    ),
+    "baseline": (
+        POD + BASELINE,
+        f"""\
+the Pod Security level `baseline` of namespace agents does not admit a task's Pod
+  the cluster says: {POD_PREFIX}{BASELINE}
+  to mend it: remove from backend.kubernetes.pod_template what the cluster names, or lower the level:
+    kubectl label namespace agents pod-security.kubernetes.io/enforce=privileged --overwrite""",
+    ),
+    "quota": (
+        POD + QUOTA,
+        f"""\
+the ResourceQuota `small` of namespace agents has no room for a task
+  the cluster says: {POD_PREFIX}{QUOTA}
+  to mend it: raise the quota (kubectl -n agents edit resourcequota small), or delete what fills it\
+ (kubectl -n agents get jobs,pods)""",
+    ),
+    "quota that wants resources said": (
+        POD + SILENT,
+        f"""\
+the ResourceQuota `cpu` of namespace agents refuses a task's Pod
+  the cluster says: {POD_PREFIX}{SILENT}
+  to mend it: the quota cpu wants every container to say what it needs: set backend.kubernetes.resources\
+ for tasks and backend.kubernetes.preflight_resources for the preflight, or give the namespace defaults\
+ with a LimitRange""",
+    ),
+    "limit range": (
+        POD + LIMIT,
+        f"""\
+a LimitRange of namespace agents refuses a task's Pod
+  the cluster says: {POD_PREFIX}{LIMIT}
+  to mend it: keep backend.kubernetes.preflight_resources (and backend.kubernetes.resources, for tasks)\
+ within the limits of the namespace: kubectl -n agents describe limitrange""",
+    ),
+    "service account": (
+        POD + ACCOUNT,
+        f"""\
+the service account `bot` of task Pods does not exist in namespace agents
+  the cluster says: {POD_PREFIX}{ACCOUNT}
+  to mend it: create it (kubectl -n agents create serviceaccount bot), or correct\
+ backend.kubernetes.service_account (pod_template.serviceAccountName)""",
+    ),
+    "priority class": (
+        POD + "no PriorityClass with name low was found",
+        f"""\
+the PriorityClass `low` of task Pods does not exist
+  the cluster says: {POD_PREFIX}no PriorityClass with name low was found
+  to mend it: create it, or correct backend.kubernetes.pod_template.priorityClassName\
+ (kubectl get priorityclass)""",
+    ),
+    "runtime class": (
+        POD + 'pod rejected: RuntimeClass "gvisor" not found',
+        f"""\
+the RuntimeClass `gvisor` of task Pods does not exist
+  the cluster says: {POD_PREFIX}pod rejected: RuntimeClass "gvisor" not found
+  to mend it: create it, or correct backend.kubernetes.pod_template.runtimeClassName\
+ (kubectl get runtimeclass)""",
+    ),
+    "Gatekeeper": (
+        f"Error creating: {GATEKEEPER}",
+        f"""\
+the admission policy `validation.gatekeeper.sh` refuses a task's Pod
+  the cluster says: {GATEKEEPER}
+  to mend it: give the Pods what the policy asks for, with backend.kubernetes.pod_template, extra_labels\
+ or extra_annotations; or have the namespace agents exempted from it""",
+    ),
+    "a webhook that is away": (
+        f"Error creating: {AWAY}",
+        f"""\
+the admission webhook `policy.example.com` does not answer, so that no task's Pod is admitted
+  the cluster says: {AWAY}
+  to mend it: have the cluster's administrators mend the webhook, or exempt the namespace agents from it""",
+    ),
+    "no namespace": (
+        'namespaces "agents" not found',
+        """\
+the namespace agents does not exist
+  the cluster says: namespaces "agents" not found
+  to mend it: create it (kubectl create namespace agents), or correct backend.kubernetes.namespace""",
+    ),
+    "permission": (
+        'jobs.batch is forbidden: User "bot" cannot create resource "jobs" in API group "batch"',
+        """\
+the worker may not create jobs in namespace agents
+  the cluster says: jobs.batch is forbidden: User "bot" cannot create resource "jobs" in API group "batch"
+  to mend it: let the Role that is bound to the worker in namespace agents create jobs\
+ (apiGroups: ["batch"])""",
+    ),
+    "anything else": (
+        POD + "the moon is in the wrong phase",
+        f"""\
+the cluster does not admit a task's Pod in namespace agents
+  the cluster says: {POD_PREFIX}the moon is in the wrong phase
+  to mend it: change backend.kubernetes.pod_template to what the cluster admits""",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_a_refusal_is_explained(case: str) -> None:
+    words, text = GOLDEN[case]
+    assert str(of_refusal(words, CONFIG)) == text
+
+
+@pytest.mark.parametrize(("words", "name"), [(KYVERNO, "validate.kyverno.svc-fail"), (CEL, "need-team")])
+def test_policies_are_named(words: str, name: str) -> None:
+    assert of_refusal(words, CONFIG).what == f"the admission policy `{name}` refuses a task's Pod"
+
+
+def test_who_uses_image_volumes_is_not_told_to() -> None:
+    config = KubernetesConfig(namespace="agents", use_image_volumes=True)
+    assert "use_image_volumes" not in of_refusal(POD + RESTRICTED, config).mend
+
+
+def test_the_job_controllers_own_words_are_left_out() -> None:
+    assert refusal_words(f"Error creating: {KYVERNO}") == KYVERNO
+
+
+# The words of an API server that was killed and started again, seen by its Job controller.
+BROKEN = 'Post "https://10.0.0.1:443/api/v1/namespaces/agents/pods": '
+STARTING = [
+    BROKEN + "unexpected EOF",
+    BROKEN + "read tcp 10.0.0.2:38584->10.0.0.1:443: read: connection reset by peer",
+    BROKEN + "http2: client connection lost",
+    POD_PREFIX + "not yet ready to handle request",
+    'pods is forbidden: User "system:serviceaccount:kube-system:job-controller" cannot create resource "pods"'
+    ' in API group "" in the namespace "agents"',
+]
+
+
+@pytest.mark.parametrize(
+    "words", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete", *STARTING]
+)
+def test_a_failed_attempt_may_heal(words: str) -> None:
+    assert may_heal(words)
+
+
+@pytest.mark.parametrize("words", [RESTRICTED, QUOTA, SILENT, LIMIT, ACCOUNT, GATEKEEPER, KYVERNO, CEL])
+def test_a_refusal_does_not_heal(words: str) -> None:
+    assert not may_heal(POD + words)

@@ -1,0 +1,120 @@
+"""What a start that fails says: the texts, whole."""
+
+from oz_agent_worker.worker.backends.kubernetes.api.errors import (
+    ApiError,
+    Status,
+    UnreachableError,
+    status_error,
+)
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import (
+    Grant,
+    Permission,
+    needed_permissions,
+    summary,
+)
+from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import missing_permissions
+from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis, of_api_error, of_fields
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+
+CONFIG = KubernetesConfig(namespace="agents")
+ALL = "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
+EVENTS = Permission("", "events", "list", "say why a task does not start")
+WORDS = 'events is forbidden: User "bot" cannot list resource "events" in API group ""'
+
+
+def said(error: ApiError) -> str:
+    return str(
+        of_api_error(
+            error,
+            server="https://k8s:6443",
+            description='context "prod" of ~/.kube/config',
+            namespace="agents",
+            permissions=summary(needed_permissions(CONFIG)),
+        )
+    )
+
+
+def status(code: int, message: str) -> ApiError:
+    return status_error(code, Status(message=message), verb="list", path="/x")
+
+
+def test_parts_that_are_empty_are_left_out() -> None:
+    assert str(Diagnosis("it failed")) == "it failed"
+    assert str(Diagnosis("it failed", mend="do this:\nthat")) == "it failed\n  to mend it: do this:\n    that"
+
+
+def test_credentials_that_are_refused() -> None:
+    assert said(status(401, "Unauthorized")) == (
+        "the Kubernetes API server https://k8s:6443 does not accept the credentials of"
+        ' context "prod" of ~/.kube/config\n'
+        "  the cluster says: Unauthorized\n"
+        "  to mend it: they may have expired: log in to the cluster again, or check the token or client"
+        " certificate"
+    )
+
+
+def test_a_server_that_forbids() -> None:
+    assert said(status(403, WORDS)) == (
+        "the Kubernetes API server https://k8s:6443 forbids what tasks need in namespace 'agents'\n"
+        f"  the cluster says: {WORDS}\n"
+        f'  to mend it: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
+    )
+
+
+def test_a_server_that_cannot_be_reached() -> None:
+    assert said(UnreachableError("https://k8s:6443", "Connection refused")) == (
+        'the Kubernetes backend cannot start (context "prod" of ~/.kube/config): the API server'
+        " https://k8s:6443 cannot be reached: Connection refused\n"
+        "  to mend it: check that the cluster runs, that this is its address, and that a firewall or proxy"
+        " lets this machine reach it"
+    )
+
+
+def test_a_server_that_is_not_well() -> None:
+    assert said(status(500, "etcd is gone")) == (
+        "the Kubernetes API server https://k8s:6443 cannot do what the worker asks"
+        ' (context "prod" of ~/.kube/config)\n'
+        "  the cluster says: etcd is gone\n"
+        "  to mend it: check that this is the API server's address, and its health"
+        " (kubectl get --raw /readyz)"
+    )
+
+
+def test_one_permission_that_is_missing() -> None:
+    diagnosis = missing_permissions([Grant(EVENTS, allowed=False, words=WORDS)], CONFIG, "in-cluster")
+    assert str(diagnosis) == (
+        "the worker lacks permissions in namespace 'agents':"
+        " events: list (to say why a task does not start)\n"
+        f"  the cluster says: {WORDS}\n"
+        "  to mend it: add to the Role that is bound to the worker (in-cluster):\n"
+        '    - {apiGroups: [""], resources: ["events"], verbs: [list]}'
+    )
+
+
+def test_all_permissions_that_are_missing() -> None:
+    grants = [Grant(p, allowed=False, words=WORDS) for p in needed_permissions(CONFIG)]
+    text = str(missing_permissions(grants, CONFIG, "in-cluster"))
+    assert text == (
+        f"the worker lacks permissions in namespace 'agents': {ALL}\n"
+        f"  the cluster says: {WORDS}\n"
+        "  to mend it: add to the Role that is bound to the worker (in-cluster):\n"
+        '    - {apiGroups: ["batch"], resources: ["jobs"], verbs: [create, get, list, watch, delete]}\n'
+        '    - {apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]}\n'
+        '    - {apiGroups: [""], resources: ["pods/log"], verbs: [get]}\n'
+        '    - {apiGroups: [""], resources: ["events"], verbs: [list]}'
+    )
+
+
+def test_a_secret_for_variables_needs_its_permission_only_where_it_is_wanted() -> None:
+    assert "secrets: create" not in map(str, needed_permissions(CONFIG))
+    assert "secrets: create" in map(str, needed_permissions(KubernetesConfig(task_env_secret=True)))
+
+
+def test_fields_that_nobody_knows() -> None:
+    problems = ["backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?"]
+    assert str(of_fields(problems, 'unknown field "spec.template.spec.nodeSelectr"')) == (
+        "the Job of a task is not what Kubernetes takes:\n"
+        "  backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?\n"
+        '  the cluster says: unknown field "spec.template.spec.nodeSelectr"\n'
+        "  to mend it: correct the config file; `kubectl explain pod.spec` lists what a PodSpec can hold"
+    )

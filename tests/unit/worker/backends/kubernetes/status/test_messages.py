@@ -1,0 +1,51 @@
+"""Quotations of the cluster: one line, bounded, the telling end kept."""
+
+import pytest
+
+from oz_agent_worker.protocol.task_text import TaskText
+from oz_agent_worker.worker.backends.kubernetes.status.messages import MAX_QUOTE, own_words, said, sentence
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "quote"),
+    [
+        (None, None, ""),
+        (None, "  \n", ""),
+        ("Error", None, " (Error)"),
+        (None, "why.", " (why)"),
+        ("Error", "two\n lines", " (Error: two lines)"),
+    ],
+)
+def test_said(reason: str | None, message: str | None, quote: str) -> None:
+    assert said(reason, message) == quote
+
+
+def test_a_long_message_keeps_its_end() -> None:
+    quote = said(None, "noise " * 500 + "the cause")
+    assert quote.startswith(" (…")
+    assert quote.endswith("the cause)")
+    assert len(quote) == MAX_QUOTE + 3
+
+
+def test_a_quotation_may_be_given_more_room() -> None:
+    message = "x" * 900
+    assert said(None, message, limit=1000) == f" ({message})"
+    assert len(said(None, message, limit=500)) == 503
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (None, None),
+        (" \n", None),
+        ("no such\n host.\n", TaskText("no such host")),
+        ("noise " * 500 + "the cause", TaskText("…" + ("noise " * 500 + "the cause")[1 - MAX_QUOTE :])),
+    ],
+)
+def test_own_words(message: str | None, words: TaskText | None) -> None:
+    assert own_words(message) == words
+
+
+def test_a_sentence_begins_with_a_capital_letter() -> None:
+    assert sentence("the Pod `a`") == "The Pod `a`"
+    assert sentence("") == ""

@@ -1,0 +1,125 @@
+"""Views decode whatever an API server sends, and keep only what is observed."""
+
+import msgspec
+import pytest
+
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.manifest import naming
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+
+POD = b"""{
+  "apiVersion": "v1", "kind": "Pod",
+  "metadata": {"name": "p", "namespace": "agents", "uid": "u", "resourceVersion": "7",
+    "creationTimestamp": null, "managedFields": [{"manager": "kubelet"}],
+    "labels": {"oz-worker-hash": "aa", "job-name": "oz-task-1", "other": "x"},
+    "annotations": {"oz.warp.dev/task-id": "t", "oz.warp.dev/execution-id": "e"}},
+  "spec": {"nodeName": "n", "containers": [{"name": "task", "env": [{"name": "A", "value": "swordfish"}]}],
+    "initContainers": [{"name": "copy-sidecar-0"}, {"name": "proxy", "restartPolicy": "Always"}]},
+  "status": {"phase": "Running", "conditions": null, "initContainerStatuses": null,
+    "containerStatuses": [{"name": "task", "ready": true, "restartCount": 0, "lastState": {},
+                           "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}
+}"""
+
+
+def test_a_pod_keeps_its_observed_fields() -> None:
+    pod = msgspec.json.decode(POD, type=PodView)
+    assert pod.metadata.key == ExecutionKey("t", "e")
+    assert pod.metadata.labels is not None
+    assert pod.metadata.labels.job_name == "oz-task-1"
+    assert pod.phase == "Running"
+    assert pod.native_sidecars() == {"proxy"}
+    assert pod.status is not None
+    assert pod.status.container_statuses is not None
+    assert pod.status.container_statuses[0].waiting is None
+    assert "swordfish" not in repr(pod)
+
+
+def test_the_views_read_the_labels_and_annotations_that_the_manifest_writes() -> None:
+    key = ExecutionKey("Task/1", "Exec/1")
+    metadata = {"labels": naming.task_labels("w", key), "annotations": naming.task_annotations(key)}
+    job = msgspec.convert({"metadata": metadata}, JobView)
+    assert job.metadata.key == key
+    assert job.metadata.labels is not None
+    assert job.metadata.labels.worker_id == "w"
+    assert job.metadata.labels.worker_hash == naming.worker_hash("w")
+
+
+@pytest.mark.parametrize("view", [JobView, PodView, EventView])
+@pytest.mark.parametrize("text", [b"{}", b'{"metadata":{}}', b'{"metadata":{"labels":null},"status":null}'])
+def test_missing_and_null_fields_never_fail(view: type[JobView], text: bytes) -> None:
+    assert msgspec.json.decode(text, type=view).metadata.key is None
+
+
+def test_half_an_annotation_is_no_key() -> None:
+    text = b'{"metadata":{"annotations":{"oz.warp.dev/task-id":"t"}}}'
+    assert msgspec.json.decode(text, type=JobView).metadata.key is None
+
+
+def test_a_condition_holds_only_where_its_status_is_true() -> None:
+    text = (
+        b'{"status":{"conditions":[{"type":"Failed","status":"False"},{"type":"Complete","status":"True"}]}}'
+    )
+    job = msgspec.json.decode(text, type=JobView)
+    assert job.condition("Failed") is None
+    assert job.condition("Complete") is not None
+
+
+def test_words_that_every_pod_repeats_are_one_string() -> None:
+    first, second = (msgspec.json.decode(POD, type=PodView) for _ in range(2))
+    assert first.phase is second.phase
+    assert first.spec is not None
+    assert second.spec is not None
+    assert first.spec.node_name is second.spec.node_name
+
+
+def test_jobs_of_one_process_share_what_they_say_of_it() -> None:
+    text = (
+        b'{"metadata":{"namespace":"a-1","labels":{"oz-worker-id":"w-1"},'
+        b'"annotations":{"oz.warp.dev/owner":"p-1"}}}'
+    )
+    first, second = (msgspec.json.decode(text, type=JobView).metadata for _ in range(2))
+    assert first.namespace is second.namespace
+    assert first.labels is not None
+    assert second.labels is not None
+    assert first.labels.worker_id is second.labels.worker_id
+    assert first.annotations is not None
+    assert second.annotations is not None
+    assert first.annotations.owner is second.annotations.owner
+
+
+@pytest.mark.parametrize(("phase", "shared"), [("Pending", True), ("Running", True), ("Succeeded", False)])
+def test_a_pod_shares_the_words_of_its_status_until_it_has_ended(phase: str, shared: bool) -> None:
+    status = {
+        "phase": phase,
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "initContainerStatuses": [{"name": "copy-sidecar-0"}],
+    }
+    text = msgspec.json.encode({"status": status})
+    pods = [msgspec.json.decode(text, type=PodView) for _ in range(2)]
+    conditions = [pod.status.conditions[0] for pod in pods if pod.status and pod.status.conditions]
+    containers = [
+        pod.status.init_container_statuses[0]
+        for pod in pods
+        if pod.status and pod.status.init_container_statuses
+    ]
+    assert (conditions[0].type is conditions[1].type) is shared
+    assert (containers[0].name is containers[1].name) is shared
+
+
+def test_a_pod_is_known_by_its_uid_and_without_one_by_its_name() -> None:
+    assert msgspec.json.decode(POD, type=PodView).identity == "u"
+    assert msgspec.json.decode(b'{"metadata":{"name":"p"}}', type=PodView).identity == "p"
+
+
+@pytest.mark.parametrize(
+    ("text", "component"),
+    [
+        (b'{"source":{"component":"kubelet","host":"n"},"reportingComponent":""}', "kubelet"),
+        (b'{"source":{},"reportingComponent":"default-scheduler"}', "default-scheduler"),
+        (b'{"reportingComponent":"karpenter"}', "karpenter"),
+        (b"{}", ""),
+    ],
+    ids=["core/v1", "events.k8s.io", "no source", "nobody"],
+)
+def test_both_apis_of_events_say_who_wrote_one(text: bytes, component: str) -> None:
+    assert msgspec.json.decode(text, type=EventView).component == component

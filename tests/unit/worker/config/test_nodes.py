@@ -1,0 +1,57 @@
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from oz_agent_worker.worker.config.nodes import Problems, entries, plain, shown, value_at
+
+
+def read(text: str) -> tuple[dict[str, object], list[str]]:
+    """The entries of the mapping at ``m``, and what is wrong with it."""
+    problems = Problems("f.yaml")
+    node = value_at(yaml.compose(text, Loader=yaml.SafeLoader), "m")
+    assert node is not None
+    return {name: plain(value) for name, _, value in entries(node, "m", problems)}, problems.found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("m: {a: 1, b: x}", {"a": 1, "b": "x"}),
+        ("m:", {}),
+        ("base: &b {a: 1, b: 2}\nm: {<<: *b, b: 3}", {"b": 3, "a": 1}),
+        ("x: &x {a: 1}\ny: &y {a: 2, c: 2}\nm: {<<: [*x, *y]}", {"a": 1, "c": 2}),
+        ("x: &x {a: 1}\ny: &y {<<: *x, b: 2}\nm: {<<: *y}", {"b": 2, "a": 1}),
+        ("m: &m {<<: *m, a: 1}", {"a": 1}),
+        ("m: {<<: {? [a] : 1}}", {"?": 1}),
+    ],
+)
+def test_entries(text: str, found: dict[str, object]) -> None:
+    assert read(text) == (found, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("m: [1]", "f.yaml:1: m: read a list, allowed is a mapping"),
+        ("m:\n  a: 1\n  a: 2", "f.yaml:3: m.a: this key stands twice"),
+        ("m:\n  <<: no", "f.yaml:2: m.<<: read 'no', allowed is a mapping, or a list of mappings"),
+        ("m:\n  <<: [1]", "f.yaml:2: m.<<: read 1, allowed is a mapping, or a list of mappings"),
+    ],
+)
+def test_what_is_no_mapping_is_told(text: str, problem: str) -> None:
+    assert read(text)[1] == [problem.replace("'no'", shown(yaml.safe_load("no")))]
+
+
+def values() -> Iterator[tuple[object, str]]:
+    yield {"a": 1}, "a mapping"
+    yield [1], "a list"
+    yield None, "nothing"
+    yield True, "true"
+    yield "x", "'x'"
+    yield "x" * 100, "'" + "x" * 76 + "..."
+
+
+@pytest.mark.parametrize(("value", "text"), list(values()))
+def test_a_value_is_quoted_in_a_few_words(value: object, text: str) -> None:
+    assert shown(value) == text

@@ -1,0 +1,62 @@
+"""What the probes answer, and that the body says what is wrong."""
+
+import json
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.worker.probes.health import Health
+from oz_agent_worker.worker.probes.server import Response
+from oz_agent_worker.worker.watch_status import WatchVitals
+
+WELL = WatchVitals("jobs", running=True, unheard_for=31.4, idle_for=31.4, idle_limit=400.0)
+DEAF = WatchVitals("pods", running=True, unheard_for=9000.0, idle_for=5.0, idle_limit=400.0)
+STUCK = WatchVitals("pods", running=True, unheard_for=500.0, idle_for=500.0, idle_limit=400.0)
+ENDED = WatchVitals("pods", running=False, unheard_for=1.0, idle_for=1.0, idle_limit=400.0)
+
+
+def body(response: Response) -> dict[str, Any]:
+    assert response.content_type == "application/json"
+    document: dict[str, Any] = json.loads(response.body)
+    return document
+
+
+def health(*watches: WatchVitals, connected: bool = True) -> Health:
+    return Health(connected=lambda: connected, watches=lambda: watches)
+
+
+@pytest.mark.parametrize("watches", [(), (WELL,), (WELL, DEAF)])
+def test_a_process_that_lives(watches: tuple[WatchVitals, ...]) -> None:
+    response = health(*watches).healthz()
+    assert (response.status, body(response)["status"], body(response)["failing"]) == (200, "ok", [])
+
+
+@pytest.mark.parametrize(
+    ("watch", "failing"),
+    [
+        (STUCK, "watch_pods: did nothing for 500 s (its limit is 400 s)"),
+        (ENDED, "watch_pods: its task has ended"),
+    ],
+)
+def test_a_watch_that_does_not_do_what_it_should(watch: WatchVitals, failing: str) -> None:
+    response = health(WELL, watch).healthz()
+    assert (response.status, body(response)["status"]) == (503, "unavailable")
+    assert body(response)["failing"] == [failing]
+    assert {"name": "watch_jobs", "ok": True, "detail": "last heard 31 s ago"} in body(response)["checks"]
+
+
+@pytest.mark.parametrize(
+    ("preflight_passed", "connected", "stopping", "failing"),
+    [
+        (True, True, False, []),
+        (False, True, False, ["preflight: the backend is still starting"]),
+        (True, False, False, ["connection: not connected to the control plane"]),
+        (True, True, True, ["accepting: shutting down"]),
+    ],
+)
+def test_readiness(preflight_passed: bool, connected: bool, stopping: bool, failing: list[str]) -> None:
+    examined = health(STUCK, connected=connected)
+    examined.preflight_passed, examined.stopping = preflight_passed, stopping
+    response = examined.readyz()
+    assert response.status == (503 if failing else 200)
+    assert body(response)["failing"] == failing

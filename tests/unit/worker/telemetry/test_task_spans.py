@@ -1,0 +1,131 @@
+"""Notices become one span a task."""
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, cancelled, failed, succeeded
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.protocol.task_text import TaskText
+from oz_agent_worker.worker.events import (
+    AgentStarted,
+    CancelRequested,
+    CleanupFailed,
+    Connected,
+    JobNamed,
+    Notice,
+    TaskAdopted,
+    TaskAssigned,
+    TaskClaimed,
+    TaskEnded,
+    TaskRejected,
+    TaskReleased,
+    TraceBegan,
+    WorkStarted,
+)
+from oz_agent_worker.worker.telemetry.task_spans import TaskSpans
+
+KEY = ExecutionKey("t", "e")
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.told: list[Notice] = []
+        self.spans = TaskSpans(provider.get_tracer("tests"), self.told.append)
+
+    def tell(self, *notices: Notice) -> None:
+        for notice in notices:
+            self.spans(notice)
+
+    def span(self) -> ReadableSpan:
+        (span,) = self.exporter.get_finished_spans()
+        return span
+
+
+def names(span: ReadableSpan) -> list[str]:
+    return [event.name for event in span.events]
+
+
+def test_a_task_that_succeeds() -> None:
+    rig = Rig()
+    rig.tell(TaskAssigned(KEY), JobNamed(KEY, "oz-1"), WorkStarted(KEY), TaskClaimed(KEY), AgentStarted(KEY))
+    rig.tell(Connected(), TaskEnded(KEY, succeeded()), CleanupFailed(KEY))
+    assert rig.exporter.get_finished_spans() == ()
+    rig.tell(TaskReleased(KEY), TaskReleased(KEY))
+    span = rig.span()
+    assert span.name == "oz_worker.task"
+    assert names(span) == [
+        "task.assigned",
+        "backend.started",
+        "task.claimed",
+        "task.started",
+        "task.completed",
+        "cleanup.failed",
+    ]
+    assert dict(span.attributes or {}) == {
+        "oz.task_id": "t",
+        "oz.execution_id": "e",
+        "k8s.job.name": "oz-1",
+        "oz.result": "succeeded",
+    }
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.context is not None
+    assert rig.told == [TraceBegan(KEY, f"{span.context.trace_id:032x}")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "event"),
+    [
+        (cancelled(), "task.cancelled"),
+        (Outcome(TaskResult.DISPATCHED, ""), "task.dispatched"),
+        (
+            failed(FailureReason.SETUP_COMMAND, "a text of the task", words=TaskText("a text of the task")),
+            "task.failed",
+        ),
+    ],
+)
+def test_other_ends(outcome: Outcome, event: str) -> None:
+    rig = Rig()
+    rig.tell(TaskAssigned(KEY), CancelRequested(KEY), TaskEnded(KEY, outcome), TaskReleased(KEY))
+    assert names(rig.span()) == ["task.assigned", "task.cancellation_requested", event]
+    assert "a text of the task" not in rig.span().to_json()
+
+
+def test_a_failure_says_why_and_marks_the_span() -> None:
+    rig = Rig()
+    outcome = failed(FailureReason.CONTAINER_EXIT, "x", exit_code=42)
+    rig.tell(TaskAssigned(KEY), TaskEnded(KEY, outcome), TaskReleased(KEY))
+    span = rig.span()
+    assert dict(span.events[-1].attributes or {}) == {
+        "exit_code": 42,
+        "reason": "container_exit",
+        "phase": "backend",
+    }
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "container_exit")
+
+
+@pytest.mark.parametrize("before", [[], [TaskAssigned(KEY)]])
+def test_a_task_that_is_handed_back_has_a_span(before: list[Notice]) -> None:
+    rig = Rig()
+    rig.tell(*before, TaskRejected(KEY, "at_capacity"), TaskReleased(KEY))
+    assert names(rig.span()) == ["task.assigned", "task.rejected"]
+    assert dict(rig.span().events[-1].attributes or {}) == {"reason": "at_capacity"}
+
+
+def test_what_is_left_running_is_exported_at_the_end() -> None:
+    rig = Rig()
+    rig.tell(TaskAdopted(KEY), TaskClaimed(KEY))
+    rig.spans.close()
+    assert names(rig.span()) == ["task.taken_over", "task.claimed"]
+    assert (rig.span().attributes or {})["oz.left_running"] is True
+
+
+def test_a_notice_about_an_unknown_task_is_passed_over() -> None:
+    rig = Rig()
+    rig.tell(TaskClaimed(KEY), JobNamed(KEY, "x"), TaskEnded(KEY, succeeded()), TaskReleased(KEY))
+    assert rig.exporter.get_finished_spans() == ()

@@ -1,0 +1,100 @@
+"""What the worker tells of each task, and in which order."""
+
+from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, cancelled, failed, succeeded
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.protocol.session import Assigned, AssignmentRefused
+from oz_agent_worker.worker.backends.base import LaunchError
+from oz_agent_worker.worker.events import (
+    CancelRequested,
+    CleanupFailed,
+    TaskAdopted,
+    TaskAssigned,
+    TaskClaimed,
+    TaskEnded,
+    TaskRejected,
+    TaskReleased,
+    WorkStarted,
+)
+
+from .scripted import Bench, Step, assignment, settle
+
+KEY = ExecutionKey("t", "t")
+
+
+async def test_a_task_that_succeeds() -> None:
+    bench = Bench()
+    bench.worker.on_event(Assigned(assignment("t", created_at="2026-01-31T12:00:00Z")))
+    await settle()
+    bench.backend.executions["t"].ended.set_result(succeeded())
+    await settle()
+    assert bench.notices == [
+        TaskAssigned(KEY, "2026-01-31T12:00:00Z"),
+        WorkStarted(KEY),
+        TaskClaimed(KEY),
+        TaskEnded(KEY, succeeded()),
+    ]
+    await bench.finish()
+    assert bench.notices[4:] == [TaskReleased(KEY)]
+
+
+async def test_a_cancellation() -> None:
+    bench = Bench()
+    bench.backend.on_stop = cancelled()
+    bench.assign("t")
+    await settle()
+    bench.cancel("t")
+    await settle()
+    assert bench.notices[-2:] == [CancelRequested(KEY), TaskEnded(KEY, cancelled())]
+    await bench.finish()
+
+
+async def test_a_worker_without_a_slot() -> None:
+    bench = Bench(capacity=1)
+    bench.assign("t")
+    bench.assign("u")
+    await settle()
+    assert TaskRejected(ExecutionKey("u", "u"), "at_capacity") in bench.notices
+    assert TaskAssigned(ExecutionKey("u", "u")) not in bench.notices
+    bench.backend.executions["t"].ended.set_result(succeeded())
+    await settle()
+    await bench.finish()
+
+
+async def test_a_backend_that_cannot_be_reached_gives_the_task_back() -> None:
+    bench = Bench()
+    bench.backend.launch_steps["t"] = Step(error=LaunchError("away"))
+    bench.assign("t")
+    await settle()
+    assert bench.notices == [TaskAssigned(KEY), TaskRejected(KEY, "backend_unavailable"), TaskReleased(KEY)]
+
+
+async def test_an_assignment_that_cannot_be_carried_out() -> None:
+    bench = Bench()
+    bench.worker.on_event(AssignmentRefused(KEY, "no"))
+    await settle()
+    why = "The assignment cannot be carried out: no"
+    outcome = failed(FailureReason.AGENT_INVOCATION, why, phase=FailurePhase.ASSIGNMENT)
+    assert bench.notices == [TaskAssigned(KEY), TaskClaimed(KEY), TaskEnded(KEY, outcome)]
+    await bench.finish()
+
+
+async def test_what_an_earlier_worker_left() -> None:
+    bench = Bench()
+    execution = bench.find("t")
+    await settle()
+    assert bench.notices == [TaskAdopted(KEY), TaskClaimed(KEY), WorkStarted(KEY)]
+    execution.ended.set_result(succeeded())
+    await settle()
+    await bench.finish()
+
+
+async def test_debris_that_stays() -> None:
+    bench = Bench()
+    bench.assign("t")
+    await settle()
+    execution = bench.backend.executions["t"]
+    execution.release_step = Step(error=OSError("no"))
+    execution.ended.set_result(succeeded())
+    await settle()
+    await bench.finish()
+    assert bench.notices[-2:] == [CleanupFailed(KEY), TaskReleased(KEY)]
