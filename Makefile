@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := src tests scripts images charts
+TIERS ?= tests/unit tests/integration tests/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e bench chaos docs docs-check picture lock clean
+.PHONY: help run dev test check format e2e coverage bench chaos docs docs-check picture lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,14 @@ e2e: $(STAMP) ## Whole journeys as a user would make them
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.cluster.helm
 	@$(BIN)/pytest tests/e2e
+
+coverage: $(STAMP) ## What the tests of every tier run of each package; without the node tier: TIERS="tests/unit tests/integration"
+	@$(BIN)/python -m tests.cluster.provision
+	@$(BIN)/python -m tests.cluster.helm
+	@mkdir -p .coverage && $(BIN)/coverage erase
+	@for tier in $(TIERS); do $(BIN)/coverage run -m pytest --quiet $$tier || exit 1; done
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/python -m scripts.coverage_report
 
 bench: $(STAMP) ## Figures against the budgets; the last line is JSON
 	@$(BIN)/python -m tests.cluster.provision
