@@ -25,7 +25,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.inspector import Insp
 from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import letter
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import NoSuchTaskError, TaskJob
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, policy_of
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.config.load import WorkerFlags, read_file
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
@@ -276,7 +276,7 @@ def _in_cluster(place: _Place, use: Callable[[_Session], Awaitable[int]]) -> int
 async def _session(place: _Place) -> AsyncIterator[_Session]:
     credentials = load_credentials(place.config.kubeconfig, environ=os.environ)
     namespace = place.namespace or credentials.namespace or place.config.namespace
-    policy = policy_of(place.config, ObservationPolicy())
+    policy = observation_policy(place.config, ObservationPolicy())
     async with KubernetesClient(credentials) as client:
         inspector = Inspector(client, namespace, worker_id=place.worker_id, policy=policy)
         try:

@@ -39,8 +39,8 @@ from .manifest.naming import job_name, label_selector
 from .objects import JobView
 from .preflight.permissions import needed_permissions, summary
 from .preflight.preflight import Preflight, PreflightSettings
-from .status.diagnosis import of_api_error
-from .status.policy import ObservationPolicy, policy_of
+from .status.finding import explain_api_error
+from .status.policy import ObservationPolicy, observation_policy
 from .watch.job_index import JobIndex
 from .watch.monitor import JobMonitor
 from .watch.reflector import WatchSettings
@@ -258,7 +258,7 @@ class KubernetesBackend:
 
     def _shared(self, client: KubernetesClient, index: JobIndex) -> ExecutionContext:
         config = self._config
-        policy = policy_of(config, self._settings.observation)
+        policy = observation_policy(config, self._settings.observation)
         return ExecutionContext(
             client=client,
             index=index,
@@ -285,7 +285,7 @@ class KubernetesBackend:
         return EvidenceKeeper(collector.collect, Path(folder), self._settings.evidence)
 
     def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
-        diagnosis = of_api_error(
+        diagnosis = explain_api_error(
             error,
             server=client.credentials.server,
             description=client.credentials.description,

@@ -1,4 +1,4 @@
-"""Reads the events of objects in trouble: rarely, one at a time, and of no other object."""
+"""Reads the events of objects with a problem: rarely, one at a time, and of no other object."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class _Asked:
 
 
 class EventReader:
-    """What events tell, for the executions that are in trouble.
+    """What events tell, for the executions that have a problem.
 
     Executions are named by a key of theirs. Whatever their number, requests follow one
     another with ``settings.spacing`` between them. ``read`` asks the API server for the
@@ -94,12 +94,12 @@ class EventReader:
         if self._task is None or self._task.done():
             # It reads for all executions, so it is of no one's context.
             self._task = asyncio.create_task(
-                self._read_all(), name="events of objects in trouble", context=contextvars.Context()
+                self._read_all(), name="events of objects with a problem", context=contextvars.Context()
             )
         return None
 
     def forget(self, key: str) -> None:
-        """Drop what is known for an execution: its trouble is over."""
+        """Drop what is known for an execution: its problem is over."""
         self._asked.pop(key, None)
         self._waiting.pop(key, None)
 

@@ -15,19 +15,19 @@ from .api.client import KubernetesClient
 from .api.errors import ApiError
 from .api.retry_until_decided import retry_until_decided
 from .event_reader import EventReader
-from .inspection.event_history import recalled
+from .inspection.event_history import outcome_from_events
 from .inspection.evidence import EvidenceKeeper
 from .log_follower import Follows, TaskLog
 from .objects import JobView, last_pod
 from .owned_pod import OwnedPod
-from .status.evaluate import Observation, ObservationPolicy, Verdict, judge
+from .status.evaluate import Evaluation, Observation, ObservationPolicy, evaluate
 from .watch.job_index import JobIndex
 
 __all__ = ["ExecutionContext", "KubernetesExecution"]
 
 _logger = logging.getLogger(__name__)
 
-_NO_TROUBLES: Final[Mapping[str, float]] = {}
+_NO_PROBLEMS: Final[Mapping[str, float]] = {}
 _DELETED: Final = "The Job was deleted by somebody else before it ended"
 
 
@@ -138,7 +138,7 @@ class KubernetesExecution:
         self._outcome: Outcome | None = None
         self._turn = asyncio.Lock()
         self._signal = _Signal()
-        self._first_seen = _NO_TROUBLES
+        self._first_seen = _NO_PROBLEMS
         self._started = False
         self._stopping: str | None = None
         self._deleted = False
@@ -212,7 +212,9 @@ class KubernetesExecution:
             self._ground.notify(JobNamed(job.metadata.key, self._name))
         ended = end_of(job) if self._inherited and job is not None else None
         ground, outcome = self._ground, await self._decided()
-        outcome = await recalled(outcome, ground.client, ground.namespace, self._job(), self._pods())
+        outcome = await outcome_from_events(
+            outcome, ground.client, ground.namespace, self._job(), self._pods()
+        )
         if outcome.exit_code is not None or outcome.result is TaskResult.SUCCEEDED:
             self._note_start()  # it may have begun and ended between two looks
         if (log := self._task_log()) is not None:
@@ -229,35 +231,35 @@ class KubernetesExecution:
 
     async def _decided(self) -> Outcome:
         while True:
-            outcome, look_again_in = self._judge()
+            outcome, look_again_in = self._evaluate()
             if outcome is not None:
                 return outcome
             await self._signal.wait(look_again_in)
 
-    def _judge(self) -> tuple[Outcome | None, float | None]:
+    def _evaluate(self) -> tuple[Outcome | None, float | None]:
         """Return the outcome, if it is certain, else in how many seconds to look again without a change."""
         if self._stopping is not None and (self._deleted or self._gone):
             return cancelled(self._stopping), None
         now = self._ground.clock()
         seen = Observation(self._job(), self._pods(), self._ground.events.facts(self.uid))
-        verdict = judge(seen, self._first_seen, now, self._ground.policy)
-        if verdict.phase == "running":
+        evaluation = evaluate(seen, self._first_seen, now, self._ground.policy)
+        if evaluation.phase == "running":
             self._note_start()
-        if verdict.outcome is not None:
-            pause = self._until_pods_tell(verdict, now)
-            return (verdict.outcome, None) if pause is None else (None, pause)
+        if evaluation.outcome is not None:
+            pause = self._until_pods_tell(evaluation, now)
+            return (evaluation.outcome, None) if pause is None else (None, pause)
         if self._gone:
-            return self._judge_deleted(now)
-        if verdict.troubles or self._first_seen:
-            self._note_troubles(verdict, now)
-        again = verdict.look_again_at
+            return self._evaluate_deleted(now)
+        if evaluation.problems or self._first_seen:
+            self._note_problems(evaluation, now)
+        again = evaluation.look_again_at
         pauses = [] if again is None else [max(0.0, again - now)]
-        if verdict.ask:
-            pause = self._ground.events.ask(self.uid, verdict.ask, self._signal.set)
+        if evaluation.ask:
+            pause = self._ground.events.ask(self.uid, evaluation.ask, self._signal.set)
             pauses += [] if pause is None else [pause]
         return None, min(pauses, default=None)
 
-    def _judge_deleted(self, now: float) -> tuple[Outcome | None, float | None]:
+    def _evaluate_deleted(self, now: float) -> tuple[Outcome | None, float | None]:
         """Judge a Job that somebody else has deleted."""
         if self._gone_at is None:
             self._gone_at = now
@@ -272,20 +274,20 @@ class KubernetesExecution:
             self._started = True
             self._ground.notify(AgentStarted(job.metadata.key))
 
-    def _note_troubles(self, verdict: Verdict, now: float) -> None:
-        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+    def _note_problems(self, evaluation: Evaluation, now: float) -> None:
+        self._first_seen = {key: self._first_seen.get(key, now) for key in evaluation.problems}
         if not self._first_seen:
             self._ground.events.forget(self.uid)
 
-    def _until_pods_tell(self, verdict: Verdict, now: float) -> float | None:
+    def _until_pods_tell(self, evaluation: Evaluation, now: float) -> float | None:
         """Return for how many seconds to wait for the Pod of a Job that has ended; ``None``: not at all.
 
         A Pod ends before its Job, but the two are told by two watches. The Pod knows more:
         why it failed, and which container's log there is. It is waited for a moment only.
         """
-        assert verdict.outcome is not None
-        of_interest = self._output.wanted is not False or verdict.outcome.result is TaskResult.FAILED
-        if verdict.phase != "finished" or self._gone or not of_interest:
+        assert evaluation.outcome is not None
+        of_interest = self._output.wanted is not False or evaluation.outcome.result is TaskResult.FAILED
+        if evaluation.phase != "finished" or self._gone or not of_interest:
             return None
         last = last_pod(self._pods())
         if last is not None and last.has_ended:

@@ -7,10 +7,10 @@ import pytest
 from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
+    Evaluation,
     Observation,
     ObservationPolicy,
-    Verdict,
-    judge,
+    evaluate,
 )
 
 from .samples import failed_job, job, pod, running, terminated, waiting
@@ -32,8 +32,8 @@ DRAINED = attempt(1, phase="Failed", conditions=[DISRUPTED], containerStatuses=[
 EVICTED = attempt(1, phase="Failed", reason="Evicted", containerStatuses=[terminated("task", 137)])
 
 
-def verdict(job: JobView, *pods: PodView) -> Verdict:
-    return judge(Observation(job, pods), {}, 1000.0, POLICY)
+def verdict(job: JobView, *pods: PodView) -> Evaluation:
+    return evaluate(Observation(job, pods), {}, 1000.0, POLICY)
 
 
 @pytest.mark.parametrize("before", [DRAINED, EVICTED])

@@ -183,7 +183,7 @@ async def test_a_node_that_comes_for_one_pod_may_serve_another(
     assert "workers 1->2" in facts.autoscaler
     assert reader.facts("job-3") is NOT_READ
     clock.now += 100
-    assert reader.facts("job-2").scale_up is ScaleUp.UNSAID
+    assert reader.facts("job-2").scale_up is ScaleUp.UNKNOWN
 
 
 async def test_the_autoscalers_word_about_the_pod_itself_counts_more(

@@ -17,8 +17,8 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import disruption_from_events
 from oz_agent_worker.worker.backends.kubernetes.status.events import last_seen
-from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import events_of_last_pod, pods_of_job
-from oz_agent_worker.worker.backends.kubernetes.status.messages import said
+from oz_agent_worker.worker.backends.kubernetes.status.failure import events_of_last_pod, pods_of_job
+from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
 
 from .explain import Explanation
 from .task_jobs import ambiguous, is_pod_name, pod_base
@@ -149,7 +149,7 @@ def _answer(trace: Trace) -> tuple[str, Outcome | None]:
         return f"failed ({outcome.reason.value}), and its Job is gone: {outcome.message}", outcome
     of_job = [event for event in trace.events if _is_about(event, "Job")]
     cause = _cause(sorted([*of_job, *of_last_pod], key=last_seen)) or end
-    why = said(cause.reason, cause.message) if cause is not None else ""
+    why = quote_cluster(cause.reason, cause.message) if cause is not None else ""
     if end is not None:
         return f"failed{why}, and its Job is gone: its TTL is over, or somebody deleted it", None
     deleted = "has no Job any more: it was deleted before it had ended"

@@ -12,9 +12,9 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, ObjectT, Resource
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
-from oz_agent_worker.worker.backends.kubernetes.status.disruptions import TELLING_EVENTS
-from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import (
-    explain_end,
+from oz_agent_worker.worker.backends.kubernetes.status.disruptions import DISRUPTION_EVENTS
+from oz_agent_worker.worker.backends.kubernetes.status.failure import (
+    explain_failure,
     gone_pods,
     is_unexplained,
     pods_of_job,
@@ -24,7 +24,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from .task_jobs import TaskJob, pod_base, pod_prefix
 from .task_state import is_starting, lost_its_pods
 
-__all__ = ["all_events", "recalled", "task_events", "telling_events", "whole_list"]
+__all__ = ["all_events", "outcome_from_events", "task_events", "telling_events", "whole_list"]
 
 _logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ async def task_events(
     return tuple(event for events in (of_job, *found) for event in events)
 
 
-async def recalled(
+async def outcome_from_events(
     outcome: Outcome, client: KubernetesClient, namespace: str, job: JobView | None, pods: Sequence[PodView]
 ) -> Outcome:
     """The same outcome, or what events tell of the end of a Job whose Pods are gone.
@@ -109,7 +109,7 @@ async def recalled(
     except ApiError as error:
         _logger.debug("The events of Job %s cannot be read: %s", job.metadata.name, error)
         return outcome
-    return explain_end(failure, pods, events)
+    return explain_failure(failure, pods, events)
 
 
 async def telling_events(
@@ -167,7 +167,7 @@ async def _disrupted(client: KubernetesClient, namespace: str) -> Mapping[str, C
     """The names of the Pods of which an event tells why they are gone, by what these hold of their Jobs'."""
     about = "involvedObject.kind=Pod,reason="
     lists = await asyncio.gather(
-        *(all_events(client, namespace, about + reason) for reason in TELLING_EVENTS)
+        *(all_events(client, namespace, about + reason) for reason in DISRUPTION_EVENTS)
     )
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for event in (event for events in lists for event in events):

@@ -23,7 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClie
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
-from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import gone_pods
+from oz_agent_worker.worker.backends.kubernetes.status.failure import gone_pods
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .bundle import ContainerLog, Evidence, bundle, files_of

@@ -1,6 +1,6 @@
 """What a task does, what it waits for or why it ended: one answer, from the cluster alone. Pure.
 
-The judgement is the one that the worker reports by (``troubles``, ``absence``,
+The judgement is the one that the worker reports by (``problems``, ``absence``,
 ``postmortem``); here it is told before any grace is over, in the present tense, and with
 the evidence. Ages compare the cluster's times with the reader's clock.
 """
@@ -13,12 +13,12 @@ from datetime import datetime
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.outcome import FailureReason
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView, last_pod
-from oz_agent_worker.worker.backends.kubernetes.status.absence import missing_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
-from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import explain_end
-from oz_agent_worker.worker.backends.kubernetes.status.messages import said
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, Trouble
-from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_troubles
+from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure
+from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
+from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 
 from .task_jobs import TaskJob
 from .task_state import State, facts_about, is_ordinary, state_of, watchful
@@ -48,7 +48,7 @@ class Explanation:
     """One answer. ``reason`` is the word that the worker reports with, or would; empty where all is well.
 
     ``headline`` is one sentence; ``advice`` says what to do, and is empty where the headline
-    does; ``outlook`` says how long the worker looks on at a trouble. ``owner`` is the worker
+    does; ``outlook`` says how long the worker looks on at a problem. ``owner`` is the worker
     process that created the Job, empty where that is not noted. Of a Job that is gone
     (``traces``) neither worker nor execution is known, and of the task's ID what the name holds.
     """
@@ -120,7 +120,7 @@ def _succeeded(facts: Facts) -> _Answer:
 def _failed(facts: Facts) -> _Answer:
     failure = facts.job.condition("Failed")
     assert failure is not None
-    outcome = explain_end(failure, facts.pods, facts.events)
+    outcome = explain_failure(failure, facts.pods, facts.events)
     reason = outcome.reason.value if outcome.reason else ""
     ago = _ago(facts, _when(failure))
     return _Answer(f"failed{ago} ({reason}): {outcome.for_owner()}.", reason)
@@ -140,8 +140,8 @@ def _active(state: State, facts: Facts) -> _Answer:
     if held is not None:
         return _suspended(held)
     verb = "runs, but" if state is State.RUNNING else "waits:"
-    for trouble, told in _troubles(facts):
-        answer = _in_trouble(trouble, told, facts)
+    for problem, told in _problems(facts):
+        answer = _describe_problem(problem, told, facts)
         if answer is not None:
             return replace(answer, says=f"{verb} {answer.says}")
     pod = last_pod(facts.pods)
@@ -157,45 +157,45 @@ def _active(state: State, facts: Facts) -> _Answer:
 
 def _suspended(held: Condition) -> _Answer:
     return _Answer(
-        f"is held back: its Job is suspended{said(held.reason, held.message)}.",
+        f"is held back: its Job is suspended{quote_cluster(held.reason, held.message)}.",
         advice="a queue such as Kueue does this until there is room: see the one that the Job's labels name",
     )
 
 
-def _troubles(facts: Facts) -> list[tuple[Trouble, EventFacts]]:
+def _problems(facts: Facts) -> list[tuple[PodProblem, EventFacts]]:
     """What is wrong, with what the events say of it; the worst first."""
     policy = watchful(facts.policy)
 
     of_job = facts_about(facts.job.metadata.uid, facts.events)
-    found = [(t, of_job) for t in missing_pod(facts.job, facts.pods, policy, of_job)]
+    found = [(t, of_job) for t in missing_pod_problems(facts.job, facts.pods, policy, of_job)]
     for pod in facts.pods:
         of_pod = facts_about(pod.identity, facts.events)
-        found += [(t, of_pod) for t in pod_troubles(pod, policy, of_pod)]
-    # That a Pod has not started yet is the least of its troubles.
+        found += [(t, of_pod) for t in pod_problems(pod, policy, of_pod)]
+    # That a Pod has not started yet is the least of its problems.
     return sorted(found, key=lambda pair: (is_ordinary(pair[0]), pair[0].grace))
 
 
-def _in_trouble(trouble: Trouble, told: EventFacts, facts: Facts) -> _Answer | None:
-    """Say a trouble as it is now; ``None`` where it is the ordinary course of things."""
-    reason = trouble.outcome.reason
+def _describe_problem(problem: PodProblem, told: EventFacts, facts: Facts) -> _Answer | None:
+    """Say a problem as it is now; ``None`` where it is the ordinary course of things."""
+    reason = problem.outcome.reason
     word = reason.value if reason else ""
-    outlook = _outlook(trouble, facts.policy)
-    if is_ordinary(trouble):
+    outlook = _outlook(problem, facts.policy)
+    if is_ordinary(problem):
         pod = last_pod(facts.pods)
         if pod is None or not (told.pulling or told.warning):
             return None
         if told.pulling:
             return _Answer(f"an image is being pulled{_on(pod)}: {_stage(pod)}.")
         return _Answer(f"{_stage(pod)}{told.warning}.", word, outlook=outlook)
-    if trouble.key.endswith("/unschedulable"):
+    if problem.key.endswith("/unschedulable"):
         return _unschedulable(facts, told, outlook)
-    if trouble.key.endswith("/lost"):
+    if problem.key.endswith("/lost"):
         return _lost(facts, word, outlook)
     if reason is FailureReason.POD_MISSING and told.refusal not in (Refusal.QUOTA, Refusal.FINAL):
         if not (told.refused or told.warning):
             return None
         return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, outlook=outlook)
-    message = trouble.outcome.for_owner()
+    message = problem.outcome.for_owner()
     return _Answer(f"{message[:1].lower()}{message[1:]}.", word, outlook=outlook)
 
 
@@ -213,7 +213,7 @@ def _lost(facts: Facts, word: str, outlook: str) -> _Answer:
 def _unschedulable(facts: Facts, told: EventFacts, outlook: str) -> _Answer:
     pod = last_pod(facts.pods)
     conditions = (pod.status.conditions if pod and pod.status else None) or ()
-    scheduler = next((said(None, c.message) for c in conditions if c.type == "PodScheduled"), "")
+    scheduler = next((quote_cluster(None, c.message) for c in conditions if c.type == "PodScheduled"), "")
     says, advice = f"no node takes its Pod{scheduler}", "add capacity, or change what the task asks for"
     match told.scale_up:
         case ScaleUp.COMING:
@@ -223,20 +223,20 @@ def _unschedulable(facts: Facts, told: EventFacts, outlook: str) -> _Answer:
             advice = (
                 "let the Pod's requests, nodeSelector and tolerations fit a node group, or raise its limit"
             )
-        case ScaleUp.UNSAID if told.autoscaler:
+        case ScaleUp.UNKNOWN if told.autoscaler:
             says += f"; the autoscaler says{told.autoscaler}"
     return _Answer(f"{says}.", FailureReason.UNSCHEDULABLE.value, advice, outlook)
 
 
-def _outlook(trouble: Trouble, policy: ObservationPolicy) -> str:
+def _outlook(problem: PodProblem, policy: ObservationPolicy) -> str:
     """How long the worker that has the task in hand looks on."""
-    if trouble.outcome.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
+    if problem.outcome.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
         return "the worker waits without end (backend.kubernetes.unschedulable_timeout is 0)"
-    if math.isinf(trouble.grace):
+    if math.isinf(problem.grace):
         return ""
-    if trouble.grace <= 0:
+    if problem.grace <= 0:
         return "the worker fails the task at once"
-    return f"the worker fails the task when this has lasted {trouble.grace:g} s"
+    return f"the worker fails the task when this has lasted {problem.grace:g} s"
 
 
 _WHEN_IT_STAYS = "where this lasts, see whether kube-controller-manager runs"
@@ -254,7 +254,11 @@ def _stage(pod: PodView) -> str:
     for container in (*inits, *mains):
         state = container.state
         if state is None or (state.running is None and state.terminated is None):
-            reason = said(container.waiting.reason, container.waiting.message) if container.waiting else ""
+            reason = (
+                quote_cluster(container.waiting.reason, container.waiting.message)
+                if container.waiting
+                else ""
+            )
             return f"its container `{container.name}` is not created yet{reason}"
     return "its containers run"
 

@@ -7,12 +7,11 @@ from enum import StrEnum
 from typing import Final
 
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
-from oz_agent_worker.worker.backends.kubernetes.status.absence import missing_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, event_facts
-from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure
-from oz_agent_worker.worker.backends.kubernetes.status.gone_pods import explain_end, is_unexplained
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, Trouble
-from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_troubles
+from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure, is_unexplained
+from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 
 from .task_jobs import TaskJob
 
@@ -27,7 +26,7 @@ __all__ = [
     "watchful",
 ]
 
-#: In the keys of troubles that every Pod has for a moment (``startup``).
+#: In the keys of problems that every Pod has for a moment (``startup``).
 _STEPS: Final = ("/starting/", "/pulling/")
 
 
@@ -64,11 +63,11 @@ def reason_of(
     """Why a task failed, or what it waits for: the word that the worker reports with.
 
     Empty where nothing is wrong. ``events`` are those of its objects, as far as they are known:
-    some troubles, and the ends of Pods that are gone, are told by them alone.
+    some problems, and the ends of Pods that are gone, are told by them alone.
     """
     failure = job.condition("Failed")
     if failure is not None:
-        outcome = explain_end(failure, pods, events)
+        outcome = explain_failure(failure, pods, events)
         return outcome.reason.value if outcome.reason else ""
     if state_of(job, pods) not in {State.PENDING, State.RUNNING}:
         return ""
@@ -76,14 +75,14 @@ def reason_of(
         return "suspended"
     seen = watchful(policy)
     of_job = facts_about(job.metadata.uid, events)
-    troubles = [(trouble, of_job) for trouble in missing_pod(job, pods, seen, of_job)]
+    problems = [(problem, of_job) for problem in missing_pod_problems(job, pods, seen, of_job)]
     for pod in pods:
         of_pod = facts_about(pod.identity, events)
-        troubles += [(trouble, of_pod) for trouble in pod_troubles(pod, seen, of_pod)]
-    for trouble, told in sorted(troubles, key=lambda pair: is_ordinary(pair[0])):
+        problems += [(problem, of_pod) for problem in pod_problems(pod, seen, of_pod)]
+    for problem, told in sorted(problems, key=lambda pair: is_ordinary(pair[0])):
         warned = bool(told.warning) and not told.pulling
-        if trouble.outcome.reason and (warned or not is_ordinary(trouble)):
-            return trouble.outcome.reason.value
+        if problem.outcome.reason and (warned or not is_ordinary(problem)):
+            return problem.outcome.reason.value
     return ""
 
 
@@ -95,8 +94,8 @@ def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
 
 def is_starting(pod: PodView, policy: ObservationPolicy) -> bool:
     """Whether all that is known to be wrong with a Pod is that it has not started yet."""
-    troubles = [*pod_troubles(pod, watchful(policy))]
-    return bool(troubles) and all(is_ordinary(trouble) for trouble in troubles)
+    problems = [*pod_problems(pod, watchful(policy))]
+    return bool(problems) and all(is_ordinary(problem) for problem in problems)
 
 
 def facts_about(uid: str | None, events: Iterable[EventView]) -> EventFacts:
@@ -106,10 +105,10 @@ def facts_about(uid: str | None, events: Iterable[EventView]) -> EventFacts:
 
 
 def watchful(policy: ObservationPolicy) -> ObservationPolicy:
-    """The same policy for one who looks on: it is a trouble, too, to wait without end for a node."""
+    """The same policy for one who looks on: it is a problem, too, to wait without end for a node."""
     return replace(policy, unschedulable_timeout=policy.unschedulable_timeout or math.inf)
 
 
-def is_ordinary(trouble: Trouble) -> bool:
-    """Whether a trouble is only that something takes its time, as it does in every task."""
-    return trouble.key.endswith("/unscheduled") or any(step in trouble.key for step in _STEPS)
+def is_ordinary(problem: PodProblem) -> bool:
+    """Whether a problem is only that something takes its time, as it does in every task."""
+    return problem.key.endswith("/unscheduled") or any(step in problem.key for step in _STEPS)

@@ -12,7 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
     PodView,
     Terminated,
 )
-from oz_agent_worker.worker.backends.kubernetes.status.messages import said
+from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
 
 from .task_jobs import TaskJob
 
@@ -62,7 +62,7 @@ def _of_job(job: TaskJob) -> Iterator[Evidence]:
 
 def _of_condition(about: str, condition: Condition) -> Evidence:
     false = " is not so" if condition.status == "False" else ""
-    text = f"{condition.type}{false}{said(condition.reason, condition.message)}"
+    text = f"{condition.type}{false}{quote_cluster(condition.reason, condition.message)}"
     return Evidence(about, text, condition.last_transition_time)
 
 
@@ -70,7 +70,7 @@ def _of_pod(pod: PodView) -> Iterator[Evidence]:
     about = f"Pod {pod.metadata.name}"
     node = f" on node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
     status = pod.status
-    words = said(status.reason, status.message) if status else ""
+    words = quote_cluster(status.reason, status.message) if status else ""
     yield Evidence(about, f"{pod.phase or 'of unknown phase'}{node}{words}", pod.metadata.creation_timestamp)
     if pod.metadata.deletion_timestamp:
         yield Evidence(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
@@ -99,7 +99,7 @@ def _of_container(kind: str, container: ContainerStatus) -> Evidence:
         return Evidence(about, f"ended with {_end(ended)}{again}", ended.finished_at)
     if state is not None and state.running is not None:
         return Evidence(about, f"runs{again}", state.running.started_at)
-    waits = said(container.waiting.reason, container.waiting.message) if container.waiting else ""
+    waits = quote_cluster(container.waiting.reason, container.waiting.message) if container.waiting else ""
     last = container.last_state.terminated if container.last_state else None
     before = f"; it ended before with {_end(last)}" if last is not None else ""
     return Evidence(about, f"waits{waits}{again}{before}")
@@ -108,7 +108,7 @@ def _of_container(kind: str, container: ContainerStatus) -> Evidence:
 def _end(ended: Terminated) -> str:
     code = ended.exit_code or (128 + ended.signal if ended.signal else 0)
     reason = ended.reason if ended.reason not in {"Completed", "Error"} else None
-    return f"{describe_exit_code(code)}{said(reason, ended.message)}"
+    return f"{describe_exit_code(code)}{quote_cluster(reason, ended.message)}"
 
 
 def _of_event(event: EventView) -> Evidence:

@@ -25,8 +25,8 @@ from oz_agent_worker.worker.backends.kubernetes.api.server_info import (
     parse_version,
     read_server_info,
 )
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis, of_api_error
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, policy_of
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_api_error
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.checks import Check, Verdict, fail, ok, skip, warn
 from oz_agent_worker.worker.clock_skew import judge_clock
 from oz_agent_worker.worker.config.schema import KubernetesConfig
@@ -85,7 +85,7 @@ class KubernetesDoctor:
         self._worker_id = worker_id
         self._cleanup = cleanup
         self._environ = environ
-        self._policy = policy_of(config, ObservationPolicy())
+        self._policy = observation_policy(config, ObservationPolicy())
         self._trial_settings = trial or ProbeRunSettings()
         self._with_job = with_job
         self._stack = AsyncExitStack()
@@ -154,7 +154,7 @@ class KubernetesDoctor:
             info = await self._server.get()
         except ApiError as error:
             return _as_failure(
-                of_api_error(
+                explain_api_error(
                     error,
                     server=credentials.server,
                     description=credentials.description,
@@ -293,7 +293,7 @@ def _needed_by_job(permission: str) -> bool:
     return permission in {"jobs: create", "jobs: get", "jobs: delete", "pods: list"}
 
 
-def _as_failure(diagnosis: Diagnosis) -> Verdict:
+def _as_failure(diagnosis: Finding) -> Verdict:
     words = f"\nthe cluster says: {diagnosis.words}" if diagnosis.words else ""
     return fail(diagnosis.what + words, diagnosis.mend)
 

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from oz_agent_worker.protocol.outcome import FailureReason, Outcome, describe_exit_code
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import is_own_container
@@ -44,7 +44,7 @@ def of_outcome(
     *,
     facts: EventFacts = NOT_READ,
     log: str = "",
-) -> Diagnosis:
+) -> Finding:
     """Explain a Job that failed, or is certain to.
 
     ``outcome`` is what a task would be reported with, ``facts`` what the events of the Pod
@@ -64,7 +64,7 @@ def of_outcome(
     if ended is not None and reason in _PROGRAM_ENDS:
         return _ended(ended, log, config)
     # The sentence of a task's report has all three parts in it already.
-    return Diagnosis(f"the preflight Pod failed: {outcome.for_owner()}")
+    return Finding(f"the preflight Pod failed: {outcome.for_owner()}")
 
 
 def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> str:
@@ -90,17 +90,17 @@ def _unquoted(words: str) -> str:
     return words.strip().removeprefix("(").removesuffix(")")
 
 
-def _unschedulable(words: str, config: KubernetesConfig) -> Diagnosis:
+def _unschedulable(words: str, config: KubernetesConfig) -> Finding:
     patience = f" within {config.unschedulable_timeout:g} s" if config.unschedulable_timeout else ""
-    return Diagnosis(f"no node takes a task's Pod{patience}", words, _NODE_MEND)
+    return Finding(f"no node takes a task's Pod{patience}", words, _NODE_MEND)
 
 
-def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Diagnosis:
+def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Finding:
     container = next(_waiting(pods), None)
     name = container.name if container else "task"
     words = container.waiting.message if container and container.waiting else ""
     image, key = _image(name, manifest, config)
-    return Diagnosis(
+    return Finding(
         f"the image {image} of container `{name}` cannot be pulled",
         words or "",
         _pull_mend(words or "", key, config),
@@ -134,9 +134,9 @@ def _pull_mend(words: str, key: str, config: KubernetesConfig) -> str:
     return f"check that the nodes reach the registry, and {key}"
 
 
-def _not_created(container: ContainerStatus, config: KubernetesConfig) -> Diagnosis:
+def _not_created(container: ContainerStatus, config: KubernetesConfig) -> Finding:
     assert container.waiting is not None
-    return Diagnosis(
+    return Finding(
         f"container `{container.name}` of a task's Pod cannot be created",
         f"{container.waiting.reason}: {container.waiting.message or ''}".rstrip(": "),
         f"create in namespace {config.namespace} the Secret or ConfigMap that {_CONFIG}.pod_template names,"
@@ -144,7 +144,7 @@ def _not_created(container: ContainerStatus, config: KubernetesConfig) -> Diagno
     )
 
 
-def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Diagnosis:
+def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Finding:
     name, state = container.name, container.terminated
     assert state is not None
     how = describe_exit_code(state.exit_code)
@@ -153,12 +153,12 @@ def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Di
     reason = state.reason if state.reason != "Error" else None
     words = ": ".join(part for part in (reason, state.message or log) if part)
     if state.reason == "OOMKilled":
-        return Diagnosis(what, words, f"give it more memory in {_CONFIG}.preflight_resources")
+        return Finding(what, words, f"give it more memory in {_CONFIG}.preflight_resources")
     if not is_own_container(name):
-        return Diagnosis(
+        return Finding(
             what, words, f"correct {_CONFIG}.pod_template: the container `{name}` is the template's"
         )
-    return Diagnosis(
+    return Finding(
         what,
         words,
         f"it runs `/bin/sh -c 'exit 0'`: name in {_CONFIG}.preflight_image an image that has /bin/sh and is"
@@ -191,21 +191,21 @@ def _statuses(pod: PodView) -> tuple[ContainerStatus, ...]:
     return (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
 
 
-def of_no_pod(seconds: float, words: str) -> Diagnosis:
+def of_no_pod(seconds: float, words: str) -> Finding:
     """The Job was admitted and has no Pod, and no event says why."""
-    return Diagnosis(
+    return Finding(
         f"the cluster made no Pod for the preflight Job within {seconds:g} s",
         words,
         "check that kube-controller-manager runs, and what else holds Jobs back in this namespace (Kueue?)",
     )
 
 
-def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Diagnosis:
+def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Finding:
     """The preflight Pod has not ended after all the time that it has."""
     words = event_words(events)
     running = [c.name for pod in pods for c in _statuses(pod) if c.state and c.state.running]
     if running:
-        return Diagnosis(
+        return Finding(
             f"the preflight Pod did not end within {seconds:g} s: container `{running[0]}` still runs",
             words,
             "a task is over when all containers of its Pod have ended: where one serves the others,"
@@ -214,25 +214,23 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
     if words.startswith(_VOLUMES):
         return _not_mounted(words)
     if is_unschedulable(pods):
-        return Diagnosis(
-            f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_MEND
-        )
+        return Finding(f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_MEND)
     if not any(pod.spec and pod.spec.node_name for pod in pods):
-        return Diagnosis(
+        return Finding(
             f"no scheduler has looked at the preflight Pod within {seconds:g} s",
             words,
             "see whether the scheduler runs, and whether schedulerName in"
             f" {_CONFIG}.pod_template names one that does",
         )
-    return Diagnosis(
+    return Finding(
         f"the preflight Pod did not start within {seconds:g} s",
         words,
         f"check that its volumes can be mounted and that {_CONFIG}.preflight_image is a small image",
     )
 
 
-def _not_mounted(words: str) -> Diagnosis:
-    return Diagnosis(
+def _not_mounted(words: str) -> Finding:
+    return Finding(
         "a volume of a task's Pod cannot be mounted",
         words,
         f"create what the volumes in {_CONFIG}.pod_template name (Secret, ConfigMap, volume claim), or"

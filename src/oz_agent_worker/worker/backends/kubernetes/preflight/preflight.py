@@ -16,8 +16,8 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.api.server_info import read_server_info
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis, of_permissions
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import ObservationPolicy
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_missing_permissions
 from oz_agent_worker.worker.checks import Severity
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
@@ -143,18 +143,18 @@ class Preflight:
         return (f"no node takes a task's Pod yet, and tasks will wait for one ({result.pending})",)
 
 
-def missing_permissions(missing: list[Grant], config: KubernetesConfig, description: str) -> Diagnosis:
+def missing_permissions(missing: list[Grant], config: KubernetesConfig, description: str) -> Finding:
     """One diagnosis of all permissions that are missing, in the words of the first refusal."""
     permissions = [grant.permission for grant in missing]
     few = len(permissions) <= _FEW
     named = "; ".join(f"{p} (to {p.purpose})" for p in permissions) if few else summary(permissions)
     words = next((grant.words for grant in missing if grant.words), "")
-    return of_permissions(
+    return explain_missing_permissions(
         named, role_rules(permissions), words, description=description, namespace=config.namespace
     )
 
 
-def _failure(diagnosis: Diagnosis) -> PreflightError:
+def _failure(diagnosis: Finding) -> PreflightError:
     return PreflightError(f"preflight: {diagnosis}")
 
 

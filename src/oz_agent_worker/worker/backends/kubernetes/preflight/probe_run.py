@@ -25,10 +25,14 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestErro
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
 from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
-from oz_agent_worker.worker.backends.kubernetes.status.admission import may_heal, of_refusal
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, ObservationPolicy, judge
+from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal, is_temporary_refusal
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
+    Observation,
+    ObservationPolicy,
+    evaluate,
+)
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, event_facts, unreadable
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .pod_diagnosis import is_unschedulable, of_no_pod, of_outcome, of_standstill, scheduler_words
@@ -85,7 +89,7 @@ class ProbeResult:
 
     reached: Stage
     stopped_at: Stage | None = None
-    diagnosis: Diagnosis | None = None
+    diagnosis: Finding | None = None
     pending: str | None = None
 
 
@@ -153,7 +157,7 @@ class ProbeRun:
             )
         except ManifestError as error:
             what = f"no Job can be made of a task: {error}"
-            return self._failed(Stage.ADMITTED, Diagnosis(what, mend="correct the config file"))
+            return self._failed(Stage.ADMITTED, Finding(what, mend="correct the config file"))
         name: str = manifest["metadata"]["name"]
         refused: ProbeResult | None = None
         try:
@@ -174,7 +178,7 @@ class ProbeRun:
         except ApiStatusError as error:
             if error.transient:
                 raise
-            return self._failed(Stage.ADMITTED, of_refusal(error.message, self._config))
+            return self._failed(Stage.ADMITTED, explain_refusal(error.message, self._config))
         return None
 
     async def _follow(self, name: str, manifest: Mapping[str, Any]) -> ProbeResult:
@@ -186,7 +190,7 @@ class ProbeRun:
             try:
                 sight = await self._look(name)
             except NotFoundError:
-                return self._failed(Stage.ENDED, Diagnosis("the preflight Job was deleted by somebody else"))
+                return self._failed(Stage.ENDED, Finding("the preflight Job was deleted by somebody else"))
             self._reached = max(self._reached, sight.stage())
             result = await self._judge(sight, manifest, self._clock() - began)
             if result is not None:
@@ -205,8 +209,8 @@ class ProbeRun:
             return await self._without_pod(sight, elapsed)
         now = self._clock()
         observation = Observation(sight.job, sight.pods, self._facts)
-        verdict = judge(observation, self._first_seen, now, self._policy)
-        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.troubles}
+        verdict = evaluate(observation, self._first_seen, now, self._policy)
+        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.problems}
         if verdict.outcome is not None:
             return await self._ended(sight, manifest, verdict.outcome)
         if verdict.ask and now - self._facts.read_at >= _EVENTS_EVERY:
@@ -256,8 +260,8 @@ class ProbeRun:
         events = await self._events(sight.job.metadata.uid or "")
         words = [event.message or "" for event in events or () if event.reason == "FailedCreate"]
         late = elapsed >= self._settings.admission
-        if words and (late or not may_heal(words[-1])):
-            return self._failed(Stage.ADMITTED, of_refusal(words[-1], self._config))
+        if words and (late or not is_temporary_refusal(words[-1])):
+            return self._failed(Stage.ADMITTED, explain_refusal(words[-1], self._config))
         if not late:
             return None
         suspended = sight.job.condition("Suspended")
@@ -272,7 +276,7 @@ class ProbeRun:
         except ForbiddenError:
             return None
 
-    def _failed(self, stage: Stage, diagnosis: Diagnosis) -> ProbeResult:
+    def _failed(self, stage: Stage, diagnosis: Finding) -> ProbeResult:
         return ProbeResult(self._reached, stage, diagnosis)
 
     async def _delete(self, name: str) -> None:

@@ -16,8 +16,8 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.manifest.field_paths import field_problems, in_config_terms
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError
-from oz_agent_worker.worker.backends.kubernetes.status.admission import of_refusal
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis, of_fields
+from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_field_errors
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import build_sample_job
@@ -40,7 +40,7 @@ class TemplateCheck:
     server among them. ``strict``: the server looked at every field.
     """
 
-    diagnosis: Diagnosis | None = None
+    diagnosis: Finding | None = None
     warnings: tuple[str, ...] = ()
     strict: bool = True
 
@@ -60,7 +60,7 @@ async def check_template(
         job = build_sample_job(config, worker_id=worker_id, cleanup=cleanup, unique=unique)
     except ManifestError as error:
         return TemplateCheck(
-            Diagnosis(f"no Job can be made of a task: {error}", mend="correct the config file")
+            Finding(f"no Job can be made of a task: {error}", mend="correct the config file")
         )
     strict, diagnosis = await _fields(client, config, job)
     if diagnosis is not None:
@@ -79,7 +79,7 @@ async def check_template(
 
 async def _fields(
     client: KubernetesClient, config: KubernetesConfig, job: Mapping[str, Any]
-) -> tuple[bool, Diagnosis | None]:
+) -> tuple[bool, Finding | None]:
     """Whether the server checks fields, and what it found."""
     marked = {**job, "spec": {**job["spec"], _CANARY: True}}
     try:
@@ -92,17 +92,19 @@ async def _fields(
             raise
         found = [p for p in field_problems(error.message, job, config) if _CANARY not in p]
         if found:
-            return True, of_fields(found, error.message.replace(f', unknown field "spec.{_CANARY}"', ""))
+            return True, explain_field_errors(
+                found, error.message.replace(f', unknown field "spec.{_CANARY}"', "")
+            )
         return _CANARY in error.message, None
     return False, None
 
 
-def _refused(error: ApiStatusError, job: Mapping[str, Any], config: KubernetesConfig) -> Diagnosis:
+def _refused(error: ApiStatusError, job: Mapping[str, Any], config: KubernetesConfig) -> Finding:
     if not isinstance(error, InvalidError):
-        return of_refusal(error.message, config)
+        return explain_refusal(error.message, config)
     # "Job.batch "name" is invalid: path: what": the name is the sample's, and means nothing.
     words = error.message.partition(" is invalid: ")[2] or error.message
-    return Diagnosis(
+    return Finding(
         "the Job of a task is not valid",
         in_config_terms(words, job, config),
         "correct what the cluster names in the config file",

@@ -12,9 +12,9 @@ from typing import Final
 
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-from .diagnosis import Diagnosis
+from .finding import Finding
 
-__all__ = ["may_heal", "of_refusal", "refusal_words"]
+__all__ = ["explain_refusal", "is_temporary_refusal", "refusal_message"]
 
 _Mend = Callable[[Mapping[str, str], KubernetesConfig], str]
 
@@ -180,28 +180,28 @@ _RULES: Final = (
 )
 
 
-def of_refusal(words: str, config: KubernetesConfig) -> Diagnosis:
+def explain_refusal(words: str, config: KubernetesConfig) -> Finding:
     """Explain why a Job or a Pod was not admitted, from what the cluster said."""
-    told = refusal_words(words)
+    told = refusal_message(words)
     for rule in _RULES:
         found = rule.words.search(told)
         if found is not None:
             groups = found.groupdict()
             what = rule.what.format(**groups, namespace=config.namespace)
-            return Diagnosis(what, told, rule.mend(groups, config))
-    return Diagnosis(
+            return Finding(what, told, rule.mend(groups, config))
+    return Finding(
         f"the cluster does not admit a task's Pod in namespace {config.namespace}",
         told,
         "change backend.kubernetes.pod_template to what the cluster admits",
     )
 
 
-def refusal_words(message: str) -> str:
+def refusal_message(message: str) -> str:
     """What the cluster said, without the Job controller's own words before it."""
     return _CREATING.sub("", message.strip())
 
 
-def may_heal(words: str) -> bool:
+def is_temporary_refusal(words: str) -> bool:
     """Whether the next attempt may be admitted although this one was not.
 
     Only a refusal that the API server words as one is final. All else is about the attempt, such

@@ -8,10 +8,10 @@ from typing import Final
 from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, ContainerStatus, EventView, PodView
 
-from .messages import said, sentence
-from .policy import ObservationPolicy, Trouble
+from .messages import capitalized, quote_cluster
+from .policy import ObservationPolicy, PodProblem
 
-__all__ = ["TELLING_EVENTS", "disruption", "disruption_from_events", "lost_pods"]
+__all__ = ["DISRUPTION_EVENTS", "disruption", "disruption_from_events", "lost_pod_problems"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ _BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
     }
 )
 #: Reasons of events that tell why a Pod is gone.
-TELLING_EVENTS: Final = tuple(_BY_EVENT)
+DISRUPTION_EVENTS: Final = tuple(_BY_EVENT)
 # kubelet, eviction: emptyDirMessageFmt, podEphemeralStorageMessageFmt, containerEphemeralStorageMessageFmt.
 _LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
 
@@ -127,8 +127,8 @@ def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
         elif event.reason == _NOT_READY and event is not events[-1]:
             continue
         kind = _sharpened(_BY_EVENT[event.reason or ""], event.message)
-        what = sentence(kind.what.format(node="", on=""))
-        return failed(kind.reason, f"{what}{said(event.reason, event.message)}: {kind.advice}")
+        what = capitalized(kind.what.format(node="", on=""))
+        return failed(kind.reason, f"{what}{quote_cluster(event.reason, event.message)}: {kind.advice}")
     return None
 
 
@@ -142,7 +142,7 @@ def _sharpened(kind: _Kind, message: str | None) -> _Kind:
     return _OVER_LIMIT if over_limit else kind
 
 
-def lost_pods(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
+def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
     """Yield what becomes of a Pod whose node does not say that it has ended, or anything at all."""
     status = pod.status
     if status is None or status.phase in {"Succeeded", "Failed"}:
@@ -152,21 +152,23 @@ def lost_pods(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
     if pod.metadata.deletion_timestamp:
         what = (
             f"the Pod was told to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
-            f"{said(target.reason, target.message) if target else ''}"
+            f"{quote_cluster(target.reason, target.message) if target else ''}"
         )
     elif status.phase == "Unknown":
         what = f"the node{_on(pod)} has told nothing of the Pod for {grace:g} s"
     else:
         return
-    text = f"{what}{said(status.reason, status.message)}: see whether the node is ready, and {_RETRY}"
+    text = (
+        f"{what}{quote_cluster(status.reason, status.message)}: see whether the node is ready, and {_RETRY}"
+    )
     key = f"{pod.identity}/lost"
-    yield Trouble(key, grace, failed(FailureReason.NODE_LOST, sentence(text)))
+    yield PodProblem(key, grace, failed(FailureReason.NODE_LOST, capitalized(text)))
 
 
 def _outcome(kind: _Kind, pod: PodView, reason: str | None, message: str | None) -> Outcome:
     node = f" from node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
     what = kind.what.format(node=node, on=_on(pod))
-    return failed(kind.reason, f"{sentence(what)}{said(reason, message)}: {kind.advice}")
+    return failed(kind.reason, f"{capitalized(what)}{quote_cluster(reason, message)}: {kind.advice}")
 
 
 def _on(pod: PodView) -> str:

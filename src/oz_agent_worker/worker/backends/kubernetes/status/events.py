@@ -1,4 +1,4 @@
-"""What the events of a Pod or a Job tell of its trouble. Pure.
+"""What the events of a Pod or a Job tell of its problem. Pure.
 
 Events are hints: they come late, are repeated, merged and dropped, and stay after what they
 tell of has passed. The newest word on a question counts.
@@ -16,8 +16,8 @@ from typing import Final
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 
-from .admission import may_heal, refusal_words
-from .messages import own_words, said
+from .admission import is_temporary_refusal, refusal_message
+from .messages import quote_cluster, task_text
 
 __all__ = [
     "NOT_READ",
@@ -35,7 +35,7 @@ __all__ = [
 class ScaleUp(Enum):
     """What an autoscaler has said of a Pod that waits for a node."""
 
-    UNSAID = "unsaid"
+    UNKNOWN = "unsaid"
     COMING = "coming"
     REFUSED = "refused"
 
@@ -70,7 +70,7 @@ class EventFacts:
     read_at: float = -math.inf
     mount: str = ""
     pulling: bool = False
-    scale_up: ScaleUp = ScaleUp.UNSAID
+    scale_up: ScaleUp = ScaleUp.UNKNOWN
     autoscaler: str = ""
     refusal: Refusal | None = None
     refused: str = ""
@@ -136,7 +136,7 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
         refusal=_refusal(refusal),
         refused=_quote_refusal(refusal) if refusal is not None else "",
         warning=_quote(warning),
-        words=own_words(warning.message) if warning is not None and quotes_task(warning) else None,
+        words=task_text(warning.message) if warning is not None and quotes_task(warning) else None,
     )
 
 
@@ -163,16 +163,16 @@ def _mount_failure(ordered: Sequence[EventView]) -> EventView | None:
 def _autoscaler(ordered: Sequence[EventView]) -> EventView | None:
     """The autoscaler's newest decision; without one, whatever it said last."""
     words = [e for e in ordered if e.reason in _SCALE_UP or "karpenter" in e.component]
-    decisions = [e for e in words if _decision(e) is not ScaleUp.UNSAID]
+    decisions = [e for e in words if _decision(e) is not ScaleUp.UNKNOWN]
     return next(reversed(decisions or words), None)
 
 
 def _decision(event: EventView | None) -> ScaleUp:
     if event is None:
-        return ScaleUp.UNSAID
-    decision = _SCALE_UP.get(event.reason or "", ScaleUp.UNSAID)
+        return ScaleUp.UNKNOWN
+    decision = _SCALE_UP.get(event.reason or "", ScaleUp.UNKNOWN)
     passing = any(skip in (event.message or "") for skip in _PASSING_SKIPS)
-    return ScaleUp.UNSAID if decision is ScaleUp.REFUSED and passing else decision
+    return ScaleUp.UNKNOWN if decision is ScaleUp.REFUSED and passing else decision
 
 
 def _refusal(event: EventView | None) -> Refusal | None:
@@ -181,7 +181,7 @@ def _refusal(event: EventView | None) -> Refusal | None:
     words = event.message or ""
     if "exceeded quota" in words:  # API server, plugin ResourceQuota
         return Refusal.QUOTA
-    return Refusal.PASSING if may_heal(words) else Refusal.FINAL
+    return Refusal.PASSING if is_temporary_refusal(words) else Refusal.FINAL
 
 
 def quotes_task(event: EventView) -> bool:
@@ -190,11 +190,15 @@ def quotes_task(event: EventView) -> bool:
 
 
 def _quote(event: EventView | None) -> str:
-    return said(event.reason, None if quotes_task(event) else event.message) if event is not None else ""
+    return (
+        quote_cluster(event.reason, None if quotes_task(event) else event.message)
+        if event is not None
+        else ""
+    )
 
 
 def _quote_refusal(event: EventView) -> str:
-    return said(event.reason, refusal_words(event.message or ""), limit=_MAX_REFUSAL)
+    return quote_cluster(event.reason, refusal_message(event.message or ""), limit=_MAX_REFUSAL)
 
 
 def last_seen(event: EventView) -> float:

@@ -1,6 +1,12 @@
-"""Why a Job failed: the Pod is asked first, because it knows more, then the Job."""
+"""Why a Job failed: from its Pod first, which is more precise, then from the Job's condition. Pure.
 
-from collections.abc import Iterator, Sequence
+A preempted or evicted Pod is deleted, and its status with it. Its events stay for an hour
+(kube-apiserver, ``--event-ttl``), so they explain the end of a Job without a Pod. An eviction
+through the API, such as by ``kubectl drain``, leaves no event of its own.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,16 +15,18 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TAS
 from oz_agent_worker.worker.backends.kubernetes.objects import (
     Condition,
     ContainerStatus,
+    EventView,
     PodView,
     Terminated,
     last_pod,
 )
 
-from .disruptions import disruption
-from .messages import container_reason, own_words, said
+from .disruptions import disruption, disruption_from_events
+from .events import last_seen
+from .messages import container_reason, quote_cluster, task_text
 from .waiting import START_FAILURES
 
-__all__ = ["explain_failure"]
+__all__ = ["events_of_last_pod", "explain_failure", "gone_pods", "is_unexplained", "pods_of_job"]
 
 _EXIT_ADVICE: Final = {
     126: "a program that the agent calls cannot be executed",
@@ -31,19 +39,33 @@ _DELETER: Final = "Find out who deletes Pods, and run the task again"
 #: Exit codes of a container that was told to end, and of one that was made to.
 _SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
 _CLOCK_SKEW: Final = timedelta(seconds=60)
+#: The most deleted Pods of a Job whose events are read: the newest ones.
+_MAX_GONE: Final = 10
+# Job controller: the message of the event ``SuccessfulCreate``.
+_CREATED: Final = re.compile(r"Created pod: (\S+)")
 #: Reasons of a Job that failed with its Pod (batch/v1, JobReasonBackoffLimitExceeded and PodFailurePolicy).
 _POD_COUNTS: Final = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
 
 
-def explain_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
-    """The outcome of a Job whose condition ``Failed`` holds.
+def explain_failure(
+    condition: Condition, pods: Sequence[PodView], events: Iterable[EventView] = ()
+) -> Outcome:
+    """Return the outcome of a Job whose condition ``Failed`` holds.
 
-    Its last Pod alone speaks: those before it were disrupted, and started again.
+    Only the Job's last Pod counts: Pods before it were disrupted, and the Job started another.
+    Where no Pod is left, ``events`` (about the Job and its Pods) show whether the last one was
+    disrupted.
     """
     last = last_pod(pods)
-    pods = () if last is None else (last,)
-    # A Job past its deadline has its Pods ended: how their containers ended is the effect.
-    # A disruption or the OOM killer is never that effect.
+    outcome = _explain(condition, () if last is None else (last,))
+    if not is_unexplained(outcome, pods):
+        return outcome
+    return disruption_from_events(events_of_last_pod(events)) or outcome
+
+
+def _explain(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+    # Past its deadline the Job controller ends the Pods, so the deadline comes before the ends of
+    # containers. A disruption or the OOM killer is never an effect of the deadline.
     for pod in pods:
         outcome = disruption(pod) or _out_of_memory(pod)
         if outcome is not None:
@@ -79,8 +101,9 @@ def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
         if own is None:
             return None
         message = own.message
+    quote = quote_cluster("DeadlineExceeded", message)
     text = (
-        f"The task ran into its active deadline{said('DeadlineExceeded', message)}{_last_wait(pods)}:"
+        f"The task ran into its active deadline{quote}{_last_wait(pods)}:"
         " raise backend.kubernetes.active_deadline_seconds if it needs more time"
     )
     return failed(FailureReason.ACTIVE_DEADLINE, text)
@@ -112,7 +135,7 @@ def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -
     # The exit code is the runtime's word for the failure (128), and so is the message: nothing ran.
     reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
     text = (
-        f"Container `{container.name}` could not be started{said(ended.reason, ended.message)}:"
+        f"Container `{container.name}` could not be started{quote_cluster(ended.reason, ended.message)}:"
         " check that its image has the program that its command names"
     )
     return failed(reason, text)
@@ -130,13 +153,15 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
     # The message of an end is what the container wrote: its termination message, or the end of its log
     # (core/v1, terminationMessagePolicy). "Error" is the runtimes' word for any exit code but 0.
     unseen = ended.reason == _UNSEEN
-    quote = said(ended.reason if ended.reason != "Error" else None, ended.message if unseen else None)
+    quote = quote_cluster(
+        ended.reason if ended.reason != "Error" else None, ended.message if unseen else None
+    )
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
     return failed(
         reason,
         f"{text}: {_advice(pod, container.name, reason, code)}",
         exit_code=code,
-        words=None if unseen else own_words(ended.message),
+        words=None if unseen else task_text(ended.message),
     )
 
 
@@ -170,11 +195,11 @@ def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
 
 def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
-    text = f"The Job failed{said(condition.reason, condition.message)}"
+    text = f"The Job failed{quote_cluster(condition.reason, condition.message)}"
     pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
     if pod is not None and pod.status is not None:
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
-        text += f", its Pod says{said(pod.status.reason, pod.status.message)}"
+        text += f", its Pod says{quote_cluster(pod.status.reason, pod.status.message)}"
     elif not pods and condition.reason in _POD_COUNTS:
         gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
         return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
@@ -204,3 +229,37 @@ def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
 def _exit_code(ended: Terminated) -> int:
     """128 + signal where a signal ended the container, as a shell has it."""
     return ended.exit_code or (128 + ended.signal if ended.signal else 0)
+
+
+def pods_of_job(events: Iterable[EventView]) -> list[str]:
+    """The names of the Pods that a Job has had, the oldest first, from the events about it."""
+    ordered = sorted((e for e in events if e.reason == "SuccessfulCreate"), key=last_seen)
+    found = (_CREATED.search(event.message or "") for event in ordered)
+    return [match[1] for match in found if match]
+
+
+def gone_pods(of_job: Iterable[EventView], standing: Iterable[str]) -> list[str]:
+    """The names of a Job's Pods that do not stand any more, by the events about the Job: the newest."""
+    there = set(standing)
+    return [name for name in pods_of_job(of_job) if name not in there][-_MAX_GONE:]
+
+
+def events_of_last_pod(events: Iterable[EventView]) -> list[EventView]:
+    """Those of the ``events`` about a Job and its Pods that are about its last Pod, the oldest first.
+
+    The last is the one that was created last; where no event tells of that, because those of a Job
+    that ran for long are older and gone, the one whose own events begin last.
+    """
+    ordered = sorted(events, key=last_seen)
+    of_pods: dict[str | None, list[EventView]] = {}
+    for event in ordered:
+        about = event.involved_object
+        if about is not None and about.kind == "Pod":
+            of_pods.setdefault(about.name, []).append(event)
+    last = next(reversed(pods_of_job(ordered) or of_pods), None)
+    return of_pods.get(last, [])
+
+
+def is_unexplained(outcome: Outcome, pods: Sequence[PodView]) -> bool:
+    """Whether events may tell more of an outcome: the Pods are gone, which knew why."""
+    return outcome.reason is FailureReason.POD_MISSING and not pods

@@ -8,7 +8,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAI
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.manifest.sidecars import COPY_CONTAINER_PREFIX
 
-__all__ = ["MAX_QUOTE", "container_reason", "own_words", "said", "sentence"]
+__all__ = ["MAX_QUOTE", "capitalized", "container_reason", "quote_cluster", "task_text"]
 
 #: The longest quotation in a message, in characters.
 MAX_QUOTE: Final = 400
@@ -25,17 +25,17 @@ def container_reason(name: str, of_task: FailureReason, *, init: bool) -> Failur
     return FailureReason.INIT_CONTAINER
 
 
-def said(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
+def quote_cluster(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
     """Quote the cluster in parentheses, on one line; empty where it said nothing.
 
     What a container wrote is no word of the cluster, though the kubelet hands it on in the same
-    fields: that is for ``own_words``.
+    fields: that is for ``task_text``.
     """
     quote = ": ".join(part for part in (reason, _quoted(message, limit)) if part)
     return f" ({quote})" if quote else ""
 
 
-def own_words(message: str | None) -> TaskText | None:
+def task_text(message: str | None) -> TaskText | None:
     """What a container wrote, on one line; ``None`` where it wrote nothing."""
     text = _quoted(message, MAX_QUOTE)
     return TaskText(text) if text else None
@@ -51,6 +51,6 @@ def _quoted(message: str | None, limit: int) -> str:
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
-def sentence(text: str) -> str:
+def capitalized(text: str) -> str:
     """Begin a text with a capital letter."""
     return text[:1].upper() + text[1:]

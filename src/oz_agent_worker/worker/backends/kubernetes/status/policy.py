@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-__all__ = ["ObservationPolicy", "Trouble", "policy_of"]
+__all__ = ["ObservationPolicy", "PodProblem", "observation_policy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class ObservationPolicy:
     created; ``refusal_grace``: Pods that the cluster does not admit; ``stuck_timeout``: a
     start without progress or a word why; ``lost_timeout``: a node that does not answer.
 
-    The events of a Pod are asked for when its trouble has lasted ``ask_after`` seconds, and
+    The events of a Pod are asked for when its problem has lasted ``ask_after`` seconds, and
     once more at the end of a grace: their answer is waited for ``ask_patience`` longer.
     """
 
@@ -33,7 +33,7 @@ class ObservationPolicy:
     ask_patience: float = 30.0
 
 
-def policy_of(config: KubernetesConfig, base: ObservationPolicy) -> ObservationPolicy:
+def observation_policy(config: KubernetesConfig, base: ObservationPolicy) -> ObservationPolicy:
     """The policy of a configuration; what has no key of its own is as in ``base``."""
     return replace(
         base,
@@ -44,7 +44,7 @@ def policy_of(config: KubernetesConfig, base: ObservationPolicy) -> ObservationP
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodProblem:
     """A state that becomes ``outcome`` when it has lasted ``grace`` seconds.
 
     ``key`` names the state across observations; what the cluster says of it changes.

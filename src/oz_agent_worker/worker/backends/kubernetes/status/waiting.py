@@ -1,7 +1,7 @@
 """What keeps a Pod from running, and for how long that may go on.
 
 Most of these states heal by themselves: a registry answers again, an autoscaler adds a
-node. A trouble therefore fails its task only after a grace, unless what the cluster says
+node. A problem therefore fails its task only after a grace, unless what the cluster says
 shows that waiting cannot help.
 """
 
@@ -14,14 +14,13 @@ from typing import Final
 from oz_agent_worker.protocol.outcome import FailureReason, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView, Waiting
 
-from .disruptions import lost_pods
+from .disruptions import lost_pod_problems
 from .events import NOT_READ, EventFacts
-from .messages import container_reason, own_words, said, sentence
-from .pending import startup_troubles
-from .policy import ObservationPolicy, Trouble
-from .scheduling import scheduling_troubles
+from .messages import capitalized, container_reason, quote_cluster, task_text
+from .pending import scheduling_problems, startup_problems
+from .policy import ObservationPolicy, PodProblem
 
-__all__ = ["START_FAILURES", "ObservationPolicy", "Trouble", "pod_troubles"]
+__all__ = ["START_FAILURES", "ObservationPolicy", "PodProblem", "pod_problems"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,9 @@ _HOPELESS: Final = re.compile(
 )
 
 
-def pod_troubles(pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ) -> Iterator[Trouble]:
+def pod_problems(
+    pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ
+) -> Iterator[PodProblem]:
     """Yield what keeps this Pod from running, or from ending; nothing for one that has ended.
 
     ``facts`` are what its own events say, as far as they have been read.
@@ -109,18 +110,18 @@ def pod_troubles(pod: PodView, policy: ObservationPolicy, facts: EventFacts = NO
     status = pod.status
     if status is None or status.phase in {"Succeeded", "Failed"}:
         return
-    yield from lost_pods(pod, policy)
+    yield from lost_pod_problems(pod, policy)
     if pod.metadata.deletion_timestamp:
         return
     if status.phase != "Running":
-        yield from scheduling_troubles(pod, policy, facts)
-    told = [*_container_troubles(pod, policy)]
+        yield from scheduling_problems(pod, policy, facts)
+    told = [*_container_problems(pod, policy)]
     yield from told
     if not told:
-        yield from startup_troubles(pod, policy, facts)
+        yield from startup_problems(pod, policy, facts)
 
 
-def _container_troubles(pod: PodView, policy: ObservationPolicy) -> Iterator[Trouble]:
+def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
     assert pod.status is not None
     for container in pod.status.init_container_statuses or ():
         if container.waiting is not None:
@@ -132,23 +133,23 @@ def _container_troubles(pod: PodView, policy: ObservationPolicy) -> Iterator[Tro
 
 def _waiting(
     pod: PodView, container: ContainerStatus, waiting: Waiting, policy: ObservationPolicy, *, init: bool
-) -> Iterator[Trouble]:
+) -> Iterator[PodProblem]:
     kind, reason, message = _kind_of(container, waiting)
     if kind is None:
         return
     final = not kind.heals or (kind is _PULL and _HOPELESS.search(message or "") is not None)
-    quote = said(reason, None if kind.quotes else message)
+    quote = quote_cluster(reason, None if kind.quotes else message)
     text = f"{kind.what.format(name=container.name)}{quote}: {kind.advice}"
     failure = kind.reason
     if kind in (_CREATE, _START, _HOOK):
         failure = container_reason(container.name, failure, init=init)
-    outcome = failed(failure, sentence(text), words=own_words(message) if kind.quotes else None)
+    outcome = failed(failure, capitalized(text), words=task_text(message) if kind.quotes else None)
     key = f"{pod.identity}/{container.name}/{kind.reason.value}"
-    yield Trouble(key, 0.0 if final else policy.pull_grace, outcome)
+    yield PodProblem(key, 0.0 if final else policy.pull_grace, outcome)
 
 
 def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None, str | None, str | None]:
-    """The trouble's kind, and the reason and message that tell most of it."""
+    """The problem's kind, and the reason and message that tell most of it."""
     if waiting.reason == "CrashLoopBackOff":
         # kubelet, container.ErrCrashLoopBackOff: only a native sidecar is restarted. That it
         # ends is its own affair; that it never started holds the task up for ever.

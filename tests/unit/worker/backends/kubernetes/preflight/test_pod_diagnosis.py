@@ -15,7 +15,11 @@ from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
     scheduler_words,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import build_preflight_job
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, ObservationPolicy, judge
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
+    Observation,
+    ObservationPolicy,
+    evaluate,
+)
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
@@ -36,7 +40,7 @@ MEND_PROGRAM = (
 
 def explained(sight: JobView, *pods: PodView, config: KubernetesConfig = CONFIG, log: str = "") -> str:
     """What is said where the judgement of a task would be what it is."""
-    verdict = judge(Observation(sight, pods), {}, 1000.0, AT_ONCE)
+    verdict = evaluate(Observation(sight, pods), {}, 1000.0, AT_ONCE)
     assert verdict.outcome is not None
     return text(verdict.outcome, *pods, config=config, log=log)
 

@@ -2,7 +2,11 @@
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.status.admission import may_heal, of_refusal, refusal_words
+from oz_agent_worker.worker.backends.kubernetes.status.admission import (
+    explain_refusal,
+    is_temporary_refusal,
+    refusal_message,
+)
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 CONFIG = KubernetesConfig(namespace="agents")
@@ -141,21 +145,21 @@ the cluster does not admit a task's Pod in namespace agents
 @pytest.mark.parametrize("case", GOLDEN)
 def test_a_refusal_is_explained(case: str) -> None:
     words, text = GOLDEN[case]
-    assert str(of_refusal(words, CONFIG)) == text
+    assert str(explain_refusal(words, CONFIG)) == text
 
 
 @pytest.mark.parametrize(("words", "name"), [(KYVERNO, "validate.kyverno.svc-fail"), (CEL, "need-team")])
 def test_policies_are_named(words: str, name: str) -> None:
-    assert of_refusal(words, CONFIG).what == f"the admission policy `{name}` refuses a task's Pod"
+    assert explain_refusal(words, CONFIG).what == f"the admission policy `{name}` refuses a task's Pod"
 
 
 def test_who_uses_image_volumes_is_not_told_to() -> None:
     config = KubernetesConfig(namespace="agents", use_image_volumes=True)
-    assert "use_image_volumes" not in of_refusal(POD + RESTRICTED, config).mend
+    assert "use_image_volumes" not in explain_refusal(POD + RESTRICTED, config).mend
 
 
 def test_the_job_controllers_own_words_are_left_out() -> None:
-    assert refusal_words(f"Error creating: {KYVERNO}") == KYVERNO
+    assert refusal_message(f"Error creating: {KYVERNO}") == KYVERNO
 
 
 # The words of an API server that was killed and started again, seen by its Job controller.
@@ -174,9 +178,9 @@ STARTING = [
     "words", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete", *STARTING]
 )
 def test_a_failed_attempt_may_heal(words: str) -> None:
-    assert may_heal(words)
+    assert is_temporary_refusal(words)
 
 
 @pytest.mark.parametrize("words", [RESTRICTED, QUOTA, SILENT, LIMIT, ACCOUNT, GATEKEEPER, KYVERNO, CEL])
 def test_a_refusal_does_not_heal(words: str) -> None:
-    assert not may_heal(POD + words)
+    assert not is_temporary_refusal(POD + words)

@@ -6,7 +6,7 @@ import pytest
 
 from oz_agent_worker.protocol.outcome import FailureReason
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
-from oz_agent_worker.worker.backends.kubernetes.status.disruptions import disruption, lost_pods
+from oz_agent_worker.worker.backends.kubernetes.status.disruptions import disruption, lost_pod_problems
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import pod, running, terminated
 
@@ -106,22 +106,22 @@ def test_a_pod_that_was_not_disrupted(view: PodView) -> None:
 
 
 def test_a_pod_whose_node_does_not_confirm_its_end() -> None:
-    [trouble] = lost_pods(
+    [problem] = lost_pod_problems(
         pod(phase="Running", metadata=DELETED, conditions=[target("DeletionByTaintManager")]), POLICY
     )
-    assert (trouble.key, trouble.grace, trouble.about) == ("uid-1/lost", 330.0, "")
-    assert trouble.outcome.reason is FailureReason.NODE_LOST
-    assert "node-1 does not confirm that it has (DeletionByTaintManager" in trouble.outcome.message
+    assert (problem.key, problem.grace, problem.about) == ("uid-1/lost", 330.0, "")
+    assert problem.outcome.reason is FailureReason.NODE_LOST
+    assert "node-1 does not confirm that it has (DeletionByTaintManager" in problem.outcome.message
 
 
 def test_a_pod_of_which_its_node_tells_nothing() -> None:
-    [trouble] = lost_pods(pod(phase="Unknown", reason="NodeLost", message="unresponsive"), POLICY)
-    assert (trouble.key, trouble.grace) == ("uid-1/lost", 300.0)
-    assert "has told nothing of the Pod for 300 s (NodeLost: unresponsive)" in trouble.outcome.message
+    [problem] = lost_pod_problems(pod(phase="Unknown", reason="NodeLost", message="unresponsive"), POLICY)
+    assert (problem.key, problem.grace) == ("uid-1/lost", 300.0)
+    assert "has told nothing of the Pod for 300 s (NodeLost: unresponsive)" in problem.outcome.message
 
 
 @pytest.mark.parametrize(
     "view", [pod(phase="Running"), pod(phase="Pending"), pod(phase="Failed", metadata=DELETED), PodView()]
 )
 def test_a_pod_that_is_not_lost(view: PodView) -> None:
-    assert [*lost_pods(view, POLICY)] == []
+    assert [*lost_pod_problems(view, POLICY)] == []

@@ -1,4 +1,4 @@
-"""Judgement over observed state: the end of a task, and how long a trouble may last."""
+"""Judgement over observed state: the end of a task, and how long a problem may last."""
 
 import itertools
 import math
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
+    Evaluation,
     Observation,
     ObservationPolicy,
-    Verdict,
-    judge,
+    evaluate,
 )
 from oz_agent_worker.worker.backends.kubernetes.status.events import (
     NOT_READ,
@@ -39,8 +39,8 @@ STUCK = pod(
 
 def verdict(
     job_view: JobView | None, *pods: PodView, seen: dict[str, float] | None = None, now: float = 1000.0
-) -> Verdict:
-    return judge(Observation(job_view, pods), seen or {}, now, POLICY)
+) -> Evaluation:
+    return evaluate(Observation(job_view, pods), seen or {}, now, POLICY)
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_the_end_of_the_job_counts_more_than_a_trouble() -> None:
 
 def test_a_trouble_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     first = verdict(job(), PULLING, now=1000.0)
-    assert first == Verdict(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
-    seen = dict.fromkeys(first.troubles, 1000.0)
+    assert first == Evaluation(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
+    seen = dict.fromkeys(first.problems, 1000.0)
     assert verdict(job(), PULLING, seen=seen, now=1059.9) == first
     last = verdict(job(), PULLING, seen=seen, now=1060.0)
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.IMAGE_PULL
-    assert (last.look_again_at, last.troubles) == (None, first.troubles)
+    assert (last.look_again_at, last.problems) == (None, first.problems)
 
 
 def test_a_trouble_keeps_its_key_while_the_clusters_words_change() -> None:
     back_off = pod(phase="Pending", containerStatuses=[waiting("task", "ImagePullBackOff", "Back-off")])
-    assert verdict(job(), back_off).troubles == verdict(job(), PULLING).troubles
+    assert verdict(job(), back_off).problems == verdict(job(), PULLING).problems
 
 
 def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
@@ -110,20 +110,20 @@ def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
     )
     seen = verdict(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
     assert (seen.outcome, seen.look_again_at, seen.phase) == (None, 1040.0, "running")
-    assert len(seen.troubles) == 2
+    assert len(seen.problems) == 2
 
 
 def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
     first = verdict(job(), STUCK)
     assert first.look_again_at == 1030.0
-    last = verdict(job(), STUCK, seen=dict.fromkeys(first.troubles, 970.0))
+    last = verdict(job(), STUCK, seen=dict.fromkeys(first.problems, 970.0))
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.UNSCHEDULABLE
 
 
 def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
     patient = ObservationPolicy(unschedulable_timeout=0.0)
-    assert judge(Observation(job(), (STUCK,)), {}, 1e9, patient) == Verdict(None, None, "pending")
+    assert evaluate(Observation(job(), (STUCK,)), {}, 1e9, patient) == Evaluation(None, None, "pending")
 
 
 @given(st.floats(min_value=-1e6, max_value=1e6))
@@ -146,15 +146,15 @@ def with_events(
     now: float,
     pods: tuple[PodView, ...] = (STUCK,),
     job_view: JobView | None = None,
-) -> Verdict:
-    """Judge at ``now`` a trouble that began at 1000."""
+) -> Evaluation:
+    """Judge at ``now`` a problem that began at 1000."""
     observation = Observation(job_view or job(), pods, facts)
-    keys = judge(observation, {}, 1000.0, POLICY).troubles
-    return judge(observation, dict.fromkeys(keys, 1000.0), now, POLICY)
+    keys = evaluate(observation, {}, 1000.0, POLICY).problems
+    return evaluate(observation, dict.fromkeys(keys, 1000.0), now, POLICY)
 
 
 def test_events_are_asked_for_only_once_a_trouble_lasts() -> None:
-    assert with_events(NOT_READ, now=1000.0) == Verdict(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
+    assert with_events(NOT_READ, now=1000.0) == Evaluation(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
     seen = with_events(NOT_READ, now=1010.0)
     assert (seen.ask, seen.look_again_at, seen.outcome) == ("uid-1", 1030.0, None)
 
@@ -165,7 +165,7 @@ def test_a_trouble_that_its_own_words_explain_is_not_asked_about() -> None:
 
 
 def test_what_events_said_before_a_grace_was_over_is_asked_once_more() -> None:
-    stale = replace(COMING, scale_up=ScaleUp.UNSAID, read_at=1029.9)
+    stale = replace(COMING, scale_up=ScaleUp.UNKNOWN, read_at=1029.9)
     seen = with_events(stale, now=1030.0)
     assert (seen.outcome, seen.ask, seen.look_again_at) == (None, "uid-1", 1060.0)
     fresh = replace(stale, read_at=1030.0)
@@ -235,8 +235,10 @@ def test_time_alone_changes_a_verdict_when_it_said_so_and_never_takes_a_failure_
     pods: tuple[PodView, ...], facts: EventFacts | None, began: float, moments: list[float]
 ) -> None:
     observation = Observation(job(), pods, facts)
-    keys = judge(observation, {}, began, POLICY).troubles
-    verdicts = [(now, judge(observation, dict.fromkeys(keys, began), now, POLICY)) for now in sorted(moments)]
+    keys = evaluate(observation, {}, began, POLICY).problems
+    verdicts = [
+        (now, evaluate(observation, dict.fromkeys(keys, began), now, POLICY)) for now in sorted(moments)
+    ]
     for (_, earlier), (now, later) in itertools.pairwise(verdicts):
         if earlier.outcome is not None:
             assert later.outcome == earlier.outcome

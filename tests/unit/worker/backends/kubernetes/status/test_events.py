@@ -99,7 +99,7 @@ def test_an_image_that_is_being_pulled(events: list[EventView], pulling: bool) -
             NOT_TRIGGERED,
         ),
         # Such a node group is tried again: what was said before stands.
-        ([autoscaler("NotTriggerScaleUp", BACKOFF, 9)], ScaleUp.UNSAID, BACKOFF),
+        ([autoscaler("NotTriggerScaleUp", BACKOFF, 9)], ScaleUp.UNKNOWN, BACKOFF),
         (
             [autoscaler("TriggeredScaleUp", TRIGGERED, 5), autoscaler("NotTriggerScaleUp", BACKOFF, 9)],
             ScaleUp.COMING,
@@ -108,7 +108,7 @@ def test_an_image_that_is_being_pulled(events: list[EventView], pulling: bool) -
         # Karpenter's word for what it cannot do now is the scheduler's: it may do it later.
         (
             [event("FailedScheduling", "no instance type fits", at=5, reportingComponent="karpenter")],
-            ScaleUp.UNSAID,
+            ScaleUp.UNKNOWN,
             "no instance type fits",
         ),
     ],
@@ -124,7 +124,7 @@ def test_the_autoscalers_newest_decision_counts(
 
 def test_the_schedulers_own_words_are_no_autoscalers() -> None:
     told = facts(event("FailedScheduling", "0/3 nodes", reportingComponent="default-scheduler"))
-    assert (told.scale_up, told.autoscaler) == (ScaleUp.UNSAID, "")
+    assert (told.scale_up, told.autoscaler) == (ScaleUp.UNKNOWN, "")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,12 @@
 import pytest
 
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.backends.kubernetes.status.messages import MAX_QUOTE, own_words, said, sentence
+from oz_agent_worker.worker.backends.kubernetes.status.messages import (
+    MAX_QUOTE,
+    capitalized,
+    quote_cluster,
+    task_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,11 +22,11 @@ from oz_agent_worker.worker.backends.kubernetes.status.messages import MAX_QUOTE
     ],
 )
 def test_said(reason: str | None, message: str | None, quote: str) -> None:
-    assert said(reason, message) == quote
+    assert quote_cluster(reason, message) == quote
 
 
 def test_a_long_message_keeps_its_end() -> None:
-    quote = said(None, "noise " * 500 + "the cause")
+    quote = quote_cluster(None, "noise " * 500 + "the cause")
     assert quote.startswith(" (…")
     assert quote.endswith("the cause)")
     assert len(quote) == MAX_QUOTE + 3
@@ -29,8 +34,8 @@ def test_a_long_message_keeps_its_end() -> None:
 
 def test_a_quotation_may_be_given_more_room() -> None:
     message = "x" * 900
-    assert said(None, message, limit=1000) == f" ({message})"
-    assert len(said(None, message, limit=500)) == 503
+    assert quote_cluster(None, message, limit=1000) == f" ({message})"
+    assert len(quote_cluster(None, message, limit=500)) == 503
 
 
 @pytest.mark.parametrize(
@@ -43,9 +48,9 @@ def test_a_quotation_may_be_given_more_room() -> None:
     ],
 )
 def test_own_words(message: str | None, words: TaskText | None) -> None:
-    assert own_words(message) == words
+    assert task_text(message) == words
 
 
 def test_a_sentence_begins_with_a_capital_letter() -> None:
-    assert sentence("the Pod `a`") == "The Pod `a`"
-    assert sentence("") == ""
+    assert capitalized("the Pod `a`") == "The Pod `a`"
+    assert capitalized("") == ""

@@ -7,19 +7,23 @@ import pytest
 from oz_agent_worker.protocol.outcome import FailureReason
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
-from oz_agent_worker.worker.backends.kubernetes.status.waiting import ObservationPolicy, Trouble, pod_troubles
+from oz_agent_worker.worker.backends.kubernetes.status.waiting import (
+    ObservationPolicy,
+    PodProblem,
+    pod_problems,
+)
 from tests.unit.worker.backends.kubernetes.samples import pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0, pull_grace=60.0)
 
 
-def troubles(view: PodView) -> list[Trouble]:
-    return list(pod_troubles(view, POLICY))
+def problems(view: PodView) -> list[PodProblem]:
+    return list(pod_problems(view, POLICY))
 
 
-def only(view: PodView) -> Trouble:
-    [trouble] = troubles(view)
-    return trouble
+def only(view: PodView) -> PodProblem:
+    [problem] = problems(view)
+    return problem
 
 
 @pytest.mark.parametrize(
@@ -38,11 +42,11 @@ def only(view: PodView) -> Trouble:
     ],
 )
 def test_a_waiting_container(reason: str, failure: FailureReason, grace: float) -> None:
-    trouble = only(pod(phase="Pending", containerStatuses=[waiting("task", reason, "the cause")]))
-    assert (trouble.outcome.reason, trouble.grace) == (failure, grace)
-    assert f"({reason}: the cause)" in trouble.outcome.message
-    assert "`task`" in trouble.outcome.message
-    assert trouble.outcome.exit_code is None
+    problem = only(pod(phase="Pending", containerStatuses=[waiting("task", reason, "the cause")]))
+    assert (problem.outcome.reason, problem.grace) == (failure, grace)
+    assert f"({reason}: the cause)" in problem.outcome.message
+    assert "`task`" in problem.outcome.message
+    assert problem.outcome.exit_code is None
 
 
 def test_what_a_hook_printed_is_not_the_clusters_word() -> None:
@@ -62,8 +66,8 @@ def test_what_a_hook_printed_is_not_the_clusters_word() -> None:
 )
 def test_a_container_that_waits_as_it_should(reason: str) -> None:
     status = [waiting("task", reason)]
-    assert troubles(pod(phase="Running", containerStatuses=status)) == []
-    # While nothing runs, that it goes on for ever is trouble.
+    assert problems(pod(phase="Running", containerStatuses=status)) == []
+    # While nothing runs, that it goes on for ever is problem.
     assert only(pod(phase="Pending", containerStatuses=status)).grace == POLICY.stuck_timeout
 
 
@@ -80,9 +84,9 @@ def test_a_container_that_waits_as_it_should(reason: str) -> None:
     ],
 )
 def test_a_waiting_init_container(name: str, reason: str, failure: FailureReason) -> None:
-    trouble = only(pod(phase="Pending", initContainerStatuses=[waiting(name, reason)]))
-    assert trouble.outcome.reason is failure
-    assert f"`{name}`" in trouble.outcome.message
+    problem = only(pod(phase="Pending", initContainerStatuses=[waiting(name, reason)]))
+    assert problem.outcome.reason is failure
+    assert f"`{name}`" in problem.outcome.message
 
 
 # Messages as containerd, CRI-O and the registries write them.
@@ -137,7 +141,7 @@ def test_words_of_a_hopeless_pull_do_not_shorten_other_troubles() -> None:
 
 
 def test_a_pod_that_has_ended_is_in_no_trouble() -> None:
-    assert troubles(pod(phase="Failed", containerStatuses=[waiting("task", "ErrImagePull")])) == []
+    assert problems(pod(phase="Failed", containerStatuses=[waiting("task", "ErrImagePull")])) == []
 
 
 def test_a_pod_that_is_being_deleted_need_not_start_any_more() -> None:
@@ -170,8 +174,8 @@ def ended(reason: str, code: int) -> dict[str, Any]:
 
 
 def test_a_native_sidecar_that_ends_again_and_again_is_no_trouble() -> None:
-    assert troubles(native(waiting("proxy", "CrashLoopBackOff", **ended("Error", 1)))) == []
-    assert troubles(native(terminated("proxy", 143))) == []
+    assert problems(native(waiting("proxy", "CrashLoopBackOff", **ended("Error", 1)))) == []
+    assert problems(native(terminated("proxy", 143))) == []
 
 
 @pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
@@ -190,5 +194,5 @@ def test_a_healthy_pod_is_in_no_trouble() -> None:
         containerStatuses=[running("task")],
         conditions=[{"type": "PodScheduled", "status": "True"}],
     )
-    assert troubles(view) == []
-    assert troubles(PodView()) == []
+    assert problems(view) == []
+    assert problems(PodView()) == []

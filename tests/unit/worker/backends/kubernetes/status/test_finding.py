@@ -13,7 +13,11 @@ from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import (
     summary,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import missing_permissions
-from oz_agent_worker.worker.backends.kubernetes.status.diagnosis import Diagnosis, of_api_error, of_fields
+from oz_agent_worker.worker.backends.kubernetes.status.finding import (
+    Finding,
+    explain_api_error,
+    explain_field_errors,
+)
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 CONFIG = KubernetesConfig(namespace="agents")
@@ -24,7 +28,7 @@ WORDS = 'events is forbidden: User "bot" cannot list resource "events" in API gr
 
 def said(error: ApiError) -> str:
     return str(
-        of_api_error(
+        explain_api_error(
             error,
             server="https://k8s:6443",
             description='context "prod" of ~/.kube/config',
@@ -39,8 +43,8 @@ def status(code: int, message: str) -> ApiError:
 
 
 def test_parts_that_are_empty_are_left_out() -> None:
-    assert str(Diagnosis("it failed")) == "it failed"
-    assert str(Diagnosis("it failed", mend="do this:\nthat")) == "it failed\n  to mend it: do this:\n    that"
+    assert str(Finding("it failed")) == "it failed"
+    assert str(Finding("it failed", mend="do this:\nthat")) == "it failed\n  to mend it: do this:\n    that"
 
 
 def test_credentials_that_are_refused() -> None:
@@ -112,7 +116,7 @@ def test_a_secret_for_variables_needs_its_permission_only_where_it_is_wanted() -
 
 def test_fields_that_nobody_knows() -> None:
     problems = ["backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?"]
-    assert str(of_fields(problems, 'unknown field "spec.template.spec.nodeSelectr"')) == (
+    assert str(explain_field_errors(problems, 'unknown field "spec.template.spec.nodeSelectr"')) == (
         "the Job of a task is not what Kubernetes takes:\n"
         "  backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?\n"
         '  the cluster says: unknown field "spec.template.spec.nodeSelectr"\n'
