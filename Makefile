@@ -64,16 +64,12 @@ chaos: $(STAMP) ## Kill everything at every step of a task's life; CHAOS="--task
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-docs: $(STAMP) ## Write the generated parts of docs/ anew, and build the site into site/
-	@$(BIN)/python -m oz_agent_worker.worker.config.reference docs/*.md
-	@$(BIN)/python -m scripts.chartvalues
-	@$(BIN)/python -m scripts.dashboard
-	@$(BIN)/python -m oz_agent_worker.worker.telemetry.reference docs/*.md
+docs: $(STAMP) ## Write every generated file, and build the site into site/
 	@$(BIN)/python -m scripts.docs write
 	@$(BIN)/python -m scripts.docs site
 	@echo "site/index.html"
 
-docs-check: $(STAMP) ## Say which generated parts are behind
+docs-check: $(STAMP) ## Name the generated files that are behind
 	@$(BIN)/python -m scripts.docs check
 
 picture: $(STAMP) ## Run tasks for minutes and draw docs/images/dashboard.png from what Prometheus saw

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import yaml
 
+from scripts.docs.markdown import table
+
 from .source import Value, closed_schema, fallbacks, values
 
 __all__ = ["defaults_yaml", "reference", "schema_json", "values_yaml"]
@@ -91,11 +93,8 @@ def _leaves(group: Value) -> Iterator[Value]:
 
 
 def _table(rows: list[Value]) -> str:
-    lines = ["| value | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        cells = (f"`{row.path}`", _default(row), _allowed(row.schema), row.description)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+    cells = [(f"`{row.path}`", _default(row), _allowed(row.schema), row.description) for row in rows]
+    return table(("value", "default", "allowed", "meaning"), cells)
 
 
 def _default(value: Value) -> str:

@@ -1,5 +1,5 @@
-"""The documentation: its generated parts, and the site that is built of it.
+"""The documentation: its generated parts, and the site that is built from it.
 
-``python -m scripts.docs write`` writes the generated parts anew, ``check`` says which of them are
-behind, ``site`` builds the pages into ``site/``.
+``python -m scripts.docs write`` writes every generated file of the repository, ``check`` names
+those that are behind, ``site`` builds the pages into ``site/``.
 """

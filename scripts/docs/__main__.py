@@ -1,26 +1,25 @@
-"""Write the generated parts of the documentation, check them, or build the site."""
+"""Write the generated files, check them, or build the site."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from .parts import ROOT, behind, current
+from .parts import ROOT, behind
 from .site import build
 
 __all__ = ["main"]
 
 
 def _write() -> int:
-    for path, content in current():
+    for path, content in behind():
         path.write_text(content, encoding="utf-8")
     return 0
 
 
 def _check() -> int:
-    """Say which files are behind."""
-    late = behind()
+    late = [path.relative_to(ROOT) for path, _ in behind()]
     for path in late:
-        print(f"{path.relative_to(ROOT)} is behind what it is written from: run `make docs`", file=sys.stderr)
+        print(f"{path} is behind what it is written from: run `make docs`", file=sys.stderr)
     return 1 if late else 0
 
 

@@ -1,46 +1,45 @@
-"""Every generated file of the documentation, with what it should hold."""
+"""Every generated file of the repository, with what it should hold."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from oz_agent_worker.worker.config.reference import with_tables
-from oz_agent_worker.worker.telemetry.reference import with_table
-from scripts.chartvalues.__main__ import CHARTS, generated
-from scripts.dashboard.__main__ import FILE as DASHBOARD
-from scripts.dashboard.__main__ import written as dashboard
+from scripts.chartvalues import CHARTS, chart_files, chart_reference
+from scripts.dashboard import DASHBOARD, dashboard_json
 
-from .alerts import with_alerts
-from .commandline import with_options
-from .failures import with_entries
+from . import tables
+from .commandline import commands, options_table
+from .markdown import replace_parts
 
-__all__ = ["DOCS", "ROOT", "behind", "current", "written_anew"]
+__all__ = ["DOCS", "PARTS", "ROOT", "behind", "current"]
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 
-
-def written_anew(document: str) -> str:
-    """A document of docs/ with its tables and entries written from the code as it stands."""
-    for write in (with_tables, with_table, with_options, with_entries, with_alerts):
-        document = write(document)
-    return document
+#: What makes each generated part of a document, by the name in its comment.
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "alerts": tables.alert_table,
+    "metrics": tables.metric_table,
+    "failure reasons": tables.failure_table,
+    "entries for failure reasons": tables.failure_entries,
+    **{f"keys of {name}": partial(tables.keys_table, kind) for name, kind in tables.SECTIONS.items()},
+    **{f"options of {name}": partial(options_table, command) for name, command in commands().items()},
+    **{f"values of {chart}": partial(chart_reference, ROOT / chart) for chart in CHARTS},
+}
 
 
 def current(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """Each generated file, or file with generated parts, and what it should hold."""
-    for folder, reference in CHARTS.items():
-        yield from generated(root / folder, root / reference).items()
+    for chart in CHARTS:
+        yield from chart_files(root / chart).items()
     for path in sorted((root / "docs").glob("*.md")):
-        if path.relative_to(root).as_posix() not in CHARTS.values():
-            yield path, written_anew(path.read_text(encoding="utf-8"))
-    yield root / DASHBOARD.relative_to(ROOT), dashboard()
+        yield path, replace_parts(path.read_text(encoding="utf-8"), PARTS)
+    yield root / DASHBOARD, dashboard_json()
 
 
-def behind(root: Path = ROOT) -> list[Path]:
-    """The files that do not hold what they should."""
-    return [
-        path
-        for path, content in current(root)
-        if not path.is_file() or path.read_text(encoding="utf-8") != content
-    ]
+def behind(root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+    """The generated files that do not hold what they should, and what that is."""
+    for path, content in current(root):
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            yield path, content

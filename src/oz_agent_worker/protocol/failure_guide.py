@@ -7,7 +7,7 @@ from typing import Final
 
 from .outcome import FailureReason
 
-__all__ = ["GUIDE", "Entry", "guide_table"]
+__all__ = ["GUIDE", "Entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,3 @@ _ENTRIES: Final = {
 
 #: All reasons, in the order in which a reader looks for them.
 GUIDE: Final[Mapping[FailureReason, Entry]] = MappingProxyType(_ENTRIES)
-
-
-def guide_table() -> str:
-    """The guide as a Markdown table, sorted by reason, ending in a newline."""
-    rows = [
-        f"| `{reason}` | {entry.seen} | {entry.means} | {entry.mend} |"
-        for reason, entry in sorted(GUIDE.items())
-    ]
-    return "\n".join(["| reason | seen | means | mend |", "| --- | --- | --- | --- |", *rows]) + "\n"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.worker.telemetry.catalogue import METRICS
-from scripts.dashboard.__main__ import written
+from scripts.dashboard import dashboard_json
 from tests.chart.helmcli import WORKER, Helm
 from tests.chart.objects import pick
 from tests.observability.catalogued import END, START, STEP, labels_of, metric_of, write_block
@@ -133,7 +133,7 @@ def test_a_selector_takes_values_that_there_are(operator: str, value: str, taken
 
 
 def test_the_file_is_written_from_the_panels() -> None:
-    assert DASHBOARD_FILE.read_text(encoding="utf-8") == written(), "run `make docs`"
+    assert DASHBOARD_FILE.read_text(encoding="utf-8") == dashboard_json(), "run `make docs`"
 
 
 def test_panels_have_numbers_and_places_of_their_own() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.chartvalues.__main__ import CHARTS, ROOT
-from tests.chart.helmcli import Helm
+from scripts.chartvalues import CHARTS
+from tests.chart.helmcli import ROOT, Helm
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<content>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?P<file>[\w.-]+\.md)?(?:#(?P<heading>[\w-]+))?\)")

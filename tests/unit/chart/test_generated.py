@@ -12,7 +12,7 @@ import yaml
 from oz_agent_worker import __version__
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.config.shapes import parse_duration
-from scripts.chartvalues.__main__ import CHARTS, ROOT, generated
+from scripts.chartvalues import CHARTS, chart_files
 from scripts.chartvalues.source import (
     SourceError,
     closed_schema,
@@ -22,12 +22,12 @@ from scripts.chartvalues.source import (
     read_source,
 )
 from scripts.chartvalues.written import defaults_yaml, reference, schema_json, values_yaml
-from tests.chart.helmcli import WORKER
+from tests.chart.helmcli import ROOT, WORKER
 
 
 @pytest.mark.parametrize("folder", CHARTS)
 def test_generated_files_are_current(folder: str) -> None:
-    for path, content in generated(ROOT / folder, ROOT / CHARTS[folder]).items():
+    for path, content in chart_files(ROOT / folder).items():
         assert path.read_text(encoding="utf-8") == content, f"{path.name} is not current: run `make docs`"
 
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from oz_agent_worker.cli.main import root
-from scripts.docs.commandline import PROGRAM, commands, options_table, with_options
+from scripts.docs.commandline import PROGRAM, commands, options_table
 from scripts.docs.parts import ROOT
 from tests.chart.helmcli import Helm
 from tests.chart.provisioned import helm_in, provisioned_programs
@@ -167,12 +167,3 @@ def test_a_row_an_option() -> None:
         "| `--needed` `Y` | required | One. |",
     ]
     assert options_table(click.Command("none")) == "It has no options.\n"
-
-
-def test_a_table_of_a_command_that_is_not_there_is_an_error() -> None:
-    begin = "<!-- options of oz-agent-worker logs, written by `make docs` -->"
-    end = "<!-- end of the options -->"
-    written = with_options(f"a\n{begin}\nold\n{end}\nb")
-    assert written == f"a\n{begin}\n{options_table(commands()['oz-agent-worker logs'])}{end}\nb"
-    with pytest.raises(KeyError):
-        with_options(written.replace("worker logs", "worker nothing"))

@@ -21,10 +21,10 @@ from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.errors import ExitCode
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.outcome import FailureReason
-from oz_agent_worker.worker.telemetry.catalogue import metric_table
+from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from scripts.docs.commandline import commands
-from scripts.docs.failures import with_entries
-from scripts.docs.parts import DOCS, ROOT, behind, written_anew
+from scripts.docs.markdown import replace_parts, table
+from scripts.docs.parts import DOCS, PARTS, ROOT, behind
 
 from .documents import anchors, marked, read, table_column
 
@@ -33,13 +33,27 @@ PROTOCOL: Final = DOCS / "protocol.md"
 
 
 def test_generated_parts_are_current() -> None:
-    assert [path.relative_to(ROOT).as_posix() for path in behind()] == []
+    assert [path.relative_to(ROOT).as_posix() for path, _ in behind()] == [], "run `make docs`"
 
 
-def test_writing_anew_changes_nothing_that_is_current() -> None:
-    for path in DOCS.glob("*.md"):
-        text = written_anew(read(path))
-        assert written_anew(text) == text
+def test_every_generated_part_is_shown_somewhere() -> None:
+    shown = "".join(read(path) for path in DOCS.glob("*.md"))
+    assert [name for name in PARTS if f"<!-- {name}, written by `make docs` -->\n" not in shown] == []
+
+
+def test_only_what_is_between_the_comments_is_replaced() -> None:
+    begin, end = "<!-- a part, written by `make docs` -->", "<!-- end of the part -->"
+    parts = {"a part": lambda: "new\n"}
+    document = f"before\n{begin}\nold\n{end}\nmiddle\n{begin}\n{end}\nafter {end}\n"
+    replaced = f"before\n{begin}\nnew\n{end}\nmiddle\n{begin}\nnew\n{end}\nafter {end}\n"
+    assert replace_parts(document, parts) == replaced
+    assert replace_parts(replaced, parts) == replaced
+    with pytest.raises(KeyError, match="another"):
+        replace_parts(document.replace("a part", "another"), parts)
+
+
+def test_a_table_keeps_its_rows_and_columns() -> None:
+    assert table(("a", "b"), [("x|y", "1\n2")]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 2 |\n"
 
 
 def test_what_is_behind_is_named(tmp_path: Path) -> None:
@@ -52,7 +66,7 @@ def test_what_is_behind_is_named(tmp_path: Path) -> None:
         (tmp_path / "docs" / path.name).write_text(read(path))
     late = tmp_path / "docs/commands.md"
     late.write_text(read(late).replace("--host", "--hosts"))
-    names = {path.relative_to(tmp_path).as_posix() for path in behind(tmp_path)}
+    names = {path.relative_to(tmp_path).as_posix() for path, _ in behind(tmp_path)}
     missing = {f"charts/{chart}/{name}" for chart in ("oz-agent-worker", "oz-control-plane")
                for name in ("values.yaml", "values.schema.json", "files/defaults.yaml")}  # fmt: skip
     assert names == {"docs/commands.md", "charts/oz-agent-worker/files/dashboard.json"} | missing
@@ -139,10 +153,7 @@ def test_frames_and_their_fields_are_those_there_are() -> None:
 
 def test_every_failure_reason_has_an_entry() -> None:
     assert set(FailureReason) <= anchors(DOCS / "operations.md")
-    begin = "<!-- entries for failure reasons, written by `make docs` -->"
-    written = with_entries(f"{begin}\nbygone\n<!-- end of the entries -->")
-    assert "- **The run** ends as `FAILED`, not retryable.\n" in written
-    assert "bygone" not in written
+    assert "- **The run** ends as `FAILED`, not retryable.\n" in PARTS["entries for failure reasons"]()
 
 
 def test_exit_codes_are_those_there_are() -> None:
@@ -151,7 +162,7 @@ def test_exit_codes_are_those_there_are() -> None:
 
 
 def test_metrics_that_the_runbook_names_are_there() -> None:
-    known = set(re.findall(r"`(oz_worker_\w+)`", metric_table()))
+    known = {metric.name for metric in METRICS}
     named = set(re.findall(r"\boz_worker_\w+", read(DOCS / "operations.md")))
     assert named
     assert named <= known

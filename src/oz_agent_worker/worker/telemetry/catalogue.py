@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, TaskResult
 
-__all__ = ["METRICS", "Kind", "Label", "Metric", "label_sets", "metric_table", "metrics_for"]
+__all__ = ["METRICS", "Kind", "Label", "Metric", "label_sets", "metrics_for"]
 
 Kind: TypeAlias = Literal["counter", "up-down counter", "gauge", "histogram"]
 
@@ -218,22 +218,3 @@ def label_sets(metric: Metric) -> Iterator[dict[str, str]]:
     names = [label.name for label in metric.labels]
     for values in product(*(label.values for label in metric.labels)):
         yield dict(zip(names, values, strict=True))
-
-
-def metric_table() -> str:
-    """Write the catalogue as a Markdown table, ending in a newline."""
-    rows = ("| metric | kind | labels | meaning |", "| --- | --- | --- | --- |", *map(_row, METRICS))
-    return "\n".join(rows) + "\n"
-
-
-def _row(metric: Metric) -> str:
-    of = " Kubernetes backend only." if metric.backend == "kubernetes" else ""
-    labels = "<br>".join(_label(label) for label in metric.labels)
-    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning}{of} |"
-
-
-def _label(label: Label) -> str:
-    if label.name == "reason" and label.values == tuple(reason.value for reason in FailureReason):
-        return "`reason`: all of failure-reasons.md"
-    values = ", ".join(label.values) or label.told
-    return f"`{label.name}`: {values}" if values else f"`{label.name}`"

@@ -1,0 +1,126 @@
+"""The documentation's texts that are made from code and rules: keys, metrics, alerts, failure reasons."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
+from oz_agent_worker.protocol.failure_guide import GUIDE
+from oz_agent_worker.protocol.frames import TaskFailed
+from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.worker.config.schema import (
+    CommandConfig,
+    DirectConfig,
+    DockerConfig,
+    FileConfig,
+    KubernetesConfig,
+)
+from oz_agent_worker.worker.telemetry.catalogue import METRICS, Label
+
+from .markdown import table
+
+__all__ = ["SECTIONS", "alert_table", "failure_entries", "failure_table", "keys_table", "metric_table"]
+
+#: The sections of a worker's config file by path; the root's is ``the file``.
+SECTIONS: Final[Mapping[str, type]] = {
+    "the file": FileConfig,
+    "backend.docker": DockerConfig,
+    "backend.direct": DirectConfig,
+    "backend.command": CommandConfig,
+    "backend.kubernetes": KubernetesConfig,
+}
+_ALERT_RULES: Final = Path(__file__).parents[2] / "charts/oz-agent-worker/files/alerts.yaml"
+#: The number of an alert's expression that an operator may tune; a comparison with ``==`` has none.
+_THRESHOLD: Final = re.compile(r">=? ([0-9.]+)$")
+
+
+def keys_table(section: type) -> str:
+    """The keys of a section of the config file, in the schema's order."""
+    rows = [
+        (f"`{key.name}`", _default(key), key.metadata["shape"].describe, key.metadata["doc"])
+        for key in dataclasses.fields(section)
+    ]
+    return table(("key", "default", "allowed", "meaning"), rows)
+
+
+def _default(key: dataclasses.Field[Any]) -> str:
+    value = key.default
+    if key.default_factory is not dataclasses.MISSING:
+        value = key.default_factory()
+    if value is dataclasses.MISSING:
+        return "required"
+    if value is None or value in ("", (), {}) or dataclasses.is_dataclass(value):
+        return ""
+    if isinstance(value, float):  # a duration in seconds: the schema has no other floats
+        return f"`{value / 60:g}m`" if value > 60 and value % 60 == 0 else f"`{value:g}s`"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
+def metric_table() -> str:
+    """All metrics of the worker."""
+    rows = [
+        (
+            f"`{metric.name}`",
+            metric.kind,
+            "<br>".join(map(_label, metric.labels)),
+            metric.meaning + (" Kubernetes backend only." if metric.backend == "kubernetes" else ""),
+        )
+        for metric in METRICS
+    ]
+    return table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def _label(label: Label) -> str:
+    if label.name == "reason" and label.values == tuple(reason.value for reason in FailureReason):
+        return "`reason`: all of failure-reasons.md"
+    values = ", ".join(label.values) or label.told
+    return f"`{label.name}`: {values}" if values else f"`{label.name}`"
+
+
+def alert_table() -> str:
+    """All alerts of the worker's chart, each with a link to its entry in the runbook."""
+    return table(("alert", "severity", "for", "threshold"), map(_alert, _alert_rules()))
+
+
+def _alert_rules() -> Iterator[dict[str, Any]]:
+    for group in yaml.safe_load(_ALERT_RULES.read_text(encoding="utf-8"))["groups"]:
+        yield from group["rules"]
+
+
+def _alert(rule: dict[str, Any]) -> tuple[str, ...]:
+    name, threshold = rule["alert"], _THRESHOLD.search(rule["expr"])
+    link = f"[`{name}`](#{name.lower()})"
+    return link, rule["labels"]["severity"], rule["for"], threshold[1] if threshold else ""
+
+
+def failure_table() -> str:
+    """All failure reasons, sorted by name."""
+    rows = [(f"`{reason}`", guide.seen, guide.means, guide.mend) for reason, guide in sorted(GUIDE.items())]
+    return table(("reason", "seen", "means", "mend"), rows)
+
+
+def failure_entries() -> str:
+    """The runbook's entries for failure reasons, sorted by name: what to look for, and what to do."""
+    entries = "\n".join(
+        f"### {reason}\n\n"
+        f"- **Seen:** {guide.seen}.\n"
+        f"- **Means:** {guide.means}\n"
+        f"- **Do:** {guide.mend}\n"
+        f"- **The run** {_end_of_run(reason)}.\n"
+        for reason, guide in sorted(GUIDE.items())
+    )
+    return f"\n{entries}\n"
+
+
+def _end_of_run(reason: FailureReason) -> str:
+    """What our control plane makes of a report with this reason and without an exit code."""
+    if reason is FailureReason.CLEANUP:
+        return "has ended before, and stays as it is"  # counted in the metrics alone
+    ending = ending_of(TaskFailed(task_id="", message="", failure_reason=reason))
+    retry = {True: ", retryable", False: ", not retryable", None: ""}[ending.retryable]
+    return f"ends as `{ending.state}`{retry}"
