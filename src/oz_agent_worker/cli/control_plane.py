@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 
@@ -164,12 +165,10 @@ async def _serve(settings: "ControlPlaneSettings", key: Secret | None, stop: asy
                 "No API key exists yet: make one with `oz-agent-worker control-plane create-key NAME`"
             )
         serving = asyncio.create_task(server.serve_forever(), name="serve")
-        stopping = asyncio.create_task(stop.wait(), name="stop-wait")
-        done, pending = await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        for task in done:
-            task.result()
+        if await ends_before(serving, stop):
+            serving.result()
+        else:
+            await cancel_and_wait(serving)
 
 
 def _with_database(url: str, write: bool, operation: Callable[..., T], *arguments: Any) -> T:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from oz_agent_worker.common.aio import ends_before
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 from oz_agent_worker.worker.app import WorkerOptions, run_worker
@@ -210,10 +211,7 @@ async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[
         run_id = str(created["run_id"])
         click.echo(f"run {run_id} submitted", err=True)
         following = asyncio.create_task(stream_run(client, run_id), name="follow")
-        stopping = asyncio.create_task(stop.wait(), name="stop-wait")
-        await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not following.done():
+        if not await ends_before(following, stop):
             following.cancel()
             click.echo(f"run {run_id} was left before its end", err=True)
             return None

@@ -5,12 +5,13 @@ import logging
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError, PreflightError
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
@@ -153,7 +154,7 @@ class ControlPlane:
             wake=woken.set,
         )
         dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
-        stack.push_async_callback(_cancelled, dispatching)
+        stack.push_async_callback(cancel_and_wait, dispatching)
 
         listener = await asyncio.to_thread(_listen, self.settings.host, self.settings.port)
         stack.callback(listener.close)
@@ -223,9 +224,3 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise PreflightError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
     return listener
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

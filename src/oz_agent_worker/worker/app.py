@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from oz_agent_worker import __version__
+from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.common.proxy import proxy_for
 from oz_agent_worker.errors import UsageError
 from oz_agent_worker.protocol.log_stream import LogBook
@@ -93,12 +94,8 @@ async def run_worker(
 async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> bool:
     """Start the backend; give up, and return false, where ``stop`` comes first."""
     starting = asyncio.create_task(backend.start(worker.take_over), name="backend-start")
-    stopping = asyncio.create_task(stop.wait(), name="stop-wait")
-    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not starting.done():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+    if not await ends_before(starting, stop):
+        await cancel_and_wait(starting)
         return False
     starting.result()
     return True
@@ -106,14 +103,12 @@ async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> boo
 
 async def _serve(worker: Worker, link: Connection, health: Health, stop: asyncio.Event, grace: float) -> None:
     connection = asyncio.create_task(link.run(), name="link")
-    stopping = asyncio.create_task(stop.wait(), name="stop-wait")
     try:
-        await asyncio.wait((connection, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await ends_before(connection, stop)
         health.stopping = True
         link.reconnect_now()
         await worker.drain(grace)
     finally:
-        stopping.cancel()
         link.stop()
         await connection
 

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from oz_agent_worker import __version__
+from oz_agent_worker.common.aio import wait_first, wait_for_event
 from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
 from oz_agent_worker.common.proxy import Proxy
@@ -170,11 +171,7 @@ class Connection:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not on from ``reconnect_now`` or ``stop``."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._pause_over.wait()
-        except TimeoutError:
-            pass
+        await wait_for_event(self._pause_over, seconds)
         if not self._stopping.is_set():
             self._pause_over.clear()
 
@@ -251,14 +248,9 @@ class Connection:
         """
         reading = asyncio.create_task(self._read(socket, session), name="link-read")
         writing = asyncio.create_task(self._write(socket, session), name="link-write")
-        try:
-            done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (reading, writing):
-                task.cancel()
-            await asyncio.gather(reading, writing, return_exceptions=True)
-        for task in done:
-            task.result()
+        for error in await wait_first(reading, writing):
+            if error is not None:
+                raise error
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
         while True:
@@ -290,11 +282,7 @@ class Connection:
             now = self._monotonic()
             if session.is_dead(now):
                 raise _ConnectionLostError(f"silent for {self._settings.dead_after:.0f} s")
-            try:
-                async with asyncio.timeout(max(0.0, session.next_timer() - now)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await wait_for_event(self._wake, max(0.0, session.next_timer() - now))
 
     async def _send(self, sending: Awaitable[None]) -> None:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from oz_agent_worker import __version__
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
 from oz_agent_worker.protocol.log_stream import LogBook
@@ -357,9 +358,7 @@ class Worker:
     async def _abandon(self) -> None:
         await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its cleaning up
         tasks = [run.task for run in self._runs if run.task] + list(self._side_tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*tasks)
 
 
 def _unusable(why: str) -> Outcome:

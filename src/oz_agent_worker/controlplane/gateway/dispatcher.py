@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import SQLAlchemyError
 
+from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.leases import was_paused
 from oz_agent_worker.controlplane.rules.messages import brief, in_words
@@ -72,8 +72,7 @@ class Dispatcher:
                 # A control plane that takes runs and hands out none helps nobody.
                 _log.exception("dispatching failed, next try in 1 s")
                 delay = _RETRY_SECONDS
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), delay)
+            await wait_for_event(self._woken, delay)
 
     async def step(self) -> float | None:
         """Do all that is due. Returns the seconds until something falls due by itself, or None."""

@@ -7,7 +7,9 @@ one costs no memory, and however many pieces arrive meanwhile, it wakes once.
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+from oz_agent_worker.common.aio import wait_for_event
 
 __all__ = ["Follower", "Subscribers"]
 
@@ -25,9 +27,7 @@ class Follower:
 
     async def changed(self, timeout: float) -> bool:
         """Wait until something may be there to read; False when ``timeout`` seconds passed."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout)
-        seen = self._changed.is_set()
+        seen = await wait_for_event(self._changed, timeout)
         self._changed.clear()
         return seen
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from oz_agent_worker.common.aio import wait_first
 from oz_agent_worker.controlplane.auth import User, authenticate_user
 from oz_agent_worker.controlplane.problems import ProblemError, invalid, problem_response
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, encode_frame, format_capabilities
@@ -52,20 +53,16 @@ class WorkerSocket:
         reader = asyncio.create_task(self._services.intake.consume(connection, lambda: _receive(websocket)))
         writer = asyncio.create_task(self._pump(websocket, connection))
         closing = asyncio.create_task(connection.closing.wait())
-        parts = (reader, writer, closing)
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            read_error, write_error, _ = await wait_first(reader, writer, closing)
         finally:
-            for part in parts:
-                part.cancel()
-            results = await asyncio.gather(*parts, return_exceptions=True)
             self._services.attendance.left(connection)
         # Closing fails where the peer has closed already, and waits for ever for one that
         # takes no data: the connection is let go of either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await websocket.close(_INTERNAL_ERROR)
-        _log.info("worker %s disconnected%s", connection, _reason(results[0], results[1]))
+        _log.info("worker %s disconnected%s", connection, _reason(read_error, write_error))
 
     async def _pump(self, websocket: WebSocket, connection: Connection) -> None:
         """Send what is due to one worker."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker.events import Notice, Notify
 from oz_agent_worker.worker.probes.server import Endpoint, Response
 
@@ -102,10 +103,7 @@ class Telemetry:
 
     async def close(self) -> None:
         """Export what is left, within seconds."""
-        if self._sampling is not None:
-            self._sampling.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sampling
+        await cancel_and_wait(self._sampling)
         if self._exporting is not None:
             await _in_daemon_thread(self._exporting)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.outcome import FailureReason, failed
 from oz_agent_worker.protocol.report import ExecutionKey
@@ -147,9 +148,7 @@ class DirectBackend:
     async def close(self) -> None:
         """End what runs. Records and workspaces of tasks that were not released stay in their place."""
         self._agent = None
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await cancel_and_wait(self._looking)
         executions = list(self._executions.values())
         await asyncio.gather(*(execution.stop(SHUTDOWN) for execution in executions))
         for execution in executions:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from oz_agent_worker.common.aio import ends_before
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.outcome import (
     FailureReason,
@@ -200,10 +201,8 @@ class DirectExecution(HostExecution):
         command = await self._processes.start(argv, environment)
         started()
         ended = asyncio.create_task(command.wait())
-        stopped = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
+            if await ends_before(ended, self._stopping):
                 return ended.result()
             await command.stop(self._plan.routine.grace)
             return None
@@ -212,4 +211,3 @@ class DirectExecution(HostExecution):
             raise
         finally:
             ended.cancel()
-            stopped.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Final
 
+from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
 
 __all__ = ["OutputPipe"]
@@ -43,10 +44,7 @@ class OutputPipe:
         os.close(self.writer)
         if self._transport is None:
             return
-        try:
-            async with asyncio.timeout(_DRAIN_TIME):
-                await self._ended.wait()
-        except TimeoutError:
+        if not await wait_for_event(self._ended, _DRAIN_TIME):
             self._transport.close()
             await self._ended.wait()
 

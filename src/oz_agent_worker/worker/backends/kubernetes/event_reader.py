@@ -1,11 +1,12 @@
 """Reads the events of objects with a problem: rarely, one at a time, and of no other object."""
 
 import asyncio
-import contextlib
 import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+
+from oz_agent_worker.common.aio import cancel_and_wait
 
 from .api.errors import ApiError, ForbiddenError
 from .objects import EventView
@@ -106,10 +107,7 @@ class EventReader:
     async def close(self) -> None:
         """Read no more."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await cancel_and_wait(task)
 
     async def _read_all(self) -> None:
         while self._waiting:

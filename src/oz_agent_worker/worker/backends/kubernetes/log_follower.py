@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker import log_fields
 from oz_agent_worker.worker.backends.base import OutputSink
 
@@ -62,10 +63,7 @@ class Follows:
 
     async def close(self) -> None:
         """Follow nothing any more."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
 
 
 class TaskLog:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from oz_agent_worker.common.aio import cancel_and_wait, wait_for_event
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import label_safe, worker_hash
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
@@ -121,10 +122,7 @@ class Adoption:
     async def close(self) -> None:
         """Find nothing any more."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await cancel_and_wait(task)
 
     # What this worker creates ------------------------------------------------------------------
 
@@ -221,9 +219,7 @@ class Adoption:
         while True:
             self._wakes_at = min(map(self._comes_at, self._candidates.values()), default=math.inf)
             pause = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - self._clock())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._news.wait()
+            await wait_for_event(self._news, pause)
             try:
                 await self._look()
             except Exception:

@@ -1,11 +1,11 @@
 """Keeps the index of Jobs and Pods current: two reflectors, and the check that they are alive."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import Final
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
@@ -77,10 +77,7 @@ class JobMonitor:
 
     async def close(self) -> None:
         """End the watches."""
-        if self._check is not None:
-            self._check.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._check
+        await cancel_and_wait(self._check)
         await self._jobs.close()
         await self._pods.close()
 

@@ -6,7 +6,6 @@ pause at an error, and through a list when the server no longer has that place (
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic
 
+from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiError,
@@ -164,10 +164,7 @@ class Reflector(Generic[ObjectT]):
     async def close(self) -> None:
         """End the watch."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await cancel_and_wait(task)
 
     def _spawn(self) -> asyncio.Task[None]:
         return asyncio.create_task(self._run(), name=f"reflector {self._resource.plural}")
