@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from scripts.chartvalues import CHARTS, chart_files, chart_reference
+from scripts.chart_values import CHARTS, chart_files, chart_reference
 from scripts.dashboard import DASHBOARD, dashboard_json
 
 from . import tables

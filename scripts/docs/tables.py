@@ -13,13 +13,7 @@ from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
 from oz_agent_worker.protocol.failure_guide import GUIDE
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.protocol.outcome import FailureReason
-from oz_agent_worker.worker.config.schema import (
-    CommandConfig,
-    DirectConfig,
-    DockerConfig,
-    FileConfig,
-    KubernetesConfig,
-)
+from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS, FileConfig
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Label
 
 from .markdown import table
@@ -29,10 +23,7 @@ __all__ = ["SECTIONS", "alert_table", "failure_entries", "failure_table", "keys_
 #: The sections of a worker's config file by path; the root's is ``the file``.
 SECTIONS: Final[Mapping[str, type]] = {
     "the file": FileConfig,
-    "backend.docker": DockerConfig,
-    "backend.direct": DirectConfig,
-    "backend.command": CommandConfig,
-    "backend.kubernetes": KubernetesConfig,
+    **{f"backend.{name}": section for name, section in BACKEND_SECTIONS.items()},
 }
 _ALERT_RULES: Final = Path(__file__).parents[2] / "charts/oz-agent-worker/files/alerts.yaml"
 #: The number of an alert's expression that an operator may tune; a comparison with ``==`` has none.

@@ -87,8 +87,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("secret-created", _W, _A, f"{_CLIENT}.create_secret", backend=_K8S),
     Step("record-unwritten", _W, _B, f"{_JOURNAL}:Journal.create", backend=_DIRECT),
     Step("record-written", _W, _A, f"{_JOURNAL}:Journal.create", backend=_DIRECT),
-    Step("process-unrecorded", _W, _B, f"{_JOURNAL}:Entry.save", backend=_DIRECT, sharp=True),
-    Step("process-recorded", _W, _A, f"{_JOURNAL}:Entry.save", backend=_DIRECT),
+    Step("process-unrecorded", _W, _B, f"{_JOURNAL}:JournalRecord.save", backend=_DIRECT, sharp=True),
+    Step("process-recorded", _W, _A, f"{_JOURNAL}:JournalRecord.save", backend=_DIRECT),
     Step("claim-unsent", _W, _B, _WRITES, frame="task_claimed"),
     Step("claim-sent", _W, _A, _WRITES, frame="task_claimed"),
     # It runs.
@@ -97,8 +97,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("task-running", _W, _O),
     Step("task-ended", _W, _O),
     # It ends, is reported, and is cleaned up after.
-    Step("outcome-unwritten", _W, _B, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT),
-    Step("outcome-written", _W, _A, f"{_JOURNAL}:Entry.conclude", backend=_DIRECT, sharp=True),
+    Step("outcome-unwritten", _W, _B, f"{_JOURNAL}:JournalRecord.conclude", backend=_DIRECT),
+    Step("outcome-written", _W, _A, f"{_JOURNAL}:JournalRecord.conclude", backend=_DIRECT, sharp=True),
     Step("outcome-judged", _W, _B, f"{_WORKER}._report"),
     Step("report-queued", _W, _A, "oz_agent_worker.protocol.outbox:Outbox.add"),
     Step("report-unsent", _W, _B, _WRITES, frame="terminal", sharp=True),
@@ -107,7 +107,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("release-begun", _W, _B, f"{_EXECUTION}.release", backend=_K8S),
     Step("released", _W, _A, f"{_EXECUTION}.release", backend=_K8S),
     Step("host-release-begun", _W, _B, f"{_HOST}:HostExecution.release", backend=_DIRECT),
-    Step("record-removed", _W, _A, f"{_JOURNAL}:Entry.remove", backend=_DIRECT),
+    Step("record-removed", _W, _A, f"{_JOURNAL}:JournalRecord.remove", backend=_DIRECT),
     Step("host-released", _W, _A, f"{_HOST}:HostExecution.release", backend=_DIRECT),
     # Somebody cancels it.
     Step("cancellation-received", _W, _B, f"{_WORKER}._cancel"),

@@ -18,6 +18,7 @@ from oz_agent_worker.common.aio import ends_before
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ExitCode, UsageError
 from oz_agent_worker.worker.app import WorkerOptions, run_worker
+from oz_agent_worker.worker.backends.registry import implemented_backends
 from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.worker.config.schema import BackendConfig, DirectConfig, KubernetesConfig
 
@@ -54,7 +55,7 @@ class _Request:
 @click.command("dev")
 @worker_option(
     "--backend",
-    type=click.Choice(["direct", "kubernetes"]),
+    type=click.Choice(implemented_backends()),
     help="direct: tasks are processes of this host (the default); kubernetes: Jobs in the current context.",
 )
 @worker_option("--config-file", metavar="FILE", help="A worker's config file.")

@@ -5,14 +5,15 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 import click
 
 from oz_agent_worker.errors import ConfigError, ExitCode
+from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext, BackendEntry
 from oz_agent_worker.worker.checks import Check, Finding, Severity, Verdict, examine, fail, ok
 from oz_agent_worker.worker.config.load import WorkerConfig
-from oz_agent_worker.worker.config.schema import DirectConfig, KubernetesConfig
 
 from .control_plane_checks import peer_checks
 from .options import flags_from, worker_options
@@ -82,34 +83,17 @@ def _configuration(config: WorkerConfig, source: str | None) -> Check:
     return Check(_CONFIGURATION, check)
 
 
-async def _backend_checks(config: WorkerConfig, with_job: bool, stack: AsyncExitStack) -> Sequence[Check]:
+async def _backend_checks(config: WorkerConfig, may_create: bool, stack: AsyncExitStack) -> Sequence[Check]:
     """The checks of the configured backend; only its own libraries are imported."""
-    match config.backend:
-        case KubernetesConfig() as kubernetes:
-            from oz_agent_worker.worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
-
-            examiner = KubernetesDoctor(
-                kubernetes,
-                worker_id=config.worker_id,
-                cleanup=config.cleanup,
-                environ=os.environ,
-                with_job=with_job,
-            )
-            return (await stack.enter_async_context(examiner)).checks()
-        case DirectConfig() as direct:
-            from oz_agent_worker.worker.backends.direct.doctor import direct_checks
-
-            return direct_checks(direct, worker_id=config.worker_id, default_agent=None, environ=os.environ)
-        case _:
-            return [Check("backend", lambda: _no_such_backend(config.backend_name))]
+    entry = BACKENDS[config.backend_name]
+    if entry.checks is None:
+        return [Check("backend", partial(_not_implemented, entry))]
+    context = BackendContext(worker_id=config.worker_id, cleanup=config.cleanup, environ=os.environ)
+    return await stack.enter_async_context(entry.checks(config.backend, context, may_create))
 
 
-async def _no_such_backend(name: str) -> Verdict:
-    return fail(
-        f"the {name} backend is not part of this version",
-        "choose --backend kubernetes or --backend direct, or set backend.kubernetes or backend.direct in"
-        " the config file",
-    )
+async def _not_implemented(entry: BackendEntry) -> Verdict:
+    raise entry.not_implemented()
 
 
 # ------------------------------------------------------------------------------ what is shown

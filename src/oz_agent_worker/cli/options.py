@@ -6,7 +6,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.worker.config.load import BACKENDS, WorkerFlags
+from oz_agent_worker.worker.backends.registry import BACKENDS
+from oz_agent_worker.worker.config.load import WorkerFlags
 from oz_agent_worker.worker.config.shapes import parse_duration
 
 __all__ = [

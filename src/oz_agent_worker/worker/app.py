@@ -15,13 +15,13 @@ from typing import Final
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.common.proxy import proxy_for
-from oz_agent_worker.errors import UsageError
 from oz_agent_worker.protocol.log_stream import LogBook
 from oz_agent_worker.protocol.outbox import Outbox
 
 from .backends.base import Backend
+from .backends.registry import BACKENDS, BackendContext
 from .config.load import WorkerConfig
-from .config.schema import CommandConfig, DirectConfig, DockerConfig, KubernetesConfig
+from .config.schema import KubernetesConfig
 from .connection import Connection, ConnectionSettings
 from .events import Notify, ignore_event
 from .probes.health import Health
@@ -122,30 +122,17 @@ def build_backend(
         UsageError: this version has no such backend.
         ConfigError: the backend's settings contradict each other.
     """
-    match config.backend:
-        case KubernetesConfig() as kubernetes:
-            from .backends.kubernetes.backend import KubernetesBackend
-
-            return KubernetesBackend(
-                kubernetes, worker_id=config.worker_id, cleanup=config.cleanup, environ=environ, notify=notify
-            )
-        case DirectConfig() as direct:
-            from .backends.direct import DirectBackend
-
-            return DirectBackend(
-                direct,
-                worker_id=config.worker_id,
-                cleanup=config.cleanup,
-                environ=environ,
-                default_agent=options.default_agent,
-                notify=notify,
-            )
-        case DockerConfig() | CommandConfig():
-            raise UsageError(
-                f"the {config.backend_name} backend is not part of this version: "
-                "choose --backend kubernetes or --backend direct, or set backend.kubernetes "
-                "or backend.direct in the config file"
-            )
+    entry = BACKENDS[config.backend_name]
+    if entry.create is None:
+        raise entry.not_implemented()
+    context = BackendContext(
+        worker_id=config.worker_id,
+        cleanup=config.cleanup,
+        environ=environ,
+        default_agent=options.default_agent,
+        notify=notify,
+    )
+    return entry.create(config.backend, context)
 
 
 def task_settings(config: WorkerConfig) -> TaskSettings:

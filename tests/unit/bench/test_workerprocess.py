@@ -3,6 +3,7 @@ from pathlib import Path
 import yaml
 
 from oz_agent_worker.worker.config.load import read_file
+from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.bench.workerprocess import Start, WorkerFiles, preflight_seconds
 
 
@@ -11,8 +12,9 @@ def test_the_config_file_is_one_that_the_worker_takes(tmp_path: Path) -> None:
     path = files.write_config()
     config, problems = read_file(str(path))
     assert problems.found == []
-    assert config.backend.kubernetes is not None
-    assert config.backend.kubernetes.namespace == "bench"
+    kubernetes = config.backend["kubernetes"]
+    assert isinstance(kubernetes, KubernetesConfig)
+    assert kubernetes.namespace == "bench"
     assert yaml.safe_load(path.read_text())["backend"]["kubernetes"]["kubeconfig"] == str(files.kubeconfig)
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from oz_agent_worker.worker.config.load import parse_file
-from oz_agent_worker.worker.config.schema import BackendsConfig, FileConfig, KubernetesConfig
+from oz_agent_worker.worker.config.schema import FileConfig, KubernetesConfig
 from oz_agent_worker.worker.config.shapes import EnvEntry
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import pick, worker_config
@@ -26,9 +26,7 @@ def loaded(helm: Helm, case: str, **values: Any) -> FileConfig:
 def test_the_defaults_are_the_workers_own_but_for_the_deadline(helm: Helm) -> None:
     assert loaded(helm, "minimal") == FileConfig(
         worker_id="my-worker",
-        backend=BackendsConfig(
-            kubernetes=KubernetesConfig(namespace=NAMESPACE, active_deadline_seconds=28800)
-        ),
+        backend={"kubernetes": KubernetesConfig(namespace=NAMESPACE, active_deadline_seconds=28800)},
     )
 
 
@@ -39,8 +37,8 @@ def test_every_public_value_arrives(helm: Helm) -> None:
         cleanup=False,
         max_concurrent_tasks=10,
         idle_on_complete="10m",
-        backend=BackendsConfig(
-            kubernetes=KubernetesConfig(
+        backend={
+            "kubernetes": KubernetesConfig(
                 namespace=NAMESPACE,
                 default_image="registry.example.com/agents/base:2",
                 preflight_image="registry.example.com/library/busybox:1.36",
@@ -59,12 +57,12 @@ def test_every_public_value_arrives(helm: Helm) -> None:
                 pod_template=given["podTemplate"],
                 preflight_resources={"requests": {"cpu": "20m", "memory": "32Mi"}},
             )
-        ),
+        },
     )
 
 
 def test_every_other_key_of_the_backend_arrives(helm: Helm) -> None:
-    assert loaded(helm, "everything").backend.kubernetes == KubernetesConfig(
+    assert loaded(helm, "everything").backend["kubernetes"] == KubernetesConfig(
         namespace="oz-tasks",
         active_deadline_seconds=28800,
         retry_on_disruption=2,
@@ -84,8 +82,8 @@ def test_every_other_key_of_the_backend_arrives(helm: Helm) -> None:
 
 
 def test_a_kubeconfig_arrives(helm: Helm) -> None:
-    backend = loaded(helm, "minimal", **{"kubernetesBackend.kubeconfig": "/etc/k"}).backend.kubernetes
-    assert backend is not None
+    backend = loaded(helm, "minimal", **{"kubernetesBackend.kubeconfig": "/etc/k"}).backend["kubernetes"]
+    assert isinstance(backend, KubernetesConfig)
     assert backend.kubeconfig == "/etc/k"
 
 
@@ -102,7 +100,7 @@ def test_a_kubeconfig_arrives(helm: Helm) -> None:
     ],
 )
 def test_a_value_keeps_its_meaning(helm: Helm, key: str, value: Any, read: tuple[str, Any]) -> None:
-    backend = loaded(helm, "minimal", **{key: value}).backend.kubernetes
+    backend = loaded(helm, "minimal", **{key: value}).backend["kubernetes"]
     assert getattr(backend, read[0]) == read[1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.chartvalues import CHARTS
+from scripts.chart_values import CHARTS
 from tests.chart.helmcli import ROOT, Helm
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<content>.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -12,8 +12,8 @@ import yaml
 from oz_agent_worker import __version__
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.config.shapes import parse_duration
-from scripts.chartvalues import CHARTS, chart_files
-from scripts.chartvalues.source import (
+from scripts.chart_values import CHARTS, chart_files
+from scripts.chart_values.source import (
     SourceError,
     closed_schema,
     defaults,
@@ -21,7 +21,7 @@ from scripts.chartvalues.source import (
     may_be_null,
     read_source,
 )
-from scripts.chartvalues.written import defaults_yaml, reference, schema_json, values_yaml
+from scripts.chart_values.written import defaults_yaml, reference, schema_json, values_yaml
 from tests.chart.helmcli import ROOT, WORKER
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from scripts.chartvalues.source import Value, may_be_null, read_source, values
+from scripts.chart_values.source import Value, may_be_null, read_source, values
 from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm, HelmError
 
 #: Values with which all that can be made is made, so that nearly every value is used.

@@ -40,7 +40,15 @@ import msgspec
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey
 
-__all__ = ["Entry", "HeldError", "Journal", "JournalError", "UnreadableError", "is_open_file", "lock_file"]
+__all__ = [
+    "HeldError",
+    "Journal",
+    "JournalError",
+    "JournalRecord",
+    "UnreadableError",
+    "is_open_file",
+    "lock_file",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +71,7 @@ class UnreadableError(JournalError):
     """Its record cannot be read, so that nothing is known of it but that it was started."""
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _RecordFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The format. ``state`` is the backend's own."""
 
     version: Literal[1] = 1
@@ -73,7 +81,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     outcome: Outcome | None = None
 
 
-class Entry(Generic[State]):
+class JournalRecord(Generic[State]):
     """An execution's record, held by this process until ``remove`` or ``let_go``."""
 
     def __init__(
@@ -136,7 +144,7 @@ class Journal(Generic[State]):
 
     def __init__(self, folder: Path, state: type[State]) -> None:
         self.folder = folder
-        self._records = msgspec.json.Decoder(_Record)
+        self._records = msgspec.json.Decoder(_RecordFile)
         self._states = msgspec.json.Decoder(state)
         self._said: set[str] = set()
 
@@ -191,7 +199,7 @@ class Journal(Generic[State]):
         finally:
             _discard(written, lock)
 
-    def create(self, key: ExecutionKey, state: State) -> Entry[State]:
+    def create(self, key: ExecutionKey, state: State) -> JournalRecord[State]:
         """Record an execution before anything of it is started.
 
         Raises:
@@ -211,9 +219,9 @@ class Journal(Generic[State]):
         finally:
             with contextlib.suppress(OSError):  # a second name, which goes at the next start
                 written.unlink()
-        return Entry(path, lock, key, state, None)
+        return JournalRecord(path, lock, key, state, None)
 
-    def take(self, key: ExecutionKey) -> Entry[State] | None:
+    def take(self, key: ExecutionKey) -> JournalRecord[State] | None:
         """Take an execution that a dead worker left; ``None`` where there is no record of it.
 
         Raises:
@@ -224,11 +232,11 @@ class Journal(Generic[State]):
         lock = self._lock_record(path)
         return self._read(path, lock) if lock is not None else None
 
-    def take_free(self) -> list[Entry[State]]:
+    def take_free(self) -> list[JournalRecord[State]]:
         """Take every execution that a dead worker left; what cannot be read is said, once."""
         return list(self._take_free())
 
-    def _take_free(self) -> Iterator[Entry[State]]:
+    def _take_free(self) -> Iterator[JournalRecord[State]]:
         for path in sorted(self.folder.glob(f"*{_RECORD}")):
             try:
                 lock = self._lock_record(path)
@@ -261,7 +269,7 @@ class Journal(Generic[State]):
                 return lock
             os.close(lock)  # its holder replaced or removed it meanwhile
 
-    def _read(self, path: Path, lock: int) -> Entry[State]:
+    def _read(self, path: Path, lock: int) -> JournalRecord[State]:
         try:
             status = os.fstat(lock)
             if not stat.S_ISREG(status.st_mode):
@@ -276,7 +284,7 @@ class Journal(Generic[State]):
             if isinstance(error, (OSError, ValueError)):  # msgspec's errors are ValueErrors
                 raise _unreadable(path, str(error)) from error
             raise
-        return Entry(path, lock, key, state, record.outcome)
+        return JournalRecord(path, lock, key, state, record.outcome)
 
 
 def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -> bytes:
@@ -285,7 +293,7 @@ def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -
         # hold a secret, which has no place in a record.
         message = outcome.message.encode("utf-8", "replace").decode()
         outcome = dataclasses.replace(outcome, message=message, words=None)
-    record = _Record(
+    record = _RecordFile(
         task_id=key.task_id,
         execution_id=key.execution_id,
         state=msgspec.Raw(msgspec.json.encode(state)),

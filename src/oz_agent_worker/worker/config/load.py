@@ -17,21 +17,22 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
 from .nodes import Problems, value_at
-from .schema import BackendConfig, CommandConfig, DirectConfig, DockerConfig, FileConfig, KubernetesConfig
+from .schema import (
+    BACKEND_SECTIONS,
+    BackendConfig,
+    CommandConfig,
+    DirectConfig,
+    DockerConfig,
+    FileConfig,
+    KubernetesConfig,
+)
 from .shapes import EnvEntry, is_volume, parse_duration, section
 
-__all__ = ["BACKENDS", "WorkerConfig", "WorkerFlags", "parse_file", "read_file", "resolve"]
+__all__ = ["WorkerConfig", "WorkerFlags", "parse_file", "read_file", "resolve"]
 
 DEFAULT_WEB_SOCKET_URL: Final = "wss://oz.warp.dev/api/v1/selfhosted/worker/ws"
 DEFAULT_SERVER_ROOT_URL: Final = "https://app.warp.dev"
 RESERVED_ID_PREFIX: Final = "warp"
-
-BACKENDS: Final[Mapping[str, type[BackendConfig]]] = {
-    "docker": DockerConfig,
-    "direct": DirectConfig,
-    "kubernetes": KubernetesConfig,
-    "command": CommandConfig,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +107,11 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{source}: this is no YAML that can be used: {error}") from None
     config = decoded or FileConfig()
-    chosen = _chosen_sections(config)
-    if len(chosen) > 1:
-        keys = " and ".join(f"backend.{name}" for name in chosen)
+    if len(config.backend) > 1:
+        keys = " and ".join(f"backend.{name}" for name in BACKEND_SECTIONS if name in config.backend)
         where = value_at(node, "backend")
         problems.note("backend", where, f"{keys} are set; a worker has one backend: keep one of them")
     return config, problems
-
-
-def _chosen_sections(config: FileConfig) -> dict[str, BackendConfig]:
-    found = ((name, getattr(config.backend, name)) for name in BACKENDS)
-    return {name: value for name, value in found if value is not None}
 
 
 def resolve(
@@ -181,10 +176,10 @@ def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_ke
 
 
 def _backend(flags: WorkerFlags, file: FileConfig, problems: Problems) -> tuple[str, BackendConfig]:
-    sections = _chosen_sections(file)
-    name = flags.backend or next(iter(sections), "docker")
-    if name not in BACKENDS:
-        _flag(problems, "--backend", name, "one of " + ", ".join(BACKENDS))
+    sections = file.backend
+    name = flags.backend or next((name for name in BACKEND_SECTIONS if name in sections), "docker")
+    if name not in BACKEND_SECTIONS:
+        _flag(problems, "--backend", name, "one of " + ", ".join(BACKEND_SECTIONS))
         name = "docker"
     if name in sections:
         return name, sections[name]
@@ -193,7 +188,7 @@ def _backend(flags: WorkerFlags, file: FileConfig, problems: Problems) -> tuple[
             "backend.command.dispatch_command is required for --backend command: give it in the config file"
         )
         return name, CommandConfig(dispatch_command="false")
-    return name, BACKENDS[name]()
+    return name, BACKEND_SECTIONS[name]()
 
 
 def _adjusted(
@@ -267,6 +262,6 @@ def _notices(flags: WorkerFlags, file: FileConfig, name: str) -> Iterable[str]:
         yield f"--volumes has no effect: it is for the docker backend, and this is {name}"
     if flags.target_dir and name != "direct":
         yield f"--target-dir has no effect: it is for the direct backend, and this is {name}"
-    for other in _chosen_sections(file):
+    for other in file.backend:
         if other != name:
             yield f"backend.{other} of the config file has no effect: --backend chose {name}"

@@ -15,6 +15,7 @@ from .resources import resources
 from .shapes import EnvEntry, Shape
 
 __all__ = [
+    "BACKEND_SECTIONS",
     "BackendConfig",
     "CommandConfig",
     "DirectConfig",
@@ -225,14 +226,13 @@ class KubernetesConfig:
 BackendConfig = DockerConfig | DirectConfig | CommandConfig | KubernetesConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackendsConfig:
-    """``backend``: at most one of these."""
-
-    docker: DockerConfig | None = key(shapes.section(DockerConfig), "Docker containers.", None)
-    direct: DirectConfig | None = key(shapes.section(DirectConfig), "Processes on this host.", None)
-    command: CommandConfig | None = key(shapes.section(CommandConfig), "An operator's command.", None)
-    kubernetes: KubernetesConfig | None = key(shapes.section(KubernetesConfig), "Kubernetes Jobs.", None)
+#: The sections under ``backend``, of which a worker has one.
+BACKEND_SECTIONS: Final[Mapping[str, type[BackendConfig]]] = {
+    "docker": DockerConfig,
+    "direct": DirectConfig,
+    "kubernetes": KubernetesConfig,
+    "command": CommandConfig,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,4 +245,4 @@ class FileConfig:
     idle_on_complete: str | None = key(
         shapes.humantime(), "How long the agent stays after its task, such as 45m.", None
     )
-    backend: BackendsConfig = key(shapes.section(BackendsConfig), "The backend.", BackendsConfig())
+    backend: Mapping[str, BackendConfig] = key(shapes.sections(BACKEND_SECTIONS), "The backend.", {})

@@ -36,6 +36,7 @@ __all__ = [
     "quantity",
     "raw_mapping",
     "section",
+    "sections",
     "text",
     "unknown_key",
     "volume",
@@ -325,6 +326,21 @@ def section(schema: type[T]) -> Shape[T]:
         for name in sorted(set(missing) - refused):
             problems.note(f"{path}.{name}" if path else name, node, "this key is required")
         return None if missing else schema(**values)
+
+    return Shape("a mapping", decode, takes_null=True)
+
+
+def sections(schemas: Mapping[str, type[T]]) -> Shape[dict[str, T]]:
+    """A mapping of names to sections, each with a schema of its own; what is not given is left out."""
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> dict[str, T] | None:
+        found: dict[str, T] = {}
+        for name, key_node, child in entries(node, path, problems):
+            if name not in schemas:
+                problems.note(f"{path}.{name}", key_node, unknown_key(name, list(schemas)))
+            elif (value := section(schemas[name]).decode(child, f"{path}.{name}", problems)) is not None:
+                found[name] = value
+        return found
 
     return Shape("a mapping", decode, takes_null=True)
 

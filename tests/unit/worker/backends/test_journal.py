@@ -14,10 +14,10 @@ from oz_agent_worker.protocol.outcome import FailureReason, Outcome, cancelled, 
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.journal import (
-    Entry,
     HeldError,
     Journal,
     JournalError,
+    JournalRecord,
     UnreadableError,
     lock_file,
 )
@@ -41,21 +41,21 @@ class Journals:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._entries: list[Entry[State]] = []
+        self._entries: list[JournalRecord[State]] = []
 
     def open(self) -> Journal[State]:
         journal = Journal(self.folder, State)
         journal.prepare()
         return journal
 
-    def create(self, key: ExecutionKey = KEY) -> Entry[State]:
+    def create(self, key: ExecutionKey = KEY) -> JournalRecord[State]:
         return self.keep(self.open().create(key, State()))
 
-    def keep(self, entry: Entry[State]) -> Entry[State]:
+    def keep(self, entry: JournalRecord[State]) -> JournalRecord[State]:
         self._entries.append(entry)
         return entry
 
-    def take_free(self) -> list[Entry[State]]:
+    def take_free(self) -> list[JournalRecord[State]]:
         return [self.keep(entry) for entry in self.open().take_free()]
 
     def close(self) -> None:

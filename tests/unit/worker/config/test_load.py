@@ -6,7 +6,6 @@ import pytest
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError, ExitCode
 from oz_agent_worker.worker.config.load import (
-    BACKENDS,
     DEFAULT_SERVER_ROOT_URL,
     DEFAULT_WEB_SOCKET_URL,
     WorkerConfig,
@@ -17,6 +16,7 @@ from oz_agent_worker.worker.config.load import (
 )
 from oz_agent_worker.worker.config.nodes import Problems
 from oz_agent_worker.worker.config.schema import (
+    BACKEND_SECTIONS,
     CommandConfig,
     DirectConfig,
     DockerConfig,
@@ -293,7 +293,7 @@ def test_no_cleanup_beats_cleanup(cleanup: str, flag: bool, expected: bool) -> N
 @pytest.mark.parametrize("name", ["docker", "direct", "kubernetes"])
 def test_a_backend_by_its_flag(name: str) -> None:
     config = _config(backend=name)
-    assert (config.backend_name, config.backend) == (name, BACKENDS[name]())
+    assert (config.backend_name, config.backend) == (name, BACKEND_SECTIONS[name]())
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_backend_by_its_flag(name: str) -> None:
 def test_the_file_s_one_backend(section: str, expected: object) -> None:
     config = _config(f"backend: {{{section}}}")
     assert config.backend == expected
-    assert BACKENDS[config.backend_name] is type(expected)
+    assert BACKEND_SECTIONS[config.backend_name] is type(expected)
 
 
 def test_the_flag_chooses_the_file_s_section_of_that_name() -> None:

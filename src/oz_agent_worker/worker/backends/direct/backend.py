@@ -26,7 +26,7 @@ from oz_agent_worker.worker.task_spec import TaskSpec
 from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .environment import HARNESS_HOMES, task_environment
-from .execution import DirectExecution, HostExecution, Plan, TaskCommands
+from .execution import DirectExecution, ExecutionPlan, HostExecution, TaskCommands
 from .instance_slots import InstanceSlots
 from .output import OutputPipe
 from .record import DirectState, RecordLock
@@ -208,7 +208,7 @@ class DirectBackend:
             withdraw(holding, workspace)
             raise LaunchError(f"no pipe for the task's output: {error.strerror}") from error
         mark = holding.entry.state.mark
-        plan = Plan(
+        plan = ExecutionPlan(
             agent=(agent, *spec.arguments),
             environment=task_environment(spec, workspace, grace=self._routine.grace, mark=mark),
             routine=self._routine,

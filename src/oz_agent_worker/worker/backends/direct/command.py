@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from .processes import ProcessSet, Session, polling_delays, signal_group
+from .processes import ProcessSession, ProcessSet, polling_delays, signal_group
 
-__all__ = ["Command", "CommandNotStartedError"]
+__all__ = ["CommandNotStartedError", "RunningCommand"]
 
 
 class CommandNotStartedError(Exception):
     """The system did not start the program; the text says why and shows no argument."""
 
 
-class Command:
+class RunningCommand:
     """A running command, which leads its ``session``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.session = Session.of(process.pid)
+        self.session = ProcessSession.of(process.pid)
 
     @classmethod
     async def start(

@@ -29,7 +29,7 @@ from .record import RecordLock, conclude
 from .task_processes import SWEEP_GRACE, TaskProcesses, shell
 from .workspace import Workspace
 
-__all__ = ["DirectExecution", "HostExecution", "Plan", "TaskCommands"]
+__all__ = ["DirectExecution", "ExecutionPlan", "HostExecution", "TaskCommands"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class TaskCommands:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ExecutionPlan:
     """What an execution runs."""
 
     agent: Sequence[str] = field(repr=False)
@@ -94,7 +94,7 @@ class DirectExecution(HostExecution):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: ExecutionPlan,
         holding: RecordLock,
         workspace: Workspace,
         output: OutputPipe,

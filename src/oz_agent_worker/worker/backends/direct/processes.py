@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["ProcessSet", "Session", "boot_id", "end_kin", "polling_delays", "signal_group"]
+__all__ = ["ProcessSession", "ProcessSet", "boot_id", "end_kin", "polling_delays", "signal_group"]
 
 #: How long killed processes may take to go, in seconds, before they are given up: one
 #: that waits for a disk cannot be killed.
@@ -29,7 +29,7 @@ _BURIAL_TIME: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ProcessSession:
     """A session by its leader's process ID and start time.
 
     ``started`` is in clock ticks since the system booted (proc_pid_stat(5), field 22), and
@@ -56,7 +56,7 @@ class ProcessSet:
     """
 
     mark: bytes | None = None
-    sessions: frozenset[Session] = frozenset()
+    sessions: frozenset[ProcessSession] = frozenset()
     spared: frozenset[int] = frozenset()
     orphans: bool = True
 
@@ -84,7 +84,7 @@ class ProcessSet:
                 if session not in self.spared and _runs(name):
                     yield pid, session, _has_mark(name, self.mark)
 
-    def _stands(self, session: Session) -> bool:
+    def _stands(self, session: ProcessSession) -> bool:
         started = _start_time(session.leader)
         return self.orphans if started is None else started == session.started
 

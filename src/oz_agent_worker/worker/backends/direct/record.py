@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from oz_agent_worker.protocol.outcome import Outcome
-from oz_agent_worker.worker.backends.journal import Entry
+from oz_agent_worker.worker.backends.journal import JournalRecord
 
 from .environment import MARK
 from .instance_slots import InstanceSlots
-from .processes import ProcessSet, Session, boot_id
+from .processes import ProcessSession, ProcessSet, boot_id
 from .workspace import Workspace, is_safe_component
 
 __all__ = ["DirectState", "RecordLock", "conclude", "first_state", "lost_kin"]
@@ -38,7 +38,7 @@ class DirectState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     harness: str | None
     mark: str
     boot: str
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[ProcessSession, ...] = ()
     slot: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class RecordLock:
     It counts as a use of the record's slot, among the ``slots`` of this process.
     """
 
-    entry: Entry[DirectState]
+    entry: JournalRecord[DirectState]
     workspace: Workspace | None
     slots: InstanceSlots
 
@@ -105,7 +105,7 @@ class RecordLock:
         self.slots.let_go(self.entry.state.slot)
 
 
-async def conclude(entry: Entry[DirectState], outcome: Outcome) -> bool:
+async def conclude(entry: JournalRecord[DirectState], outcome: Outcome) -> bool:
     """Write an outcome down, and return when the disk has it; whether it has."""
     try:
         await asyncio.to_thread(entry.conclude, outcome)

@@ -7,7 +7,7 @@ from functools import partial
 
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Execution, Found, OutputSink
-from oz_agent_worker.worker.backends.journal import Entry, HeldError, Journal
+from oz_agent_worker.worker.backends.journal import HeldError, Journal, JournalRecord
 
 from .instance_slots import InstanceSlots
 from .record import DirectState, RecordLock
@@ -74,7 +74,7 @@ class RecoveryScan:
             holding.let_go()
         self._held.clear()
 
-    def _hold(self, entry: Entry[DirectState]) -> RecordLock:
+    def _hold(self, entry: JournalRecord[DirectState]) -> RecordLock:
         slot = entry.state.slot
         try:
             if not self._slots.hold(slot):
@@ -84,7 +84,7 @@ class RecoveryScan:
             raise
         return RecordLock(entry, self._reopen(entry), self._slots)
 
-    def _reopen(self, entry: Entry[DirectState]) -> Workspace | None:
+    def _reopen(self, entry: JournalRecord[DirectState]) -> Workspace | None:
         try:
             return self._root.reopen(entry.state.workspace)
         except WorkspaceError as error:

@@ -9,7 +9,7 @@ import msgspec
 from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, failed
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWorkerError
-from oz_agent_worker.worker.backends.journal import Entry, HeldError, Journal
+from oz_agent_worker.worker.backends.journal import HeldError, Journal, JournalRecord
 
 from .instance_slots import InstanceSlots
 from .record import DirectState, RecordLock, first_state
@@ -60,7 +60,7 @@ def _open(
     key: ExecutionKey,
     harness: str | None,
 ) -> tuple[RecordLock, Workspace]:
-    begun: list[Entry[DirectState]] = []
+    begun: list[JournalRecord[DirectState]] = []
 
     def chosen(name: str) -> None:
         if begun:

@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from oz_agent_worker.protocol.outcome import describe_exit_code
-from oz_agent_worker.worker.backends.journal import Entry
+from oz_agent_worker.worker.backends.journal import JournalRecord
 
-from .command import Command, CommandNotStartedError
+from .command import CommandNotStartedError, RunningCommand
 from .environment import MARK
-from .processes import ProcessSet, Session, end_kin
+from .processes import ProcessSession, ProcessSet, end_kin
 from .record import DirectState
 
 __all__ = ["SWEEP_GRACE", "TaskProcesses", "shell"]
@@ -32,19 +32,19 @@ class TaskProcesses:
     instant on; its session is written down besides, for processes that clear theirs.
     """
 
-    def __init__(self, entry: Entry[DirectState], directory: Path, output: int) -> None:
+    def __init__(self, entry: JournalRecord[DirectState], directory: Path, output: int) -> None:
         self._entry = entry
         self._directory = directory
         self._output = output
-        self._sessions: frozenset[Session] = frozenset()
+        self._sessions: frozenset[ProcessSession] = frozenset()
 
-    async def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> Command:
+    async def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> RunningCommand:
         """Start a command.
 
         Raises:
             CommandNotStartedError: the program cannot be started.
         """
-        command = await Command.start(
+        command = await RunningCommand.start(
             argv, directory=self._directory, environment=environment, output=self._output
         )
         self._sessions |= {command.session}
@@ -55,7 +55,7 @@ class TaskProcesses:
             raise
         return command
 
-    async def _write_down(self, session: Session) -> None:
+    async def _write_down(self, session: ProcessSession) -> None:
         state = self._entry.state
         try:
             await asyncio.to_thread(

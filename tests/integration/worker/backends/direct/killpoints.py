@@ -27,6 +27,7 @@ from tests.integration.worker.backends.harness import WORKER_ENVIRON, Scratch, t
 __all__ = ["RECOVERY_STEPS", "STEPS", "KillPoint", "main"]
 
 BACKEND: Final = "oz_agent_worker.worker.backends.direct"
+RECORD: Final = "oz_agent_worker.worker.backends.journal:JournalRecord"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
     {
         "the journal has no name": KillPoint("before", "os:link", 2),
         "the journal has a name": KillPoint("after", "os:link", 2),
-        "the worker has no slot": KillPoint("before", f"{BACKEND}.slots:InstanceSlots.open"),
-        "the worker has a slot": KillPoint("after", f"{BACKEND}.slots:InstanceSlots.open"),
+        "the worker has no slot": KillPoint("before", f"{BACKEND}.instance_slots:InstanceSlots.open"),
+        "the worker has a slot": KillPoint("after", f"{BACKEND}.instance_slots:InstanceSlots.open"),
         "nothing is written": KillPoint("before", "os:link", 3),
         "the record stands": KillPoint("after", "os:link", 3),
         "the record names the workspace, which is not there": KillPoint(
@@ -55,29 +56,31 @@ STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
         ),
         "the workspace has no lock": KillPoint("before", f"{BACKEND}.workspace:_lock"),
         "the workspace is locked": KillPoint("after", f"{BACKEND}.workspace:_lock"),
-        "the workspace stands": KillPoint("after", f"{BACKEND}.opening:_open"),
-        "the setup command is to start": KillPoint("before", f"{BACKEND}.command:Command.start"),
+        "the workspace stands": KillPoint("after", f"{BACKEND}.start:_open"),
+        "the setup command is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start"),
         "the setup command runs and is not written down": KillPoint(
-            "after", f"{BACKEND}.command:Command.start"
+            "after", f"{BACKEND}.command:RunningCommand.start"
         ),
         "the setup command is written down": KillPoint("after", "os:rename", 1),
-        "the setup command ended": KillPoint("after", f"{BACKEND}.command:Command.wait"),
-        "the agent is to start": KillPoint("before", f"{BACKEND}.command:Command.start", 2),
-        "the agent runs and is not written down": KillPoint("after", f"{BACKEND}.command:Command.start", 2),
+        "the setup command ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait"),
+        "the agent is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start", 2),
+        "the agent runs and is not written down": KillPoint(
+            "after", f"{BACKEND}.command:RunningCommand.start", 2
+        ),
         "the agent is written down": KillPoint("after", "os:rename", 2),
-        "the agent ended": KillPoint("after", f"{BACKEND}.command:Command.wait", 2),
+        "the agent ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait", 2),
         "the outcome is on its way to the disk": KillPoint("before", "os:fsync", 3),
         "the outcome is on the disk under no name": KillPoint("before", "os:rename", 3),
         "the outcome is written down": KillPoint("after", "os:rename", 3),
-        "the teardown command is to start": KillPoint("before", f"{BACKEND}.command:Command.start", 3),
-        "the teardown command runs": KillPoint("after", f"{BACKEND}.command:Command.start", 3),
-        "the teardown command ended": KillPoint("after", f"{BACKEND}.command:Command.wait", 3),
+        "the teardown command is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start", 3),
+        "the teardown command runs": KillPoint("after", f"{BACKEND}.command:RunningCommand.start", 3),
+        "the teardown command ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait", 3),
         "the outcome is to be reported": KillPoint("before", f"{__name__}:report"),
         "the report is delivered": KillPoint("after", f"{__name__}:report"),
         "the workspace is to be removed": KillPoint("before", f"{BACKEND}.workspace:Workspace.remove"),
         "the workspace is on its way out": KillPoint("before", f"{BACKEND}.workspace:remove_tree"),
         "the workspace is removed": KillPoint("after", f"{BACKEND}.workspace:Workspace.remove"),
-        "the record is removed": KillPoint("after", "oz_agent_worker.worker.backends.journal:Entry.remove"),
+        "the record is removed": KillPoint("after", f"{RECORD}.remove"),
     }
 )
 
@@ -91,19 +94,21 @@ RECOVERY_STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
         "the loss is on its way to the disk": KillPoint("before", "os:fsync"),
         "the loss is written down": KillPoint("after", "os:rename"),
         "the lost task's teardown command is to start": KillPoint(
-            "before", f"{BACKEND}.command:Command.start"
+            "before", f"{BACKEND}.command:RunningCommand.start"
         ),
-        "the lost task's teardown command runs": KillPoint("after", f"{BACKEND}.command:Command.start"),
-        "the lost task's teardown command ended": KillPoint("after", f"{BACKEND}.command:Command.wait"),
+        "the lost task's teardown command runs": KillPoint(
+            "after", f"{BACKEND}.command:RunningCommand.start"
+        ),
+        "the lost task's teardown command ended": KillPoint(
+            "after", f"{BACKEND}.command:RunningCommand.wait"
+        ),
         "the loss is to be reported": KillPoint("before", f"{__name__}:report"),
         "the loss is delivered": KillPoint("after", f"{__name__}:report"),
         "the lost task's workspace is on its way out": KillPoint(
             "before", f"{BACKEND}.workspace:remove_tree"
         ),
         "the lost task's workspace is removed": KillPoint("after", f"{BACKEND}.workspace:Workspace.remove"),
-        "the lost task's record is removed": KillPoint(
-            "after", "oz_agent_worker.worker.backends.journal:Entry.remove"
-        ),
+        "the lost task's record is removed": KillPoint("after", f"{RECORD}.remove"),
     }
 )
 

@@ -16,7 +16,7 @@ from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.worker.backends.base import Found, NoOutput
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.backends.direct.record import DirectState
-from oz_agent_worker.worker.backends.journal import Entry, Journal
+from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
 from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import eventually, task_spec
 
@@ -156,7 +156,7 @@ async def test_a_record_that_cannot_be_removed_is_said_once_and_not_found_again(
 
     looks, take_free = [0], Journal.take_free
 
-    def counted(journal: Journal[DirectState]) -> list[Entry[DirectState]]:
+    def counted(journal: Journal[DirectState]) -> list[JournalRecord[DirectState]]:
         looks[0] += 1
         return take_free(journal)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from oz_agent_worker.worker.backends.direct import output as output_module
-from oz_agent_worker.worker.backends.direct.command import Command, CommandNotStartedError
+from oz_agent_worker.worker.backends.direct.command import CommandNotStartedError, RunningCommand
 from oz_agent_worker.worker.backends.direct.output import OutputPipe
-from oz_agent_worker.worker.backends.direct.processes import ProcessSet, Session, end_kin
+from oz_agent_worker.worker.backends.direct.processes import ProcessSession, ProcessSet, end_kin
 from tests.integration.worker.backends.harness import Recorder, eventually, is_running
 
 MARK = "OZ_TEST_MARK=/a/b"
@@ -21,13 +21,13 @@ class Shells:
     """Starts shells that end with the test."""
 
     def __init__(self) -> None:
-        self._commands: list[tuple[Command, int]] = []
+        self._commands: list[tuple[RunningCommand, int]] = []
 
-    async def start(self, script: str, *, marked: bool = True) -> Command:
+    async def start(self, script: str, *, marked: bool = True) -> RunningCommand:
         """Start a shell that prints a line once it stands, and wait for that."""
         environment = ENVIRONMENT if marked else {"PATH": ENVIRONMENT["PATH"]}
         reader, writer = os.pipe()
-        command = await Command.start(
+        command = await RunningCommand.start(
             ("/bin/sh", "-c", script), directory=Path("/"), environment=environment, output=writer
         )
         os.close(writer)
@@ -65,7 +65,7 @@ async def test_a_stranger_under_the_number_of_a_session_is_left_alone(shells: Sh
     assert started is not None
     for other in (started - 1, None):
         for orphans in (True, False):
-            reused = Session(stranger.pid, other)
+            reused = ProcessSession(stranger.pid, other)
             assert ProcessSet(MARK.encode(), frozenset({reused}), orphans=orphans).find() == {}
 
 
@@ -139,7 +139,7 @@ async def test_a_command_that_cannot_be_started_says_why(tmp_path: Path) -> None
     ]
     for argv, why in cases:
         with pytest.raises(CommandNotStartedError, match=why) as caught:
-            await Command.start(argv, directory=tmp_path, environment={}, output=sys.stderr.fileno())
+            await RunningCommand.start(argv, directory=tmp_path, environment={}, output=sys.stderr.fileno())
         assert "hidden" not in str(caught.value)
 
 

@@ -16,10 +16,10 @@ from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult,
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Execution, Found, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.direct.environment import MARK
-from oz_agent_worker.worker.backends.direct.processes import Session
+from oz_agent_worker.worker.backends.direct.processes import ProcessSession
 from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
 from oz_agent_worker.worker.backends.direct.workspace import WorkspaceRoot
-from oz_agent_worker.worker.backends.journal import Entry, Journal
+from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
 from tests.integration.worker.backends.harness import (
     WORKER_ENVIRON,
     Recorder,
@@ -50,7 +50,7 @@ class DeadWorker:
 
     def hold(
         self, outcome: Outcome | None = None, key: ExecutionKey = KEY, **state: Any
-    ) -> Entry[DirectState]:
+    ) -> JournalRecord[DirectState]:
         """Write a record and keep it, as a live worker does."""
         entry = self.journal().create(key, msgspec.structs.replace(self.state, **state))
         if outcome is not None:
@@ -110,7 +110,7 @@ async def test_a_process_that_cleared_its_environment_is_found_by_its_session(
     host: Host, dead: DeadWorker
 ) -> None:
     process = await dead.process("sleep", "300", marked=False)
-    dead.leave(sessions=(Session.of(process.pid),))
+    dead.leave(sessions=(ProcessSession.of(process.pid),))
     await follow(host)
     assert await process.wait() == -signal.SIGTERM
 
@@ -120,12 +120,14 @@ async def test_a_stranger_that_got_the_number_of_a_session_lives(
     host: Host, dead: DeadWorker, reboot: bool
 ) -> None:
     stranger = await dead.process("sleep", "300", marked=False)
-    session = Session.of(stranger.pid)
+    session = ProcessSession.of(stranger.pid)
     assert session.started is not None
     if reboot:
         dead.leave(sessions=(session,), boot="another")
     else:
-        dead.leave(sessions=(Session(stranger.pid, session.started - 1), Session(stranger.pid, None)))
+        dead.leave(
+            sessions=(ProcessSession(stranger.pid, session.started - 1), ProcessSession(stranger.pid, None))
+        )
     _, outcome = await follow(host)
     assert outcome.reason is FailureReason.WORKER_LOST
     assert ("restarted" in outcome.message) is reboot
@@ -436,6 +438,6 @@ async def test_a_session_that_cannot_be_written_down_does_not_fail_the_task(
 
     backend = await host.backend()
     with monkeypatch.context() as patched:
-        patched.setattr(Entry, "save", full)
+        patched.setattr(JournalRecord, "save", full)
         assert (await run(backend, SPEC)).result is TaskResult.SUCCEEDED
     assert "its record cannot be written" in caplog.text

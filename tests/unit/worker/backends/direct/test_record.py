@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from oz_agent_worker.worker.backends.direct.processes import Session, boot_id
+from oz_agent_worker.worker.backends.direct.processes import ProcessSession, boot_id
 from oz_agent_worker.worker.backends.direct.record import DirectState, first_state, lost_kin
 
 
@@ -12,7 +12,7 @@ def test_each_execution_has_a_mark_of_its_own() -> None:
 
 def test_a_state_comes_back_as_it_was_written() -> None:
     state = msgspec.structs.replace(
-        first_state("run ☃", "claude"), sessions=(Session(12, 3456), Session(13, None))
+        first_state("run ☃", "claude"), sessions=(ProcessSession(12, 3456), ProcessSession(13, None))
     )
     assert msgspec.json.decode(msgspec.json.encode(state), type=DirectState) == state
 
@@ -37,9 +37,9 @@ def test_a_state_that_could_mean_strangers_is_refused(field: str, value: object)
 
 
 def test_sessions_mean_something_within_one_boot_alone() -> None:
-    state = msgspec.structs.replace(first_state("run", None), sessions=(Session(12, 3456),))
+    state = msgspec.structs.replace(first_state("run", None), sessions=(ProcessSession(12, 3456),))
     assert state.boot == boot_id() != ""
-    assert lost_kin(state).sessions == {Session(12, 3456)}
+    assert lost_kin(state).sessions == {ProcessSession(12, 3456)}
     for boot in ("another", ""):
         assert lost_kin(msgspec.structs.replace(state, boot=boot)).sessions == frozenset()
 
