@@ -13,13 +13,12 @@ from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notify, ignore
 from .adoption.decision import end_of
 from .api.client import KubernetesClient
 from .api.errors import ApiError
-from .api.retry_until_decided import retry_until_decided
+from .api.retry import retry_until_decided
 from .event_reader import EventReader
 from .inspection.event_history import outcome_from_events
 from .inspection.evidence import EvidenceKeeper
 from .log_follower import Follows, TaskLog
-from .objects import JobView, last_pod
-from .owned_pod import OwnedPod
+from .objects import JobView, PodView, last_pod
 from .status.evaluate import Evaluation, Observation, ObservationPolicy, evaluate
 from .watch.job_index import JobIndex
 
@@ -304,7 +303,7 @@ class KubernetesExecution:
         job = self._ground.index.job(self._name)
         return job if job is not None and job.metadata.uid == self.uid else None
 
-    def _pods(self) -> tuple[OwnedPod, ...]:
+    def _pods(self) -> tuple[PodView, ...]:
         return self._ground.index.pods(self._name, self.uid)
 
     def _is_active(self) -> bool:

@@ -18,10 +18,8 @@ from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWork
 from .api import rest
 from .api.client import KubernetesClient
 from .api.errors import AlreadyExistsError, ApiError, ForbiddenError, NotFoundError
-from .api.refusals import is_about_the_worker
 from .api.rest import JOBS
-from .api.retry import ONCE, delays
-from .api.retry_until_decided import retry_until_decided
+from .api.retry import ONCE, GracePeriod, delays, is_about_the_worker, retry_until_decided
 from .manifest.env_secret import build_environment_secret
 from .manifest.naming import ANNOTATION_OWNER
 from .objects import JobView
@@ -108,7 +106,7 @@ class _Creation:
         self._unsure = False
         self._met = False
         self._crossings = 0
-        self._give_up_at: float | None = None
+        self._budget = GracePeriod(client.settings.create.budget)
 
     async def run(self) -> CreatedJob:
         """See ``create_or_adopt``."""
@@ -210,11 +208,7 @@ class _Creation:
 
     def _check_patience(self, error: ApiError, pause: float) -> None:
         """What nobody has received may go back to its queue, once the client's patience is used up."""
-        now = time.monotonic()
-        if self._give_up_at is None:
-            self._give_up_at = now + self._client.settings.create.budget
-        spent = now + pause >= self._give_up_at
-        if spent and not (self._unsure or self._met):
+        if self._budget.is_over(ahead=pause) and not (self._unsure or self._met):
             raise LaunchError(f"the Job {self._name} could not be created: {error}") from error
 
 

@@ -13,7 +13,7 @@ it goes soon.
 
 from collections.abc import Iterable
 from sys import intern
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct, field
 from msgspec.structs import force_setattr
@@ -63,6 +63,8 @@ class Labels(_View, frozen=True):
     worker_hash: str | None = field(name="oz-worker-hash", default=None)
     job_name: str | None = field(name="job-name", default=None)
     """Set on a Pod by the Job controller: the name of the Pod's Job."""
+    job_uid: str | None = field(name="batch.kubernetes.io/controller-uid", default=None)
+    """Set on a Pod by the Job controller: the UID of the Pod's Job (well-known labels)."""
 
 
 class Annotations(_View, frozen=True):
@@ -127,10 +129,14 @@ class JobView(_View, frozen=True):
     def __post_init__(self) -> None:
         _share_marks(self.metadata)
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The Job's conditions, whatever their status."""
+        return (self.status.conditions if self.status else None) or ()
+
     def condition(self, kind: str) -> Condition | None:
-        """The condition of this type that holds (status ``True``), if there is one."""
-        conditions = self.status.conditions if self.status else None
-        return next((c for c in conditions or () if c.type == kind and c.status == "True"), None)
+        """The condition of this type that is ``True``, if there is one."""
+        return next((c for c in self.conditions if c.type == kind and c.status == "True"), None)
 
 
 class Waiting(_View, frozen=True):
@@ -159,6 +165,11 @@ class Terminated(_View, frozen=True):
     started_at: str | None = None
     finished_at: str | None = None
 
+    @property
+    def code(self) -> int:
+        """The exit code; 128 + signal where a signal ended the container, as shells have it."""
+        return self.exit_code or (128 + self.signal if self.signal else 0)
+
 
 class ContainerState(_View, frozen=True):
     """At most one of these is set; none means waiting (core/v1, ContainerState)."""
@@ -182,9 +193,24 @@ class ContainerStatus(_View, frozen=True):
         return self.state.waiting if self.state else None
 
     @property
+    def running(self) -> Running | None:
+        """Since when the container runs, where it does."""
+        return self.state.running if self.state else None
+
+    @property
     def terminated(self) -> Terminated | None:
         """How the container ended, where it did."""
         return self.state.terminated if self.state else None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the container runs or has ended."""
+        return self.running is not None or self.terminated is not None
+
+    @property
+    def last_terminated(self) -> Terminated | None:
+        """How the container ended before it was restarted, where it was."""
+        return self.last_state.terminated if self.last_state else None
 
 
 class PodStatus(_View, frozen=True):
@@ -220,7 +246,7 @@ class PodView(_View, frozen=True):
     status: PodStatus | None = None
 
     def __post_init__(self) -> None:
-        if self.phase not in _ENDED:
+        if not self.has_ended:
             _share_words(self)
 
     @property
@@ -229,9 +255,63 @@ class PodView(_View, frozen=True):
         return (self.status.phase if self.status else None) or ""
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no container of the Pod runs any more, nor ever will."""
+        return self.phase in _ENDED
+
+    @property
+    def reason(self) -> str | None:
+        """Why the Pod is in its phase, such as ``Evicted``."""
+        return self.status.reason if self.status else None
+
+    @property
+    def message(self) -> str | None:
+        """Why the Pod is in its phase, for people."""
+        return self.status.message if self.status else None
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The Pod's conditions, whatever their status."""
+        return (self.status.conditions if self.status else None) or ()
+
+    @property
+    def init_container_statuses(self) -> tuple[ContainerStatus, ...]:
+        """The init containers, native sidecars included, in the order in which they start."""
+        return (self.status.init_container_statuses if self.status else None) or ()
+
+    @property
+    def container_statuses(self) -> tuple[ContainerStatus, ...]:
+        """The containers that are not init containers."""
+        return (self.status.container_statuses if self.status else None) or ()
+
+    @property
+    def all_container_statuses(self) -> tuple[ContainerStatus, ...]:
+        """The init containers, and then the others."""
+        return (*self.init_container_statuses, *self.container_statuses)
+
+    @property
+    def node_name(self) -> str:
+        """The node that the Pod is bound to; empty before it is scheduled."""
+        return (self.spec.node_name if self.spec else None) or ""
+
+    @property
+    def job_name(self) -> str | None:
+        """The name of the Pod's Job."""
+        return self.metadata.labels.job_name if self.metadata.labels else None
+
+    @property
+    def job_uid(self) -> str | None:
+        """The UID of the Pod's Job; a Job that is created again has the same name and another UID."""
+        return self.metadata.labels.job_uid if self.metadata.labels else None
+
+    @property
     def identity(self) -> str:
-        """What no other Pod shares: the UID, which every Pod of an API server has."""
+        """The Pod's UID, which every Pod of an API server has."""
         return self.metadata.uid or self.metadata.name
+
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of this type, whatever its status, if there is one."""
+        return next((c for c in self.conditions if c.type == kind), None)
 
     def native_sidecars(self) -> frozenset[str]:
         """Names of the init containers that run beside the task for as long as it runs."""
@@ -268,10 +348,7 @@ def _share_words(pod: PodView) -> None:
                 _share(container, "name")
 
 
-PodT = TypeVar("PodT", bound=PodView)
-
-
-def last_pod(pods: Iterable[PodT]) -> PodT | None:
+def last_pod(pods: Iterable[PodView]) -> PodView | None:
     """The newest Pod of a Job: where a Pod is started again, what became of it becomes of the task."""
     return max(pods, key=lambda pod: pod.metadata.creation_timestamp or "", default=None)
 

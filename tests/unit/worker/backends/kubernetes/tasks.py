@@ -7,8 +7,7 @@ import msgspec
 
 from oz_agent_worker.worker.backends.kubernetes.inspection.explain import Facts
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import TaskJob
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)
@@ -42,7 +41,7 @@ def task_job(
 
 def task_pod(
     phase: str, *, node: str | None = "node-1", metadata: dict[str, Any] | None = None, **status: Any
-) -> OwnedPod:
+) -> PodView:
     """The Pod of the task in this phase."""
     base = {
         "name": "oz-task-run-1-abcde",
@@ -55,7 +54,7 @@ def task_pod(
         "spec": {"nodeName": node, **status.pop("spec", {})},
         "status": {"phase": phase, **status},
     }
-    return msgspec.convert(document, OwnedPod)
+    return msgspec.convert(document, PodView)
 
 
 def event(
@@ -74,6 +73,6 @@ def event(
     return msgspec.convert(document, EventView)
 
 
-def facts(job: TaskJob, *pods: OwnedPod, events: tuple[EventView, ...] = (), **policy: Any) -> Facts:
+def facts(job: TaskJob, *pods: PodView, events: tuple[EventView, ...] = (), **policy: Any) -> Facts:
     """All of it at ``NOW``."""
     return Facts(job=job, pods=pods, events=events, now=NOW, policy=ObservationPolicy(**policy))

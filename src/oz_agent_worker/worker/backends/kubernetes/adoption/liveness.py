@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, ForbiddenError, NotFoundError
-from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS
+from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
 
 from .decision import Liveness, process_liveness
 from .instance import Instance, Machine, PodInstance, ProcessInstance, parse_instance
@@ -96,7 +96,7 @@ class OwnerLiveness:
         self._settings = settings or LivenessSettings()
         self._seen: dict[str, _Sighting] = {}
         self._refused: set[str] = set()
-        self._doubts: dict[str, GracePeriod] = {}
+        self._refusal_periods: dict[str, GracePeriod] = {}
 
     def known(self, owner: str | None) -> Liveness | None:
         """What an owner was when it was last looked for; ``None`` where it never was."""
@@ -155,10 +155,10 @@ class OwnerLiveness:
             answer = await self._client.exchange(request)
             found = rest.decode(request, answer.body, PODS.decoder)
         except NotFoundError:
-            self._doubt(pod.namespace).allayed()
+            self._refusal_period(pod.namespace).reset()
             return Liveness.GONE, None
         except ApiError as error:
-            if error.transient or self._doubt(pod.namespace).about(error):
+            if error.transient or self._refusal_period(pod.namespace).covers(error):
                 known = self._seen.get(owner)
                 again_at = self._clock() + self._settings.first
                 self._seen[owner] = _Sighting(
@@ -167,16 +167,18 @@ class OwnerLiveness:
                 raise
             self._note_refusal(pod.namespace, error)
             return Liveness.UNKNOWN, self._settings.refused
-        self._doubt(pod.namespace).allayed()
+        self._refusal_period(pod.namespace).reset()
         self._server_clock.hear(answer.date)
         if found.metadata.uid != pod.uid or found.has_ended:
             return Liveness.GONE, None
         ending = found.metadata.deletion_timestamp is not None
         return Liveness.ALIVE, self._settings.ending if ending else None
 
-    def _doubt(self, namespace: str) -> GracePeriod:
-        """Whether it is believed that Pods may not be read in a namespace."""
-        return self._doubts.setdefault(namespace, GracePeriod(self._settings.refusal_patience, self._clock))
+    def _refusal_period(self, namespace: str) -> GracePeriod:
+        """How long a refusal to read Pods in a namespace may still pass."""
+        return self._refusal_periods.setdefault(
+            namespace, GracePeriod(self._settings.refusal_patience, self._clock)
+        )
 
     def _note_refusal(self, namespace: str, error: ApiError) -> None:
         if namespace not in self._refused:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import AlreadyExistsError, ApiError
-from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS, SECRETS
+from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 
 from .liveness import ServerClock
@@ -36,7 +36,7 @@ class Questions:
         self._namespace = namespace
         self._selector = label_selector
         self._server_clock = server_clock
-        self._doubt = GracePeriod(patience, clock)
+        self._refusals = GracePeriod(patience, clock)
 
     async def read_clock(self) -> None:
         """Have the server's clock known, through a request that the worker is certainly allowed.
@@ -65,11 +65,11 @@ class Questions:
         try:
             await self._client.exchange(rest.create(SECRETS, self._namespace, manifest, dry_run=True))
         except AlreadyExistsError:
-            self._doubt.allayed()
+            self._refusals.reset()
             return True
         except ApiError as error:
-            if error.transient or self._doubt.about(error):
+            if error.transient or self._refusals.covers(error):
                 raise
             return True
-        self._doubt.allayed()
+        self._refusals.reset()
         return False

@@ -23,9 +23,8 @@ from .errors import AlreadyExistsError, ConflictError, NotFoundError, Unauthoriz
 from .log_tail import LogT, read_end
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
-from .sockets import open_socket
 from .stats import NO_ANSWER, ApiStats
-from .transport import SilenceLimit
+from .transport import SilenceLimit, open_socket
 
 __all__ = ["ClientSettings", "KubernetesClient"]
 

@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, ObjectMeta
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, ObjectMeta, PodView
 
 from .errors import ApiStatusError, Status, status_error
 
@@ -100,8 +99,8 @@ JOBS: Final = Resource(
 PODS: Final = Resource(
     "/api/v1",
     "pods",
-    msgspec.json.Decoder(OwnedPod),
-    msgspec.json.Decoder(ItemList[OwnedPod]),
+    msgspec.json.Decoder(PodView),
+    msgspec.json.Decoder(ItemList[PodView]),
 )
 EVENTS: Final = Resource(
     "/api/v1",

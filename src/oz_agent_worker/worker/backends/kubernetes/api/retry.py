@@ -1,6 +1,16 @@
-"""Asking again: which errors, how often, how long."""
+"""When a request is sent again: which errors, how often, for how long.
+
+Three ways, by what depends on the request. ``retrying`` gives up when its budget is spent.
+``retry_until_decided`` goes on until the API server has answered. ``GracePeriod`` leaves the
+loop to its caller.
+
+An API server that has just started refuses everything for a moment: it answers before its RBAC
+authorizer has read its roles and bindings. So a missing permission is believed only once it has
+lasted.
+"""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -9,16 +19,34 @@ from typing import Final, TypeVar
 
 from oz_agent_worker.common.backoff import full_jitter
 
-from .errors import ApiError
+from .errors import ApiError, ForbiddenError, UnauthorizedError
 
-__all__ = ["ONCE", "RetryPolicy", "delays", "retrying"]
+__all__ = [
+    "ONCE",
+    "REFUSAL_PATIENCE",
+    "GracePeriod",
+    "RetryPolicy",
+    "delays",
+    "is_about_the_worker",
+    "is_missing_permission",
+    "retry_until_decided",
+    "retrying",
+]
+
+_logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: How long, in seconds, a permission that is refused may still be granted. An API server on a
+#: busy machine takes one or two seconds to read its roles.
+REFUSAL_PATIENCE: Final = 5.0
+#: Seconds between two requests of a worker that is refused.
+_REFUSAL_PAUSE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient a request is; all in seconds.
+    """How often a request is sent again; all in seconds.
 
     ``budget`` counts from the first failure, so that waiting for a free connection in a
     burst spends nothing of it. The ceiling of the delays doubles from ``first`` to ``longest``.
@@ -29,8 +57,50 @@ class RetryPolicy:
     longest: float = 5.0
 
 
-#: For callers that come again by themselves.
+#: For callers with a retry loop of their own.
 ONCE: Final = RetryPolicy(budget=0.0)
+
+
+def is_missing_permission(error: ApiError) -> bool:
+    """Whether RBAC (or another authorizer) refused the request; a quota or admission webhook did not."""
+    # The text is that of k8s.io/apiserver (endpoints/handlers/responsewriters: ForbiddenStatusError).
+    return isinstance(error, ForbiddenError) and 'User "' in error.message and '" cannot ' in error.message
+
+
+def is_about_the_worker(error: ApiError) -> bool:
+    """Whether the API server refused the worker's identity or permissions, not the object of one task.
+
+    The preflight has shown that the worker is allowed, so this passes or is an operator's to mend,
+    and no task fails for it.
+    """
+    return is_missing_permission(error) or isinstance(error, UnauthorizedError)
+
+
+class GracePeriod:
+    """The time, counted from the first failure, in which a failure may still pass.
+
+    ``seconds`` is its length. ``clock`` gives seconds and never runs backwards.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._ends_at: float | None = None
+
+    def is_over(self, ahead: float = 0.0) -> bool:
+        """Whether the period is over, or will be in ``ahead`` seconds. The first call starts it."""
+        now = self._clock()
+        if self._ends_at is None:
+            self._ends_at = now + self._seconds
+        return now + ahead >= self._ends_at
+
+    def covers(self, error: ApiError) -> bool:
+        """Whether ``error`` is a missing permission that may still be granted; starts the period if so."""
+        return is_missing_permission(error) and not self.is_over()
+
+    def reset(self) -> None:
+        """Note a success: the next failure starts a period of its own."""
+        self._ends_at = None
 
 
 def delays(policy: RetryPolicy, jitter: Callable[[float, float], float] = random.uniform) -> Iterator[float]:
@@ -53,17 +123,44 @@ async def retrying(
     Raises:
         ApiError: the last attempt's.
     """
-    deadline: float | None = None
+    budget = GracePeriod(policy.budget, clock)
     for delay in delays(policy, jitter):
         try:
             return await attempt()
         except ApiError as error:
-            if not error.transient:
-                raise
-            now = clock()
-            deadline = now + policy.budget if deadline is None else deadline
             pause = max(delay, error.retry_after or 0.0)
-            if now + pause >= deadline:
+            if not error.transient or budget.is_over(ahead=pause):
                 raise
         await sleep(pause)
     raise AssertionError("delays never end")
+
+
+async def retry_until_decided(
+    ask: Callable[[], Awaitable[None]],
+    what: str,
+    *,
+    patience: float,
+    wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Call ``ask`` until it succeeds, however long the API server is away, or until it is not ``wanted``.
+
+    For requests that something depends on: the deletion of a Job, the Secret that a Pod waits for.
+    ``ask`` has the client's own retries and pauses. ``what`` names the request in the log.
+    A refusal of the worker itself may pass for ``patience`` seconds.
+
+    Raises:
+        ApiError: the API server refused.
+    """
+    refused = GracePeriod(patience)
+    while wanted():
+        try:
+            await ask()
+            return
+        except ApiError as error:
+            if is_about_the_worker(error):
+                if refused.is_over():
+                    raise
+                await asyncio.sleep(_REFUSAL_PAUSE)
+            elif not error.transient:
+                raise
+            _logger.warning("%s failed and is tried again: %s", what, error)

@@ -13,8 +13,7 @@ import msgspec
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
@@ -59,7 +58,7 @@ class Evidence:
     def __post_init__(self) -> None:
         facts = Facts(
             job=msgspec.convert(self.job, TaskJob),
-            pods=tuple(msgspec.convert(pod, OwnedPod) for pod in self.pods),
+            pods=tuple(msgspec.convert(pod, PodView) for pod in self.pods),
             events=tuple(msgspec.convert(event, EventView) for event in self.events),
             now=self.now,
             policy=self.policy,

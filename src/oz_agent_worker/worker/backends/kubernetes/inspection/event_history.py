@@ -11,7 +11,6 @@ from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClie
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, ObjectT, Resource
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import DISRUPTION_EVENTS
 from oz_agent_worker.worker.backends.kubernetes.status.failure import (
     explain_failure,
@@ -115,7 +114,7 @@ async def outcome_from_events(
 async def telling_events(
     client: KubernetesClient,
     namespace: str,
-    tasks: Sequence[tuple[TaskJob, Sequence[OwnedPod]]],
+    tasks: Sequence[tuple[TaskJob, Sequence[PodView]]],
     policy: ObservationPolicy,
 ) -> Mapping[str, Sequence[EventView]]:
     """Read the events without which a list of ``tasks`` would be wrong, by the names of their Jobs.

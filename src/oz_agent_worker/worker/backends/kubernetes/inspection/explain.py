@@ -150,7 +150,7 @@ def _active(state: State, facts: Facts) -> _Answer:
     if state is State.RUNNING:
         started = min(_starts(pod), default=None)
         return _Answer(f"runs{_for(facts, started)}{_on(pod)}, in Pod {pod.metadata.name}.")
-    if pod.spec and pod.spec.node_name:
+    if pod.node_name:
         return _Answer(f"starts{_on(pod)}: {_stage(pod)}.")
     return _Answer(f"waits: its Pod {pod.metadata.name} has no node yet.")
 
@@ -206,14 +206,14 @@ def _lost(facts: Facts, word: str, outlook: str) -> _Answer:
     left = -_seconds(facts, ends) if ends else 0.0
     if left > 0:
         return _Answer(f"its Pod was told to end, and has {short_span(left)} left to do so.")
-    node = f" {pod.spec.node_name}" if pod and pod.spec and pod.spec.node_name else ""
+    node = f" {pod.node_name}" if pod and pod.node_name else ""
     return _Answer(f"its node{node} does not say what became of its Pod.", word, outlook=outlook)
 
 
 def _unschedulable(facts: Facts, told: EventFacts, outlook: str) -> _Answer:
     pod = last_pod(facts.pods)
-    conditions = (pod.status.conditions if pod and pod.status else None) or ()
-    scheduler = next((quote_cluster(None, c.message) for c in conditions if c.type == "PodScheduled"), "")
+    condition = pod.condition("PodScheduled") if pod else None
+    scheduler = quote_cluster(None, condition.message) if condition else ""
     says, advice = f"no node takes its Pod{scheduler}", "add capacity, or change what the task asks for"
     match told.scale_up:
         case ScaleUp.COMING:
@@ -244,16 +244,12 @@ _WHEN_IT_STAYS = "where this lasts, see whether kube-controller-manager runs"
 
 def _stage(pod: PodView) -> str:
     """The first container that is neither done nor runs, or what runs before the task."""
-    status = pod.status
     native = pod.native_sidecars()
-    inits = (status.init_container_statuses if status else None) or ()
-    for container in inits:
-        if container.state and container.state.running and container.name not in native:
+    for container in pod.init_container_statuses:
+        if container.running and container.name not in native:
             return f"its init container `{container.name}` runs"
-    mains = (status.container_statuses if status else None) or ()
-    for container in (*inits, *mains):
-        state = container.state
-        if state is None or (state.running is None and state.terminated is None):
+    for container in pod.all_container_statuses:
+        if not container.has_started:
             reason = (
                 quote_cluster(container.waiting.reason, container.waiting.message)
                 if container.waiting
@@ -264,9 +260,8 @@ def _stage(pod: PodView) -> str:
 
 
 def _starts(pod: PodView) -> Sequence[str]:
-    statuses = (pod.status.container_statuses if pod.status else None) or ()
-    running = (c.state.running for c in statuses if c.state and c.state.running)
-    return [state.started_at for state in running if state.started_at]
+    running = (container.running for container in pod.container_statuses)
+    return [state.started_at for state in running if state and state.started_at]
 
 
 def _when(condition: Condition | None) -> str | None:
@@ -286,4 +281,4 @@ def _for(facts: Facts, time: str | None) -> str:
 
 
 def _on(pod: PodView | None) -> str:
-    return f" on node {pod.spec.node_name}" if pod and pod.spec and pod.spec.node_name else ""
+    return f" on node {pod.node_name}" if pod and pod.node_name else ""

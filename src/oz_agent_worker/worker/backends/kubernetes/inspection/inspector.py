@@ -10,8 +10,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClie
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, NotFoundError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS, ObjectT, Resource
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import LABEL_EXECUTION_HASH, label_selector
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_pod
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .deleted_jobs import Trace, traces_of
@@ -68,7 +67,7 @@ class Inspector:
     async def tasks(self) -> list[TaskRow]:
         """All Jobs of tasks, the oldest first."""
         jobs = await self._all(TASK_JOBS, self._selector)
-        pods: dict[str, list[OwnedPod]] = {}
+        pods: dict[str, list[PodView]] = {}
         for pod in await self._all(PODS, self._selector):
             pods.setdefault(pod.job_uid or "", []).append(pod)
         standing = [(job, pods.get(job.metadata.uid or "", [])) for job in jobs]
@@ -76,7 +75,7 @@ class Inspector:
         rows = [self._row(job, of_job, events.get(job.metadata.name, ())) for job, of_job in standing]
         return sorted(rows, key=lambda row: (row.created or "", row.job))
 
-    def _row(self, job: TaskJob, pods: Sequence[OwnedPod], events: Sequence[EventView]) -> TaskRow:
+    def _row(self, job: TaskJob, pods: Sequence[PodView], events: Sequence[EventView]) -> TaskRow:
         pod = last_pod(pods)
         return TaskRow(
             task_id=job.key.task_id,
@@ -85,7 +84,7 @@ class Inspector:
             reason=reason_of(job, pods, self._policy, events),
             created=job.metadata.creation_timestamp,
             pod=pod.metadata.name if pod else "",
-            node=(pod.spec.node_name if pod and pod.spec else None) or "",
+            node=pod.node_name if pod else "",
             worker=job.worker,
             job=job.metadata.name,
         )
@@ -161,7 +160,7 @@ class Inspector:
             unread=unread,
         )
 
-    async def pods_of(self, job: TaskJob) -> tuple[OwnedPod, ...]:
+    async def pods_of(self, job: TaskJob) -> tuple[PodView, ...]:
         """The Pods of a Job, those of a namesake before it left out."""
         pods = await self._all(PODS, pods_selector(job.metadata.name))
         return tuple(pod for pod in pods if pod.job_uid in (None, job.metadata.uid))

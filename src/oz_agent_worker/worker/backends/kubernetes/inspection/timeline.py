@@ -53,7 +53,7 @@ def event_lines(events: Sequence[EventView]) -> Iterator[Evidence]:
 def _of_job(job: TaskJob) -> Iterator[Evidence]:
     about = f"Job {job.metadata.name}"
     yield Evidence(about, "created", job.metadata.creation_timestamp)
-    for condition in (job.status.conditions if job.status else None) or ():
+    for condition in job.conditions:
         if condition.status == "True":
             yield _of_condition(about, condition)
     if job.metadata.deletion_timestamp:
@@ -68,18 +68,17 @@ def _of_condition(about: str, condition: Condition) -> Evidence:
 
 def _of_pod(pod: PodView) -> Iterator[Evidence]:
     about = f"Pod {pod.metadata.name}"
-    node = f" on node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
-    status = pod.status
-    words = quote_cluster(status.reason, status.message) if status else ""
+    node = f" on node {pod.node_name}" if pod.node_name else ""
+    words = quote_cluster(pod.reason, pod.message)
     yield Evidence(about, f"{pod.phase or 'of unknown phase'}{node}{words}", pod.metadata.creation_timestamp)
     if pod.metadata.deletion_timestamp:
         yield Evidence(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
-    for condition in (status.conditions if status else None) or ():
+    for condition in pod.conditions:
         if _is_telling(condition):
             yield _of_condition(about, condition)
-    for container in (status.init_container_statuses if status else None) or ():
+    for container in pod.init_container_statuses:
         yield _of_container("init container", container)
-    for container in (status.container_statuses if status else None) or ():
+    for container in pod.container_statuses:
         yield _of_container("container", container)
 
 
@@ -93,22 +92,20 @@ def _is_telling(condition: Condition) -> bool:
 def _of_container(kind: str, container: ContainerStatus) -> Evidence:
     about = f"{kind} {container.name}"
     again = f", started {container.restart_count + 1} times" if container.restart_count else ""
-    state = container.state
     if container.terminated is not None:
         ended = container.terminated
         return Evidence(about, f"ended with {_end(ended)}{again}", ended.finished_at)
-    if state is not None and state.running is not None:
-        return Evidence(about, f"runs{again}", state.running.started_at)
+    if container.running is not None:
+        return Evidence(about, f"runs{again}", container.running.started_at)
     waits = quote_cluster(container.waiting.reason, container.waiting.message) if container.waiting else ""
-    last = container.last_state.terminated if container.last_state else None
+    last = container.last_terminated
     before = f"; it ended before with {_end(last)}" if last is not None else ""
     return Evidence(about, f"waits{waits}{again}{before}")
 
 
 def _end(ended: Terminated) -> str:
-    code = ended.exit_code or (128 + ended.signal if ended.signal else 0)
     reason = ended.reason if ended.reason not in {"Completed", "Error"} else None
-    return f"{describe_exit_code(code)}{quote_cluster(reason, ended.message)}"
+    return f"{describe_exit_code(ended.code)}{quote_cluster(reason, ended.message)}"
 
 
 def _of_event(event: EventView) -> Evidence:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView
 
 from .log_lines import BEGINNING, LogPosition, LogReader
 
@@ -183,20 +183,13 @@ def log_sources(pods: Iterable[PodView]) -> Iterator[LogSource]:
 
 
 def _begun(pod: PodView) -> Iterator[tuple[str, bool]]:
-    status = pod.status
-    if status is None:
-        return
-    sidecars = pod.native_sidecars()
-    for container in status.init_container_statuses or ():
-        state, ended = container.state, container.terminated
-        failed = ended is not None and ended.exit_code != 0 and container.name not in sidecars
-        runs = state is not None and (state.running is not None or ended is not None)
-        if failed or (runs and container.name == SETUP_CONTAINER):
-            yield container.name, ended is not None
-    for container in status.container_statuses or ():
-        state = container.state
-        if container.name == TASK_CONTAINER and state and (state.running or state.terminated):
-            yield container.name, state.terminated is not None
+    for container in pod.init_container_statuses:
+        is_setup = container.name == SETUP_CONTAINER and container.has_started
+        if is_setup or _failed_before_the_task(pod, container):
+            yield container.name, container.terminated is not None
+    for container in pod.container_statuses:
+        if container.name == TASK_CONTAINER and container.has_started:
+            yield container.name, container.terminated is not None
 
 
 def log_container(pod: PodView, primary: str) -> str | None:
@@ -204,14 +197,13 @@ def log_container(pod: PodView, primary: str) -> str | None:
 
     That is the primary one, or the init container that failed before it.
     """
-    status = pod.status
-    for container in (status.container_statuses if status else None) or ():
-        state = container.state
-        if container.name == primary and state and (state.running or state.terminated):
-            return primary
-    sidecars = pod.native_sidecars()
-    for container in (status.init_container_statuses if status else None) or ():
-        ended = container.terminated
-        if ended is not None and ended.exit_code != 0 and container.name not in sidecars:
-            return container.name
-    return None
+    if any(container.name == primary and container.has_started for container in pod.container_statuses):
+        return primary
+    failed = (c.name for c in pod.init_container_statuses if _failed_before_the_task(pod, c))
+    return next(failed, None)
+
+
+def _failed_before_the_task(pod: PodView, container: ContainerStatus) -> bool:
+    """Whether an init container failed, so that the task never started. Native sidecars do not count."""
+    ended = container.terminated
+    return ended is not None and ended.exit_code != 0 and container.name not in pod.native_sidecars()

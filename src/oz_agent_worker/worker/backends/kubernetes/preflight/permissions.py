@@ -20,8 +20,8 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ForbiddenError,
     UnauthorizedError,
 )
-from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS, SECRETS, Request, Resource
+from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 __all__ = ["Grant", "Permission", "needed_permissions", "review", "role_rules", "summary"]
@@ -119,13 +119,13 @@ async def review(
     Raises:
         ApiError: the API server cannot be asked.
     """
-    doubt, found = GracePeriod(patience), dict[Permission, Grant]()
+    grace, found = GracePeriod(patience), dict[Permission, Grant]()
     missing: Sequence[Permission] = permissions
     while True:
         asking = (_granted(client, namespace, permission, unique) for permission in missing)
         found |= {grant.permission: grant for grant in await asyncio.gather(*asking)}
         missing = [permission for permission in permissions if not found[permission].allowed]
-        if not missing or not doubt.lasts():
+        if not missing or grace.is_over():
             return [found[permission] for permission in permissions]
         await asyncio.sleep(_AGAIN)
 

@@ -79,10 +79,10 @@ def is_unschedulable(pods: Sequence[PodView]) -> bool:
 
 
 def _unscheduled(pod: PodView) -> str:
-    for condition in (pod.status.conditions if pod.status else None) or ():
-        if condition.type == "PodScheduled" and condition.status == "False":
-            return condition.message or condition.reason or ""
-    return ""
+    condition = pod.condition("PodScheduled")
+    if condition is None or condition.status != "False":
+        return ""
+    return condition.message or condition.reason or ""
 
 
 def _unquoted(words: str) -> str:
@@ -169,7 +169,7 @@ def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Fi
 def _waiting(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
     """The containers that wait for more than the others of their Pod."""
     for pod in pods:
-        for container in _statuses(pod):
+        for container in pod.all_container_statuses:
             reason = container.waiting.reason if container.waiting else None
             if reason not in (None, "PodInitializing", "ContainerCreating"):
                 yield container
@@ -178,17 +178,10 @@ def _waiting(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
 def _ended_badly(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
     for pod in pods:
         native = pod.native_sidecars()
-        for container in _statuses(pod):
+        for container in pod.all_container_statuses:
             ended = container.terminated
             if ended is not None and ended.exit_code != 0 and container.name not in native:
                 yield container
-
-
-def _statuses(pod: PodView) -> tuple[ContainerStatus, ...]:
-    status = pod.status
-    if status is None:
-        return ()
-    return (*(status.init_container_statuses or ()), *(status.container_statuses or ()))
 
 
 def of_no_pod(seconds: float, words: str) -> Finding:
@@ -203,7 +196,7 @@ def of_no_pod(seconds: float, words: str) -> Finding:
 def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Finding:
     """The preflight Pod has not ended after all the time that it has."""
     words = event_words(events)
-    running = [c.name for pod in pods for c in _statuses(pod) if c.state and c.state.running]
+    running = [c.name for pod in pods for c in pod.all_container_statuses if c.running]
     if running:
         return Finding(
             f"the preflight Pod did not end within {seconds:g} s: container `{running[0]}` still runs",
@@ -215,7 +208,7 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
         return _not_mounted(words)
     if is_unschedulable(pods):
         return Finding(f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_MEND)
-    if not any(pod.spec and pod.spec.node_name for pod in pods):
+    if not any(pod.node_name for pod in pods):
         return Finding(
             f"no scheduler has looked at the preflight Pod within {seconds:g} s",
             words,

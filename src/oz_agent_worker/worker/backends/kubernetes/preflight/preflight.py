@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
-from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE
-from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
+from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.api.server_info import read_server_info
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_missing_permissions

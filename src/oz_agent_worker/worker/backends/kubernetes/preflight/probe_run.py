@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -23,8 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import log_container
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal, is_temporary_refusal
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
     Observation,
@@ -98,7 +97,7 @@ class _Sight:
     """The Job and its Pods, as last read."""
 
     job: JobView
-    pods: tuple[OwnedPod, ...]
+    pods: tuple[PodView, ...]
 
     def has_ended(self) -> bool:
         return self.job.condition("Complete") is not None or self.job.condition("Failed") is not None
@@ -109,13 +108,9 @@ class _Sight:
         if not self.pods:
             return Stage.NOTHING
         pod = self.pods[0]
-        if any(c.state and (c.state.running or c.state.terminated) for c in _containers(pod)):
+        if any(container.has_started for container in pod.container_statuses):
             return Stage.PULLED
-        return Stage.SCHEDULED if pod.spec and pod.spec.node_name else Stage.ADMITTED
-
-
-def _containers(pod: OwnedPod) -> Sequence[Any]:
-    return (pod.status.container_statuses if pod.status else None) or ()
+        return Stage.SCHEDULED if pod.node_name else Stage.ADMITTED
 
 
 class ProbeRun:
@@ -242,7 +237,7 @@ class ProbeRun:
         diagnosis = of_outcome(outcome, sight.pods, manifest, self._config, facts=self._facts, log=log)
         return self._failed(stage, diagnosis)
 
-    async def _log(self, pod: OwnedPod) -> str:
+    async def _log(self, pod: PodView) -> str:
         """The end of the log of the container that failed; empty where it cannot be read."""
         container = log_container(pod, TASK_CONTAINER)
         if container is None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
-from oz_agent_worker.worker.backends.kubernetes.objects import Condition, ContainerStatus, EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
 
 from .messages import capitalized, quote_cluster
 from .policy import ObservationPolicy, PodProblem
@@ -90,14 +90,12 @@ _LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded
 
 def disruption(pod: PodView) -> Outcome | None:
     """The outcome of a Pod that did not end by itself; ``None`` where it did."""
-    status = pod.status
-    if status is None:
-        return None
-    target = next((c for c in status.conditions or () if _is_target(c)), None)
-    kind = _BY_POD_REASON.get(status.reason or "")
+    target = _target(pod)
+    kind = _BY_POD_REASON.get(pod.reason or "")
     if kind is not None:
-        return _outcome(_sharpened(kind, status.message), pod, status.reason, status.message)
-    unconfirmed = _is_unconfirmed(pod)
+        return _outcome(_sharpened(kind, pod.message), pod, pod.reason, pod.message)
+    # For all that the API server knows, a container runs.
+    unconfirmed = any(container.running is not None for container in pod.container_statuses)
     if target is not None:
         kind = _BY_TARGET.get(target.reason or "", _DRAINED)
         # A NoExecute taint drives Pods away, and stands for a node that is not reachable.
@@ -105,7 +103,7 @@ def disruption(pod: PodView) -> Outcome | None:
             kind = _LOST
         return _outcome(kind, pod, target.reason, target.message)
     # Pod garbage collector: a Pod of a node that is out of service has no condition of its own.
-    return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and status.phase == "Failed" else None
+    return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and pod.phase == "Failed" else None
 
 
 def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
@@ -144,44 +142,35 @@ def _sharpened(kind: _Kind, message: str | None) -> _Kind:
 
 def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
     """Yield what becomes of a Pod whose node does not say that it has ended, or anything at all."""
-    status = pod.status
-    if status is None or status.phase in {"Succeeded", "Failed"}:
+    if pod.has_ended:
         return
-    target = next((c for c in status.conditions or () if _is_target(c)), None)
+    target = _target(pod)
     grace = float(pod.metadata.deletion_grace_period_seconds or 0) + policy.lost_timeout
     if pod.metadata.deletion_timestamp:
         what = (
             f"the Pod was told to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
             f"{quote_cluster(target.reason, target.message) if target else ''}"
         )
-    elif status.phase == "Unknown":
+    elif pod.phase == "Unknown":
         what = f"the node{_on(pod)} has told nothing of the Pod for {grace:g} s"
     else:
         return
-    text = (
-        f"{what}{quote_cluster(status.reason, status.message)}: see whether the node is ready, and {_RETRY}"
-    )
+    text = f"{what}{quote_cluster(pod.reason, pod.message)}: see whether the node is ready, and {_RETRY}"
     key = f"{pod.identity}/lost"
     yield PodProblem(key, grace, failed(FailureReason.NODE_LOST, capitalized(text)))
 
 
 def _outcome(kind: _Kind, pod: PodView, reason: str | None, message: str | None) -> Outcome:
-    node = f" from node {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+    node = f" from node {pod.node_name}" if pod.node_name else ""
     what = kind.what.format(node=node, on=_on(pod))
     return failed(kind.reason, f"{capitalized(what)}{quote_cluster(reason, message)}: {kind.advice}")
 
 
 def _on(pod: PodView) -> str:
-    return f" {pod.spec.node_name}" if pod.spec and pod.spec.node_name else ""
+    return f" {pod.node_name}" if pod.node_name else ""
 
 
-def _is_target(condition: Condition) -> bool:
-    # One that did not come about is set back to False (disruption controller).
-    return condition.type == "DisruptionTarget" and condition.status == "True"
-
-
-def _is_unconfirmed(pod: PodView) -> bool:
-    """Whether a container runs, for all that the API server knows."""
-    status = pod.status
-    containers: tuple[ContainerStatus, ...] = (status.container_statuses or ()) if status else ()
-    return any(c.state is not None and c.state.running is not None for c in containers)
+def _target(pod: PodView) -> Condition | None:
+    """The condition that announces a disruption; a disruption that did not come about sets it to False."""
+    target = pod.condition("DisruptionTarget")
+    return target if target is not None and target.status == "True" else None

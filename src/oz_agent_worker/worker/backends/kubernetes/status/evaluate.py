@@ -87,8 +87,6 @@ def evaluate(
 
 def _job_end(job: JobView, pods: tuple[PodView, ...]) -> Outcome | None:
     """batch/v1, JobCondition ``Complete`` and ``Failed``: exactly one, once, and for good."""
-    if job.status is None or not job.status.conditions:
-        return None
     if job.condition("Complete") is not None:
         return succeeded()
     failure = job.condition("Failed")

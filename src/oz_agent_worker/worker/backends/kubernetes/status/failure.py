@@ -86,10 +86,10 @@ def _out_of_memory(pod: PodView) -> Outcome | None:
         if ended.reason == "OOMKilled":
             text = (
                 f"Container `{container.name}` was killed because it used more memory than its limit"
-                f" (OOMKilled, {describe_exit_code(_exit_code(ended))}): give the task more memory, through"
+                f" (OOMKilled, {describe_exit_code(ended.code)}): give the task more memory, through"
                 " its instance shape or backend.kubernetes.resources"
             )
-            return failed(FailureReason.CONTAINER_OOM, text, exit_code=_exit_code(ended))
+            return failed(FailureReason.CONTAINER_OOM, text, exit_code=ended.code)
     return None
 
 
@@ -97,7 +97,7 @@ def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
     """batch/v1, JobReasonDeadlineExceeded; or the Pod's own activeDeadlineSeconds (kubelet)."""
     message = condition.message
     if condition.reason != "DeadlineExceeded":
-        own = next((p.status for p in pods if p.status and p.status.reason == "DeadlineExceeded"), None)
+        own = next((pod for pod in pods if pod.reason == "DeadlineExceeded"), None)
         if own is None:
             return None
         message = own.message
@@ -111,11 +111,7 @@ def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
 
 def _last_wait(pods: Sequence[PodView]) -> str:
     for pod in pods:
-        status = pod.status
-        statuses = (
-            (*(status.init_container_statuses or ()), *(status.container_statuses or ())) if status else ()
-        )
-        for container in statuses:
+        for container in pod.all_container_statuses:
             if container.waiting is not None and container.waiting.reason not in {None, "PodInitializing"}:
                 return f", while container `{container.name}` was waiting ({container.waiting.reason})"
     return ""
@@ -126,7 +122,7 @@ def _container_end(pod: PodView) -> Outcome | None:
     for container, ended, init in _ends(pod):
         if ended.reason in START_FAILURES:
             return _not_started(container, ended, init=init)
-        if _exit_code(ended) != 0:
+        if ended.code != 0:
             return _exited(pod, container, ended, init=init)
     return None
 
@@ -142,7 +138,7 @@ def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -
 
 
 def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
-    code = _exit_code(ended)
+    code = ended.code
     reason = container_reason(container.name, FailureReason.CONTAINER_EXIT, init=init)
     if _ended_by_deletion(pod, ended):
         text = (
@@ -189,17 +185,17 @@ def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
     if not ended.finished_at:
         return True
     asked = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
-    skew = _CLOCK_SKEW if _exit_code(ended) in _SIGNALS_OF_DELETION else timedelta()
+    skew = _CLOCK_SKEW if ended.code in _SIGNALS_OF_DELETION else timedelta()
     return datetime.fromisoformat(ended.finished_at) >= asked - skew
 
 
 def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
     text = f"The Job failed{quote_cluster(condition.reason, condition.message)}"
-    pod = next((p for p in pods if p.status and (p.status.reason or p.status.message)), None)
-    if pod is not None and pod.status is not None:
+    pod = next((pod for pod in pods if pod.reason or pod.message), None)
+    if pod is not None:
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
-        text += f", its Pod says{quote_cluster(pod.status.reason, pod.status.message)}"
+        text += f", its Pod says{quote_cluster(pod.reason, pod.message)}"
     elif not pods and condition.reason in _POD_COUNTS:
         gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
         return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
@@ -214,21 +210,13 @@ def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
     An init container that failed is why the task never ran. Among the others the task's
     own end counts before that of a template's containers; a native sidecar's never does.
     """
-    status = pod.status
-    if status is None:
-        return
     native = pod.native_sidecars()
-    for container in status.init_container_statuses or ():
+    for container in pod.init_container_statuses:
         if container.terminated is not None and container.name not in native:
             yield container, container.terminated, True
-    for container in sorted(status.container_statuses or (), key=lambda c: c.name != TASK_CONTAINER):
+    for container in sorted(pod.container_statuses, key=lambda c: c.name != TASK_CONTAINER):
         if container.terminated is not None:
             yield container, container.terminated, False
-
-
-def _exit_code(ended: Terminated) -> int:
-    """128 + signal where a signal ended the container, as a shell has it."""
-    return ended.exit_code or (128 + ended.signal if ended.signal else 0)
 
 
 def pods_of_job(events: Iterable[EventView]) -> list[str]:

@@ -74,10 +74,9 @@ def scheduling_problems(
 
     An operator with ``unschedulable_timeout`` 0 has Pods wait for room as in a queue.
     """
-    if policy.unschedulable_timeout <= 0 or (pod.spec and pod.spec.node_name):
+    if policy.unschedulable_timeout <= 0 or pod.node_name:
         return
-    conditions = (pod.status.conditions if pod.status else None) or ()
-    condition = next((c for c in conditions if c.type == "PodScheduled"), None)
+    condition = pod.condition("PodScheduled")
     reason = condition.reason if condition is not None else None
     if condition is not None and (condition.status != "False" or reason == "SchedulingGated"):
         return
@@ -128,18 +127,19 @@ def startup_problems(
     A container that runs before the task's, such as the setup command, is progress, however
     long it takes; so is an image that is being pulled.
     """
-    if pod.phase not in {"", "Pending"} or not (pod.spec and pod.spec.node_name):
+    if pod.phase not in {"", "Pending"} or not pod.node_name:
         return
     stage = _stage(pod)
     if stage is None:
         return
     done, container = stage
-    sandbox = _condition(pod, "PodReadyToStartContainers")
-    if facts.mount and sandbox != "True":
+    sandbox = pod.condition("PodReadyToStartContainers")
+    has_sandbox = sandbox is not None and sandbox.status == "True"
+    if facts.mount and not has_sandbox:
         yield _mount(pod, policy, facts)
         return
     # Volumes come before the sandbox, and images after it: with a sandbox there is nothing to ask for.
-    ask_after = policy.stuck_timeout if sandbox == "True" else policy.ask_after
+    ask_after = policy.stuck_timeout if has_sandbox else policy.ask_after
     kind = "pulling" if facts.pulling else "starting"
     grace = math.inf if facts.pulling else policy.stuck_timeout
     yield PodProblem(
@@ -164,15 +164,13 @@ def _mount(pod: PodView, policy: ObservationPolicy, facts: EventFacts) -> PodPro
 def _standstill(
     pod: PodView, container: ContainerStatus | None, policy: ObservationPolicy, facts: EventFacts
 ) -> tuple[FailureReason, str]:
-    assert pod.spec is not None
-    assert pod.status is not None
-    node, time = pod.spec.node_name, f"{policy.stuck_timeout:g} s"
+    time = f"{policy.stuck_timeout:g} s"
     namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
     look = f"its events tell more (kubectl describe pod{namespace} {pod.metadata.name})"
     if container is None:
-        what = f"the node {node} has not taken the Pod up in {time}{facts.warning}"
+        what = f"the node {pod.node_name} has not taken the Pod up in {time}{facts.warning}"
         return FailureReason.NODE_LOST, capitalized(f"{what}: see whether the node is ready")
-    if container in (pod.status.init_container_statuses or ()):
+    if container in pod.init_container_statuses:
         what = f"init container `{container.name}` has not started in {time}{facts.warning}"
         return FailureReason.INIT_STUCK, capitalized(f"{what}: {look}")
     what = f"container `{container.name}` has not been created in {time}{facts.warning}"
@@ -184,23 +182,13 @@ def _stage(pod: PodView) -> tuple[int, ContainerStatus | None] | None:
 
     The container is ``None`` where the node has not said anything of the Pod.
     """
-    status = pod.status
-    inits = (status.init_container_statuses if status else None) or ()
     native = pod.native_sidecars()
-    for done, init in enumerate(inits):
-        running = init.state is not None and init.state.running is not None
-        if running and init.name not in native:
+    for done, init in enumerate(pod.init_container_statuses):
+        if init.running is not None and init.name not in native:
             return None
-        if not running and init.terminated is None:
+        if not init.has_started:
             return done, init
-    mains = (status.container_statuses if status else None) or ()
-    waiting = next((c for c in mains if not c.state or not (c.state.running or c.state.terminated)), None)
-    if waiting is None and mains:
+    waiting = next((c for c in pod.container_statuses if not c.has_started), None)
+    if waiting is None and pod.container_statuses:
         return None
-    return len(inits), waiting
-
-
-def _condition(pod: PodView, kind: str) -> str:
-    """The status of a condition; empty where the Pod has none of the kind."""
-    conditions = (pod.status.conditions if pod.status else None) or ()
-    return next((c.status for c in conditions if c.type == kind), "")
+    return len(pod.init_container_statuses), waiting

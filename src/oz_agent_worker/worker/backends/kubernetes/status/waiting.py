@@ -107,13 +107,12 @@ def pod_problems(
 
     ``facts`` are what its own events say, as far as they have been read.
     """
-    status = pod.status
-    if status is None or status.phase in {"Succeeded", "Failed"}:
+    if pod.status is None or pod.has_ended:
         return
     yield from lost_pod_problems(pod, policy)
     if pod.metadata.deletion_timestamp:
         return
-    if status.phase != "Running":
+    if pod.phase != "Running":
         yield from scheduling_problems(pod, policy, facts)
     told = [*_container_problems(pod, policy)]
     yield from told
@@ -122,11 +121,10 @@ def pod_problems(
 
 
 def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
-    assert pod.status is not None
-    for container in pod.status.init_container_statuses or ():
+    for container in pod.init_container_statuses:
         if container.waiting is not None:
             yield from _waiting(pod, container, container.waiting, policy, init=True)
-    for container in pod.status.container_statuses or ():
+    for container in pod.container_statuses:
         if container.waiting is not None:
             yield from _waiting(pod, container, container.waiting, policy, init=False)
 
@@ -153,7 +151,7 @@ def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None
     if waiting.reason == "CrashLoopBackOff":
         # kubelet, container.ErrCrashLoopBackOff: only a native sidecar is restarted. That it
         # ends is its own affair; that it never started holds the task up for ever.
-        last = container.last_state.terminated if container.last_state else None
+        last = container.last_terminated
         if last is not None and last.reason in START_FAILURES:
             return _START, last.reason, last.message
     return _WAITING.get(waiting.reason or ""), waiting.reason, waiting.message

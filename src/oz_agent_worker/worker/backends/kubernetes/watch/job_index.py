@@ -5,8 +5,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta, PodView
 
 from .store import Change
 
@@ -49,8 +48,8 @@ class JobIndex:
 
     def __init__(self) -> None:
         self._jobs: dict[str, JobView] = {}
-        self._pods: dict[str, tuple[OwnedPod, ...]] = {}
-        self._departed: dict[str, OwnedPod] = {}
+        self._pods: dict[str, tuple[PodView, ...]] = {}
+        self._departed: dict[str, PodView] = {}
         self._followers: dict[str, tuple[Follower, ...]] = {}
         self._observer: JobObserver | None = None
 
@@ -66,7 +65,7 @@ class JobIndex:
         """The Job of this name that stands."""
         return self._jobs.get(name)
 
-    def pods(self, name: str, uid: str) -> tuple[OwnedPod, ...]:
+    def pods(self, name: str, uid: str) -> tuple[PodView, ...]:
         """The Pods of the Job ``name`` whose identity is ``uid``, none of a namesake before it.
 
         Where none stands, the one that ended and was removed before its Job was seen to end.
@@ -118,7 +117,7 @@ class JobIndex:
         if self._observer is not None:
             self._observer.job_changed(change)
 
-    def pod_changed(self, change: Change[OwnedPod]) -> None:
+    def pod_changed(self, change: Change[PodView]) -> None:
         """Take a change of a Pod; one without the Job controller's label concerns nobody."""
         pod = change.object
         name = pod.job_name
@@ -153,7 +152,7 @@ def _job_moved(before: JobView, after: JobView) -> bool:
     return before.status != after.status or _is_other(before.metadata, after.metadata)
 
 
-def _pod_moved(before: OwnedPod, after: OwnedPod) -> bool:
+def _pod_moved(before: PodView, after: PodView) -> bool:
     """Whether a Pod has changed in what is observed of it."""
     return (
         before.status != after.status

@@ -25,9 +25,14 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from oz_agent_worker.worker.backends.kubernetes.api.refusals import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.api.rest import ObjectT, Resource
-from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE, RetryPolicy, delays
+from oz_agent_worker.worker.backends.kubernetes.api.retry import (
+    ONCE,
+    REFUSAL_PATIENCE,
+    GracePeriod,
+    RetryPolicy,
+    delays,
+)
 from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .store import Change, ReflectorState
@@ -103,8 +108,8 @@ class Reflector(Generic[ObjectT]):
         self._standing: asyncio.Future[None] | None = None
         self._last_error: ApiError | None = None
         self._refused = False
-        self._doubt = GracePeriod(self._settings.refusal_patience)
-        self._stale_since: float | None = None
+        self._refusals = GracePeriod(self._settings.refusal_patience)
+        self._staleness = GracePeriod(self._settings.stale_patience)
         self._heard = False
         self._heard_at = self._turned_at = time.monotonic()
 
@@ -275,14 +280,12 @@ class Reflector(Generic[ObjectT]):
         if not version:
             raise self._no_list("Undecodable", "the list has no version: something else answered")
         if not self._state.is_before(version):
-            self._stale_since = None
+            self._staleness.reset()
             return
-        now = time.monotonic()
-        self._stale_since = now if self._stale_since is None else self._stale_since
-        if now - self._stale_since < self._settings.stale_patience:
+        if not self._staleness.is_over():
             raise self._no_list("Stale", f"the list is of version {version}, before what was told already")
         _logger.warning("the history of %s has gone back to version %s", self._resource.plural, version)
-        self._stale_since = None
+        self._staleness.reset()
 
     def _no_list(self, reason: str, message: str) -> ApiStatusError:
         return ApiStatusError(200, reason, message, verb="list", path=self._resource.plural)
@@ -294,7 +297,7 @@ class Reflector(Generic[ObjectT]):
     def _refused_at_start(self, error: ApiError) -> bool:
         """Before the first watch stands, an error that will not pass is the start's to tell."""
         may_pass = error.transient or isinstance(error, GoneError)
-        if not self._is_awaited() or may_pass or self._doubt.about(error):
+        if not self._is_awaited() or may_pass or self._refusals.covers(error):
             return False
         assert self._standing is not None
         self._standing.set_exception(error)

@@ -1,4 +1,4 @@
-"""Retries, in virtual time."""
+"""Retries and grace periods, in virtual time."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,10 +8,23 @@ import pytest
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiError,
     NotFoundError,
+    Status,
     TooManyRequestsError,
     UnreachableError,
+    status_error,
 )
-from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE, RetryPolicy, delays, retrying
+from oz_agent_worker.worker.backends.kubernetes.api.retry import (
+    ONCE,
+    GracePeriod,
+    RetryPolicy,
+    delays,
+    is_about_the_worker,
+    is_missing_permission,
+    retrying,
+)
+
+NO_ROLE = 'jobs.batch is forbidden: User "bot" cannot list resource "jobs" in API group "batch"'
+QUOTA = 'pods "task" is forbidden: exceeded quota: small'
 
 
 class VirtualTime:
@@ -121,3 +134,65 @@ async def test_a_retry_after_beyond_the_budget_is_not_waited_for() -> None:
     with pytest.raises(TooManyRequestsError):
         await run(failing([throttled(60.0)]), RetryPolicy(budget=30.0), time)
     assert time.slept == []
+
+
+def refusal(code: int, message: str) -> ApiError:
+    return status_error(code, Status(code=code, message=message), verb="list", path="/p")
+
+
+@pytest.mark.parametrize(
+    ("error", "permission", "worker"),
+    [
+        (refusal(403, NO_ROLE), True, True),
+        (refusal(403, QUOTA), False, False),
+        (refusal(401, "Unauthorized"), False, True),
+        (refusal(422, NO_ROLE), False, False),
+        (UnreachableError("https://k8s", "refused"), False, False),
+    ],
+)
+def test_what_a_refusal_is_about(error: ApiError, permission: bool, worker: bool) -> None:
+    assert is_missing_permission(error) is permission
+    assert is_about_the_worker(error) is worker
+
+
+def test_a_missing_permission_is_believed_when_it_has_lasted() -> None:
+    time = VirtualTime()
+    grace = GracePeriod(5.0, time.clock)
+    time.now += 60
+    assert grace.covers(refusal(403, NO_ROLE))
+    time.now += 4.9
+    assert grace.covers(refusal(403, NO_ROLE))
+    time.now += 0.1
+    assert not grace.covers(refusal(403, NO_ROLE))
+    time.now += 3600
+    assert not grace.covers(refusal(403, NO_ROLE))
+
+
+def test_what_was_allowed_in_between_starts_the_time_again() -> None:
+    time = VirtualTime()
+    grace = GracePeriod(5.0, time.clock)
+    assert grace.covers(refusal(403, NO_ROLE))
+    time.now += 5
+    grace.reset()
+    assert grace.covers(refusal(403, NO_ROLE))
+
+
+def test_anything_else_is_believed_and_starts_nothing() -> None:
+    time = VirtualTime()
+    grace = GracePeriod(5.0, time.clock)
+    assert not grace.covers(refusal(403, QUOTA))
+    time.now += 5
+    assert grace.covers(refusal(403, NO_ROLE))
+
+
+def test_without_patience_everything_is_believed_at_once() -> None:
+    assert not GracePeriod(0.0).covers(refusal(403, NO_ROLE))
+
+
+def test_a_grace_period_ends_for_what_comes_after_the_next_pause() -> None:
+    time = VirtualTime()
+    grace = GracePeriod(5.0, time.clock)
+    assert not grace.is_over(ahead=4.9)
+    assert grace.is_over(ahead=5.0)
+    time.now += 5
+    assert grace.is_over()

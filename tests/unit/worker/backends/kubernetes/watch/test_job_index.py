@@ -1,7 +1,13 @@
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.objects import JobStatus, JobView, ObjectMeta, PodStatus
-from oz_agent_worker.worker.backends.kubernetes.owned_pod import OwnedPod, PodLabels, PodMeta
+from oz_agent_worker.worker.backends.kubernetes.objects import (
+    JobStatus,
+    JobView,
+    Labels,
+    ObjectMeta,
+    PodStatus,
+    PodView,
+)
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
 
@@ -26,9 +32,9 @@ def job(name: str = "j", uid: str = "u-1", deletion_timestamp: str | None = None
     return JobView(metadata=ObjectMeta(name=name, uid=uid, deletion_timestamp=deletion_timestamp))
 
 
-def pod(uid: str, phase: str = "Running", of: str = "j", job_uid: str | None = "u-1") -> OwnedPod:
-    labels = PodLabels(job_name=of, job_uid=job_uid)
-    return OwnedPod(metadata=PodMeta(name=uid, uid=uid, labels=labels), status=PodStatus(phase=phase))
+def pod(uid: str, phase: str = "Running", of: str = "j", job_uid: str | None = "u-1") -> PodView:
+    labels = Labels(job_name=of, job_uid=job_uid)
+    return PodView(metadata=ObjectMeta(name=uid, uid=uid, labels=labels), status=PodStatus(phase=phase))
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_a_pod_that_went_is_forgotten_unless_it_tells_how_its_job_in_flight_ende
 
 
 def test_a_pod_of_no_job_concerns_nobody(index: JobIndex, follower: Recorder) -> None:
-    index.pod_changed(Change(OwnedPod(metadata=PodMeta(name="stray"))))
+    index.pod_changed(Change(PodView(metadata=ObjectMeta(name="stray"))))
     assert follower.touches == 0
 
 
@@ -147,11 +153,11 @@ def test_an_observer_hears_of_every_job_once_its_followers_know(index: JobIndex,
 
 
 def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, follower: Recorder) -> None:
-    def version(number: str) -> tuple[JobView, OwnedPod]:
+    def version(number: str) -> tuple[JobView, PodView]:
         metadata = ObjectMeta(name="j", uid="u-1", resource_version=number)
-        labels = PodLabels(job_name="j", job_uid="u-1")
-        return JobView(metadata=metadata), OwnedPod(
-            metadata=PodMeta(name="p", uid="p", resource_version=number, labels=labels)
+        labels = Labels(job_name="j", job_uid="u-1")
+        return JobView(metadata=metadata), PodView(
+            metadata=ObjectMeta(name="p", uid="p", resource_version=number, labels=labels)
         )
 
     for number in ("1", "2"):
