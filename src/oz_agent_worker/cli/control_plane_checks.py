@@ -16,11 +16,11 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
 from oz_agent_worker.common.proxy import Proxy, proxy_for
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.worker.checks import Check, Verdict, fail, ok, skip, warn
+from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, skip, warn
 from oz_agent_worker.worker.clock_skew import clock_skew, judge_clock
 from oz_agent_worker.worker.config.load import DEFAULT_SERVER_ROOT_URL, DEFAULT_WEB_SOCKET_URL, WorkerConfig
 
-__all__ = ["api_root", "peer_checks"]
+__all__ = ["api_root", "control_plane_checks"]
 
 _SOCKET_PATH: Final = "/selfhosted/worker/ws"
 _WHOLE_PATH: Final = f"/api/v1{_SOCKET_PATH}"
@@ -66,11 +66,11 @@ async def _ask(url: str, proxy: Proxy | None, key: Secret | None = None) -> _Ans
         return _Answer(response.status, clock_skew(response.headers.get("Date"), sent, datetime.now(UTC)))
 
 
-def peer_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]:
+def control_plane_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]:
     """The checks, in the order in which they are shown. ``environ`` may name a proxy (``core.proxy``)."""
     skew: list[float | None] = []
 
-    async def reached() -> Verdict:
+    async def reached() -> CheckResult:
         url = _as_http(config.web_socket_url)
         proxy = proxy_for(url, environ)
         # Not a handshake, so that an error is what a control plane answers.
@@ -88,7 +88,7 @@ def peer_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]
             )
         return ok(config.web_socket_url + (f", through {proxy}" if proxy is not None else ""))
 
-    async def accepted() -> Verdict:
+    async def accepted() -> CheckResult:
         if not config.api_key:
             return fail("no API key is given", "set WARP_API_KEY")
         root = api_root(config.web_socket_url)
@@ -97,7 +97,7 @@ def peer_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]
         answer = await _ask(f"{root}/agent/runs?limit=1", proxy_for(root, environ), config.api_key)
         return judge_key(answer.status, root)
 
-    async def clock() -> Verdict:
+    async def clock() -> CheckResult:
         return judge_clock(skew[-1] if skew else None)
 
     told = "check --web-socket-url, and that a firewall or proxy lets this machine reach it"
@@ -108,7 +108,7 @@ def peer_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]
     ]
 
 
-def judge_key(status: int, root: str) -> Verdict:
+def judge_key(status: int, root: str) -> CheckResult:
     """Judge by the HTTP status of a request with the key."""
     if status == 200:
         return ok(f"accepted by {root}")
@@ -121,16 +121,16 @@ def judge_key(status: int, root: str) -> Verdict:
 
 
 def _reporting(
-    check: Callable[[], Coroutine[None, None, Verdict]], mend: str
-) -> Callable[[], Coroutine[None, None, Verdict]]:
+    check: Callable[[], Coroutine[None, None, CheckResult]], fix: str
+) -> Callable[[], Coroutine[None, None, CheckResult]]:
     """Make a failure of what cannot be reached."""
 
-    async def made() -> Verdict:
+    async def made() -> CheckResult:
         try:
             return await check()
         except TimeoutError:
-            return fail(f"no answer within {_TIMEOUT:g} s", mend)
+            return fail(f"no answer within {_TIMEOUT:g} s", fix)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return fail(f"cannot be reached: {failure_words(error, None)}", mend)
+            return fail(f"cannot be reached: {failure_words(error, None)}", fix)
 
     return made

@@ -1,21 +1,20 @@
-"""``doctor``: whether this worker could run tasks, a verdict a line."""
+"""``doctor``: checks whether this worker could run tasks, and shows one result a line."""
 
 import asyncio
 import os
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, Final
 
 import click
 
 from oz_agent_worker.errors import ConfigError, ExitCode
-from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext, BackendEntry
-from oz_agent_worker.worker.checks import Check, Finding, Severity, Verdict, examine, fail, ok
-from oz_agent_worker.worker.config.load import WorkerConfig
+from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext
+from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks
+from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
 
-from .control_plane_checks import peer_checks
+from .control_plane_checks import control_plane_checks
 from .options import flags_from, worker_options
 from .output import echo_json, output_option
 from .worker_config import load_worker_config
@@ -43,110 +42,95 @@ def doctor(ctx: click.Context, /, no_job: bool, output: str, **options: Any) -> 
     """
     flags = flags_from(options, under=ctx.obj)
     try:
-        config = load_worker_config(flags, os.environ, needs_key=False)
-    except ConfigError as error:
-        verdict = fail(str(error), "correct the flags or the config file")
-        show = _Table([_CONFIGURATION]) if output == "table" else _Json()
-        show.add(Finding(_CONFIGURATION, verdict))
-        show.end()
-        return ExitCode.PREFLIGHT
-    try:
-        findings = asyncio.run(_examine(config, source=flags.config_file, with_job=not no_job, output=output))
+        results = asyncio.run(_run(flags, with_job=not no_job, as_table=output == "table"))
     except asyncio.CancelledError:
         raise click.Abort from None
-    failed = any(finding.verdict.grade is Severity.FAIL for finding in findings)
+    failed = any(result.severity is Severity.FAIL for _, result in results)
     return ExitCode.PREFLIGHT if failed else ExitCode.OK
 
 
-async def _examine(config: WorkerConfig, *, source: str | None, with_job: bool, output: str) -> list[Finding]:
-    """Make all checks and show them."""
+async def _run(flags: WorkerFlags, *, with_job: bool, as_table: bool) -> list[tuple[str, CheckResult]]:
+    """Run all checks and print their results: a table's rows as they come, JSON at the end."""
     task = asyncio.current_task()
     assert task is not None
-    # A preflight Job is deleted when the program is told to end, too.
+    # SIGTERM cancels the checks, so that the preflight Job is deleted.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    results = []
     async with AsyncExitStack() as stack:
-        checks = [_configuration(config, source), *await _backend_checks(config, with_job, stack)]
-        checks += peer_checks(config, os.environ)
-        show = _Table([check.name for check in checks]) if output == "table" else _Json()
-        async for finding in examine(checks):
-            show.add(finding)
-        show.end()
-    return show.findings
+        checks = await _checks(flags, with_job, stack)
+        width = max(len(check.name) for check in checks)
+        if as_table:
+            click.echo(f"{'CHECK':<{width}}   VERDICT   DETAIL")
+        async for name, result in run_checks(checks):
+            results.append((name, result))
+            if as_table:
+                _print_row(name, result, width)
+        if as_table:
+            _print_summary(results)
+        else:
+            _print_json(results)
+    return results
 
 
-def _configuration(config: WorkerConfig, source: str | None) -> Check:
-    async def check() -> Verdict:
-        where = source or "flags alone"
-        notices = "".join(f"; {notice}" for notice in config.notices)
-        return ok(f"{where}: backend {config.backend_name}, worker ID {config.worker_id}{notices}")
+async def _checks(flags: WorkerFlags, with_job: bool, stack: AsyncExitStack) -> Sequence[Check]:
+    try:
+        config = load_worker_config(flags, os.environ, needs_key=False)
+    except ConfigError as error:
+        return [_decided(_CONFIGURATION, fail(str(error), "correct the flags or the config file"))]
+    notices = "".join(f"; {notice}" for notice in config.notices)
+    source = flags.config_file or "flags alone"
+    summary = f"{source}: backend {config.backend_name}, worker ID {config.worker_id}{notices}"
+    return [
+        _decided(_CONFIGURATION, ok(summary)),
+        *await _backend_checks(config, with_job, stack),
+        *control_plane_checks(config, os.environ),
+    ]
 
-    return Check(_CONFIGURATION, check)
+
+def _decided(name: str, result: CheckResult) -> Check:
+    """Make a check whose result is known already."""
+
+    async def run() -> CheckResult:
+        return result
+
+    return Check(name, run)
 
 
 async def _backend_checks(config: WorkerConfig, may_create: bool, stack: AsyncExitStack) -> Sequence[Check]:
-    """The checks of the configured backend; only its own libraries are imported."""
+    """Return the checks of the configured backend; import only what that backend needs."""
     entry = BACKENDS[config.backend_name]
     if entry.checks is None:
-        return [Check("backend", partial(_not_implemented, entry))]
+        return [_decided("backend", fail(str(entry.not_implemented())))]
     context = BackendContext(worker_id=config.worker_id, cleanup=config.cleanup, environ=os.environ)
     return await stack.enter_async_context(entry.checks(config.backend, context, may_create))
 
 
-async def _not_implemented(entry: BackendEntry) -> Verdict:
-    raise entry.not_implemented()
+def _print_row(name: str, result: CheckResult, width: int) -> None:
+    """Print a row, and below it what to change; both are indented so that the columns line up."""
+    severity = click.style(f"{result.severity.value:<7}", fg=_COLOURS[result.severity])
+    newline = "\n" + " " * (width + 3 + 7 + 3)
+    detail = result.detail.replace("\n", newline)
+    click.echo(f"{name:<{width}}   {severity}   {detail}")
+    if result.fix:
+        fix = result.fix.replace("\n", f"{newline}  ")
+        click.echo(f"{newline[1:]}{click.style('fix:', bold=True)} {fix}")
 
 
-# ------------------------------------------------------------------------------ what is shown
+def _print_summary(results: Sequence[tuple[str, CheckResult]]) -> None:
+    """Print how many checks there were, and how many of each severity."""
+    found = [result.severity for _, result in results]
+    counts = ", ".join(f"{found.count(severity)} {severity}" for severity in Severity if severity in found)
+    checks = "one check" if len(found) == 1 else f"{len(found)} checks"
+    click.echo(f"\n{checks}: {counts}")
 
 
-class _Table:
-    """A line a finding, printed as soon as it is there; ``names`` are all that may come."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.findings: list[Finding] = []
-        self._width = max(map(len, names))
-        click.echo(f"{'CHECK':<{self._width}}   VERDICT   DETAIL")
-
-    def add(self, finding: Finding) -> None:
-        """Print a row, and below it what to change; both indented so that the columns stay columns."""
-        self.findings.append(finding)
-        verdict = finding.verdict
-        grade = click.style(f"{verdict.grade.value:<7}", fg=_COLOURS[verdict.grade])
-        indent = " " * (self._width + 3 + 7 + 3)
-        click.echo(f"{finding.name:<{self._width}}   {grade}   {_indented(verdict.detail, indent)}")
-        if verdict.mend:
-            mend = click.style("mend:", bold=True)
-            click.echo(f"{indent}{mend} {_indented(verdict.mend, indent + '  ')}")
-
-    def end(self) -> None:
-        """Print how many of each grade there were."""
-        counted = ((grade, sum(f.verdict.grade is grade for f in self.findings)) for grade in Severity)
-        told = ", ".join(f"{number} {grade.value}" for grade, number in counted if number)
-        checks = "one check" if len(self.findings) == 1 else f"{len(self.findings)} checks"
-        click.echo(f"\n{checks}: {told}")
-
-
-def _indented(text: str, indent: str) -> str:
-    return text.replace("\n", f"\n{indent}")
-
-
-class _Json:
-    """One object at the end, for programs."""
-
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-
-    def add(self, finding: Finding) -> None:
-        """Keep a finding."""
-        self.findings.append(finding)
-
-    def end(self) -> None:
-        """Print all of them, and the worst verdict (a skipped check is no fault)."""
-        grades = {finding.verdict.grade for finding in self.findings}
-        worst = next((grade for grade in (Severity.FAIL, Severity.WARN) if grade in grades), Severity.OK)
-        checks = [{"name": f.name, **_as_data(f.verdict)} for f in self.findings]
-        echo_json({"verdict": worst.value, "checks": checks})
-
-
-def _as_data(verdict: Verdict) -> dict[str, str]:
-    return {"verdict": verdict.grade.value, "detail": verdict.detail, "mend": verdict.mend}
+def _print_json(results: Sequence[tuple[str, CheckResult]]) -> None:
+    """Print one object with all checks and the worst result; a skipped check is no failure."""
+    found = {result.severity for _, result in results}
+    worst = next((severity for severity in (Severity.FAIL, Severity.WARN) if severity in found), Severity.OK)
+    checks = [
+        # Scripts of version 0.1 read `mend`.
+        {"name": name, "verdict": r.severity, "detail": r.detail, "fix": r.fix, "mend": r.fix}
+        for name, r in results
+    ]
+    echo_json({"verdict": worst, "checks": checks})

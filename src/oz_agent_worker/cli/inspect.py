@@ -17,12 +17,12 @@ from oz_agent_worker.errors import BackendError, ExitCode, UsageError
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import Credentials, load_credentials
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, ForbiddenError, UnauthorizedError
-from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import bundle, files_of_trace
-from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import Trace, explain_trace
+from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import bundle, deleted_job_files
+from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import DeletedJob, explain_deleted
 from oz_agent_worker.worker.backends.kubernetes.inspection.evidence import EvidenceCollector, write_private
 from oz_agent_worker.worker.backends.kubernetes.inspection.explain import explain as explained
 from oz_agent_worker.worker.backends.kubernetes.inspection.inspector import Inspector, TaskRow
-from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import letter
+from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import render_text
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import NoSuchTaskError, TaskJob
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
@@ -154,11 +154,11 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
             explanation = explained(await session.inspector.facts(jobs[0]))
         except NoSuchTaskError as error:
             trace = await _trace(session, task, error)
-            explanation = explain_trace(trace, session.namespace, datetime.now(UTC))
+            explanation = explain_deleted(trace, session.namespace, datetime.now(UTC))
         if output == "json":
             echo_json(explanation)
             return ExitCode.OK
-        headline, newline, rest = letter(explanation, datetime.now(UTC)).partition("\n")
+        headline, newline, rest = render_text(explanation, datetime.now(UTC)).partition("\n")
         click.echo(click.style(headline, bold=True, fg=_COLOURS.get(explanation.state)) + newline + rest)
         _tell_others(jobs)
         return ExitCode.OK
@@ -166,7 +166,7 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
     return _in_cluster(_place(ctx, where), use)
 
 
-async def _trace(session: _Session, task: str, error: NoSuchTaskError) -> Trace:
+async def _trace(session: _Session, task: str, error: NoSuchTaskError) -> DeletedJob:
     """What events tell of a task that has no Job.
 
     Raises:
@@ -227,7 +227,7 @@ async def _collected(session: _Session, task: str) -> tuple[str, bytes]:
         job = (await session.inspector.find(task))[0].metadata.name
     except NoSuchTaskError as error:
         trace, now = await _trace(session, task, error), datetime.now(UTC)
-        return trace.job, bundle(trace.job, files_of_trace(trace, session.namespace, now), now)
+        return trace.job, bundle(trace.job, deleted_job_files(trace, session.namespace, now), now)
     collector = EvidenceCollector(session.client, session.namespace, session.policy)
     return job, await collector.collect(job)
 

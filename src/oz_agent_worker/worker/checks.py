@@ -1,4 +1,4 @@
-"""Checks of whether a worker can work, one by one, each with a verdict: what ``doctor`` shows."""
+"""Checks of whether a worker can run tasks, one by one: ``doctor`` shows them, the start fails on them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 from oz_agent_worker.errors import OzError
 
-__all__ = ["Check", "Finding", "Severity", "Verdict", "examine", "fail", "ok", "skip", "warn"]
+__all__ = ["Check", "CheckResult", "Severity", "fail", "ok", "run_checks", "skip", "warn"]
 
 
 class Severity(StrEnum):
-    """How a check came out. ``skip``: it could not be made, which is no fault by itself."""
+    """How a check came out. ``skip``: it could not be made, which is not a failure by itself."""
 
     OK = "ok"
     WARN = "warn"
@@ -19,68 +19,59 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """``detail`` is what was seen; ``mend`` says what to change, and may have several lines."""
+class CheckResult:
+    """``detail`` is what was seen; ``fix`` says what to change, and may have several lines."""
 
-    grade: Severity
+    severity: Severity
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
-def ok(detail: str) -> Verdict:
-    """All is as it should be."""
-    return Verdict(Severity.OK, detail)
+def ok(detail: str) -> CheckResult:
+    """Nothing is wrong."""
+    return CheckResult(Severity.OK, detail)
 
 
-def warn(detail: str, mend: str = "") -> Verdict:
-    """Tasks run, and something deserves a look."""
-    return Verdict(Severity.WARN, detail, mend)
+def warn(detail: str, fix: str = "") -> CheckResult:
+    """Tasks run, but something deserves a look."""
+    return CheckResult(Severity.WARN, detail, fix)
 
 
-def fail(detail: str, mend: str = "") -> Verdict:
+def fail(detail: str, fix: str = "") -> CheckResult:
     """Tasks would not run."""
-    return Verdict(Severity.FAIL, detail, mend)
+    return CheckResult(Severity.FAIL, detail, fix)
 
 
-def skip(why: str) -> Verdict:
+def skip(why: str) -> CheckResult:
     """The check was not made."""
-    return Verdict(Severity.SKIP, why)
+    return CheckResult(Severity.SKIP, why)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check by name; it is made only where none of the checks in ``needs`` has failed."""
+    """A named check; skipped if one that it ``needs`` failed, or was skipped for that reason."""
 
     name: str
-    run: Callable[[], Awaitable[Verdict]]
+    run: Callable[[], Awaitable[CheckResult]]
     needs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A check that was made, or was not."""
+async def run_checks(checks: Iterable[Check]) -> AsyncIterator[tuple[str, CheckResult]]:
+    """Run the checks in order; yield each check's name and result as soon as it has one.
 
-    name: str
-    verdict: Verdict
-
-
-async def examine(checks: Iterable[Check]) -> AsyncIterator[Finding]:
-    """Make the checks one after the other, and yield each finding as soon as it is there.
-
-    An ``OzError`` is a failure in its own words. A check whose needs failed is skipped, and
-    so are those that need it.
+    An ``OzError`` counts as a failure, with its text as the detail.
     """
     blocked: dict[str, str] = {}
     for check in checks:
         cause = next((blocked[name] for name in check.needs if name in blocked), None)
         if cause is not None:
-            verdict = skip(f"not made: {cause} failed")
+            result = skip(f"not made: {cause} failed")
             blocked[check.name] = cause
         else:
             try:
-                verdict = await check.run()
+                result = await check.run()
             except OzError as error:
-                verdict = fail(str(error))
-            if verdict.grade is Severity.FAIL:
+                result = fail(str(error))
+            if result.severity is Severity.FAIL:
                 blocked[check.name] = check.name
-        yield Finding(check.name, verdict)
+        yield check.name, result

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from .checks import Verdict, fail, ok, skip, warn
+from .checks import CheckResult, fail, ok, skip, warn
 
 __all__ = ["clock_skew", "judge_clock"]
 
@@ -30,14 +30,14 @@ def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | 
     return ahead if ahead > 0 else -behind if behind > 0 else 0.0
 
 
-def judge_clock(skew: float | None) -> Verdict:
+def judge_clock(skew: float | None) -> CheckResult:
     """Judge by how many seconds a server's clock is ahead of this machine's."""
     if skew is None:
         return skip("the server's answer has no Date")
     if abs(skew) < 1:
         return ok("agrees with this machine's")
     told = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
-    mend = "set both clocks by NTP: tokens and certificates are valid for a time that both must agree on"
+    fix = "set both clocks by NTP: tokens and certificates are valid for a time that both must agree on"
     if abs(skew) > _FAILURE:
-        return fail(told, mend)
-    return warn(told, mend) if abs(skew) > _WARNING else ok(told)
+        return fail(told, fix)
+    return warn(told, fix) if abs(skew) > _WARNING else ok(told)

@@ -109,7 +109,8 @@ async def test_a_report_for_programs(configure: Any, doctor: Doctor, node: Any) 
     assert json.loads(done.stdout)["verdict"] == "ok"
     found = verdicts(done)
     assert found["Pod Security"] == {
-        "name": "Pod Security", "verdict": "ok", "detail": "no level is enforced by a label", "mend": "",
+        "name": "Pod Security", "verdict": "ok", "detail": "no level is enforced by a label",
+        "fix": "", "mend": "",
     }  # fmt: skip
     assert {check["verdict"] for check in found.values()} == {"ok"}
     assert "Kubernetes v1." in found["API server"]["detail"]
@@ -119,7 +120,7 @@ def failures(done: Done) -> dict[str, dict[str, str]]:
     assert done.returncode == 3, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"] == "fail"
     failed = {name: check for name, check in verdicts(done).items() if check["verdict"] == "fail"}
-    assert all(check["mend"] for check in failed.values())
+    assert all(check["fix"] == check["mend"] != "" for check in failed.values())
     return failed
 
 
@@ -132,13 +133,13 @@ async def test_one_verb_is_missing(
         done = await doctor(configure())
         assert done.returncode == 3
         _, _, after = done.stdout.partition("\nevents: list")
-        first, mend, rule = after.splitlines()[:3]
+        first, fix, rule = after.splitlines()[:3]
         assert first.split()[0] == "fail"
         assert (
             f'User "worker" cannot list resource "events" in API group "" in the namespace "{namespace}"'
             in first
         )
-        assert mend.strip() == f"mend: add to the worker's Role in namespace {namespace}:"
+        assert fix.strip() == f"fix: add to the worker's Role in namespace {namespace}:"
         assert rule.strip() == '- {apiGroups: [""], resources: ["events"], verbs: [list]}'
         assert "preflight Job           ok" in done.stdout
         await asyncio.to_thread(allow, api_tier, namespace)
@@ -155,7 +156,7 @@ async def test_pod_security_is_restricted(
     (failure,) = failures(done).values()
     assert failure["name"] == "admission"
     assert "violates PodSecurity" in failure["detail"]
-    assert "use_image_volumes: true" in failure["mend"]
+    assert "use_image_volumes: true" in failure["fix"]
     assert verdicts(done)["Pod Security"]["verdict"] == "warn"
     assert verdicts(done)["preflight Job"]["detail"] == "not reached"
 
@@ -170,14 +171,14 @@ async def test_a_quota_is_full(
         of_admin = failures(await doctor(configure("admin"), "-o", "json", "--no-job"))
     assert list(of_worker) == ["admission"]
     assert "exceeded quota: small" in of_worker["admission"]["detail"]
-    assert f"kubectl -n {namespace} edit resourcequota small" in of_worker["admission"]["mend"]
+    assert f"kubectl -n {namespace} edit resourcequota small" in of_worker["admission"]["fix"]
     assert list(of_admin) == ["quotas"]
     assert of_admin["quotas"]["detail"] == "`small` is full: 0 of 0 pods"
 
 
 @cluster
 @pytest.mark.parametrize(
-    ("script", "check", "mend"),
+    ("script", "check", "fix"),
     [
         (
             behaviours.image_pull_back_off("not found"),
@@ -197,13 +198,13 @@ async def test_the_preflight_job_tells_at_which_stage_it_stopped(
     node: Any,
     script: Script,
     check: str,
-    mend: str,
+    fix: str,
 ) -> None:
     async with node(script):
         done = await doctor(configure(), "-o", "json")
     ((name, failure),) = failures(done).items()
     assert name == check
-    assert mend in failure["mend"]
+    assert fix in failure["fix"]
     assert jobs_in(api_tier, namespace) == []
 
 
@@ -243,7 +244,7 @@ async def test_a_key_that_is_refused(configure: Any, doctor: Doctor) -> None:
 @cluster
 async def test_no_key_at_all(configure: Any, doctor: Doctor) -> None:
     done = await doctor(configure(), "--no-job", "-o", "json", key="")
-    assert failures(done)["API key"]["mend"] == "set WARP_API_KEY"
+    assert failures(done)["API key"]["fix"] == "set WARP_API_KEY"
 
 
 def unreachable_config(folder: Path) -> str:

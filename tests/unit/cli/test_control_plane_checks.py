@@ -31,5 +31,5 @@ def test_a_key_is_shown_to_the_workers_own_host(url: str, root: str | None) -> N
 )
 def test_only_a_refusal_is_a_failure(status: int, grade: Severity) -> None:
     verdict = judge_key(status, "https://oz.example/api/v1")
-    assert verdict.grade is grade
-    assert ("WARP_API_KEY" in verdict.mend) == (grade is Severity.FAIL)
+    assert verdict.severity is grade
+    assert ("WARP_API_KEY" in verdict.fix) == (grade is Severity.FAIL)

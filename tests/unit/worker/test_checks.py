@@ -1,49 +1,49 @@
 """Checks are made in order, each where nothing that it needs has failed."""
 
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.worker.checks import Check, Finding, Severity, Verdict, examine, fail, ok, skip, warn
+from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks, skip, warn
 
 
-def check(name: str, verdict: Verdict, *needs: str) -> Check:
-    async def run() -> Verdict:
-        return verdict
+def check(name: str, result: CheckResult, *needs: str) -> Check:
+    async def run() -> CheckResult:
+        return result
 
     return Check(name, run, needs)
 
 
-async def made(*checks: Check) -> list[Finding]:
-    return [finding async for finding in examine(checks)]
+async def results(*checks: Check) -> list[tuple[str, CheckResult]]:
+    return [result async for result in run_checks(checks)]
 
 
-async def test_findings_come_in_order() -> None:
-    findings = await made(check("a", ok("fine")), check("b", warn("look", "there")))
-    assert findings == [
-        Finding("a", Verdict(Severity.OK, "fine")),
-        Finding("b", Verdict(Severity.WARN, "look", "there")),
+async def test_results_come_in_order() -> None:
+    found = await results(check("a", ok("fine")), check("b", warn("look", "there")))
+    assert found == [
+        ("a", CheckResult(Severity.OK, "fine")),
+        ("b", CheckResult(Severity.WARN, "look", "there")),
     ]
 
 
 async def test_a_check_is_skipped_with_the_first_cause() -> None:
-    findings = await made(
+    found = await results(
         check("server", fail("away")),
         check("namespace", ok("never asked"), "server"),
         check("job", ok("never asked"), "namespace"),
         check("peer", ok("on its own")),
     )
-    details = [f.verdict.detail for f in findings]
+    details = [result.detail for _, result in found]
     assert details == ["away", "not made: server failed", "not made: server failed", "on its own"]
-    assert findings[2].verdict.grade is Severity.SKIP
+    assert found[2][1].severity is Severity.SKIP
 
 
-async def test_a_warning_or_a_skipped_check_stands_in_nobodys_way() -> None:
-    findings = await made(
+async def test_a_warning_or_a_skipped_check_blocks_no_other_check() -> None:
+    found = await results(
         check("a", warn("hm")), check("b", skip("cannot")), check("c", ok("made"), "a", "b", "no such check")
     )
-    assert findings[2].verdict == ok("made")
+    assert found[2][1] == ok("made")
 
 
 async def test_an_error_is_a_failure_in_its_own_words() -> None:
-    async def run() -> Verdict:
+    async def run() -> CheckResult:
         raise PreflightError("no agent: install one")
 
-    assert await made(Check("agent", run)) == [Finding("agent", fail("no agent: install one"))]
+    assert await results(Check("agent", run)) == [("agent", fail("no agent: install one"))]

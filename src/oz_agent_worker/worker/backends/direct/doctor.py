@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.worker.backends.journal import Journal
-from oz_agent_worker.worker.checks import Check, Verdict, fail, ok, warn
+from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, warn
 from oz_agent_worker.worker.config.schema import DirectConfig
 
 from .backend import find_agent, prepare_journal
@@ -31,17 +31,17 @@ def direct_checks(
     root = WorkspaceRoot(Path(config.workspace_root), target, holder=f"doctor, process {os.getpid()}")
     records = root.journal(worker_id)
 
-    async def agent() -> Verdict:
+    async def agent() -> CheckResult:
         return ok(str(find_agent(config.oz_path, default_agent, environ)))
 
-    async def workspaces() -> Verdict:
+    async def workspaces() -> CheckResult:
         root.prepare()
         return ok(str(target or config.workspace_root))
 
-    async def journal() -> Verdict:
+    async def journal() -> CheckResult:
         return check_journal(records)
 
-    async def room() -> Verdict:
+    async def room() -> CheckResult:
         where = target or Path(config.workspace_root)
         usage = shutil.disk_usage(where)
         told = f"{usage.free / _GIB:.1f} GiB of {usage.total / _GIB:.1f} GiB free on {where}"
@@ -49,7 +49,7 @@ def direct_checks(
             return warn(told, "free some space, or set backend.direct.workspace_root to a larger file system")
         return ok(told)
 
-    async def shell() -> Verdict:
+    async def shell() -> CheckResult:
         if not (config.setup_command or config.teardown_command):
             return ok("no setup_command and no teardown_command")
         if not os.access("/bin/sh", os.X_OK):
@@ -65,7 +65,7 @@ def direct_checks(
     ]
 
 
-def check_journal(folder: Path) -> Verdict:
+def check_journal(folder: Path) -> CheckResult:
     """Whether the records of tasks can be kept in ``folder``.
 
     One that is not there yet is left to the worker: it has to be the worker's user's.

@@ -20,9 +20,8 @@ from oz_agent_worker.worker.task_spec import TaskSpec
 from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .adoption.adoption import Adoption
-from .adoption.decision import Rules, end_of
-from .adoption.liveness import LivenessSettings, OwnerLiveness, ServerClock
-from .adoption.questions import Questions
+from .adoption.decision import AdoptionPolicy, end_condition
+from .adoption.liveness import AdoptionQueries, LivenessSettings, OwnerLiveness, ServerClock
 from .adoption.self_identity import own_instance, this_machine
 from .api.client import ClientSettings, KubernetesClient
 from .api.credentials import load_credentials
@@ -56,7 +55,7 @@ class BackendSettings:
 
     ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
     compared with the API server's cache. ``observation`` has its config keys from the config.
-    Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``takeover``
+    Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``adoption``
     and ``owners`` say when the Jobs of earlier workers are this worker's; ``precedence`` is for how
     long another follower of such a Job may come first to say why it deleted it.
     """
@@ -71,7 +70,7 @@ class BackendSettings:
     logs: LogSettings = field(default_factory=LogSettings)
     evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
     precedence: float = 30.0
-    takeover: Rules = field(default_factory=Rules)
+    adoption: AdoptionPolicy = field(default_factory=AdoptionPolicy)
     owners: LivenessSettings = field(default_factory=LivenessSettings)
 
 
@@ -227,7 +226,7 @@ class KubernetesBackend:
                 settings=self._settings.owners,
             ),
             time_there,
-            Questions(
+            AdoptionQueries(
                 ground.client,
                 ground.namespace,
                 label_selector(self._worker_id),
@@ -235,7 +234,7 @@ class KubernetesBackend:
                 clock=self._clock,
             ),
             worker_id=self._worker_id,
-            rules=self._settings.takeover,
+            policy=self._settings.adoption,
             found=lambda job: _tell(found, ground, job),
             clock=self._clock,
         )
@@ -299,11 +298,11 @@ def _tell(found: Callable[[Found], None], ground: ExecutionContext, job: JobView
     """Tell of a Job that is this worker's to follow."""
     key = job.metadata.key
     assert key is not None, "a Job that names no execution is left alone"
-    found(Found(key, lambda output: _followed(ground, job, output), ended=end_of(job) is not None))
+    found(Found(key, lambda output: _followed(ground, job, output), ended=end_condition(job) is not None))
 
 
 def _followed(ground: ExecutionContext, job: JobView, output: OutputSink) -> KubernetesExecution:
-    """Follow a Job of another worker. It stood before any list that does not have it began."""
+    """Adopt a Job of another worker. It stood before any list that does not have it began."""
     name, uid = job.metadata.name, job.metadata.uid or ""
     execution = KubernetesExecution(ground, name, uid, -math.inf, output, inherited=True)
     standing = ground.index.job(name)

@@ -10,7 +10,7 @@ from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult,
 from oz_agent_worker.worker.backends.base import OutputSink
 from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notify, ignore_event
 
-from .adoption.decision import end_of
+from .adoption.decision import end_condition
 from .api.client import KubernetesClient
 from .api.errors import ApiError
 from .api.retry import retry_until_decided
@@ -209,7 +209,7 @@ class KubernetesExecution:
         job = self._job()
         if job is not None and job.metadata.key is not None:
             self._ground.notify(JobNamed(job.metadata.key, self._name))
-        ended = end_of(job) if self._inherited and job is not None else None
+        ended = end_condition(job) if self._inherited and job is not None else None
         ground, outcome = self._ground, await self._decided()
         outcome = await outcome_from_events(
             outcome, ground.client, ground.namespace, self._job(), self._pods()

@@ -13,7 +13,7 @@ import pytest
 
 from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.worker.backends.base import Found, LaunchError, NoOutput
-from oz_agent_worker.worker.backends.kubernetes.adoption.decision import Rules
+from oz_agent_worker.worker.backends.kubernetes.adoption.decision import AdoptionPolicy
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import PodInstance, ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import this_machine, this_process
 from oz_agent_worker.worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
@@ -218,7 +218,7 @@ async def test_the_end_of_an_orphan_is_reported_after_its_grace(
     await put(server, "public", status=ended(599))
     await put(server, "fresh", status=ended(30))
     await put(server, "running")
-    settings = dataclasses.replace(QUICK, takeover=Rules(orphan_grace=600))
+    settings = dataclasses.replace(QUICK, adoption=AdoptionPolicy(orphan_grace=600))
     async with begin(settings):
         await eventually(lambda: desk.names == ["public"])
         await server.finish(job_name(key("running")), ended(599))
@@ -242,7 +242,7 @@ async def test_a_job_whose_secret_never_comes_is_followed_as_it_is(
     server: ApiServer, begin: Begin, desk: Desk
 ) -> None:
     named = {**task_annotations(key("run")), "oz.warp.dev/owner": DEAD, "oz.warp.dev/environment-secret": "s"}
-    async with begin(dataclasses.replace(QUICK, takeover=Rules(secret_grace=0.5))):
+    async with begin(dataclasses.replace(QUICK, adoption=AdoptionPolicy(secret_grace=0.5))):
         await put(server, "run", annotations=named)
         await eventually(lambda: server.asked("create", "secrets") == 1)
         assert desk.names == []

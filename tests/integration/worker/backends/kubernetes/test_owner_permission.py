@@ -8,7 +8,7 @@ import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
-from oz_agent_worker.worker.checks import Finding, Severity, examine
+from oz_agent_worker.worker.checks import CheckResult, Severity, run_checks
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import behaviours
@@ -53,29 +53,29 @@ def environ(api_tier: ApiTier, elsewhere: str) -> dict[str, str]:
     }
 
 
-async def findings(namespace: str, environ: Mapping[str, str]) -> AsyncIterator[Finding]:
+async def results(namespace: str, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, CheckResult]]:
     config = KubernetesConfig(namespace=namespace)
     doctor = KubernetesDoctor(config, worker_id="w", cleanup=True, environ=environ, with_job=False)
     async with doctor:
-        async for finding in examine(doctor.checks()):
-            yield finding
+        async for name, result in run_checks(doctor.checks()):
+            yield name, result
 
 
 async def test_doctor_says_whether_the_worker_sees_its_siblings(
     api_tier: ApiTier, namespace: str, elsewhere: str, environ: Mapping[str, str]
 ) -> None:
     async def verdict() -> Any:
-        found = {f.name: f.verdict async for f in findings(namespace, environ)}
-        assert Severity.FAIL not in {verdict.grade for verdict in found.values()}
+        found = {name: result async for name, result in results(namespace, environ)}
+        assert Severity.FAIL not in {result.severity for result in found.values()}
         return found[f"pods: get ({elsewhere})"]
 
     missing = await verdict()
-    assert missing.grade is Severity.WARN
+    assert missing.severity is Severity.WARN
     assert f'cannot get resource "pods" in API group "" in the namespace "{elsewhere}"' in missing.detail
-    assert missing.mend.splitlines()[-1] == '- {apiGroups: [""], resources: ["pods"], verbs: [get]}'
+    assert missing.fix.splitlines()[-1] == '- {apiGroups: [""], resources: ["pods"], verbs: [get]}'
     await asyncio.to_thread(grant, api_tier, elsewhere)
     granted = await verdict()
-    assert (granted.grade, granted.detail) == (
+    assert (granted.severity, granted.detail) == (
         Severity.OK,
         "to see whether the worker that owns a Job is still there",
     )
@@ -84,7 +84,7 @@ async def test_doctor_says_whether_the_worker_sees_its_siblings(
 async def test_where_both_are_in_one_namespace_there_is_nothing_to_say(
     namespace: str, environ: Mapping[str, str]
 ) -> None:
-    names = [f.name async for f in findings(namespace, {**environ, "OZ_POD_NAMESPACE": namespace})]
+    names = [name async for name, _ in results(namespace, {**environ, "OZ_POD_NAMESPACE": namespace})]
     assert [name for name in names if name.startswith("pods: get")] == ["pods: get"]
 
 

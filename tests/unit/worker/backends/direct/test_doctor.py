@@ -10,7 +10,7 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.direct.doctor import check_journal, direct_checks
 from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
 from oz_agent_worker.worker.backends.journal import Journal
-from oz_agent_worker.worker.checks import Severity, Verdict, ok
+from oz_agent_worker.worker.checks import CheckResult, Severity, ok
 from oz_agent_worker.worker.config.schema import DirectConfig
 
 NOBODY = 65534
@@ -41,7 +41,7 @@ def test_a_journal_that_others_could_write_is_closed_to_them_and_told(folder: Pa
     folder.mkdir()
     folder.chmod(0o775)
     verdict = check_journal(folder)
-    assert verdict.grade is Severity.WARN
+    assert verdict.severity is Severity.WARN
     assert "mode 0775" in verdict.detail
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -72,7 +72,7 @@ def test_what_is_no_folder_holds_no_records(folder: Path, what: str) -> None:
 
 
 async def test_the_journal_is_that_of_this_worker_s_id(tmp_path: Path) -> None:
-    async def verdict(worker_id: str) -> Verdict:
+    async def verdict(worker_id: str) -> CheckResult:
         config = DirectConfig(workspace_root=str(tmp_path))
         checks = direct_checks(config, worker_id=worker_id, default_agent=None, environ={})
         (check,) = [check for check in checks if check.name == "journal"]

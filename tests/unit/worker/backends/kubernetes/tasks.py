@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from oz_agent_worker.worker.backends.kubernetes.inspection.explain import Facts
+from oz_agent_worker.worker.backends.kubernetes.inspection.explain import TaskSnapshot
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import TaskJob
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
@@ -73,6 +73,6 @@ def event(
     return msgspec.convert(document, EventView)
 
 
-def facts(job: TaskJob, *pods: PodView, events: tuple[EventView, ...] = (), **policy: Any) -> Facts:
+def facts(job: TaskJob, *pods: PodView, events: tuple[EventView, ...] = (), **policy: Any) -> TaskSnapshot:
     """All of it at ``NOW``."""
-    return Facts(job=job, pods=pods, events=events, now=NOW, policy=ObservationPolicy(**policy))
+    return TaskSnapshot(job=job, pods=pods, events=events, now=NOW, policy=ObservationPolicy(**policy))

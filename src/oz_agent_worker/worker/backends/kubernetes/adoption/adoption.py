@@ -18,21 +18,20 @@ from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
 
 from .decision import (
+    Adopt,
+    AdoptionDecision,
+    AdoptionPolicy,
     CheckSecret,
-    Circumstances,
-    Decision,
-    Follow,
-    Leave,
+    Ignore,
+    IgnoreReason,
+    JobContext,
     Liveness,
-    Reason,
-    Rules,
     Wait,
     decide,
-    end_of,
+    end_condition,
     superseded,
 )
-from .liveness import OwnerLiveness, ServerClock
-from .questions import Questions
+from .liveness import AdoptionQueries, OwnerLiveness, ServerClock
 
 __all__ = ["Adoption"]
 
@@ -84,10 +83,10 @@ class Adoption:
         index: JobIndex,
         owners: OwnerLiveness,
         server_clock: ServerClock,
-        questions: Questions,
+        questions: AdoptionQueries,
         *,
         worker_id: str,
-        rules: Rules,
+        policy: AdoptionPolicy,
         found: Callable[[JobView], None],
         clock: Callable[[], float],
     ) -> None:
@@ -99,7 +98,7 @@ class Adoption:
         self._clock = clock
         self._worker_hash = worker_hash(worker_id)
         self._worker_label = label_safe(worker_id)
-        self._rules = rules
+        self._policy = policy
         self._settled: dict[str, str | None] = {}
         self._launching: set[str] = set()
         self._candidates: dict[str, _Candidate] = {}
@@ -196,10 +195,10 @@ class Adoption:
             if self._owners.known(candidate.owner) is None:
                 self._news.set()
             else:
-                left = defaultdict[Reason, list[str]](list)
+                left = defaultdict[IgnoreReason, list[str]](list)
                 decision = self._decide(job, candidate, self._new_look(), left)
                 _say_left(left)
-                if not isinstance(decision, Follow | Leave) and self._comes_at(candidate) < self._wakes_at:
+                if not isinstance(decision, Adopt | Ignore) and self._comes_at(candidate) < self._wakes_at:
                     self._news.set()
 
     def _note(self, job: JobView) -> bool:
@@ -236,7 +235,7 @@ class Adoption:
         self._news.clear()
         await self._look_for_owners()
         await self._look_at_clock()
-        look, left = self._new_look(), defaultdict[Reason, list[str]](list)
+        look, left = self._new_look(), defaultdict[IgnoreReason, list[str]](list)
         for name, candidate in list(self._candidates.items()):
             job = self._index.job(name)
             if job is None:
@@ -260,13 +259,13 @@ class Adoption:
 
     async def _look_at_clock(self) -> None:
         """Know the server's time before it decides: this machine's may be another."""
-        ended = (end_of(job) for job in map(self._index.job, self._candidates) if job is not None)
+        ended = (end_condition(job) for job in map(self._index.job, self._candidates) if job is not None)
         if not self._server_clock.heard and any(ended):
             with contextlib.suppress(ApiError):
                 await self._questions.read_clock()
 
     async def _settle_candidate(
-        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[Reason, list[str]]
+        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[IgnoreReason, list[str]]
     ) -> None:
         decision = self._decide(job, candidate, look, left)
         if isinstance(decision, CheckSecret):
@@ -281,15 +280,15 @@ class Adoption:
                 self._decide(self._index.job(job.metadata.name) or job, candidate, look, left)
 
     def _decide(
-        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[Reason, list[str]]
-    ) -> Decision:
-        decision = decide(job, self._worker_label, self._circumstances(job, candidate, look), self._rules)
+        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[IgnoreReason, list[str]]
+    ) -> AdoptionDecision:
+        decision = decide(job, self._worker_label, self._circumstances(job, candidate, look), self._policy)
         now, name = self._clock(), job.metadata.name
         match decision:
-            case Follow():
+            case Adopt():
                 self._done(job)
                 self._found(job)
-            case Leave(reason):
+            case Ignore(reason):
                 self._done(job)
                 left[reason].append(name)
             case Wait(seconds):
@@ -298,14 +297,16 @@ class Adoption:
                 candidate.at = now
         return decision
 
-    def _circumstances(self, job: JobView, candidate: _Candidate, look: _Look) -> Circumstances:
+    def _circumstances(self, job: JobView, candidate: _Candidate, look: _Look) -> JobContext:
         name, owner = job.metadata.name, self._owners.known(candidate.owner)
         assert owner is not None, "an owner is looked for before its Jobs are decided on"
         pods = self._index.pods(name, job.metadata.uid or "")
-        return Circumstances(
+        return JobContext(
             owner=owner,
             now=self._server_clock.now(),
-            superseded=owner is not Liveness.ALIVE and end_of(job) is not None and name in look.superseded,
+            superseded=owner is not Liveness.ALIVE
+            and end_condition(job) is not None
+            and name in look.superseded,
             started=any(pod.phase not in ("", "Pending") for pod in pods),
             secret=candidate.secret,
             seen_for=self._clock() - candidate.since,
@@ -335,8 +336,8 @@ def _some(names: Sequence[str]) -> str:
     return f"Job {names[0]}" if len(names) == 1 else f"{len(names)} Jobs, such as {names[0]},"
 
 
-def _say_left(left: Mapping[Reason, Sequence[str]]) -> None:
+def _say_left(left: Mapping[IgnoreReason, Sequence[str]]) -> None:
     """Say once, and of many in one line, what is left alone; what is being deleted is nobody's news."""
     for reason, names in left.items():
-        level = logging.DEBUG if reason is Reason.GOING else logging.INFO
+        level = logging.DEBUG if reason is IgnoreReason.GOING else logging.INFO
         _logger.log(level, "Left alone: %s %s", _some(names), reason)

@@ -16,17 +16,17 @@ from oz_agent_worker.worker.backends.kubernetes.objects import Condition, JobVie
 from .instance import UNSAID, Machine, ProcessInstance
 
 __all__ = [
+    "Adopt",
+    "AdoptionDecision",
+    "AdoptionPolicy",
     "CheckSecret",
-    "Circumstances",
-    "Decision",
-    "Follow",
-    "Leave",
+    "Ignore",
+    "IgnoreReason",
+    "JobContext",
     "Liveness",
-    "Reason",
-    "Rules",
     "Wait",
     "decide",
-    "end_of",
+    "end_condition",
     "process_liveness",
     "superseded",
 ]
@@ -43,7 +43,7 @@ class Liveness(Enum):
     UNKNOWN = "unknown"
 
 
-class Reason(StrEnum):
+class IgnoreReason(StrEnum):
     """Why Jobs are left alone for good."""
 
     NOT_A_TASK = "without the annotations that name a task and its execution"
@@ -54,8 +54,8 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Follow:
-    """It is this worker's."""
+class Adopt:
+    """The Job is this worker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,17 @@ class CheckSecret:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Ignore:
     """It is nothing to this worker."""
 
-    reason: Reason
+    reason: IgnoreReason
 
 
-Decision: TypeAlias = Follow | Wait | CheckSecret | Leave
+AdoptionDecision: TypeAlias = Adopt | Wait | CheckSecret | Ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class AdoptionPolicy:
     """Times in seconds, from a Job's end or from when it was first seen.
 
     ``orphan_grace``: how long its unknown owner may take to report a Job that has ended.
@@ -95,7 +95,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class JobContext:
     """What stands around a Job.
 
     ``now`` is the API server's time. ``superseded``: see the function. ``started``: a Pod of
@@ -112,19 +112,19 @@ class Circumstances:
     seen_for: float = 0.0
 
 
-def decide(job: JobView, worker_label: str, around: Circumstances, rules: Rules) -> Decision:
+def decide(job: JobView, worker_label: str, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
     """Decide on a Job that has this worker's hash; ``worker_label`` is its ID as a label holds it."""
     metadata = job.metadata
     if (metadata.labels.worker_id if metadata.labels else None) != worker_label:
-        return Leave(Reason.NOT_MINE)
+        return Ignore(IgnoreReason.NOT_MINE)
     if metadata.key is None:
-        return Leave(Reason.NOT_A_TASK)
+        return Ignore(IgnoreReason.NOT_A_TASK)
     if metadata.deletion_timestamp is not None:
         # Somebody has decided on it already, and may have said so.
-        return Leave(Reason.GOING)
+        return Ignore(IgnoreReason.GOING)
     if around.owner is Liveness.ALIVE:
         return Wait()
-    end = end_of(job)
+    end = end_condition(job)
     if end is not None:
         return _decide_ended(_age(end, around.now), around, rules)
     if around.owner is Liveness.UNKNOWN:
@@ -132,28 +132,28 @@ def decide(job: JobView, worker_label: str, around: Circumstances, rules: Rules)
     return _decide_active(job, around, rules)
 
 
-def _decide_ended(age: float, around: Circumstances, rules: Rules) -> Decision:
+def _decide_ended(age: float, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
     if around.superseded:
-        return Leave(Reason.SUPERSEDED)
+        return Ignore(IgnoreReason.SUPERSEDED)
     if age > rules.report_window:
-        return Leave(Reason.LONG_PAST)
+        return Ignore(IgnoreReason.LONG_PAST)
     if around.owner is Liveness.UNKNOWN and age < rules.orphan_grace:
         return Wait(rules.orphan_grace - age)
-    return Follow()
+    return Adopt()
 
 
-def _decide_active(job: JobView, around: Circumstances, rules: Rules) -> Decision:
+def _decide_active(job: JobView, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
     """A Job without its Secret was never claimed: its task comes again, and brings its variables."""
     annotations = job.metadata.annotations
     if annotations is None or annotations.environment_secret is None or around.started or around.secret:
-        return Follow()
+        return Adopt()
     if around.secret is None:
         return CheckSecret()
     left = rules.secret_grace - around.seen_for
-    return Wait(left) if left > 0 else Follow()
+    return Wait(left) if left > 0 else Adopt()
 
 
-def end_of(job: JobView) -> Condition | None:
+def end_condition(job: JobView) -> Condition | None:
     """The condition that says that a Job has ended; its transition is the time of the end."""
     return next((end for end in map(job.condition, _ENDS) if end is not None), None)
 

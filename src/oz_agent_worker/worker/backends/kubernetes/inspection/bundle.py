@@ -17,13 +17,13 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodVie
 from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
-from .deleted_jobs import Trace, explain_trace
-from .explain import Explanation, Facts, explain
+from .deleted_jobs import DeletedJob, explain_deleted
+from .explain import Explanation, TaskSnapshot, explain
 from .redaction import Redactor, redacted
-from .render_text import letter
+from .render_text import render_text
 from .task_jobs import TaskJob
 
-__all__ = ["ContainerLog", "Evidence", "bundle", "files_of", "files_of_trace"]
+__all__ = ["ContainerLog", "TaskEvidence", "bundle", "deleted_job_files", "evidence_files"]
 
 _MODE: Final = 0o600
 
@@ -38,7 +38,7 @@ class ContainerLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class TaskEvidence:
     """What was read of a task: objects of the API as plain data, and logs.
 
     ``outcome`` is what the worker reports, where it is the worker that collects; ``problems``
@@ -56,7 +56,7 @@ class Evidence:
     explanation: Explanation = field(init=False)
 
     def __post_init__(self) -> None:
-        facts = Facts(
+        facts = TaskSnapshot(
             job=msgspec.convert(self.job, TaskJob),
             pods=tuple(msgspec.convert(pod, PodView) for pod in self.pods),
             events=tuple(msgspec.convert(event, EventView) for event in self.events),
@@ -66,7 +66,7 @@ class Evidence:
         object.__setattr__(self, "explanation", explain(facts))
 
 
-def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
+def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a bundle, name and content, without the values of variables."""
     templates = [evidence.job.get("spec", {}).get("template", {}), *evidence.pods]
     redactor = Redactor(template.get("spec") or {} for template in templates)
@@ -74,7 +74,7 @@ def files_of(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     def as_json(data: Any) -> bytes:
         return _as_json(redactor.data(redacted(data)))
 
-    text = letter(evidence.explanation, evidence.now)
+    text = render_text(evidence.explanation, evidence.now)
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
     yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
     if evidence.outcome is not None:
@@ -96,14 +96,14 @@ def _words(value: Any) -> str:
     raise NotImplementedError(f"objects of type {type(value).__name__} are in no outcome")
 
 
-def files_of_trace(trace: Trace, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
+def deleted_job_files(trace: DeletedJob, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
     """Yield the files of a bundle of a task whose Job is gone: the answer, and the events.
 
     Without a spec nobody knows its secrets: of events that quote a program, the words are left out.
     """
-    trace = Trace(trace.job, tuple(map(_unquoted, trace.events)))
-    explanation = explain_trace(trace, namespace, now)
-    yield "explanation.txt", f"{letter(explanation, now)}\n".encode()
+    trace = DeletedJob(trace.job, tuple(map(_unquoted, trace.events)))
+    explanation = explain_deleted(trace, namespace, now)
+    yield "explanation.txt", f"{render_text(explanation, now)}\n".encode()
     yield "explanation.json", _as_json(explanation)
     yield "events.json", _as_json(trace.events)
 

@@ -25,7 +25,7 @@ from .task_jobs import ambiguous, is_pod_name, pod_base
 from .task_state import State
 from .timeline import event_lines, event_time
 
-__all__ = ["Trace", "explain_trace", "traces_of"]
+__all__ = ["DeletedJob", "explain_deleted", "find_deleted_jobs"]
 
 _JOB: Final = re.compile(r"oz-task-(?P<run>.+?)-exec-(?P<execution>.{1,8})")
 # Job controller, events of a Job that has ended.
@@ -36,7 +36,7 @@ _SAYS_NOTHING: Final = re.compile(r"Error: \w+$|skip schedule deleting pod")
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class DeletedJob:
     """What is left of a Job: its name, and the events about it and its Pods, the oldest first.
 
     Where its Pods alone tell of it, the name is what theirs hold of it: 58 characters at most.
@@ -62,10 +62,10 @@ class Trace:
         return any(pod is not None and is_pod_name(pod.name or "", job) for pod in pods)
 
 
-def traces_of(events: Iterable[EventView], text: str) -> list[Trace]:
+def find_deleted_jobs(events: Iterable[EventView], text: str) -> list[DeletedJob]:
     """The Jobs of which ``events`` tell and that ``text`` means, the newest first.
 
-    ``text`` means what it does for a Job that stands (``inspected.chosen``); of an execution
+    ``text`` means what it does for a Job that stands (``inspected.matching_jobs``); of an execution
     ID the name of a Job holds the end alone.
 
     Raises:
@@ -82,7 +82,7 @@ def traces_of(events: Iterable[EventView], text: str) -> list[Trace]:
     return []
 
 
-def _all(events: Sequence[EventView]) -> list[Trace]:
+def _all(events: Sequence[EventView]) -> list[DeletedJob]:
     """All Jobs of tasks that events tell of."""
     of_jobs: dict[str, list[EventView]] = {}
     of_pods: dict[str, list[EventView]] = {}
@@ -96,16 +96,16 @@ def _all(events: Sequence[EventView]) -> list[Trace]:
         if _JOB.fullmatch(job):
             names = set(pods_of_job(about_job)) or {pod for pod in of_pods if is_pod_name(pod, job)}
             told = [*about_job, *(event for name in sorted(names) for event in of_pods.pop(name, ()))]
-            found.append(Trace(job, tuple(sorted(told, key=last_seen))))
+            found.append(DeletedJob(job, tuple(sorted(told, key=last_seen))))
     for pod, about_pod in of_pods.items():
         # The events of a Job that ran for long are older than those of its Pod, and gone.
         base = pod_base(pod).removesuffix("-")
         if _JOB.fullmatch(base):
-            found.append(Trace(base, tuple(about_pod)))
+            found.append(DeletedJob(base, tuple(about_pod)))
     return found
 
 
-def _exactly(trace: Trace, text: str) -> bool:
+def _exactly(trace: DeletedJob, text: str) -> bool:
     meant, named = _JOB.fullmatch(job_name(ExecutionKey(text, text))), _JOB.fullmatch(trace.job)
     if meant is None or named is None:
         return False
@@ -113,11 +113,11 @@ def _exactly(trace: Trace, text: str) -> bool:
     return ids or text == trace.job or is_pod_name(text, trace.job)
 
 
-def _at_the_beginning(trace: Trace, text: str) -> bool:
+def _at_the_beginning(trace: DeletedJob, text: str) -> bool:
     return trace.job.startswith(text) or trace.run.startswith(re.sub("[^a-z0-9]", "-", text))
 
 
-def explain_trace(trace: Trace, namespace: str, now: datetime) -> Explanation:
+def explain_deleted(trace: DeletedJob, namespace: str, now: datetime) -> Explanation:
     """Explain a task from what is left of it."""
     says, outcome = _answer(trace)
     time = event_time(trace.events[-1])
@@ -138,7 +138,7 @@ def explain_trace(trace: Trace, namespace: str, now: datetime) -> Explanation:
     )
 
 
-def _answer(trace: Trace) -> tuple[str, Outcome | None]:
+def _answer(trace: DeletedJob) -> tuple[str, Outcome | None]:
     """How the task ended, as far as the events tell."""
     end = next((event for event in reversed(trace.events) if _is_end(event)), None)
     if end is not None and end.reason == _COMPLETED:

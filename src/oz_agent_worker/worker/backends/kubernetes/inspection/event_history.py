@@ -23,7 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from .task_jobs import TaskJob, pod_base, pod_prefix
 from .task_state import is_starting, lost_its_pods
 
-__all__ = ["all_events", "outcome_from_events", "task_events", "telling_events", "whole_list"]
+__all__ = ["all_events", "list_all", "outcome_from_events", "task_events", "telling_events"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ MOST_PODS: Final = 100
 _PAGE: Final = 500
 
 
-async def whole_list(
+async def list_all(
     client: KubernetesClient,
     resource: Resource[ObjectT],
     namespace: str,
@@ -68,7 +68,7 @@ async def all_events(client: KubernetesClient, namespace: str, field_selector: s
     Raises:
         ApiError: they cannot be read.
     """
-    return await whole_list(client, EVENTS, namespace, field_selector=field_selector)
+    return await list_all(client, EVENTS, namespace, field_selector=field_selector)
 
 
 async def task_events(

@@ -26,7 +26,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.status.failure import gone_pods
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
-from .bundle import ContainerLog, Evidence, bundle, files_of
+from .bundle import ContainerLog, TaskEvidence, bundle, evidence_files
 from .inspector import pods_selector
 
 __all__ = ["EvidenceCollector", "EvidenceKeeper", "EvidenceSettings", "write_private"]
@@ -64,7 +64,7 @@ class EvidenceCollector:
         pods = [pod for pod in found if _controller(pod) in (None, uid)]
         events = await self._events(job, pods, problems)
         logs = [log for pod in pods for log in await self._logs(pod, problems)]
-        evidence = Evidence(
+        evidence = TaskEvidence(
             job=job,
             pods=pods,
             events=events,
@@ -74,7 +74,7 @@ class EvidenceCollector:
             policy=self._policy,
             outcome=outcome,
         )
-        return await asyncio.to_thread(lambda: bundle(job_name, files_of(evidence), evidence.now))
+        return await asyncio.to_thread(lambda: bundle(job_name, evidence_files(evidence), evidence.now))
 
     async def _events(
         self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], problems: list[str]

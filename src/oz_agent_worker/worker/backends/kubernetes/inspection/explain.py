@@ -21,14 +21,14 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 
 from .task_jobs import TaskJob
-from .task_state import State, facts_about, is_ordinary, state_of, watchful
-from .timeline import Evidence, evidence_lines
+from .task_state import State, facts_about, is_ordinary, state_of, with_endless_wait_as_problem
+from .timeline import TimelineEntry, evidence_lines
 
-__all__ = ["Explanation", "Facts", "explain"]
+__all__ = ["Explanation", "TaskSnapshot", "explain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class TaskSnapshot:
     """What the cluster holds of one task at the time ``now``.
 
     ``events`` are those of the Job and of its Pods, gone ones included; ``unread`` says why they are
@@ -62,7 +62,7 @@ class Explanation:
     state: State
     reason: str
     headline: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[TimelineEntry, ...]
     advice: str
     outlook: str
 
@@ -75,7 +75,7 @@ class _Answer:
     outlook: str = ""
 
 
-def explain(facts: Facts) -> Explanation:
+def explain(facts: TaskSnapshot) -> Explanation:
     """Explain a task."""
     job = facts.job
     state = state_of(job, facts.pods)
@@ -96,7 +96,7 @@ def explain(facts: Facts) -> Explanation:
     )
 
 
-def _answer(state: State, facts: Facts) -> _Answer:
+def _answer(state: State, facts: TaskSnapshot) -> _Answer:
     match state:
         case State.SUCCEEDED:
             return _succeeded(facts)
@@ -108,7 +108,7 @@ def _answer(state: State, facts: Facts) -> _Answer:
             return _active(state, facts)
 
 
-def _succeeded(facts: Facts) -> _Answer:
+def _succeeded(facts: TaskSnapshot) -> _Answer:
     ended = facts.job.condition("Complete")
     advice = (
         "its Job goes when the control plane has the result; one that stays was not delivered yet, or"
@@ -117,7 +117,7 @@ def _succeeded(facts: Facts) -> _Answer:
     return _Answer(f"succeeded{_ago(facts, _when(ended))}{_on(last_pod(facts.pods))}.", advice=advice)
 
 
-def _failed(facts: Facts) -> _Answer:
+def _failed(facts: TaskSnapshot) -> _Answer:
     failure = facts.job.condition("Failed")
     assert failure is not None
     outcome = explain_failure(failure, facts.pods, facts.events)
@@ -126,7 +126,7 @@ def _failed(facts: Facts) -> _Answer:
     return _Answer(f"failed{ago} ({reason}): {outcome.for_owner()}.", reason)
 
 
-def _ending(facts: Facts) -> _Answer:
+def _ending(facts: TaskSnapshot) -> _Answer:
     ends = facts.job.metadata.deletion_timestamp
     going = [pod for pod in facts.pods if pod.phase not in {"Succeeded", "Failed"}]
     says = f"is being ended: its Job was deleted{_ago(facts, ends)}"
@@ -135,7 +135,7 @@ def _ending(facts: Facts) -> _Answer:
     return _Answer(f"{says}.")
 
 
-def _active(state: State, facts: Facts) -> _Answer:
+def _active(state: State, facts: TaskSnapshot) -> _Answer:
     held = facts.job.condition("Suspended")
     if held is not None:
         return _suspended(held)
@@ -162,9 +162,9 @@ def _suspended(held: Condition) -> _Answer:
     )
 
 
-def _problems(facts: Facts) -> list[tuple[PodProblem, EventFacts]]:
+def _problems(facts: TaskSnapshot) -> list[tuple[PodProblem, EventFacts]]:
     """What is wrong, with what the events say of it; the worst first."""
-    policy = watchful(facts.policy)
+    policy = with_endless_wait_as_problem(facts.policy)
 
     of_job = facts_about(facts.job.metadata.uid, facts.events)
     found = [(t, of_job) for t in missing_pod_problems(facts.job, facts.pods, policy, of_job)]
@@ -175,7 +175,7 @@ def _problems(facts: Facts) -> list[tuple[PodProblem, EventFacts]]:
     return sorted(found, key=lambda pair: (is_ordinary(pair[0]), pair[0].grace))
 
 
-def _describe_problem(problem: PodProblem, told: EventFacts, facts: Facts) -> _Answer | None:
+def _describe_problem(problem: PodProblem, told: EventFacts, facts: TaskSnapshot) -> _Answer | None:
     """Say a problem as it is now; ``None`` where it is the ordinary course of things."""
     reason = problem.outcome.reason
     word = reason.value if reason else ""
@@ -199,7 +199,7 @@ def _describe_problem(problem: PodProblem, told: EventFacts, facts: Facts) -> _A
     return _Answer(f"{message[:1].lower()}{message[1:]}.", word, outlook=outlook)
 
 
-def _lost(facts: Facts, word: str, outlook: str) -> _Answer:
+def _lost(facts: TaskSnapshot, word: str, outlook: str) -> _Answer:
     """A Pod that was told to end is lost only when its time to do so is over."""
     pod = last_pod(facts.pods)
     ends = pod.metadata.deletion_timestamp if pod else None
@@ -210,7 +210,7 @@ def _lost(facts: Facts, word: str, outlook: str) -> _Answer:
     return _Answer(f"its node{node} does not say what became of its Pod.", word, outlook=outlook)
 
 
-def _unschedulable(facts: Facts, told: EventFacts, outlook: str) -> _Answer:
+def _unschedulable(facts: TaskSnapshot, told: EventFacts, outlook: str) -> _Answer:
     pod = last_pod(facts.pods)
     condition = pod.condition("PodScheduled") if pod else None
     scheduler = quote_cluster(None, condition.message) if condition else ""
@@ -268,15 +268,15 @@ def _when(condition: Condition | None) -> str | None:
     return condition.last_transition_time if condition else None
 
 
-def _seconds(facts: Facts, time: str) -> float:
+def _seconds(facts: TaskSnapshot, time: str) -> float:
     return (facts.now - datetime.fromisoformat(time)).total_seconds()
 
 
-def _ago(facts: Facts, time: str | None) -> str:
+def _ago(facts: TaskSnapshot, time: str | None) -> str:
     return f" {short_span(_seconds(facts, time))} ago" if time else ""
 
 
-def _for(facts: Facts, time: str | None) -> str:
+def _for(facts: TaskSnapshot, time: str | None) -> str:
     return f" for {short_span(_seconds(facts, time))}" if time else ""
 
 

@@ -13,10 +13,10 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import LABEL_EXE
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
-from .deleted_jobs import Trace, traces_of
-from .event_history import all_events, task_events, telling_events, whole_list
-from .explain import Facts
-from .task_jobs import TASK_JOBS, NoSuchTaskError, TaskJob, chosen
+from .deleted_jobs import DeletedJob, find_deleted_jobs
+from .event_history import all_events, list_all, task_events, telling_events
+from .explain import TaskSnapshot
+from .task_jobs import TASK_JOBS, NoSuchTaskError, TaskJob, matching_jobs
 from .task_state import State, reason_of, state_of
 
 __all__ = ["Inspector", "TaskRow", "pods_selector"]
@@ -90,7 +90,7 @@ class Inspector:
         )
 
     async def find(self, text: str) -> list[TaskJob]:
-        """The Jobs that ``text`` means, the newest first (``inspected.chosen``).
+        """The Jobs that ``text`` means, the newest first (``inspected.matching_jobs``).
 
         Raises:
             NoSuchTaskError: it means none; the text says why that may be.
@@ -100,7 +100,7 @@ class Inspector:
         if not text.strip():
             raise UsageError("TASK is empty: name a task, an execution, a Job or a Pod")
         try:
-            return chosen(await self._all(TASK_JOBS, self._selector), text.strip())
+            return matching_jobs(await self._all(TASK_JOBS, self._selector), text.strip())
         except NoSuchTaskError as error:
             raise NoSuchTaskError(f"{error}{self._why_not()}") from None
 
@@ -113,7 +113,7 @@ class Inspector:
             f" after its TTL, and events tell of it for an hour; one in a queue has none yet.{other}"
         )
 
-    async def trace(self, text: str) -> Trace | None:
+    async def trace(self, text: str) -> DeletedJob | None:
         """What events tell of a task whose Job is gone, the newest of those that ``text`` means.
 
         ``None`` where they tell nothing, or cannot be read, or the Job stands and is another
@@ -126,13 +126,13 @@ class Inspector:
         try:
             for kind in ("Job", "Pod"):
                 events += await all_events(self._client, self._namespace, f"involvedObject.kind={kind}")
-            trace = next(iter(traces_of(events, text.strip())), None)
+            trace = next(iter(find_deleted_jobs(events, text.strip())), None)
             return None if trace is None or await self._stands(trace) else trace
         except ApiError as error:
             _logger.debug("Events cannot be read: %s", error)
             return None
 
-    async def _stands(self, trace: Trace) -> bool:
+    async def _stands(self, trace: DeletedJob) -> bool:
         try:
             await self._client.get_job(self._namespace, trace.job)
         except NotFoundError:
@@ -142,7 +142,7 @@ class Inspector:
             return any(trace.may_be_of(job.metadata.name) for job in jobs)
         return True
 
-    async def facts(self, job: TaskJob) -> Facts:
+    async def facts(self, job: TaskJob) -> TaskSnapshot:
         """All that an explanation of this Job needs."""
         pods = await self.pods_of(job)
         events: tuple[EventView, ...] = ()
@@ -151,7 +151,7 @@ class Inspector:
             events = await task_events(self._client, self._namespace, job, pods)
         except ApiError as error:
             unread = f"could not be read: {error}"
-        return Facts(
+        return TaskSnapshot(
             job=job,
             pods=pods,
             events=events,
@@ -166,4 +166,4 @@ class Inspector:
         return tuple(pod for pod in pods if pod.job_uid in (None, job.metadata.uid))
 
     async def _all(self, resource: Resource[ObjectT], selector: str) -> list[ObjectT]:
-        return await whole_list(self._client, resource, self._namespace, label_selector=selector)
+        return await list_all(self._client, resource, self._namespace, label_selector=selector)

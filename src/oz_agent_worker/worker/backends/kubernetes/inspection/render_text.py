@@ -7,12 +7,12 @@ from oz_agent_worker.common.durations import short_span
 
 from .explain import Explanation
 from .task_state import State
-from .timeline import Evidence
+from .timeline import TimelineEntry
 
-__all__ = ["letter"]
+__all__ = ["render_text"]
 
 
-def letter(explanation: Explanation, now: datetime) -> str:
+def render_text(explanation: Explanation, now: datetime) -> str:
     """Write the explanation; its first line is the headline. Ages count to ``now``."""
     return "\n".join(_lines(explanation, now))
 
@@ -38,7 +38,7 @@ def _lines(explanation: Explanation, now: datetime) -> Iterator[str]:
         yield f"  {age:<{ages}}   {about:<{subjects}}   {text}"
 
 
-def _age(evidence: Evidence, now: datetime) -> str:
+def _age(evidence: TimelineEntry, now: datetime) -> str:
     if evidence.at is None:
         return "-"
     return short_span((now - datetime.fromisoformat(evidence.at)).total_seconds())

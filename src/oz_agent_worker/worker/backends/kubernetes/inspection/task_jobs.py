@@ -15,8 +15,8 @@ __all__ = [
     "NoSuchTaskError",
     "TaskJob",
     "ambiguous",
-    "chosen",
     "is_pod_name",
+    "matching_jobs",
     "pod_base",
     "pod_prefix",
 ]
@@ -61,7 +61,7 @@ TASK_JOBS = Resource(
 )
 
 
-def chosen(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
+def matching_jobs(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
     """The Jobs that ``text`` means, the newest first: several where a run was executed several times.
 
     It is a task ID, an execution ID, the name of a Job or of one of its Pods, or the

@@ -23,7 +23,7 @@ __all__ = [
     "lost_its_pods",
     "reason_of",
     "state_of",
-    "watchful",
+    "with_endless_wait_as_problem",
 ]
 
 #: In the keys of problems that every Pod has for a moment (``startup``).
@@ -73,7 +73,7 @@ def reason_of(
         return ""
     if job.condition("Suspended") is not None:
         return "suspended"
-    seen = watchful(policy)
+    seen = with_endless_wait_as_problem(policy)
     of_job = facts_about(job.metadata.uid, events)
     problems = [(problem, of_job) for problem in missing_pod_problems(job, pods, seen, of_job)]
     for pod in pods:
@@ -94,7 +94,7 @@ def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
 
 def is_starting(pod: PodView, policy: ObservationPolicy) -> bool:
     """Whether all that is known to be wrong with a Pod is that it has not started yet."""
-    problems = [*pod_problems(pod, watchful(policy))]
+    problems = [*pod_problems(pod, with_endless_wait_as_problem(policy))]
     return bool(problems) and all(is_ordinary(problem) for problem in problems)
 
 
@@ -104,7 +104,7 @@ def facts_about(uid: str | None, events: Iterable[EventView]) -> EventFacts:
     return event_facts(uid or "", about, 0.0) if about else NOT_READ
 
 
-def watchful(policy: ObservationPolicy) -> ObservationPolicy:
+def with_endless_wait_as_problem(policy: ObservationPolicy) -> ObservationPolicy:
     """The same policy for one who looks on: it is a problem, too, to wait without end for a node."""
     return replace(policy, unschedulable_timeout=policy.unschedulable_timeout or math.inf)
 

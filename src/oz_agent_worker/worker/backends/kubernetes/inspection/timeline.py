@@ -16,14 +16,14 @@ from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_clu
 
 from .task_jobs import TaskJob
 
-__all__ = ["Evidence", "event_lines", "event_time", "evidence_lines"]
+__all__ = ["TimelineEntry", "event_lines", "event_time", "evidence_lines"]
 
 #: The most events that are shown, the newest of them.
 MAX_EVENTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class TimelineEntry:
     """One thing that the cluster says. ``at`` is when (RFC 3339), ``None`` where it does not tell."""
 
     about: str
@@ -33,46 +33,48 @@ class Evidence:
 
 def evidence_lines(
     job: TaskJob, pods: Sequence[PodView], events: Sequence[EventView], unread: str = ""
-) -> Iterator[Evidence]:
+) -> Iterator[TimelineEntry]:
     """Yield the evidence, from the whole to the parts, and the events in the order of their time."""
     yield from _of_job(job)
     for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
         yield from _of_pod(pod)
     yield from event_lines(events)
     if unread:
-        yield Evidence("events", unread)
+        yield TimelineEntry("events", unread)
 
 
-def event_lines(events: Sequence[EventView]) -> Iterator[Evidence]:
+def event_lines(events: Sequence[EventView]) -> Iterator[TimelineEntry]:
     """Yield the newest events in the order of their time."""
     ordered = sorted(events, key=lambda event: event_time(event) or "")
     for event in ordered[-MAX_EVENTS:]:
         yield _of_event(event)
 
 
-def _of_job(job: TaskJob) -> Iterator[Evidence]:
+def _of_job(job: TaskJob) -> Iterator[TimelineEntry]:
     about = f"Job {job.metadata.name}"
-    yield Evidence(about, "created", job.metadata.creation_timestamp)
+    yield TimelineEntry(about, "created", job.metadata.creation_timestamp)
     for condition in job.conditions:
         if condition.status == "True":
             yield _of_condition(about, condition)
     if job.metadata.deletion_timestamp:
-        yield Evidence(about, "deleted", job.metadata.deletion_timestamp)
+        yield TimelineEntry(about, "deleted", job.metadata.deletion_timestamp)
 
 
-def _of_condition(about: str, condition: Condition) -> Evidence:
+def _of_condition(about: str, condition: Condition) -> TimelineEntry:
     false = " is not so" if condition.status == "False" else ""
     text = f"{condition.type}{false}{quote_cluster(condition.reason, condition.message)}"
-    return Evidence(about, text, condition.last_transition_time)
+    return TimelineEntry(about, text, condition.last_transition_time)
 
 
-def _of_pod(pod: PodView) -> Iterator[Evidence]:
+def _of_pod(pod: PodView) -> Iterator[TimelineEntry]:
     about = f"Pod {pod.metadata.name}"
     node = f" on node {pod.node_name}" if pod.node_name else ""
     words = quote_cluster(pod.reason, pod.message)
-    yield Evidence(about, f"{pod.phase or 'of unknown phase'}{node}{words}", pod.metadata.creation_timestamp)
+    yield TimelineEntry(
+        about, f"{pod.phase or 'of unknown phase'}{node}{words}", pod.metadata.creation_timestamp
+    )
     if pod.metadata.deletion_timestamp:
-        yield Evidence(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
+        yield TimelineEntry(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
     for condition in pod.conditions:
         if _is_telling(condition):
             yield _of_condition(about, condition)
@@ -89,18 +91,18 @@ def _is_telling(condition: Condition) -> bool:
     return condition.type == "PodScheduled" and condition.status == "False"
 
 
-def _of_container(kind: str, container: ContainerStatus) -> Evidence:
+def _of_container(kind: str, container: ContainerStatus) -> TimelineEntry:
     about = f"{kind} {container.name}"
     again = f", started {container.restart_count + 1} times" if container.restart_count else ""
     if container.terminated is not None:
         ended = container.terminated
-        return Evidence(about, f"ended with {_end(ended)}{again}", ended.finished_at)
+        return TimelineEntry(about, f"ended with {_end(ended)}{again}", ended.finished_at)
     if container.running is not None:
-        return Evidence(about, f"runs{again}", container.running.started_at)
+        return TimelineEntry(about, f"runs{again}", container.running.started_at)
     waits = quote_cluster(container.waiting.reason, container.waiting.message) if container.waiting else ""
     last = container.last_terminated
     before = f"; it ended before with {_end(last)}" if last is not None else ""
-    return Evidence(about, f"waits{waits}{again}{before}")
+    return TimelineEntry(about, f"waits{waits}{again}{before}")
 
 
 def _end(ended: Terminated) -> str:
@@ -108,13 +110,13 @@ def _end(ended: Terminated) -> str:
     return f"{describe_exit_code(ended.code)}{quote_cluster(reason, ended.message)}"
 
 
-def _of_event(event: EventView) -> Evidence:
+def _of_event(event: EventView) -> TimelineEntry:
     times = max(event.count or 1, (event.series.count if event.series else None) or 1)
     often = f" ({times} times)" if times > 1 else ""
     by = f" by {event.component}" if event.component else ""
     text = f"{event.reason or 'no reason'}{by}{often}: {' '.join((event.message or '').split())}"
     about = event.involved_object.kind if event.involved_object else None
-    return Evidence(f"event of {about or 'an object'}", text, event_time(event))
+    return TimelineEntry(f"event of {about or 'an object'}", text, event_time(event))
 
 
 def event_time(event: EventView) -> str | None:

@@ -27,7 +27,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.server_info import (
 )
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_api_error
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
-from oz_agent_worker.worker.checks import Check, Verdict, fail, ok, skip, warn
+from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, skip, warn
 from oz_agent_worker.worker.clock_skew import judge_clock
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
@@ -138,7 +138,7 @@ class KubernetesDoctor:
         assert self._client is not None
         return self._client
 
-    async def _check_credentials(self) -> Verdict:
+    async def _check_credentials(self) -> CheckResult:
         credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
         settings = ClientSettings(connect_timeout=5.0, request_timeout=15.0, create=_PATIENCE, read=_PATIENCE)
         self._client = await self._stack.enter_async_context(KubernetesClient(credentials, settings=settings))
@@ -148,7 +148,7 @@ class KubernetesDoctor:
     async def _find_server(self) -> ServerInfo:
         return await read_server_info(self._open)
 
-    async def _check_server(self) -> Verdict:
+    async def _check_server(self) -> CheckResult:
         credentials = self._open.credentials
         try:
             info = await self._server.get()
@@ -171,7 +171,7 @@ class KubernetesDoctor:
             return warn(f"{told}: native sidecars need {oldest}", f"upgrade the cluster to {oldest} or newer")
         return ok(told)
 
-    async def _check_clock(self) -> Verdict:
+    async def _check_clock(self) -> CheckResult:
         return judge_clock((await self._server.get()).skew)
 
     # ------------------------------------------------------------------------- permissions
@@ -182,8 +182,8 @@ class KubernetesDoctor:
         )
         return {grant.permission: grant for grant in grants}
 
-    def _permission_check(self, permission: Permission) -> Callable[[], Awaitable[Verdict]]:
-        async def check() -> Verdict:
+    def _permission_check(self, permission: Permission) -> Callable[[], Awaitable[CheckResult]]:
+        async def check() -> CheckResult:
             grant = (await self._grants.get())[permission]
             if grant.allowed:
                 return ok(f"to {permission.purpose}")
@@ -192,7 +192,7 @@ class KubernetesDoctor:
 
         return check
 
-    def _owner_check(self, namespace: str) -> Callable[[], Awaitable[Verdict]]:
+    def _owner_check(self, namespace: str) -> Callable[[], Awaitable[CheckResult]]:
         return lambda: check_owner_sight(self._open, namespace, unique=secrets.token_hex(4))
 
     # --------------------------------------------------------------- namespace and template
@@ -206,7 +206,7 @@ class KubernetesDoctor:
             unique=secrets.token_hex(4),
         )
 
-    async def _check_namespace(self) -> Verdict:
+    async def _check_namespace(self) -> CheckResult:
         """Existence is told by a creation: a list of what is in no namespace is merely empty."""
         request = rest.create(
             JOBS, self._config.namespace, {"metadata": {"name": "oz-preflight"}}, dry_run=True
@@ -224,7 +224,7 @@ class KubernetesDoctor:
                 raise
         return ok(self._config.namespace)
 
-    async def _check_template(self) -> Verdict:
+    async def _check_template(self) -> CheckResult:
         check = await self._template.get()
         if check.diagnosis is not None:
             return _as_failure(check.diagnosis)
@@ -234,17 +234,17 @@ class KubernetesDoctor:
             return warn("; ".join(told), "correct the config file, if it is not meant so")
         return ok("every field is known, and the Job of a task is accepted as a dry run")
 
-    async def _check_pod_security(self) -> Verdict:
+    async def _check_pod_security(self) -> CheckResult:
         check = await self._template.get()
         return await check_pod_security(self._open, self._config.namespace, check.warnings)
 
-    async def _check_quotas(self) -> Verdict:
+    async def _check_quotas(self) -> CheckResult:
         return await check_quotas(self._open, self._config.namespace)
 
-    async def _check_limit_ranges(self) -> Verdict:
+    async def _check_limit_ranges(self) -> CheckResult:
         return await check_limit_ranges(self._open, self._config.namespace)
 
-    async def _check_image_volumes(self) -> Verdict:
+    async def _check_image_volumes(self) -> CheckResult:
         """A server without the feature drops the field, and then misses a type in the volume."""
         used = self._config.use_image_volumes
         pod = {
@@ -258,9 +258,9 @@ class KubernetesDoctor:
         except InvalidError as error:
             if "volumes[0]" not in error.message:
                 raise
-            mend = "set backend.kubernetes.use_image_volumes to false, or enable the feature gate ImageVolume"
+            fix = "set backend.kubernetes.use_image_volumes to false, or enable the feature gate ImageVolume"
             told = "not supported by this API server"
-            return fail(told, mend) if used else ok(f"{told}, and not used")
+            return fail(told, fix) if used else ok(f"{told}, and not used")
         except ForbiddenError as error:
             return skip(f"a dry run is refused: {error.message}")
         return ok(
@@ -280,8 +280,8 @@ class KubernetesDoctor:
         )
         return await trial.run()
 
-    def _stage_check(self, stage: Stage, said: str) -> Callable[[], Awaitable[Verdict]]:
-        async def check() -> Verdict:
+    def _stage_check(self, stage: Stage, said: str) -> Callable[[], Awaitable[CheckResult]]:
+        async def check() -> CheckResult:
             if not self._with_job:
                 return skip("left out by --no-job")
             return judge_stage(await self._trial.get(), stage, said)
@@ -293,12 +293,12 @@ def _needed_by_job(permission: str) -> bool:
     return permission in {"jobs: create", "jobs: get", "jobs: delete", "pods: list"}
 
 
-def _as_failure(diagnosis: Finding) -> Verdict:
+def _as_failure(diagnosis: Finding) -> CheckResult:
     words = f"\nthe cluster says: {diagnosis.words}" if diagnosis.words else ""
     return fail(diagnosis.what + words, diagnosis.mend)
 
 
-def judge_stage(result: ProbeResult, stage: Stage, said: str) -> Verdict:
+def judge_stage(result: ProbeResult, stage: Stage, said: str) -> CheckResult:
     """What the preflight Job shows of one stage: the one at which it stopped tells why."""
     if stage != result.stopped_at:
         return ok(said) if result.reached >= stage else skip("not reached")

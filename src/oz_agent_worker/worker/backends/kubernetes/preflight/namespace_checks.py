@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ForbiddenError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
-from oz_agent_worker.worker.checks import Verdict, fail, ok, skip, warn
+from oz_agent_worker.worker.checks import CheckResult, fail, ok, skip, warn
 
 __all__ = ["check_limit_ranges", "check_pod_security", "check_quotas", "is_pod_security", "worst_quota"]
 
@@ -84,7 +84,9 @@ def is_pod_security(warning: str) -> bool:
     return _WOULD_VIOLATE.match(warning) is not None
 
 
-async def check_pod_security(client: KubernetesClient, namespace: str, warnings: tuple[str, ...]) -> Verdict:
+async def check_pod_security(
+    client: KubernetesClient, namespace: str, warnings: tuple[str, ...]
+) -> CheckResult:
     """Tell the level that the namespace enforces; ``warnings`` are those of a task's dry run."""
     for text in warnings:
         found = _WOULD_VIOLATE.match(text)
@@ -100,7 +102,7 @@ async def check_pod_security(client: KubernetesClient, namespace: str, warnings:
     return ok(f"`{level}` is enforced" if level else "no level is enforced by a label")
 
 
-async def check_quotas(client: KubernetesClient, namespace: str) -> Verdict:
+async def check_quotas(client: KubernetesClient, namespace: str) -> CheckResult:
     """Tell how full the namespace's quotas are."""
     path = f"/api/v1/namespaces/{namespace}/resourcequotas"
     listed = await _read(client, "resourcequotas", path, _List[Quota])
@@ -109,7 +111,7 @@ async def check_quotas(client: KubernetesClient, namespace: str) -> Verdict:
     return worst_quota(listed.items or (), namespace)
 
 
-def worst_quota(quotas: tuple[Quota, ...], namespace: str) -> Verdict:
+def worst_quota(quotas: tuple[Quota, ...], namespace: str) -> CheckResult:
     """Judge quotas: full is where not one more Job or Pod fits."""
     if not quotas:
         return ok("none")
@@ -132,7 +134,7 @@ def _count(quantity: str) -> float:
     return number * 1000 if quantity.endswith("k") else number
 
 
-async def check_limit_ranges(client: KubernetesClient, namespace: str) -> Verdict:
+async def check_limit_ranges(client: KubernetesClient, namespace: str) -> CheckResult:
     """Tell what the namespace allows a container or a Pod."""
     path = f"/api/v1/namespaces/{namespace}/limitranges"
     listed = await _read(client, "limitranges", path, _List[_LimitRange])

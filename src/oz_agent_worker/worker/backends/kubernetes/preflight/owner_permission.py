@@ -11,7 +11,7 @@ from typing import Final
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import own_namespace
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import SERVICE_ACCOUNT
-from oz_agent_worker.worker.checks import Verdict, ok, warn
+from oz_agent_worker.worker.checks import CheckResult, ok, warn
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .permissions import Permission, review, role_rules
@@ -34,7 +34,7 @@ def owners_namespace(
     return namespace if namespace != config.namespace else None
 
 
-async def check_owner_sight(client: KubernetesClient, namespace: str, *, unique: str) -> Verdict:
+async def check_owner_sight(client: KubernetesClient, namespace: str, *, unique: str) -> CheckResult:
     """Ask for the one permission in ``namespace``; ``unique`` is a name that no Pod has.
 
     It is asked for when others have been granted, so that a refusal is believed at once.

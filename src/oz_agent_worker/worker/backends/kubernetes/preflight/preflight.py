@@ -108,7 +108,7 @@ class Preflight:
             verdict = await check_owner_sight(self._client, self._owners, unique=_unique())
         except ApiError as error:  # tasks run without it
             return (f"whether the worker may {OWNER_SIGHT.purpose} could not be asked: {error}",)
-        if verdict.grade is Severity.OK:
+        if verdict.severity is Severity.OK:
             return ()
         return (f"{verdict.detail}; grant {OWNER_SIGHT} in namespace {self._owners}",)
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.worker.backends.kubernetes.adoption.decision import (
+    Adopt,
+    AdoptionDecision,
+    AdoptionPolicy,
     CheckSecret,
-    Circumstances,
-    Decision,
-    Follow,
-    Leave,
+    Ignore,
+    IgnoreReason,
+    JobContext,
     Liveness,
-    Reason,
-    Rules,
     Wait,
     decide,
     process_liveness,
@@ -25,7 +25,7 @@ from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNSAID,
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-RULES = Rules(orphan_grace=600, report_window=3600, secret_grace=120)
+RULES = AdoptionPolicy(orphan_grace=600, report_window=3600, secret_grace=120)
 SELF, GONE, ALIVE, UNKNOWN = Liveness.SELF, Liveness.GONE, Liveness.ALIVE, Liveness.UNKNOWN
 
 
@@ -39,34 +39,34 @@ def job(*, ended: float | None = None, kind: str = "Complete", name: str = "j", 
     return msgspec.convert({"metadata": {**base, **metadata}, "status": status}, JobView)
 
 
-def decided(of: JobView, owner: Liveness, **around: Any) -> Decision:
-    return decide(of, "w", Circumstances(owner=owner, now=NOON, **around), RULES)
+def decided(of: JobView, owner: Liveness, **around: Any) -> AdoptionDecision:
+    return decide(of, "w", JobContext(owner=owner, now=NOON, **around), RULES)
 
 
 @pytest.mark.parametrize(
     ("of", "owner", "decision"),
     [
-        (job(), SELF, Follow()),
-        (job(), GONE, Follow()),
+        (job(), SELF, Adopt()),
+        (job(), GONE, Adopt()),
         (job(), ALIVE, Wait()),
         (job(), UNKNOWN, Wait()),
-        (job(ended=5), SELF, Follow()),
-        (job(ended=5), GONE, Follow()),
+        (job(ended=5), SELF, Adopt()),
+        (job(ended=5), GONE, Adopt()),
         (job(ended=5), ALIVE, Wait()),
         (job(ended=5), UNKNOWN, Wait(595)),
         (job(ended=5, kind="Failed"), UNKNOWN, Wait(595)),
-        (job(ended=600), UNKNOWN, Follow()),
+        (job(ended=600), UNKNOWN, Adopt()),
         (job(ended=-300), UNKNOWN, Wait(900)),
-        (job(ended=3600), SELF, Follow()),
-        (job(ended=3601), SELF, Leave(Reason.LONG_PAST)),
-        (job(ended=3601), GONE, Leave(Reason.LONG_PAST)),
-        (job(ended=3601), UNKNOWN, Leave(Reason.LONG_PAST)),
+        (job(ended=3600), SELF, Adopt()),
+        (job(ended=3601), SELF, Ignore(IgnoreReason.LONG_PAST)),
+        (job(ended=3601), GONE, Ignore(IgnoreReason.LONG_PAST)),
+        (job(ended=3601), UNKNOWN, Ignore(IgnoreReason.LONG_PAST)),
         (job(ended=3601), ALIVE, Wait()),
-        (job(ended=5, kind="SuccessCriteriaMet"), GONE, Follow()),
+        (job(ended=5, kind="SuccessCriteriaMet"), GONE, Adopt()),
     ],
 )
 def test_who_owns_a_job_and_whether_it_has_ended_decide(
-    of: JobView, owner: Liveness, decision: Decision
+    of: JobView, owner: Liveness, decision: AdoptionDecision
 ) -> None:
     assert decided(of, owner) == decision
 
@@ -76,29 +76,29 @@ def test_who_owns_a_job_and_whether_it_has_ended_decide(
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        ({"labels": {"oz-worker-id": "another"}}, Reason.NOT_MINE),
-        ({"labels": None}, Reason.NOT_MINE),
-        ({"annotations": None}, Reason.NOT_A_TASK),
-        ({"annotations": {"oz.warp.dev/task-id": "t"}}, Reason.NOT_A_TASK),
-        ({"deletionTimestamp": "2026-01-01T12:00:00Z"}, Reason.GOING),
+        ({"labels": {"oz-worker-id": "another"}}, IgnoreReason.NOT_MINE),
+        ({"labels": None}, IgnoreReason.NOT_MINE),
+        ({"annotations": None}, IgnoreReason.NOT_A_TASK),
+        ({"annotations": {"oz.warp.dev/task-id": "t"}}, IgnoreReason.NOT_A_TASK),
+        ({"deletionTimestamp": "2026-01-01T12:00:00Z"}, IgnoreReason.GOING),
     ],
 )
 def test_whoever_owns_it_what_is_no_task_of_this_worker_is_left_alone(
-    metadata: dict[str, Any], reason: Reason, ended: float | None, owner: Liveness
+    metadata: dict[str, Any], reason: IgnoreReason, ended: float | None, owner: Liveness
 ) -> None:
-    assert decided(job(ended=ended, **metadata), owner) == Leave(reason)
+    assert decided(job(ended=ended, **metadata), owner) == Ignore(reason)
 
 
 def test_an_earlier_execution_is_reported_while_it_runs_alone() -> None:
-    assert decided(job(ended=5), GONE, superseded=True) == Leave(Reason.SUPERSEDED)
-    assert decided(job(), GONE, superseded=True) == Follow()
+    assert decided(job(ended=5), GONE, superseded=True) == Ignore(IgnoreReason.SUPERSEDED)
+    assert decided(job(), GONE, superseded=True) == Adopt()
     assert decided(job(ended=5), ALIVE, superseded=True) == Wait()
 
 
 def test_an_end_without_a_time_has_just_been() -> None:
     timeless = msgspec.convert({"conditions": [{"type": "Failed", "status": "True"}]}, type(job().status))
     ended = msgspec.structs.replace(job(), status=timeless)
-    assert decided(ended, GONE) == Follow()
+    assert decided(ended, GONE) == Adopt()
     assert decided(ended, UNKNOWN) == Wait(600)
 
 
@@ -114,18 +114,18 @@ NEEDY = job(
 @pytest.mark.parametrize(
     ("around", "decision"),
     [
-        ({"started": True}, Follow()),
+        ({"started": True}, Adopt()),
         ({"started": False}, CheckSecret()),
-        ({"started": False, "secret": True}, Follow()),
+        ({"started": False, "secret": True}, Adopt()),
         ({"started": False, "secret": False, "seen_for": 20.0}, Wait(100)),
-        ({"started": False, "secret": False, "seen_for": 120.0}, Follow()),
+        ({"started": False, "secret": False, "seen_for": 120.0}, Adopt()),
     ],
 )
 def test_a_job_without_its_secret_waits_for_its_task_to_come_again(
-    around: dict[str, Any], decision: Decision
+    around: dict[str, Any], decision: AdoptionDecision
 ) -> None:
     assert decided(NEEDY, GONE, **around) == decision
-    assert decided(job(), GONE, **around) == Follow()
+    assert decided(job(), GONE, **around) == Adopt()
     assert decided(NEEDY, ALIVE, **around) == Wait()
 
 
@@ -140,7 +140,7 @@ def test_a_job_without_its_secret_waits_for_its_task_to_come_again(
 def test_the_rules_above_all(
     ended: int | None, owner: Liveness, superseded: bool, started: bool, secret: bool | None, later: int
 ) -> None:
-    around = Circumstances(
+    around = JobContext(
         owner=owner, now=NOON, superseded=superseded, started=started, secret=secret, seen_for=later
     )
     decision = decide(job(ended=ended), "w", around, RULES)

@@ -10,9 +10,9 @@ from oz_agent_worker.protocol.outcome import FailureReason, failed
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import (
     ContainerLog,
-    Evidence,
+    TaskEvidence,
     bundle,
-    files_of,
+    evidence_files,
 )
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
@@ -27,7 +27,7 @@ def log(content: bytes, limit: int = 1000) -> LogTail:
     return tail
 
 
-def evidence(**changes: Any) -> Evidence:
+def evidence(**changes: Any) -> TaskEvidence:
     pod_spec = {"nodeName": "node-1", "containers": [{"name": "task", "env": [SECRET]}]}
     fields: dict[str, Any] = {
         "job": {
@@ -61,11 +61,11 @@ def evidence(**changes: Any) -> Evidence:
         "policy": ObservationPolicy(),
         **changes,
     }
-    return Evidence(**fields)
+    return TaskEvidence(**fields)
 
 
 def test_a_bundle_holds_the_answer_the_objects_and_the_logs() -> None:
-    files = dict(files_of(evidence()))
+    files = dict(evidence_files(evidence()))
     assert list(files) == [
         "explanation.txt",
         "explanation.json",
@@ -85,34 +85,34 @@ def test_a_cut_log_says_so_and_so_does_what_was_not_read() -> None:
     cut = evidence(
         logs=[ContainerLog("p", "task", log(b"0123456789", limit=4))], problems=["events: forbidden"]
     )
-    files = dict(files_of(cut))
+    files = dict(evidence_files(cut))
     assert files["logs/p/task.log"] == b"[oz-agent-worker: 6 bytes of the log are left out here]\n6789"
     assert files["not-read.txt"] == b"events: forbidden\n"
 
 
 def test_what_the_worker_reports_is_kept_with_it() -> None:
-    files = dict(files_of(evidence(outcome=failed(FailureReason.IMAGE_PULL, "no such image"))))
+    files = dict(evidence_files(evidence(outcome=failed(FailureReason.IMAGE_PULL, "no such image"))))
     told = json.loads(files["outcome.json"])
     assert (told["result"], told["reason"], told["message"]) == ("failed", "image_pull", "no such image")
 
 
 def test_the_tasks_own_words_are_part_of_what_was_reported() -> None:
     outcome = failed(FailureReason.CONTAINER_EXIT, "it ended", words=TaskText("the key swordfish is wrong"))
-    files = dict(files_of(evidence(outcome=outcome)))
+    files = dict(evidence_files(evidence(outcome=outcome)))
     assert json.loads(files["outcome.json"])["words"] == "the key *** is wrong"
 
 
 def test_a_log_whose_end_could_not_be_read_says_so_at_its_end() -> None:
     cut = log(b"no end of line")
     cut.cut_short("swordfish is gone")
-    files = dict(files_of(evidence(logs=[ContainerLog("p", "task", cut)])))
+    files = dict(evidence_files(evidence(logs=[ContainerLog("p", "task", cut)])))
     note = b"[oz-agent-worker: the log was read so far, and its end could not be: *** is gone]"
     assert files["logs/p/task.log"] == b"no end of line\n" + note + b"\n"
 
 
 def test_the_same_evidence_is_the_same_file() -> None:
-    one = bundle("oz-task-1", files_of(evidence()), NOW)
-    assert one == bundle("oz-task-1", files_of(evidence()), NOW)
+    one = bundle("oz-task-1", evidence_files(evidence()), NOW)
+    assert one == bundle("oz-task-1", evidence_files(evidence()), NOW)
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(one))) as archive:
         entries = archive.getmembers()
     names = [entry.name for entry in entries]
@@ -123,4 +123,4 @@ def test_the_same_evidence_is_the_same_file() -> None:
 
 @pytest.mark.parametrize("missing", ["pods", "events", "logs"])
 def test_whatever_is_missing_the_rest_is_kept(missing: str) -> None:
-    assert "job.json" in dict(files_of(evidence(**{missing: []})))
+    assert "job.json" in dict(evidence_files(evidence(**{missing: []})))

@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import files_of_trace
-from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import explain_trace, traces_of
-from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import letter
+from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import deleted_job_files
+from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import (
+    explain_deleted,
+    find_deleted_jobs,
+)
+from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import render_text
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import AmbiguousTaskError
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
@@ -125,8 +128,8 @@ ROWS = {
 
 @pytest.mark.parametrize(("events", "reason", "says"), ROWS.values(), ids=ROWS)
 def test_one_answer_from_events_alone(events: list[EventView], reason: str, says: str) -> None:
-    (trace,) = traces_of(reversed(events), "run-1")
-    answer = explain_trace(trace, "agents", NOW)
+    (trace,) = find_deleted_jobs(reversed(events), "run-1")
+    answer = explain_deleted(trace, "agents", NOW)
     assert answer.headline.startswith(f"Task run-1 {says}")
     assert (answer.state, answer.reason, answer.job, answer.namespace) == (State.GONE, reason, JOB, "agents")
     assert len(answer.evidence) == len(events)
@@ -135,7 +138,7 @@ def test_one_answer_from_events_alone(events: list[EventView], reason: str, says
 @pytest.mark.parametrize("text", ["run-1", "RUN-1", "exec-1", "run", JOB, POD, "oz-task-run", "run_1"])
 def test_what_a_text_means(text: str) -> None:
     unrelated = of_pod("Failed", "x", pod="oz-task-another-exec-exec-2-abcde")
-    (trace,) = traces_of([CREATED, NO_NODE, unrelated], text)
+    (trace,) = find_deleted_jobs([CREATED, NO_NODE, unrelated], text)
     assert trace.job == JOB
     assert set(trace.events) == {CREATED, NO_NODE}
 
@@ -143,18 +146,18 @@ def test_what_a_text_means(text: str) -> None:
 @pytest.mark.parametrize("text", ["run-2", "un-1", "exec", "oz-preflight-1", "web"])
 def test_what_means_nothing(text: str) -> None:
     others = [of_pod("Failed", "x", pod="web-1-abcde"), of_job("Completed", job="oz-preflight-1-exec")]
-    assert traces_of([CREATED, *others], text) == []
+    assert find_deleted_jobs([CREATED, *others], text) == []
 
 
 def test_the_newest_execution_comes_first() -> None:
     other = "oz-task-run-1-exec-exec-2"
-    found = traces_of([of_job("Completed", job=other, at=5), CREATED], "run-1")
+    found = find_deleted_jobs([of_job("Completed", job=other, at=5), CREATED], "run-1")
     assert [trace.job for trace in found] == [other, JOB]
 
 
 def test_the_beginning_of_several_tasks_names_them() -> None:
     with pytest.raises(AmbiguousTaskError, match=r"2 tasks:\n  run-1\n  run-2$"):
-        traces_of([CREATED, of_job("Completed", job="oz-task-run-2-exec-a")], "run")
+        find_deleted_jobs([CREATED, of_job("Completed", job="oz-task-run-2-exec-a")], "run")
 
 
 def test_the_pods_of_a_long_name_are_known() -> None:
@@ -163,23 +166,23 @@ def test_the_pods_of_a_long_name_are_known() -> None:
     job = job_name(ExecutionKey(run, "a1b2c3d4e5f6"))
     pod = f"{job}-"[:58] + "x7k2p"
     warning = of_pod("Failed", "why", pod=pod)
-    (trace,) = traces_of([of_job("Completed", job=job), warning], run)
+    (trace,) = find_deleted_jobs([of_job("Completed", job=job), warning], run)
     assert warning in trace.events
-    (alone,) = traces_of([warning], pod)
+    (alone,) = find_deleted_jobs([warning], pod)
     assert (alone.run, alone.job) == (run, job)
 
 
 def test_the_letter_names_the_job() -> None:
-    (trace,) = traces_of([CREATED, NO_NODE], "run-1")
-    lines = letter(explain_trace(trace, "agents", NOW), NOW).splitlines()
+    (trace,) = find_deleted_jobs([CREATED, NO_NODE], "run-1")
+    lines = render_text(explain_deleted(trace, "agents", NOW), NOW).splitlines()
     assert f"Job {JOB}, namespace agents" in lines
     assert "  Outlook: its last event is 9m old; the API server keeps events for an hour." in lines
 
 
 def test_a_bundle_of_events_quotes_no_program() -> None:
     words = of_pod("Unhealthy", "Liveness probe failed: swordfish", at=30)
-    (trace,) = traces_of([CREATED, words], "run-1")
-    files = dict(files_of_trace(trace, "agents", NOW))
+    (trace,) = find_deleted_jobs([CREATED, words], "run-1")
+    files = dict(deleted_job_files(trace, "agents", NOW))
     assert sorted(files) == ["events.json", "explanation.json", "explanation.txt"]
     everything = b"".join(files.values())
     assert b"swordfish" not in everything

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.inspection.explain import Facts, explain
+from oz_agent_worker.worker.backends.kubernetes.inspection.explain import TaskSnapshot, explain
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
 from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
 from tests.unit.worker.backends.kubernetes.tasks import (
@@ -200,7 +200,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("known", "state", "says"), ROWS.values(), ids=ROWS)
-def test_one_causal_answer(known: Facts, state: tuple[State, str], says: str) -> None:
+def test_one_causal_answer(known: TaskSnapshot, state: tuple[State, str], says: str) -> None:
     answer = explain(known)
     assert answer.headline.startswith(f"Task run-1 {says}")
     assert answer.headline.endswith(".")
@@ -222,7 +222,7 @@ def test_one_causal_answer(known: Facts, state: tuple[State, str], says: str) ->
         (ROWS["suspended"][0], "a queue such as Kueue", ""),
     ],
 )
-def test_what_to_do_and_how_long_the_worker_looks_on(known: Facts, advice: str, outlook: str) -> None:
+def test_what_to_do_and_how_long_the_worker_looks_on(known: TaskSnapshot, advice: str, outlook: str) -> None:
     answer = explain(known)
     assert advice in answer.advice
     assert outlook in answer.outlook
@@ -242,7 +242,7 @@ def test_the_last_pod_of_a_task_that_was_started_again_counts() -> None:
 
 
 def test_that_events_cannot_be_read_is_part_of_the_evidence() -> None:
-    known = Facts(
+    known = TaskSnapshot(
         job=task_job(), pods=(), events=(), now=facts(task_job()).now, policy=facts(task_job()).policy,
         unread="could not be read: 403",
     )  # fmt: skip

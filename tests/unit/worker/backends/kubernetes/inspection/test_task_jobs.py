@@ -4,8 +4,8 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import (
     AmbiguousTaskError,
     NoSuchTaskError,
-    chosen,
     is_pod_name,
+    matching_jobs,
 )
 from tests.unit.worker.backends.kubernetes.tasks import LATER, task_job
 
@@ -28,35 +28,35 @@ AGAIN = task_job(task_id="7B3A-run", execution_id="cccc3333", creationTimestamp=
     ids=["task", "prefix", "another's prefix", "execution", "execution's prefix", "Job", "Pod"],
 )
 def test_what_a_text_means(text: str, executions: list[str]) -> None:
-    assert [job.key.execution_id for job in chosen([ONE, TWO, AGAIN], text)] == executions
+    assert [job.key.execution_id for job in matching_jobs([ONE, TWO, AGAIN], text)] == executions
 
 
 def test_a_whole_id_wins_over_one_that_begins_with_it() -> None:
     longer = task_job(task_id="7b99-run-longer")
-    assert chosen([longer, TWO], "7b99-run") == [TWO]
+    assert matching_jobs([longer, TWO], "7b99-run") == [TWO]
 
 
 def test_the_beginning_of_several_tasks_lists_them() -> None:
     with pytest.raises(AmbiguousTaskError, match=r"2 tasks:\n  7B3A-run\n  7b99-run$"):
-        chosen([ONE, TWO, AGAIN], "7b")
+        matching_jobs([ONE, TWO, AGAIN], "7b")
 
 
 def test_a_long_list_is_cut() -> None:
     with pytest.raises(AmbiguousTaskError, match=r"  task-09\n  and 2 more$"):
-        chosen([task_job(task_id=f"task-{n:02}") for n in range(12)], "task")
+        matching_jobs([task_job(task_id=f"task-{n:02}") for n in range(12)], "task")
 
 
 @pytest.mark.parametrize("text", ["", "8", "run", "oz-task-7b99-run-exec-bbbb2222x"])
 def test_what_means_no_task(text: str) -> None:
     with pytest.raises(NoSuchTaskError):
-        chosen([ONE, TWO], text)
+        matching_jobs([ONE, TWO], text)
 
 
 def test_a_job_that_lost_its_annotations_is_known_by_its_name() -> None:
     bare = task_job(annotations={}, labels={})
     assert bare.key == ExecutionKey(bare.metadata.name, bare.metadata.name)
     assert bare.worker == ""
-    assert chosen([bare], "oz-task-run") == [bare]
+    assert matching_jobs([bare], "oz-task-run") == [bare]
 
 
 def test_the_name_of_a_pod_is_its_jobs_cut_and_five_characters_more() -> None:

@@ -26,7 +26,7 @@ def test_what_is_used_is_told() -> None:
     verdict = worst_quota(
         (quota("q", {"pods": "10", "limits.cpu": "4"}, {"pods": "3", "limits.cpu": "1500m"}),), "a"
     )
-    assert (verdict.grade, verdict.detail) == (Severity.OK, "limits.cpu 1500m/4, pods 3/10")
+    assert (verdict.severity, verdict.detail) == (Severity.OK, "limits.cpu 1500m/4, pods 3/10")
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_what_is_used_is_told() -> None:
 )
 def test_a_full_quota_fails_with_a_way_out(hard: dict[str, str], used: dict[str, str] | None) -> None:
     verdict = worst_quota((quota("roomy", {"pods": "9"}, {}), quota("small", hard, used)), "agents")
-    assert verdict.grade is Severity.FAIL
+    assert verdict.severity is Severity.FAIL
     assert verdict.detail.startswith("`small` is full: ")
-    assert "kubectl -n agents edit resourcequota small" in verdict.mend
+    assert "kubectl -n agents edit resourcequota small" in verdict.fix
 
 
 def test_what_tells_of_pod_security() -> None:

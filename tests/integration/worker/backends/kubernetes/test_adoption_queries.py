@@ -6,8 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import ServerClock
-from oz_agent_worker.worker.backends.kubernetes.adoption.questions import Questions
+from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import AdoptionQueries, ServerClock
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ForbiddenError
@@ -35,13 +34,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def questions(server: ApiServer, tmp_path: Path, clock: Clock) -> AsyncIterator[Questions]:
+async def questions(server: ApiServer, tmp_path: Path, clock: Clock) -> AsyncIterator[AdoptionQueries]:
     async with KubernetesClient(load_credentials(str(server.kubeconfig(tmp_path)), environ={})) as client:
-        yield Questions(client, "ns", "", ServerClock(clock), clock=clock, patience=20.0)
+        yield AdoptionQueries(client, "ns", "", ServerClock(clock), clock=clock, patience=20.0)
 
 
 async def test_a_refusal_is_believed_when_it_has_lasted(
-    server: ApiServer, questions: Questions, clock: Clock
+    server: ApiServer, questions: AdoptionQueries, clock: Clock
 ) -> None:
     server.faults["create", "secrets"].extend([forbidden("create", "secrets")] * 3)
     for clock.now in (100.0, 119.0):
@@ -53,7 +52,7 @@ async def test_a_refusal_is_believed_when_it_has_lasted(
 
 
 async def test_what_was_allowed_in_between_begins_the_time_anew(
-    server: ApiServer, questions: Questions, clock: Clock
+    server: ApiServer, questions: AdoptionQueries, clock: Clock
 ) -> None:
     refusal = forbidden("create", "secrets")
     server.faults["create", "secrets"].extend([refusal, says(409, "AlreadyExists"), refusal])
