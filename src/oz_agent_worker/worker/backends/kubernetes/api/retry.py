@@ -79,12 +79,12 @@ def is_about_the_worker(error: ApiError) -> bool:
 class GracePeriod:
     """The time, counted from the first failure, in which a failure may still pass.
 
-    ``seconds`` is its length. ``clock`` gives seconds and never runs backwards.
+    ``seconds`` is its length. ``clock`` (``time.monotonic``) gives seconds and never runs backwards.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] | None = None) -> None:
         self._seconds = seconds
-        self._clock = clock
+        self._clock = clock or time.monotonic
         self._ends_at: float | None = None
 
     def is_over(self, ahead: float = 0.0) -> bool:
@@ -112,7 +112,7 @@ async def retrying(
     attempt: Callable[[], Awaitable[T]],
     policy: RetryPolicy,
     *,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> T:
