@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
+from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.protocol.failure_guide import GUIDE
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.protocol.outcome import FailureReason
@@ -112,6 +112,6 @@ def _end_of_run(reason: FailureReason) -> str:
     """What our control plane makes of a report with this reason and without an exit code."""
     if reason is FailureReason.CLEANUP:
         return "has ended before, and stays as it is"  # counted in the metrics alone
-    ending = ending_of(TaskFailed(task_id="", message="", failure_reason=reason))
+    ending = outcome_of(TaskFailed(task_id="", message="", failure_reason=reason))
     retry = {True: ", retryable", False: ", not retryable", None: ""}[ending.retryable]
     return f"ends as `{ending.state}`{retry}"

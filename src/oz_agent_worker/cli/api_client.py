@@ -20,7 +20,7 @@ from oz_agent_worker.errors import AuthRefusedError, OzError
 
 from .context import Target
 
-__all__ = ["TERMINAL_STATES", "ApiClient", "ApiError", "LogEvent", "UnreachableError"]
+__all__ = ["TERMINAL_STATES", "ApiClient", "ControlPlaneError", "ControlPlaneUnreachableError", "LogEvent"]
 
 TERMINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED", "BLOCKED"})
 
@@ -30,11 +30,11 @@ _UNAVAILABLE: Final = frozenset({502, 503, 504})
 _TRIES: Final = 16
 
 
-class ApiError(OzError):
+class ControlPlaneError(OzError):
     """The control plane refused a request, or cannot be reached."""
 
 
-class UnreachableError(ApiError):
+class ControlPlaneUnreachableError(ControlPlaneError):
     """The control plane cannot be reached, or the connection to it broke."""
 
 
@@ -102,7 +102,7 @@ class ApiClient:
             try:
                 runs += page["runs"]
             except KeyError:
-                raise ApiError(f"{self._target.url}: the answer is no list of runs") from None
+                raise ControlPlaneError(f"{self._target.url}: the answer is no list of runs") from None
             info = page.get("page_info") or {}
             cursor = info.get("next_cursor") if info.get("has_next_page") else None
             if not cursor or (limit and len(runs) >= limit):
@@ -132,10 +132,10 @@ class ApiClient:
                         yield event
                         if event.state is not None:
                             return
-                raise UnreachableError(
+                raise ControlPlaneUnreachableError(
                     f"{self._target.url} ended the log of run {run_id} before the run's end"
                 )
-            except UnreachableError:
+            except ControlPlaneUnreachableError:
                 wait = next(waits, None)
                 # A control plane that was never there is not waited for.
                 if wait is None or not reached:
@@ -172,15 +172,16 @@ class ApiClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._broken(error) from error
 
-    def _broken(self, error: Exception) -> UnreachableError:
-        return UnreachableError(f"the connection to {self._target.url} broke: {type(error).__name__}")
+    def _broken(self, error: Exception) -> ControlPlaneUnreachableError:
+        name = type(error).__name__
+        return ControlPlaneUnreachableError(f"the connection to {self._target.url} broke: {name}")
 
     async def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         body = await self._send(method, path, **options)
         try:
             return msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError as error:
-            raise ApiError(f"{self._target.url}: the answer is no JSON object") from error
+            raise ControlPlaneError(f"{self._target.url}: the answer is no JSON object") from error
 
     async def _send(self, method: str, path: str, **options: Any) -> bytes:
         async with await self._open(method, path, **options) as response:
@@ -196,7 +197,7 @@ class ApiClient:
             response = await self._http.request(method, url, **proxy_options(self._proxy), **options)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             words = failure_words(error, self._proxy)
-            raise UnreachableError(f"{self._target.url} cannot be reached: {words}") from error
+            raise ControlPlaneUnreachableError(f"{self._target.url} cannot be reached: {words}") from error
         if response.status >= 400:
             raise await _refusal(self._target.url, response)
         return response
@@ -222,7 +223,7 @@ async def _refusal(url: str, response: aiohttp.ClientResponse) -> OzError:
         return AuthRefusedError(
             f"{url} refused the API key: {str(text or response.reason).rstrip('.')}; check WARP_API_KEY"
         )
-    kind = UnreachableError if status in _UNAVAILABLE else ApiError
+    kind = ControlPlaneUnreachableError if status in _UNAVAILABLE else ControlPlaneError
     if not text:
         return kind(f"{url} answered HTTP {status} ({response.reason}): is a control plane there?")
     return kind(f"{text} (HTTP {status})")

@@ -125,7 +125,7 @@ class ControlPlane:
         revoked = await self._database.write(keys.revoke_key, key_id, self._clock())
         if revoked:
             _log.info("API key %s revoked", key_id)
-            self._hub.drop_key(key_id)
+            self._connections.drop_key(key_id)
         return revoked
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -135,21 +135,21 @@ class ControlPlane:
         stack.push_async_callback(self._database.close)
 
         woken = asyncio.Event()
-        self._hub = Connections(woken.set)
-        followers = Subscribers()
-        parts = (self.settings, self._database, self._hub)
-        attendance = LeaseKeeper(*parts, followers, self._clock, woken.set)
-        await attendance.start()
-        stack.push_async_callback(attendance.stop)
-        intake = FrameHandler(*parts, attendance, followers, self._clock, woken.set)
-        dispatcher = Dispatcher(*parts, attendance, self._clock, woken)
+        self._connections = Connections(woken.set)
+        subscribers = Subscribers()
+        parts = (self.settings, self._database, self._connections)
+        lease_keeper = LeaseKeeper(*parts, subscribers, self._clock, woken.set)
+        await lease_keeper.start()
+        stack.push_async_callback(lease_keeper.stop)
+        frame_handler = FrameHandler(*parts, lease_keeper, subscribers, self._clock, woken.set)
+        dispatcher = Dispatcher(*parts, lease_keeper, self._clock, woken)
         services = Services(
             settings=self.settings,
             database=self._database,
-            hub=self._hub,
-            attendance=attendance,
-            followers=followers,
-            intake=intake,
+            connections=self._connections,
+            lease_keeper=lease_keeper,
+            subscribers=subscribers,
+            frame_handler=frame_handler,
             clock=self._clock,
             wake=woken.set,
         )
@@ -162,7 +162,7 @@ class ControlPlane:
         server = _Server(_server_config(services))
         self._serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         stack.push_async_callback(server.stop, self._serving)
-        stack.callback(followers.close)
+        stack.callback(subscribers.close)
         await server.ready.wait()
 
 

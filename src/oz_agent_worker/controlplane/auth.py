@@ -1,7 +1,7 @@
 """Who is asking: a user or worker by API key, or the agent of one run by workload token."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from starlette.requests import HTTPConnection
 
@@ -12,13 +12,13 @@ from .store import keys
 from .store.database import Database
 from .store.tokens import WORKLOAD_PREFIX, hash_token
 
-__all__ = ["Agent", "User", "authenticate", "authenticate_reader", "authenticate_user"]
+__all__ = ["ApiUser", "Principal", "RunAgent", "authenticate", "authenticate_reader", "authenticate_user"]
 
 _SCHEME: Final = "bearer"
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class ApiUser:
     """Whoever has an API key: a person, a program, or a worker."""
 
     key_id: str
@@ -26,13 +26,16 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class RunAgent:
     """The agent of one run; it may read that run, and nothing else."""
 
     run_id: str
 
 
-async def authenticate(connection: HTTPConnection, database: Database) -> User | Agent:
+Principal: TypeAlias = ApiUser | RunAgent
+
+
+async def authenticate(connection: HTTPConnection, database: Database) -> Principal:
     """Find out whose token a request carries. Raises ProblemError (401)."""
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
     token = Secret(value.strip())
@@ -43,27 +46,29 @@ async def authenticate(connection: HTTPConnection, database: Database) -> User |
         run_id = await database.read(keys.find_workload, token_hash)
         if run_id is None:
             raise _unauthenticated("The workload token is not valid, or its run has ended.")
-        return Agent(run_id)
+        return RunAgent(run_id)
     key = await database.read(keys.find_key, token_hash)
     if key is None:
         raise _unauthenticated("The API key is not valid.")
-    return User(key.id, key.name)
+    return ApiUser(key.id, key.name)
 
 
-async def authenticate_user(connection: HTTPConnection, database: Database) -> User:
+async def authenticate_user(connection: HTTPConnection, database: Database) -> ApiUser:
     """As ``authenticate``, for what an agent may not do. Raises ProblemError (401, 403)."""
     principal = await authenticate(connection, database)
-    if isinstance(principal, Agent):
+    if isinstance(principal, RunAgent):
         raise ProblemError(
             403, Code.NOT_AUTHORIZED, "A workload token is good for reading its own run alone."
         )
     return principal
 
 
-async def authenticate_reader(connection: HTTPConnection, database: Database, run_id: str) -> User | Agent:
+async def authenticate_reader(
+    connection: HTTPConnection, database: Database, run_id: str
+) -> ApiUser | RunAgent:
     """As ``authenticate``, for reading one run. Raises ProblemError (401, 403)."""
     principal = await authenticate(connection, database)
-    if isinstance(principal, Agent) and principal.run_id != run_id:
+    if isinstance(principal, RunAgent) and principal.run_id != run_id:
         raise ProblemError(403, Code.NOT_AUTHORIZED, "This workload token belongs to another run.")
     return principal
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from oz_agent_worker.cli.api_client import ApiClient, ApiError, LogEvent
+from oz_agent_worker.cli.api_client import ApiClient, ControlPlaneError, LogEvent
 from oz_agent_worker.cli.context import Target
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError
@@ -90,7 +90,7 @@ async def test_a_stream_that_cannot_be_had_at_first_is_not_waited_for() -> None:
         return web.Response(status=503)
 
     async with _client_of(handler) as client:
-        with pytest.raises(ApiError, match="HTTP 503"):
+        with pytest.raises(ControlPlaneError, match="HTTP 503"):
             await _followed(client)
     assert requests == 1
 
@@ -124,7 +124,7 @@ async def test_an_answer_that_breaks_off_is_said_as_an_error() -> None:
         return response
 
     async with _client_of(handler) as client:
-        with pytest.raises(ApiError, match="broke"):
+        with pytest.raises(ControlPlaneError, match="broke"):
             await client.get_run("run-1")
 
 
@@ -133,7 +133,9 @@ async def test_a_server_that_is_no_control_plane_is_named() -> None:
         return web.Response(status=404, text="<html>")
 
     async with _client_of(handler) as client:
-        with pytest.raises(ApiError, match=r"http://127\.0\.0\.1:\d+ answered HTTP 404 \(Not Found\)"):
+        with pytest.raises(
+            ControlPlaneError, match=r"http://127\.0\.0\.1:\d+ answered HTTP 404 \(Not Found\)"
+        ):
             await client.get_run("run-1")
 
 
@@ -143,7 +145,7 @@ async def test_a_list_that_is_none_is_said_as_an_error(body: bytes) -> None:
         return web.Response(body=body)
 
     async with _client_of(handler) as client:
-        with pytest.raises(ApiError, match="is no"):
+        with pytest.raises(ControlPlaneError, match="is no"):
             await client.list_runs(limit=1)
 
 
@@ -155,7 +157,7 @@ async def test_an_id_reaches_the_server_as_one_part_of_the_path() -> None:
         return web.json_response({"detail": "no"}, status=404)
 
     async with _client_of(handler) as client:
-        with pytest.raises(ApiError):
+        with pytest.raises(ControlPlaneError):
             await client.get_run("a/b?c#d")
     assert paths == ["/api/v1/agent/runs/a%2Fb%3Fc%23d"]
 

@@ -82,7 +82,7 @@ async def test_a_run_cancelled_in_the_queue_ends_its_stream(
         assert (await following).data["state"] == "CANCELLED"
 
 
-async def test_many_pieces_arrive_whole_and_in_order_at_several_followers(
+async def test_many_pieces_arrive_whole_and_in_order_at_several_subscribers(
     http: aiohttp.ClientSession, sdk: AsyncOzAPI, worker: Connect
 ) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id
@@ -91,7 +91,7 @@ async def test_many_pieces_arrive_whole_and_in_order_at_several_followers(
         async with http.get(f"agent/runs/{run_id}/logs?follow=1") as response:
             return "".join([e.data["text"] async for e in events(response) if e.kind == "log"])
 
-    followers = [asyncio.create_task(follow()) for _ in range(3)]
+    subscribers = [asyncio.create_task(follow()) for _ in range(3)]
     lines = [f"line {n} ü\n" for n in range(1000)]
     async with worker() as w:
         task = await w.assignment()
@@ -100,7 +100,7 @@ async def test_many_pieces_arrive_whole_and_in_order_at_several_followers(
             await w.log(task, offset, line)
             offset += len(line.encode())
         await w.complete(task)
-    for text in await asyncio.gather(*followers):
+    for text in await asyncio.gather(*subscribers):
         assert text == "".join(lines)
 
 

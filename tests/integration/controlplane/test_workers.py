@@ -53,7 +53,7 @@ async def test_the_handshake_names_the_capabilities(server: ControlPlane, key: S
     # A handshake by hand: aiohttp's WebSocket hides the response's headers.
     async with aiohttp.ClientSession() as session:
         headers = bearer(key) | {
-            "Connection": "Upgrade",
+            "WorkerConnection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
+from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.protocol.outcome import FailureReason
 from scripts.docs.tables import alert_table
@@ -80,7 +80,7 @@ def test_failures_of_the_tasks_own_are_not_the_infrastructures() -> None:
     assert excluded is not None
     reasons = {FailureReason(reason) for reason in excluded[1].split("|")}
     reports = {reason: TaskFailed(task_id="", message="", failure_reason=reason) for reason in reasons}
-    errors = {reason for reason, report in reports.items() if ending_of(report).state == "ERROR"}
+    errors = {reason for reason, report in reports.items() if outcome_of(report).state == "ERROR"}
     # A shutdown ends tasks of the direct backend as it is meant to, and says nothing of its health.
     assert errors <= {FailureReason.GRACEFUL_SHUTDOWN}
 

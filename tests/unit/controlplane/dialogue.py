@@ -1,7 +1,7 @@
 """What a worker and a control plane say to each other about a run, for tests."""
 
-from oz_agent_worker.controlplane.gateway.connections import Connection
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.protocol.frames import RunningExecution, TaskCancellation, TaskClaimed, TaskCompleted
 
@@ -12,7 +12,7 @@ __all__ = ["GRACE", "cancelled", "claim", "claimed_by", "done", "sent", "state",
 GRACE = 600
 
 
-async def sent(plane: Plane, connection: Connection, **more: object) -> RunningExecution:
+async def sent(plane: Plane, connection: WorkerConnection, **more: object) -> RunningExecution:
     """Queue a run, and let a connection be sent it."""
     run_id = await plane.queue(**more)  # type: ignore[arg-type]
     await plane.step()
@@ -40,7 +40,7 @@ async def state(plane: Plane, e: RunningExecution) -> RunState:
     return (await plane.run(e.task_id)).state
 
 
-async def claimed_by(plane: Plane, peer: Peer, **more: object) -> tuple[Connection, RunningExecution]:
+async def claimed_by(plane: Plane, peer: Peer, **more: object) -> tuple[WorkerConnection, RunningExecution]:
     connection = await plane.greet(peer) if peer.sent_hello else plane.worker(peer.worker_id)
     execution = await sent(plane, connection, **more)
     await plane.say(connection, claim(execution))

@@ -8,8 +8,8 @@ worker, its own memory alone.
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from oz_agent_worker.controlplane.gateway.connections import Connection
-from oz_agent_worker.controlplane.rules.peer import KUBERNETES, Peer
+from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
+from oz_agent_worker.controlplane.rules.ownership import KUBERNETES, Peer
 from oz_agent_worker.protocol.frames import (
     RunningExecution,
     TaskAssignment,
@@ -55,7 +55,7 @@ class Worker:
 
     fleet: Fleet
     peer: Peer
-    connection: Connection | None = None
+    connection: WorkerConnection | None = None
     inbox: set[Execution] = field(default_factory=set)
     running: set[Execution] = field(default_factory=set)
     launching: set[Execution] = field(default_factory=set)

@@ -1,16 +1,16 @@
-"""A control plane without its network: store, hub, intake and dispatcher under a clock by hand."""
+"""A control plane without its network: store and gateway under a clock set by hand."""
 
 import asyncio
 from pathlib import Path
 from typing import Any
 
-from oz_agent_worker.controlplane.gateway.connections import Connection, Connections
+from oz_agent_worker.controlplane.gateway.connections import Connections, WorkerConnection
 from oz_agent_worker.controlplane.gateway.dispatcher import Dispatcher
 from oz_agent_worker.controlplane.gateway.frame_handler import FrameHandler
 from oz_agent_worker.controlplane.gateway.lease_keeper import LeaseKeeper
 from oz_agent_worker.controlplane.gateway.subscribers import Subscribers
-from oz_agent_worker.controlplane.rules.capacity import Capacity
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.scheduling import Capacity
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import runs
 from oz_agent_worker.controlplane.store.runs import Run
@@ -36,12 +36,14 @@ class Plane:
         self.woken = asyncio.Event()
         self._wakes_at: int | None = 0
         self.database = database
-        self.hub = Connections(self.woken.set)
-        self.followers = Subscribers()
-        parts = (settings, database, self.hub)
-        self.attendance = LeaseKeeper(*parts, self.followers, self.clock, self.woken.set)
-        self.intake = FrameHandler(*parts, self.attendance, self.followers, self.clock, self.woken.set)
-        self.dispatcher = Dispatcher(*parts, self.attendance, self.clock, self.woken)
+        self.connections = Connections(self.woken.set)
+        self.subscribers = Subscribers()
+        parts = (settings, database, self.connections)
+        self.lease_keeper = LeaseKeeper(*parts, self.subscribers, self.clock, self.woken.set)
+        self.frame_handler = FrameHandler(
+            *parts, self.lease_keeper, self.subscribers, self.clock, self.woken.set
+        )
+        self.dispatcher = Dispatcher(*parts, self.lease_keeper, self.clock, self.woken)
 
     @classmethod
     async def open(cls, path: Path, claim_timeout: float = 30.0, max_starts: int = 5) -> "Plane":
@@ -56,7 +58,7 @@ class Plane:
         """Another control plane on the same database, so many seconds after this one died without a word."""
         again = Plane(self.settings, self.database)
         again.now = self.now + micros(after)
-        await again.attendance.start()
+        await again.lease_keeper.start()
         return again
 
     async def close(self) -> None:
@@ -68,16 +70,16 @@ class Plane:
     def pass_time(self, seconds: float) -> None:
         self.now += micros(seconds)
 
-    def worker(self, worker_id: str = "w", limit: int = 0) -> Connection:
+    def worker(self, worker_id: str = "w", limit: int = 0) -> WorkerConnection:
         """Connect a worker that says no hello, and is not waited for to say one."""
-        connection = self.hub.connect(worker_id, "key", self.now)
+        connection = self.connections.connect(worker_id, "key", self.now)
         connection.settles_at = self.now
         connection.capacity = Capacity().sent_hello(limit)
         return connection
 
-    async def greet(self, peer: Peer, *executions: RunningExecution, limit: int = 0) -> Connection:
+    async def greet(self, peer: Peer, *executions: RunningExecution, limit: int = 0) -> WorkerConnection:
         """Connect a worker that says hello."""
-        connection = self.hub.connect(peer.worker_id, "key", self.now)
+        connection = self.connections.connect(peer.worker_id, "key", self.now)
         hello = WorkerHello(
             worker_id=peer.worker_id,
             version="1",
@@ -90,9 +92,9 @@ class Plane:
         await self.stored()
         return connection
 
-    async def leave(self, connection: Connection) -> None:
+    async def leave(self, connection: WorkerConnection) -> None:
         """Break a connection, and wait until what follows is stored."""
-        self.attendance.left(connection)
+        self.lease_keeper.left(connection)
         await self.stored()
 
     async def stored(self) -> None:
@@ -127,12 +129,12 @@ class Plane:
         assert run is not None
         return run
 
-    async def say(self, connection: Connection, *frames: WorkerFrame) -> None:
+    async def say(self, connection: WorkerConnection, *frames: WorkerFrame) -> None:
         """Let a worker send frames, and wait until they are applied."""
-        await asyncio.gather(*(self.intake.apply(connection, frame) for frame in frames))
+        await asyncio.gather(*(self.frame_handler.apply(connection, frame) for frame in frames))
 
 
-def heard(connection: Connection) -> list[ControlPlaneFrame]:
+def heard(connection: WorkerConnection) -> list[ControlPlaneFrame]:
     """What was sent to a worker since the last look."""
     frames = []
     while not connection.outgoing.empty():
@@ -140,6 +142,6 @@ def heard(connection: Connection) -> list[ControlPlaneFrame]:
     return frames
 
 
-def assigned(connection: Connection) -> list[str]:
+def assigned(connection: WorkerConnection) -> list[str]:
     """The runs that were assigned to a worker since the last look."""
     return [f.task_id or "" for f in heard(connection) if isinstance(f, TaskAssignment)]

@@ -17,10 +17,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Connection as SqlConnection
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
@@ -39,7 +38,7 @@ FLEET = (HOST, OTHER_HOST, POD, OTHER_POD, PUBLIC, Peer("x", "direct", "host/x")
 WORKERS = st.integers(0, len(FLEET) - 1)
 
 
-def snapshot(connection: SqlConnection) -> list[Any]:
+def snapshot(connection: Connection) -> list[Any]:
     tokens = select(workload_tokens.c.run_id).distinct().subquery()
     joined = runs.outerjoin(tokens, tokens.c.run_id == runs.c.id)
     return list(connection.execute(select(runs, tokens.c.run_id.label("token")).select_from(joined)))
@@ -99,8 +98,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
         result = self._do(_write(plane, reports.cancel, run_id, plane.now))
-        if result.outcome is reports.Cancel.REQUESTED:
-            plane.hub.cancel(run_id, result.worker_id, result.execution_id)
+        if result.outcome is reports.CancelOutcome.REQUESTED:
+            plane.connections.cancel(run_id, result.worker_id, result.execution_id)
 
     @precondition(lambda self: self._living())
     @rule(seconds=st.sampled_from([1, 31, 601]))
@@ -112,7 +111,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     def control_plane_dies(self, away: int, clean: bool) -> None:
         """Away for so many seconds; ``clean``: it was stopped, and could store what it knew."""
         if clean:
-            self._do(self._plane.attendance.stop())
+            self._do(self._plane.lease_keeper.stop())
         before, left_at = {row.id: row for row in self._rows()}, self._plane.now
         self._plane = self._do(self._plane.restarted(after=away))
         for worker in self._workers:
@@ -149,7 +148,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
             self._connect(worker)
 
     def _connect(self, worker: Worker) -> None:
-        worker.connection = self._plane.hub.connect(worker.peer.worker_id, "key", self._plane.now)
+        worker.connection = self._plane.connections.connect(worker.peer.worker_id, "key", self._plane.now)
         if worker.peer.sent_hello:
             self._say(worker, worker.hello())
 
@@ -288,11 +287,11 @@ class ControlPlaneModel(RuleBasedStateMachine):
             if ended:
                 assert row.token is None
                 assert row.claim_deadline is row.lease_until is row.away_since is None
-                assert self._plane.hub.holder(row.id) is None
+                assert self._plane.connections.holder(row.id) is None
 
     def _a_run_in_flight_is_held_or_waited_for(self, rows: list[Any]) -> None:
         for row in rows:
-            holder = self._plane.hub.holder(row.id)
+            holder = self._plane.connections.holder(row.id)
             if RunState(row.state) in IN_FLIGHT:
                 assert row.worker_id is not None
                 assert holder is not None or row.lease_until is not None

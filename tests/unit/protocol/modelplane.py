@@ -1,6 +1,6 @@
 """A control plane in miniature, for the model of delivery: its queue, its store and its wires.
 
-What it decides by rules of the product's own (``dispatch.plan``, the table of states) it
+What it decides by rules of the product's own (``scheduling.place_runs``, the table of states) it
 takes from there. What a store keeps is kept whatever breaks; what is on a wire is not.
 """
 
@@ -8,8 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState, can_move
-from oz_agent_worker.controlplane.rules.scheduling import Opening, Waiting, plan
+from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, QueuedRun, place_runs
 from oz_agent_worker.protocol import frames as frames
 from oz_agent_worker.protocol.frames import Capability
 from oz_agent_worker.protocol.report import ExecutionKey
@@ -135,10 +136,10 @@ class ModelPlane:
     # --------------------------------------------------------------------------- queue
 
     def dispatch(self) -> None:
-        waiting = [Waiting(run.task_id, None) for run in self.runs.values() if run.state is RunState.QUEUED]
+        waiting = [QueuedRun(run.task_id, None) for run in self.runs.values() if run.state is RunState.QUEUED]
         wires = {wire.number: wire for wire in self.wires if wire.ready}
-        openings = [Opening(number, "w", None) for number in wires]
-        for assignment in plan(waiting, openings):
+        connections = [ConnectionSnapshot(number, Peer("w")) for number in wires]
+        for assignment in place_runs(waiting, connections):
             run = self.runs[assignment.run_id]
             assert run.holder is None
             run.move(RunState.PENDING)

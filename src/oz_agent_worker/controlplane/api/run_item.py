@@ -5,8 +5,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from oz_agent_worker.controlplane.rules.cancellation import cancellation_pending
-from oz_agent_worker.controlplane.rules.run_states import TERMINAL
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, cancellation_pending
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import format_duration, format_time
 

@@ -33,7 +33,7 @@ class LogsApi:
 
     def __init__(self, services: Services) -> None:
         self._database = services.database
-        self._followers = services.followers
+        self._subscribers = services.subscribers
 
     async def get(self, request: Request) -> Response:
         """The whole output, or with ``follow=1`` or ``Accept: text/event-stream`` a stream of it."""
@@ -59,8 +59,8 @@ class LogsApi:
                 offset = piece.end
 
     async def _events(self, run_id: str, offset: int) -> AsyncIterator[bytes]:
-        with self._followers.follow(run_id) as follower:
-            while not follower.closed:
+        with self._subscribers.subscribe(run_id) as subscriber:
+            while not subscriber.closed:
                 page = await self._database.read(logs.read_page, run_id, offset)
                 if page is None:
                     return
@@ -72,7 +72,7 @@ class LogsApi:
                 if page.state in TERMINAL:
                     yield await self._end_event(run_id)
                     return
-                if not await follower.changed(_KEEP_ALIVE):
+                if not await subscriber.changed(_KEEP_ALIVE):
                     yield b": keep-alive\n\n"
 
     async def _end_event(self, run_id: str) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from oz_agent_worker.controlplane.auth import User, authenticate_reader, authenticate_user
+from oz_agent_worker.controlplane.auth import ApiUser, authenticate_reader, authenticate_user
 from oz_agent_worker.controlplane.gateway.services import Services
 from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
 from oz_agent_worker.controlplane.rules.run_states import RunState
@@ -105,27 +105,29 @@ class RunsApi:
         run_id = request.path_params["run_id"]
         cancellation = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
         match cancellation.outcome:
-            case reports.Cancel.NOT_FOUND:
+            case reports.CancelOutcome.NOT_FOUND:
                 raise not_found(run_id)
-            case reports.Cancel.ENDED:
+            case reports.CancelOutcome.ENDED:
                 raise invalid("The run has ended.")
-            case reports.Cancel.PENDING:
+            case reports.CancelOutcome.PENDING:
                 detail = "The run is on its way: try again until its worker answers or its lease ends."
                 raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
-            case reports.Cancel.REQUESTED:
-                told = self._services.hub.cancel(run_id, cancellation.worker_id, cancellation.execution_id)
-                _log.info("run %s: cancellation %s", run_id, "sent" if told else "waits for its worker")
-            case reports.Cancel.DONE:
+            case reports.CancelOutcome.REQUESTED:
+                sent = self._services.connections.cancel(
+                    run_id, cancellation.worker_id, cancellation.execution_id
+                )
+                _log.info("run %s: cancellation %s", run_id, "sent" if sent else "waits for its worker")
+            case reports.CancelOutcome.DONE:
                 _log.info("run %s cancelled in the queue", run_id)
-        self._services.followers.notify(run_id)
+        self._services.subscribers.notify(run_id)
         return json_response(run_id)
 
     def _has_room(self, worker_host: str | None) -> bool:
-        openings = self._services.hub.openings(self._services.clock())
-        return any(worker_host in (None, opening.worker_id) for opening in openings)
+        connections = self._services.connections.snapshots(self._services.clock())
+        return any(c.free != 0 and worker_host in (None, c.peer.worker_id) for c in connections)
 
 
-def _new_run(asked: RunRequest, user: User, source: str) -> NewRun:
+def _new_run(asked: RunRequest, user: ApiUser, source: str) -> NewRun:
     config = asked.config
     if config is not None or asked.skill_spec:
         # The skill given beside the configuration counts as a part of it.

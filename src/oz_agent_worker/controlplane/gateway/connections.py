@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.controlplane.rules.capacity import Capacity
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.reassignment import Station
-from oz_agent_worker.controlplane.rules.scheduling import Opening
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.scheduling import Capacity, ConnectionSnapshot
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import ControlPlaneFrame, TaskAssignment, TaskCancellation
 
-__all__ = ["Connection", "Connections", "Left"]
+__all__ = ["Connections", "Disconnected", "WorkerConnection"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ _GREETING: Final = micros(0.5)
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Disconnected:
     """What a connection leaves behind: runs that it had, and assignments that were never sent.
 
     Of those the run and the execution ID.
@@ -37,7 +35,7 @@ class Left:
     unsent: tuple[tuple[str, str], ...] = ()
 
 
-class Connection:
+class WorkerConnection:
     """One worker's WebSocket, as the rest of the control plane sees it.
 
     ``refused`` are the claims that did not count, as run and execution ID.
@@ -63,7 +61,7 @@ class Connection:
         """The ID that its worker gave; others may have it too."""
         return self.peer.worker_id
 
-    def greet(self, peer: Peer, max_concurrent_tasks: int) -> None:
+    def accept_hello(self, peer: Peer, max_concurrent_tasks: int) -> None:
         """Take note of what the worker says of itself."""
         self.peer = peer
         self.capacity = self.capacity.sent_hello(max_concurrent_tasks)
@@ -82,9 +80,15 @@ class Connection:
         """Whether the worker keeps up with what it is sent."""
         return self.outgoing.qsize() < _OUTGOING
 
-    def free(self, now: int) -> int | None:
-        """Runs that it may be given at ``now``; None: as many as there are."""
-        return self.capacity.free(len(self.runs), now) if self.has_room else 0
+    def snapshot(self, now: int) -> ConnectionSnapshot:
+        """What scheduling needs to know of it at ``now``."""
+        return ConnectionSnapshot(
+            self.number,
+            self.peer,
+            free=self.capacity.free(len(self.runs), now) if self.has_room else 0,
+            last_served=self.last_served,
+            settled=self.peer.sent_hello or now >= self.settles_at,
+        )
 
     def drain(self) -> tuple[tuple[str, str], ...]:
         """Empty the line of frames to send; returns the assignments among them."""
@@ -104,31 +108,31 @@ class Connections:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._connections: dict[int, Connection] = {}
-        self._holders: dict[str, Connection] = {}
+        self._connections: dict[int, WorkerConnection] = {}
+        self._holders: dict[str, WorkerConnection] = {}
         self._numbers = 0
         self._served = 0
 
-    def connect(self, worker_id: str, key_id: str, now: int) -> Connection:
+    def connect(self, worker_id: str, key_id: str, now: int) -> WorkerConnection:
         """Add a worker's connection."""
         self._numbers += 1
-        connection = Connection(self._numbers, worker_id, key_id, now)
+        connection = WorkerConnection(self._numbers, worker_id, key_id, now)
         self._connections[connection.number] = connection
         self._wake()
         return connection
 
-    def disconnect(self, connection: Connection) -> Left:
+    def disconnect(self, connection: WorkerConnection) -> Disconnected:
         """Forget a connection, once or again. Its runs stay its worker's until their lease ends."""
         self._connections.pop(connection.number, None)
         unsent = connection.drain()
         never_sent = {run_id for run_id, _ in unsent}
-        left = Left(tuple(sorted(connection.runs - never_sent)), unsent)
+        disconnected = Disconnected(tuple(sorted(connection.runs - never_sent)), unsent)
         for run_id in connection.runs:
             self._holders.pop(run_id, None)
         connection.runs.clear()
-        return left
+        return disconnected
 
-    def superseded(self, connection: Connection) -> list[Connection]:
+    def superseded(self, connection: WorkerConnection) -> list[WorkerConnection]:
         """Older connections of the same instance: it has one at a time, so those are dead."""
         instance = connection.peer.instance
         return [
@@ -137,19 +141,19 @@ class Connections:
             if instance is not None and c.number < connection.number and c.peer == connection.peer
         ]
 
-    def get(self, number: int) -> Connection | None:
+    def get(self, number: int) -> WorkerConnection | None:
         """The connection with this number, while it is open."""
         return self._connections.get(number)
 
-    def holder(self, run_id: str) -> Connection | None:
+    def holder(self, run_id: str) -> WorkerConnection | None:
         """The connection that has a run."""
         return self._holders.get(run_id)
 
-    def is_elsewhere(self, run_id: str, connection: Connection) -> bool:
+    def is_elsewhere(self, run_id: str, connection: WorkerConnection) -> bool:
         """Whether another open connection has a run."""
         return self._holders.get(run_id, connection) is not connection
 
-    def bind(self, run_id: str, connection: Connection) -> bool:
+    def bind(self, run_id: str, connection: WorkerConnection) -> bool:
         """Record that a connection has a run; the last word counts. False where it is gone."""
         if connection.number not in self._connections:
             return False
@@ -158,35 +162,22 @@ class Connections:
         connection.runs.add(run_id)
         return True
 
-    def release(self, run_id: str) -> Connection | None:
+    def release(self, run_id: str) -> WorkerConnection | None:
         """Record that nobody has a run, and return who had it."""
         connection = self._holders.pop(run_id, None)
         if connection is not None:
             connection.runs.discard(run_id)
         return connection
 
-    def served(self, connection: Connection) -> None:
+    def served(self, connection: WorkerConnection) -> None:
         """Record that a connection was given a run: it goes to the end of the line."""
         self._served += 1
         connection.last_served = self._served
 
-    def openings(self, now: int) -> list[Opening]:
-        """The connections that may be given runs at ``now``."""
-        found = []
-        for connection in self._connections.values():
-            free = connection.free(now)
-            if free != 0 and not connection.closing.is_set():
-                found.append(Opening(connection.number, connection.worker_id, free, connection.last_served))
-        return found
-
-    def stations(self, now: int) -> list[Station]:
-        """The open connections, the one served longest ago first."""
+    def snapshots(self, now: int) -> list[ConnectionSnapshot]:
+        """The open connections at ``now``, the one served longest ago first."""
         order = sorted(self._connections.values(), key=lambda c: (c.last_served, c.number))
-        return [
-            Station(c.number, c.peer, settled=c.peer.sent_hello or now >= c.settles_at, free=c.free(now))
-            for c in order
-            if not c.closing.is_set()
-        ]
+        return [c.snapshot(now) for c in order if not c.closing.is_set()]
 
     def next_ready(self, now: int) -> int | None:
         """When the next pause of a connection ends."""
@@ -200,10 +191,10 @@ class Connections:
         nothing of its runs, and the connection before may be dead without a sign of it;
         one that does not have the run takes no notice.
         """
-        told = [c for c in self._connections.values() if c.worker_id == worker_id]
-        for connection in told:
+        notified = [c for c in self._connections.values() if c.worker_id == worker_id]
+        for connection in notified:
             connection.cancel(run_id, execution_id)
-        return bool(told)
+        return bool(notified)
 
     def drop_key(self, key_id: str) -> None:
         """Close the connections that came with a key which is valid no longer."""

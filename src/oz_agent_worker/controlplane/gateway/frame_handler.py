@@ -13,8 +13,8 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.controlplane.rules.messages import brief, one_line, storable
-from oz_agent_worker.controlplane.rules.outcome_mapping import ending_of
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import lease_queries, logs, queue, reports
@@ -33,7 +33,7 @@ from oz_agent_worker.protocol.frames import (
     decode_worker_frame,
 )
 
-from .connections import Connection, Connections
+from .connections import Connections, WorkerConnection
 from .lease_keeper import LeaseKeeper
 from .subscribers import Subscribers
 
@@ -52,27 +52,29 @@ _LONGEST_NAME: Final = 512
 
 
 class FrameHandler:
-    """Applies workers' frames to the store and the hub."""
+    """Applies workers' frames to the store and the connections."""
 
     def __init__(
         self,
         settings: ControlPlaneSettings,
         database: Database,
-        hub: Connections,
-        attendance: LeaseKeeper,
-        followers: Subscribers,
+        connections: Connections,
+        lease_keeper: LeaseKeeper,
+        subscribers: Subscribers,
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._database = database
-        self._hub = hub
-        self._attendance = attendance
-        self._followers = followers
+        self._connections = connections
+        self._lease_keeper = lease_keeper
+        self._subscribers = subscribers
         self._clock = clock
         self._wake = wake
 
-    async def consume(self, connection: Connection, receive: Callable[[], Awaitable[str | bytes]]) -> None:
+    async def consume(
+        self, connection: WorkerConnection, receive: Callable[[], Awaitable[str | bytes]]
+    ) -> None:
         """Apply frames until ``receive`` raises, and finish what has begun before that goes on."""
         window = asyncio.Semaphore(_WINDOW)
         tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +101,7 @@ class FrameHandler:
         finally:
             await asyncio.gather(*tasks)
 
-    async def _apply_or_close(self, connection: Connection, frame: WorkerFrame) -> None:
+    async def _apply_or_close(self, connection: WorkerConnection, frame: WorkerFrame) -> None:
         """Apply a frame; whatever goes wrong with it ends the connection and nothing else.
 
         Its worker connects again then, and repeats what was not acknowledged.
@@ -113,7 +115,7 @@ class FrameHandler:
             _log.exception("%s frame of worker %s could not be applied", frame.kind, connection)
             connection.closing.set()
 
-    async def apply(self, connection: Connection, frame: WorkerFrame) -> None:
+    async def apply(self, connection: WorkerConnection, frame: WorkerFrame) -> None:
         """Apply one frame. Its write is queued before the first suspension."""
         match frame:
             case TaskClaimed():
@@ -129,14 +131,14 @@ class FrameHandler:
             case _:
                 pass  # a heartbeat: that it came is all it says
 
-    async def _handle_hello(self, connection: Connection, frame: WorkerHello) -> None:
+    async def _handle_hello(self, connection: WorkerConnection, frame: WorkerHello) -> None:
         instance = storable(frame.instance or "", _LONGEST_NAME) or None
         peer = Peer(connection.worker_id, storable(frame.backend, _LONGEST_NAME), instance)
-        connection.greet(peer, frame.max_concurrent_tasks)
-        for older in self._hub.superseded(connection):
+        connection.accept_hello(peer, frame.max_concurrent_tasks)
+        for older in self._connections.superseded(connection):
             _log.info("worker %s is dead: the same instance connected as %s", older, connection)
             older.closing.set()
-            self._attendance.left(older)
+            self._lease_keeper.left(older)
         if connection.runs:
             self._database.write(lease_queries.name_owner, tuple(connection.runs), peer)
         listed = [(e, self._write_claim(connection, e.task_id, e.execution_id)) for e in frame.executions]
@@ -155,7 +157,7 @@ class FrameHandler:
         )
         self._wake()
 
-    async def _claimed(self, connection: Connection, frame: TaskClaimed) -> None:
+    async def _claimed(self, connection: WorkerConnection, frame: TaskClaimed) -> None:
         claim = await self._write_claim(connection, frame.task_id, frame.execution_id)
         self._settle_claim(connection, frame.task_id, frame.execution_id, claim)
         if not claim.accepted:
@@ -167,24 +169,24 @@ class FrameHandler:
             self._wake()
 
     def _write_claim(
-        self, connection: Connection, run_id: str, execution_id: str | None
-    ) -> "asyncio.Future[reports.Claim]":
+        self, connection: WorkerConnection, run_id: str, execution_id: str | None
+    ) -> "asyncio.Future[reports.ClaimResult]":
         return self._database.write(
             reports.claim,
             run_id,
             execution_id,
             connection.peer,
             self._clock(),
-            elsewhere=self._hub.is_elsewhere(run_id, connection),
+            elsewhere=self._connections.is_elsewhere(run_id, connection),
         )
 
     def _settle_claim(
-        self, connection: Connection, run_id: str, execution_id: str | None, claim: reports.Claim
+        self, connection: WorkerConnection, run_id: str, execution_id: str | None, claim: reports.ClaimResult
     ) -> None:
         if claim.accepted:
             connection.refused.discard((run_id, execution_id))
-            self._attendance.hold(run_id, connection)
-            self._followers.notify(run_id)
+            self._lease_keeper.hold(run_id, connection)
+            self._subscribers.notify(run_id)
             if claim.cancel:
                 connection.cancel(run_id, execution_id)
             return
@@ -194,18 +196,18 @@ class FrameHandler:
         if claim.cancel:
             self._refuse(connection, run_id, execution_id)
 
-    def _refuse(self, connection: Connection, run_id: str, execution_id: str | None) -> None:
+    def _refuse(self, connection: WorkerConnection, run_id: str, execution_id: str | None) -> None:
         """Stop what has no right to run.
 
         A peer that cannot tell executions apart would stop the current one with it, so
         where it has that too, it is told nothing.
         """
         connection.refused.add((run_id, execution_id))
-        if connection.peer.sent_hello or self._hub.holder(run_id) is not connection:
+        if connection.peer.sent_hello or self._connections.holder(run_id) is not connection:
             connection.cancel(run_id, execution_id)
 
-    async def _rejected(self, connection: Connection, frame: TaskRejected) -> None:
-        if self._hub.holder(frame.task_id) not in (None, connection):
+    async def _rejected(self, connection: WorkerConnection, frame: TaskRejected) -> None:
+        if self._connections.holder(frame.task_id) not in (None, connection):
             _log.warning(
                 "rejection of run %s by worker %s ignored: another has it",
                 one_line(frame.task_id),
@@ -219,7 +221,7 @@ class FrameHandler:
             connection.peer,
             storable(frame.reason),
             self._clock(),
-            self._attendance.lease_until,
+            self._lease_keeper.lease_until,
         )
         if not returned:
             _log.warning(
@@ -227,13 +229,13 @@ class FrameHandler:
             )
             return
         _log.info("run %s rejected by worker %s", frame.task_id, connection)
-        self._hub.release(frame.task_id)
+        self._connections.release(frame.task_id)
         connection.capacity = connection.capacity.rejected(len(connection.runs), self._clock())
-        self._followers.notify(frame.task_id)
+        self._subscribers.notify(frame.task_id)
         self._wake()
 
-    async def _ended(self, connection: Connection, frame: TaskCompleted | TaskFailed) -> None:
-        ending = ending_of(frame)
+    async def _ended(self, connection: WorkerConnection, frame: TaskCompleted | TaskFailed) -> None:
+        ending = outcome_of(frame)
         finish = await self._database.write(
             reports.finish,
             frame.task_id,
@@ -255,12 +257,12 @@ class FrameHandler:
                 finish.why,
             )
         if finish.state in TERMINAL:
-            self._hub.release(frame.task_id)
+            self._connections.release(frame.task_id)
         connection.capacity = connection.capacity.ended(len(connection.runs))
-        self._followers.notify(frame.task_id)
+        self._subscribers.notify(frame.task_id)
         self._wake()
 
-    async def _output(self, connection: Connection, frame: TaskLog) -> None:
+    async def _output(self, connection: WorkerConnection, frame: TaskLog) -> None:
         if not 0 <= frame.offset <= _LARGEST_OFFSET:
             _log.warning(
                 "output of run %s by worker %s ignored: its offset", one_line(frame.task_id), connection
@@ -276,15 +278,15 @@ class FrameHandler:
             retention=self._settings.log_retention_bytes,
             now=self._clock(),
         )
-        if appended.held and self._hub.holder(frame.task_id) is not connection:
-            self._attendance.hold(frame.task_id, connection)
+        if appended.held and self._connections.holder(frame.task_id) is not connection:
+            self._lease_keeper.hold(frame.task_id, connection)
         if appended.refused and (frame.task_id, frame.execution_id) not in connection.refused:
             _log.warning("output of run %s by worker %s refused", one_line(frame.task_id), connection)
             self._refuse(connection, frame.task_id, frame.execution_id)
         if appended.stored:
-            self._followers.notify(frame.task_id)
+            self._subscribers.notify(frame.task_id)
 
-    async def _send_cancellations(self, connection: Connection) -> None:
+    async def _send_cancellations(self, connection: WorkerConnection) -> None:
         """Repeat the cancellations that this worker may not have received."""
         for run_id in await self._database.read(reports.pending_cancellations, connection.worker_id):
             connection.cancel(run_id, None)

@@ -16,7 +16,7 @@ from oz_agent_worker.controlplane.store import lease_queries, queue
 from oz_agent_worker.controlplane.store.database import Database
 from oz_agent_worker.controlplane.times import Clock, micros
 
-from .connections import Connection, Connections
+from .connections import Connections, WorkerConnection
 from .subscribers import Subscribers
 
 __all__ = ["LeaseKeeper"]
@@ -37,16 +37,16 @@ class LeaseKeeper:
         self,
         settings: ControlPlaneSettings,
         database: Database,
-        hub: Connections,
-        followers: Subscribers,
+        connections: Connections,
+        subscribers: Subscribers,
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
         self.grace = micros(settings.worker_grace)
         self._max_starts = settings.max_starts
         self._database = database
-        self._hub = hub
-        self._followers = followers
+        self._connections = connections
+        self._subscribers = subscribers
         self._clock = clock
         self._wake = wake
         self._owed: set[str] = set()
@@ -87,9 +87,9 @@ class LeaseKeeper:
         await self._database.write(lease_queries.resume, now, self.grace)
         self._started = self._checkpoint = now
 
-    def hold(self, run_id: str, connection: Connection) -> bool:
+    def hold(self, run_id: str, connection: WorkerConnection) -> bool:
         """A connection's worker has a run. False where the connection went meanwhile."""
-        held = self._hub.bind(run_id, connection)
+        held = self._connections.bind(run_id, connection)
         if not held:
             self._lost([run_id])
         elif self._underway[run_id]:
@@ -97,9 +97,9 @@ class LeaseKeeper:
             self._follow_up(self._database.write(lease_queries.clear, [run_id]), ())
         return held
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: WorkerConnection) -> None:
         """A connection is gone. What follows for its runs is queued at once, before any later write."""
-        left = self._hub.disconnect(connection)
+        left = self._connections.disconnect(connection)
         if left.unsent:
             self.withdraw(left.unsent)
         if left.runs:
@@ -132,11 +132,11 @@ class LeaseKeeper:
         """Store what could not be stored before. Raises SQLAlchemyError where it still cannot."""
         if self._owed:
             owed = set(self._owed)
-            alone = [run_id for run_id in owed if self._hub.holder(run_id) is None]
+            alone = [run_id for run_id in owed if self._connections.holder(run_id) is None]
             await self._database.write(lease_queries.begin, alone, self._clock(), self.lease_until)
             self._owed -= owed
 
-    async def give_up(self) -> None:
+    async def expire_due(self) -> None:
         """End the leases that have fallen due."""
         while due := await self._database.read(lease_queries.due, self._clock(), _BATCH):
             kept = [lease.run_id for lease in due if self._is_kept(lease)]
@@ -145,16 +145,16 @@ class LeaseKeeper:
             over = [lease.run_id for lease in due if lease.run_id not in kept]
             for ended in await self._database.write(lease_queries.end, over, self._clock(), self._max_starts):
                 self._let_go(ended)
-                self._followers.notify(ended.run_id)
+                self._subscribers.notify(ended.run_id)
                 _log.warning("run %s is %s: %s", ended.run_id, ended.end.state, ended.end.message)
 
     def _is_kept(self, lease: lease_queries.DueLease) -> bool:
         """Whether somebody is there after all who has answered."""
-        return lease.state is not RunState.PENDING and self._hub.holder(lease.run_id) is not None
+        return lease.state is not RunState.PENDING and self._connections.holder(lease.run_id) is not None
 
     def _let_go(self, ended: lease_queries.Ended) -> None:
         """Free the connection that was sent what is given up: it is to stop that, and be given less."""
-        holder = self._hub.release(ended.run_id)
+        holder = self._connections.release(ended.run_id)
         if holder is not None:
             holder.cancel(ended.run_id, ended.execution_id)
             holder.capacity = holder.capacity.rejected(len(holder.runs), self._clock())

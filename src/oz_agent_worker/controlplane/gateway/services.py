@@ -21,9 +21,9 @@ class Services:
 
     settings: ControlPlaneSettings
     database: Database
-    hub: Connections
-    attendance: LeaseKeeper
-    followers: Subscribers
-    intake: FrameHandler
+    connections: Connections
+    lease_keeper: LeaseKeeper
+    subscribers: Subscribers
+    frame_handler: FrameHandler
     clock: Clock
     wake: Callable[[], None]

@@ -1,6 +1,6 @@
 """Wakes those who follow a run's output.
 
-A follower holds one flag and no data: it reads the store from where it stands, so a slow
+A subscriber holds one flag and no data: it reads the store from where it stands, so a slow
 one costs no memory, and however many pieces arrive meanwhile, it wakes once.
 """
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 from oz_agent_worker.common.aio import wait_for_event
 
-__all__ = ["Follower", "Subscribers"]
+__all__ = ["Subscriber", "Subscribers"]
 
 
-class Follower:
+class Subscriber:
     """One reader's place in line."""
 
     def __init__(self) -> None:
@@ -33,34 +33,34 @@ class Follower:
 
 
 class Subscribers:
-    """All followers, by run."""
+    """All subscribers, by run."""
 
     def __init__(self) -> None:
-        self._by_run: defaultdict[str, set[Follower]] = defaultdict(set)
+        self._by_run: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._closed = False
 
     @contextmanager
-    def follow(self, run_id: str) -> Iterator[Follower]:
+    def subscribe(self, run_id: str) -> Iterator[Subscriber]:
         """Be woken at each change of a run's output or state, from here on."""
-        follower = Follower()
-        follower.closed = self._closed
-        self._by_run[run_id].add(follower)
+        subscriber = Subscriber()
+        subscriber.closed = self._closed
+        self._by_run[run_id].add(subscriber)
         try:
-            yield follower
+            yield subscriber
         finally:
-            self._by_run[run_id].discard(follower)
+            self._by_run[run_id].discard(subscriber)
             if not self._by_run[run_id]:
                 del self._by_run[run_id]
 
     def notify(self, run_id: str) -> None:
         """Say that there is something to read."""
-        for follower in self._by_run.get(run_id, ()):
-            follower.wake()
+        for subscriber in self._by_run.get(run_id, ()):
+            subscriber.wake()
 
     def close(self) -> None:
-        """Send every follower away, those of later requests too."""
+        """Send every subscriber away, those of later requests too."""
         self._closed = True
-        for followers in self._by_run.values():
-            for follower in followers:
-                follower.closed = True
-                follower.wake()
+        for subscribers in self._by_run.values():
+            for subscriber in subscribers:
+                subscriber.closed = True
+                subscriber.wake()

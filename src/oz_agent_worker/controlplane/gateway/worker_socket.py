@@ -8,11 +8,11 @@ from typing import Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from oz_agent_worker.common.aio import wait_first
-from oz_agent_worker.controlplane.auth import User, authenticate_user
+from oz_agent_worker.controlplane.auth import ApiUser, authenticate_user
 from oz_agent_worker.controlplane.problems import ProblemError, invalid, problem_response
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, encode_frame, format_capabilities
 
-from .connections import Connection
+from .connections import WorkerConnection
 from .services import Services
 
 __all__ = ["WorkerSocket"]
@@ -46,17 +46,19 @@ class WorkerSocket:
         await websocket.accept(headers=[(CAPABILITIES_HEADER.lower().encode(), offered.encode())])
         await self._serve(websocket, worker_id, user)
 
-    async def _serve(self, websocket: WebSocket, worker_id: str, user: User) -> None:
-        hub = self._services.hub
-        connection = hub.connect(worker_id, user.key_id, self._services.clock())
+    async def _serve(self, websocket: WebSocket, worker_id: str, user: ApiUser) -> None:
+        connections = self._services.connections
+        connection = connections.connect(worker_id, user.key_id, self._services.clock())
         _log.info("worker %s connected with key %s", connection, user.name)
-        reader = asyncio.create_task(self._services.intake.consume(connection, lambda: _receive(websocket)))
+        reader = asyncio.create_task(
+            self._services.frame_handler.consume(connection, lambda: _receive(websocket))
+        )
         writer = asyncio.create_task(self._pump(websocket, connection))
         closing = asyncio.create_task(connection.closing.wait())
         try:
             read_error, write_error, _ = await wait_first(reader, writer, closing)
         finally:
-            self._services.attendance.left(connection)
+            self._services.lease_keeper.left(connection)
         # Closing fails where the peer has closed already, and waits for ever for one that
         # takes no data: the connection is let go of either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
@@ -64,7 +66,7 @@ class WorkerSocket:
                 await websocket.close(_INTERNAL_ERROR)
         _log.info("worker %s disconnected%s", connection, _reason(read_error, write_error))
 
-    async def _pump(self, websocket: WebSocket, connection: Connection) -> None:
+    async def _pump(self, websocket: WebSocket, connection: WorkerConnection) -> None:
         """Send what is due to one worker."""
         full = False
         while True:

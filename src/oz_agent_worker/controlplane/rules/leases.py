@@ -11,15 +11,13 @@ from typing import Final
 
 from oz_agent_worker.controlplane.times import micros
 
-from .cancellation import cancelled_sentence
 from .messages import in_words
-from .run_record import Head
-from .run_states import RunState
+from .ownership import RunRecord
+from .run_states import RunOutcome, RunState, cancellation_message
 
 __all__ = [
     "WORKER_LOST",
     "Lease",
-    "LeaseEnd",
     "extended_lease",
     "lease_end",
     "next_checkpoint",
@@ -50,37 +48,27 @@ class Lease:
     until: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeaseEnd:
-    """The state into which the run moves, and what is said of it."""
-
-    state: RunState
-    message: str
-    error_code: str | None = None
-    retryable: bool | None = None
-
-
-def lease_end(run: Head, now: int, max_starts: int) -> LeaseEnd:
+def lease_end(run: RunRecord, now: int, max_starts: int) -> RunOutcome:
     """Decide about a run in flight whose lease has ended; ``max_starts`` bounds its executions."""
     lost = _lost(run, now)
     if run.cancel_requested:
         unsure = f"worker {lost}, and did not confirm it"
-        return LeaseEnd(state=RunState.CANCELLED, message=cancelled_sentence(run.cancelled_by, unsure))
+        return RunOutcome(state=RunState.CANCELLED, message=cancellation_message(run.cancelled_by, unsure))
     starts = run.retries + 1
     if run.safe_to_retry and starts < max_starts:
         what_next = "The run is marked safe to retry: it is queued again as a fresh execution."
-        return LeaseEnd(state=RunState.QUEUED, message=f"Worker {lost}. {what_next}")
+        return RunOutcome(state=RunState.QUEUED, message=f"Worker {lost}. {what_next}")
     if run.safe_to_retry:
         times = "once" if starts == 1 else f"{starts} times"
         what_next = f"The run was started {times}, the most that is allowed; it may be submitted again."
     else:
         what_next = "How far the run came is not known; whoever can judge may submit it again."
-    return LeaseEnd(
+    return RunOutcome(
         state=RunState.ERROR, message=f"Worker {lost}. {what_next}", error_code=WORKER_LOST, retryable=True
     )
 
 
-def _lost(run: Head, now: int) -> str:
+def _lost(run: RunRecord, now: int) -> str:
     since = in_words(now - (now if run.away_since is None else run.away_since))
     if run.state is RunState.PENDING:
         return f"{run.worker_id} was sent the run and did not answer for {since}"

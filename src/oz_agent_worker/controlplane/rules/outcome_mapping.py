@@ -5,15 +5,14 @@
 worth another try.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 
 from .messages import storable
-from .run_states import RunState
+from .run_states import RunOutcome, RunState
 
-__all__ = ["Ending", "ending_of"]
+__all__ = ["outcome_of"]
 
 _UNKNOWN: Final = "unknown"
 _CANCELLED: Final = "task_cancelled"
@@ -36,18 +35,7 @@ _AGENT_REASONS: Final = frozenset(
 _LASTING_REASONS: Final = frozenset({"invalid_image"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How a run ended; ``error_code`` is the worker's failure reason."""
-
-    state: RunState
-    message: str
-    error_code: str | None = None
-    retryable: bool | None = None
-    exit_code: int | None = None
-
-
-def ending_of(report: TaskCompleted | TaskFailed) -> Ending:
+def outcome_of(report: TaskCompleted | TaskFailed) -> RunOutcome:
     """Decide the terminal state that a report means.
 
     A reason that is not known, or none, is judged by the exit code: a program that
@@ -55,15 +43,15 @@ def ending_of(report: TaskCompleted | TaskFailed) -> Ending:
     """
     message = storable(report.message)
     if report.task_state == RunState.CANCELLED:
-        return Ending(state=RunState.CANCELLED, message=message)
+        return RunOutcome(state=RunState.CANCELLED, message=message)
     if isinstance(report, TaskCompleted):
-        return Ending(state=RunState.SUCCEEDED, message=message, exit_code=0)
+        return RunOutcome(state=RunState.SUCCEEDED, message=message, exit_code=0)
     reason = storable(report.failure_reason or _UNKNOWN, _LONGEST_REASON)
     exit_code = report.exit_code if report.exit_code and abs(report.exit_code) <= _INT32 else None
     if reason == _CANCELLED:
-        return Ending(state=RunState.CANCELLED, message=message, exit_code=exit_code)
+        return RunOutcome(state=RunState.CANCELLED, message=message, exit_code=exit_code)
     by_agent = reason in _AGENT_REASONS or (reason == _UNKNOWN and exit_code is not None)
-    return Ending(
+    return RunOutcome(
         state=RunState.FAILED if by_agent else RunState.ERROR,
         message=message,
         error_code=reason,

@@ -1,24 +1,38 @@
-"""The states of a run and the moves between them, as data.
+"""The states of a run, the moves between them, and the messages of its cancellation.
 
 ==========  ===============================================================
 QUEUED      waits for a worker
 PENDING     assigned to a worker that has not claimed it yet
-CLAIMED     a worker has it in its hands
+CLAIMED     claimed by a worker
 INPROGRESS  its first output has arrived
-SUCCEEDED   the agent ended well
-FAILED      the agent, or what it was asked, failed
-ERROR       what runs the agent failed
+SUCCEEDED   the agent succeeded
+FAILED      the agent, or what it was asked to do, failed
+ERROR       the infrastructure that runs the agent failed
 CANCELLED   a user cancelled it
 BLOCKED     part of the public API; no run enters it here
 ==========  ===============================================================
 """
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["IN_FLIGHT", "TERMINAL", "TRANSITIONS", "RunState", "can_move"]
+from .messages import storable
+
+__all__ = [
+    "IN_FLIGHT",
+    "TERMINAL",
+    "TRANSITIONS",
+    "RunOutcome",
+    "RunState",
+    "can_move",
+    "cancellation_message",
+    "cancellation_pending",
+    "cancelled_by_worker",
+]
 
 
 class RunState(StrEnum):
@@ -41,14 +55,14 @@ _ENDS: Final = frozenset({_S.SUCCEEDED, _S.FAILED, _S.ERROR, _S.CANCELLED})
 #: States that a run never leaves.
 TERMINAL: Final = _ENDS | {_S.BLOCKED}
 
-#: States in which a run is some worker's.
+#: States in which a worker owns the run.
 IN_FLIGHT: Final = frozenset({_S.PENDING, _S.CLAIMED, _S.INPROGRESS})
 
-#: For each state, those that may follow it. A worker's word is taken late rather than
-#: not at all: a claim, output or a report may arrive for a run that is back in the queue.
-#: A run in flight goes back there when its worker hands it back, or stays away and the run
-#: is safe to retry; it is PENDING again where others were sent it too. The database
-#: enforces the table as well (``migrations``).
+#: For each state, the states that may follow it. Late claims, output and reports are accepted,
+#: so any of them may arrive for a run that is back in the queue. A run in flight returns to the
+#: queue when its worker rejects it, or when the worker is lost and the run is safe to retry. It
+#: becomes PENDING again if other processes were sent it too. A trigger in the database enforces
+#: the same table (``migrations``).
 TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
     {
         _S.QUEUED: frozenset({_S.PENDING, _S.CLAIMED, _S.INPROGRESS}) | _ENDS,
@@ -67,3 +81,45 @@ TRANSITIONS: Final[Mapping[RunState, frozenset[RunState]]] = MappingProxyType(
 def can_move(source: RunState, target: RunState) -> bool:
     """Whether a run in ``source`` may move to ``target``."""
     return target in TRANSITIONS[source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """The state into which a run moves at the end of an execution, and why."""
+
+    state: RunState
+    message: str
+    error_code: str | None = None
+    retryable: bool | None = None
+    exit_code: int | None = None
+
+
+def cancellation_message(asked_by: str | None, how: str) -> str:
+    """The message of a run that was cancelled on request.
+
+    ``asked_by`` is the name of the API key, None if it is not known; ``how`` is a clause that
+    says how the run ended.
+    """
+    return storable(f"Cancelled{_with_key(asked_by)}; {how}.")
+
+
+def cancelled_by_worker(worker_id: str, reason: str, *, asked_by: str | None, asked: bool) -> str:
+    """The message of a run that its worker reports as cancelled, with the worker's ``reason``.
+
+    If the worker was ``asked`` to cancel, its reason only repeats that and is left out.
+    """
+    if asked:
+        return cancellation_message(asked_by, f"worker {worker_id} stopped it")
+    detail = reason.strip().rstrip(".")
+    return storable(f"Cancelled by worker {worker_id}{f': {detail}' if detail else ''}.")
+
+
+def cancellation_pending(asked_by: str | None, worker_id: str | None) -> str:
+    """The message of a run until its worker confirms that it has stopped."""
+    waiting = f"worker {worker_id}" if worker_id else "its worker"
+    return f"Cancellation requested{_with_key(asked_by)}; waiting for {waiting}."
+
+
+def _with_key(asked_by: str | None) -> str:
+    # Quoted as JSON, so that a name cannot add text of its own to the message.
+    return f" with the API key {json.dumps(asked_by, ensure_ascii=False)}" if asked_by else ""

@@ -1,67 +1,148 @@
-"""Which waiting run goes to which connection: a pure decision.
+"""Which connection gets which run: pure decisions.
 
-Runs are taken in the order in which they came. A run that names a worker ID goes to a
-connection with that ID alone, any other to any connection. Among those with room, the
-one that was served longest ago takes it, which is round robin that stays fair when
+Queued runs are assigned in the order in which they were created. A run that names a worker ID
+goes to a connection with that ID, any other run to any connection. Of the connections with
+room, the one that was served longest ago gets the run. This round robin stays fair when
 connections come, go and fill up.
+
+An assignment that was sent and not answered may have been started. It is sent again only to a
+peer that cannot start it a second time; any other run waits for the end of its lease.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from oz_agent_worker.controlplane.times import micros
 
-__all__ = ["Assignment", "Opening", "Waiting", "plan", "requeue_delay"]
+from .ownership import Peer
+from .run_states import RunState
 
-_LONGEST_DELAY: Final = 60
+__all__ = [
+    "Capacity",
+    "ConnectionSnapshot",
+    "OrphanedRun",
+    "Placement",
+    "QueuedRun",
+    "Reassignment",
+    "may_be_sent_again",
+    "place_runs",
+    "reassign",
+    "requeue_delay",
+    "returns_to_queue",
+]
+
+_FIRST_BACKOFF: Final = micros(1)
+_LONGEST_BACKOFF: Final = micros(30)
+_LONGEST_DELAY_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How many more runs a connection may get. Times and lengths are microseconds.
+
+    A worker that sent a hello frame declared its limit. A public worker declares none, so it
+    gets runs until it rejects one. The number in flight at that moment is its learned limit;
+    one run more, at growing intervals, probes for a higher one.
+    """
+
+    declared: int = 0
+    """Most runs at once according to the worker; 0: unlimited, or not declared."""
+    learned: int | None = None
+    """Runs in flight at the last rejection of a worker that declared no limit."""
+    backoff: int = 0
+    """Length of the last pause."""
+    ready_at: int = 0
+    """End of the pause. Until then the connection gets nothing beyond the learned limit."""
+
+    def free(self, in_flight: int, now: int) -> int | None:
+        """The number of runs that it may get at ``now``; None: any number."""
+        paused = now < self.ready_at
+        if self.learned is not None:
+            return max(0, self.learned + (0 if paused else 1) - in_flight)
+        if paused:
+            return 0
+        return max(0, self.declared - in_flight) if self.declared else None
+
+    def sent_hello(self, max_concurrent_tasks: int) -> "Capacity":
+        """After a hello: the declared limit replaces the learned one."""
+        return Capacity(declared=max(0, max_concurrent_tasks))
+
+    def rejected(self, in_flight: int, now: int) -> "Capacity":
+        """After a rejection, with ``in_flight`` runs left.
+
+        A rejection during a pause answers an assignment from before the pause. It lowers the
+        learned limit and does not lengthen the pause.
+        """
+        learned = None if self.declared else in_flight
+        if now < self.ready_at:
+            return replace(self, learned=learned)
+        backoff = min(_LONGEST_BACKOFF, max(_FIRST_BACKOFF, 2 * self.backoff))
+        return replace(self, learned=learned, backoff=backoff, ready_at=now + backoff)
+
+    def claimed(self, in_flight: int) -> "Capacity":
+        """After a claim: a claim beyond the learned limit raises it."""
+        if self.learned is None or in_flight <= self.learned:
+            return self
+        return replace(self, learned=in_flight, backoff=0, ready_at=0)
+
+    def ended(self, in_flight: int) -> "Capacity":
+        """After the end of one of its runs, with ``in_flight`` left.
+
+        The pause ends too, unless that freed a slot below the learned limit.
+        """
+        slot_freed = self.learned is not None and in_flight < self.learned
+        return replace(self, backoff=0, ready_at=self.ready_at if slot_freed else 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A run in the queue that may be assigned."""
+class ConnectionSnapshot:
+    """What scheduling needs to know of an open connection.
+
+    ``free`` is the number of runs that it may get (None: any number); ``last_served`` grows
+    with each assignment over all connections; ``settled``: it sent a hello, or had time to.
+    """
+
+    connection_id: int
+    peer: Peer
+    free: int | None = None
+    last_served: int = 0
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRun:
+    """A run in the queue that may be assigned; ``worker_host`` is the worker ID that it names."""
 
     run_id: str
     worker_host: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """A connection that can take runs.
-
-    ``free`` is the number it may take (None: any number); ``last_served`` grows with
-    each assignment over all connections.
-    """
-
-    connection_id: int
-    worker_id: str
-    free: int | None
-    last_served: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One run for one connection."""
+class Placement:
+    """A queued run and the connection that gets it."""
 
     run_id: str
     connection_id: int
 
 
-def plan(waiting: Sequence[Waiting], openings: Sequence[Opening]) -> tuple[Assignment, ...]:
-    """Assign as many of ``waiting`` (oldest first) as ``openings`` have room for."""
-    free = {o.connection_id: o.free for o in openings if o.free is None or o.free > 0}
-    served = {o.connection_id: (o.last_served, o.connection_id) for o in openings}
-    worker_of = {o.connection_id: o.worker_id for o in openings}
-    tick = max((o.last_served for o in openings), default=0)
-    assignments = []
-    for run in waiting:
+def place_runs(
+    queued: Sequence[QueuedRun], connections: Sequence[ConnectionSnapshot]
+) -> tuple[Placement, ...]:
+    """Place as many of ``queued`` (oldest first) as ``connections`` have room for."""
+    free = {c.connection_id: c.free for c in connections if c.free != 0}
+    served = {c.connection_id: (c.last_served, c.connection_id) for c in connections}
+    worker_of = {c.connection_id: c.peer.worker_id for c in connections}
+    tick = max((c.last_served for c in connections), default=0)
+    placements = []
+    for run in queued:
         eligible = [c for c in free if run.worker_host in (None, worker_of[c])]
         if not eligible:
             continue
         chosen = min(eligible, key=served.__getitem__)
         tick += 1
         served[chosen] = (tick, chosen)
-        assignments.append(Assignment(run.run_id, chosen))
+        placements.append(Placement(run.run_id, chosen))
         room = free[chosen]
         if room is not None:
             free[chosen] = room - 1
@@ -69,9 +150,79 @@ def plan(waiting: Sequence[Waiting], openings: Sequence[Opening]) -> tuple[Assig
                 del free[chosen]
         if not free:
             break
-    return tuple(assignments)
+    return tuple(placements)
 
 
 def requeue_delay(attempts: int) -> int:
-    """Microseconds for which a run waits after it came back ``attempts`` times: 1 s, doubling to 60 s."""
-    return micros(min(_LONGEST_DELAY, 2 ** min(max(attempts, 1) - 1, 6)))
+    """The delay in microseconds of a run that came back ``attempts`` times: 1 s, doubling to 60 s."""
+    return micros(min(_LONGEST_DELAY_SECONDS, 2 ** min(max(attempts, 1) - 1, 6)))
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanedRun:
+    """A run in flight that no open connection has. ``overdue``: it was not claimed in time."""
+
+    run_id: str
+    state: RunState
+    owner: Peer
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reassignment:
+    """An orphaned run for a connection: ``send`` it again, or else only record that it has it."""
+
+    run_id: str
+    connection_id: int
+    send: bool
+
+
+def may_be_sent_again(orphan: OrphanedRun, peer: Peer) -> bool:
+    """Whether ``peer`` may get the execution that was sent to the orphan's owner.
+
+    A public worker claims before it starts, and sends nothing else that shows what it has. It
+    gets the run again once the time to claim it is over.
+    """
+    if orphan.state is not RunState.PENDING:
+        return False
+    if not orphan.owner.sent_hello:
+        return orphan.overdue and not peer.sent_hello and peer.worker_id == orphan.owner.worker_id
+    return peer.same_instance(orphan.owner)
+
+
+def _may_be_running(orphan: OrphanedRun, peer: Peer) -> bool:
+    """Whether a public worker may be running the orphan: it does not say what it has."""
+    running = orphan.state is not RunState.PENDING
+    public = not orphan.owner.sent_hello and not peer.sent_hello
+    return running and public and peer.worker_id == orphan.owner.worker_id
+
+
+def reassign(
+    orphans: Sequence[OrphanedRun], connections: Sequence[ConnectionSnapshot]
+) -> tuple[Reassignment, ...]:
+    """Match ``orphans`` (oldest first) with the first of ``connections`` that may get each."""
+    free = {c.connection_id: c.free for c in connections if c.settled}
+    settled = [c for c in connections if c.settled]
+    reassignments = []
+    for orphan in orphans:
+        for connection in settled:
+            number = connection.connection_id
+            if _may_be_running(orphan, connection.peer):
+                reassignments.append(Reassignment(orphan.run_id, number, send=False))
+                break
+            room = free[number]
+            if room != 0 and may_be_sent_again(orphan, connection.peer):
+                free[number] = None if room is None else room - 1
+                reassignments.append(Reassignment(orphan.run_id, number, send=True))
+                break
+    return tuple(reassignments)
+
+
+def returns_to_queue(holder: Peer | None, *, resent: bool) -> bool:
+    """Whether a run that was not claimed in time may go to any worker.
+
+    A public worker claims before it starts, so no claim means not started. A worker that sent
+    a hello claims when the work has started, and may be about to. ``holder`` is None if the
+    connection is gone; ``resent``: another process may have the run.
+    """
+    return holder is not None and not holder.sent_hello and not resent

@@ -56,7 +56,7 @@ class Database:
         return cls(await asyncio.to_thread(open_engine, database_url))
 
     async def close(self) -> None:
-        """Finish the writes that wait, then close every connection."""
+        """ReportResult the writes that wait, then close every connection."""
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown(wait=False, cancel_futures=True)

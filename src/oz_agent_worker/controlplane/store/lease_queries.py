@@ -11,15 +11,15 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
-from oz_agent_worker.controlplane.rules.leases import Lease, LeaseEnd, lease_end, resumed_lease
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.reassignment import Orphan
-from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunState
+from oz_agent_worker.controlplane.rules.leases import Lease, lease_end, resumed_lease
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunOutcome, RunState
+from oz_agent_worker.controlplane.rules.scheduling import OrphanedRun
 
 from .in_list import padded
 from .keys import drop_workload_tokens
 from .queue import put_back
-from .runs import head, move
+from .runs import OWNER_COLUMNS, lock_run, move, owner_values
 from .tables import lease_checkpoint, runs
 
 __all__ = [
@@ -55,7 +55,7 @@ class Ended:
 
     run_id: str
     execution_id: str
-    end: LeaseEnd
+    end: RunOutcome
 
 
 def start(connection: Connection, now: int, grace: int) -> None:
@@ -121,35 +121,29 @@ def name_owner(connection: Connection, run_ids: Collection[str], peer: Peer) -> 
         connection.execute(
             update(runs)
             .where(runs.c.id.in_(chunk), _LIVING, runs.c.worker_id == peer.worker_id)
-            .values(worker_backend=peer.backend, worker_instance=peer.instance)
+            .values(owner_values(peer))
         )
 
 
-def orphans(connection: Connection, worker_ids: Collection[str], now: int) -> list[Orphan]:
+def orphans(connection: Connection, worker_ids: Collection[str], now: int) -> list[OrphanedRun]:
     """The runs with a lease that one of ``worker_ids`` had, and that a connection may help, oldest first.
 
     A worker that said hello names what it runs, so only what it did not answer is left.
     """
-    statement = select(
-        runs.c.id,
-        runs.c.state,
-        runs.c.worker_id,
-        runs.c.worker_backend,
-        runs.c.worker_instance,
-        runs.c.claim_deadline,
-    ).where(
+    statement = select(runs.c.id, runs.c.state, runs.c.claim_deadline, *OWNER_COLUMNS).where(
         runs.c.lease_until.is_not(None),
         runs.c.worker_id.in_(padded(worker_ids)),
         or_(runs.c.state == RunState.PENDING.value, runs.c.worker_backend.is_(None)),
     )
+    rows = connection.execute(statement.order_by(runs.c.seq)).mappings()
     return [
-        Orphan(
-            run_id=row.id,
-            state=RunState(row.state),
-            owner=Peer(row.worker_id, row.worker_backend, row.worker_instance),
-            overdue=row.claim_deadline is not None and row.claim_deadline <= now,
+        OrphanedRun(
+            run_id=row["id"],
+            state=RunState(row["state"]),
+            owner=Peer(*(row[column.name] for column in OWNER_COLUMNS)),
+            overdue=row["claim_deadline"] is not None and row["claim_deadline"] <= now,
         )
-        for row in connection.execute(statement.order_by(runs.c.seq))
+        for row in rows
     ]
 
 
@@ -164,7 +158,7 @@ def end(connection: Connection, run_ids: Sequence[str], now: int, max_starts: in
     """Give up those of ``run_ids`` whose lease has ended; none is started more than ``max_starts`` times."""
     ended = []
     for run_id in run_ids:
-        run = head(connection, run_id)
+        run = lock_run(connection, run_id)
         if run is None or run.state not in IN_FLIGHT or run.lease_until is None or run.lease_until > now:
             continue
         decided = lease_end(run, now, max_starts)

@@ -6,14 +6,13 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from oz_agent_worker.controlplane.rules.ownership import rule_claim
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer, decide_claim
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 
-from .runs import head, move, owned_by, take_hold
+from .runs import lock_run, move, owned_by, take_hold
 from .tables import run_logs, runs
 
-__all__ = ["Append", "LogPage", "Piece", "append", "read_page", "split_utf8"]
+__all__ = ["AppendResult", "LogPage", "Piece", "append", "read_page", "split_utf8"]
 
 #: Pieces are stored in rows of at most this many bytes, so that a page of them and the
 #: part that retention drops have a size that does not depend on the sender.
@@ -22,7 +21,7 @@ _PAGE_ROWS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
+class AppendResult:
     """What became of a piece; ``held``: whoever sent it has the run in its hands.
 
     ``refused``: it has not, and must be told to stop.
@@ -63,26 +62,26 @@ def append(
     *,
     retention: int,
     now: int,
-) -> Append:
+) -> AppendResult:
     """Store what of ``piece`` is not there yet, and drop what is older than ``retention`` bytes.
 
     Only the execution's owner is heard, after the run's end as before.
     """
-    run = head(connection, run_id)
+    run = lock_run(connection, run_id)
     if run is None:
-        return Append(stored=False)
+        return AppendResult(stored=False)
     ended = run.state in TERMINAL
     late = ended and run.execution_id == execution_id and (not run.owner or peer.may_report_for(run.owner))
-    if not late and not rule_claim(run, execution_id, peer).accepted:
-        return Append(stored=False, refused=True)
+    if not late and not decide_claim(run, execution_id, peer).accepted:
+        return AppendResult(stored=False, refused=True)
     stored = _store(connection, run_id, execution_id, piece, retention)
     if ended or (not stored and run.state is not RunState.INPROGRESS):
-        return Append(stored=stored)
+        return AppendResult(stored=stored)
     if run.state is RunState.INPROGRESS:
         take_hold(connection, run, peer)
     else:
         move(connection, run, RunState.INPROGRESS, now, **owned_by(peer), message=None)
-    return Append(stored=stored, held=True)
+    return AppendResult(stored=stored, held=True)
 
 
 def _store(connection: Connection, run_id: str, execution_id: str, piece: Piece, retention: int) -> bool:

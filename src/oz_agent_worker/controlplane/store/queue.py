@@ -5,33 +5,34 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
-from oz_agent_worker.controlplane.rules.cancellation import cancelled_sentence
 from oz_agent_worker.controlplane.rules.leases import Lease, extended_lease
-from oz_agent_worker.controlplane.rules.ownership import rule_report
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.reassignment import Orphan, may_be_sent_again
-from oz_agent_worker.controlplane.rules.run_record import Head
-from oz_agent_worker.controlplane.rules.run_states import RunState
-from oz_agent_worker.controlplane.rules.scheduling import Waiting, requeue_delay
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_report
+from oz_agent_worker.controlplane.rules.run_states import RunState, cancellation_message
+from oz_agent_worker.controlplane.rules.scheduling import (
+    OrphanedRun,
+    QueuedRun,
+    may_be_sent_again,
+    requeue_delay,
+)
 
 from .in_list import padded
 from .keys import drop_workload_tokens
-from .runs import Run, change, get_all, head, move
+from .runs import Run, change, get_all, lock_run, move, owner_values
 from .tables import runs, workload_tokens
 
 __all__ = [
     "Dispatch",
     "NextDeadlines",
     "Unclaimed",
-    "agenda",
     "assign",
     "extend_deadline",
+    "next_deadlines",
     "put_back",
+    "queued",
     "reject",
     "return_unclaimed",
     "send_again",
     "unclaimed",
-    "waiting",
     "withdraw",
 ]
 
@@ -68,7 +69,7 @@ class NextDeadlines:
         return min((t for t in (self.claim, self.lease, self.delay) if t is not None), default=None)
 
 
-def agenda(connection: Connection, now: int) -> NextDeadlines:
+def next_deadlines(connection: Connection, now: int) -> NextDeadlines:
     """What falls due next, each from the end of an index."""
     claim = select(func.min(runs.c.claim_deadline)).where(runs.c.state == RunState.PENDING.value)
     lease = select(func.min(runs.c.lease_until)).where(runs.c.lease_until.is_not(None))
@@ -81,7 +82,7 @@ def agenda(connection: Connection, now: int) -> NextDeadlines:
     return NextDeadlines(*row)
 
 
-def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[Waiting]:
+def queued(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[QueuedRun]:
     """The oldest runs that one of ``worker_ids`` may have at ``now``."""
     statement = (
         select(runs.c.id, runs.c.worker_host)
@@ -93,14 +94,14 @@ def waiting(connection: Connection, now: int, worker_ids: Collection[str], limit
         .order_by(runs.c.seq)
         .limit(limit)
     )
-    return [Waiting(row.id, row.worker_host) for row in connection.execute(statement)]
+    return [QueuedRun(row.id, row.worker_host) for row in connection.execute(statement)]
 
 
-def assign(connection: Connection, handouts: Sequence[Dispatch], now: int, deadline: int) -> list[Run]:
+def assign(connection: Connection, dispatches: Sequence[Dispatch], now: int, deadline: int) -> list[Run]:
     """Move runs from the queue to their workers; those that are no longer queued stay out."""
     taken = []
-    for handout in handouts:
-        run = head(connection, handout.run_id)
+    for dispatch in dispatches:
+        run = lock_run(connection, dispatch.run_id)
         if run is None or run.state is not RunState.QUEUED:
             continue
         move(
@@ -108,20 +109,18 @@ def assign(connection: Connection, handouts: Sequence[Dispatch], now: int, deadl
             run,
             RunState.PENDING,
             now,
-            worker_id=handout.peer.worker_id,
-            worker_backend=handout.peer.backend,
-            worker_instance=handout.peer.instance,
+            **owner_values(dispatch.peer),
             resent=False,
             claim_deadline=deadline,
             message=None,
         )
-        _add_token(connection, handout, now)
+        _add_token(connection, dispatch, now)
         taken.append(run.id)
     return get_all(connection, taken)
 
 
 def send_again(
-    connection: Connection, handouts: Sequence[Dispatch], now: int, deadline: int, *, grace: int
+    connection: Connection, dispatches: Sequence[Dispatch], now: int, deadline: int, *, grace: int
 ) -> list[Run]:
     """Give assignments that were not answered to other connections; runs that were meanwhile stay out.
 
@@ -129,11 +128,11 @@ def send_again(
     a worker that said hello has longer for that. See ``extended_lease``.
     """
     taken = []
-    for handout in handouts:
-        run, peer = head(connection, handout.run_id), handout.peer
+    for dispatch in dispatches:
+        run, peer = lock_run(connection, dispatch.run_id), dispatch.peer
         if run is None or run.owner is None or run.lease_until is None or run.away_since is None:
             continue
-        if not may_be_sent_again(Orphan(run.id, run.state, run.owner, overdue=True), peer):
+        if not may_be_sent_again(OrphanedRun(run.id, run.state, run.owner, overdue=True), peer):
             continue
         same = peer.instance is not None and peer == run.owner
         lease = Lease(run.away_since, run.lease_until)
@@ -142,21 +141,20 @@ def send_again(
         change(
             connection,
             run,
-            worker_backend=peer.backend,
-            worker_instance=peer.instance,
+            **owner_values(peer),
             resent=run.resent or not same,
             claim_deadline=deadline,
             lease_until=lease.until,
             updated_at=now,
         )
-        _add_token(connection, handout, now)
+        _add_token(connection, dispatch, now)
         taken.append(run.id)
     return get_all(connection, taken)
 
 
-def _add_token(connection: Connection, handout: Dispatch, now: int) -> None:
+def _add_token(connection: Connection, dispatch: Dispatch, now: int) -> None:
     # Tokens of earlier sendings stay good: whichever of them arrived may be the one that runs.
-    token = {"token_hash": handout.token_hash, "run_id": handout.run_id, "created_at": now}
+    token = {"token_hash": dispatch.token_hash, "run_id": dispatch.run_id, "created_at": now}
     connection.execute(insert(workload_tokens), token)
 
 
@@ -189,7 +187,7 @@ def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int)
     """Put runs that were not claimed in time back into the queue; returns those that still were not."""
     returned = []
     for run_id in run_ids:
-        run = head(connection, run_id)
+        run = lock_run(connection, run_id)
         if run is None or run.state is not RunState.PENDING:
             continue
         put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
@@ -211,15 +209,15 @@ def reject(
     The worker has not started it. Where another was sent it before, that one may have: the
     run waits for it, or for another that may be sent it, until ``lease_until``.
     """
-    run = head(connection, run_id)
-    if run is None or run.owner is None or not rule_report(run, execution_id, peer).accepted:
+    run = lock_run(connection, run_id)
+    if run is None or run.owner is None or not decide_report(run, execution_id, peer).accepted:
         return False
     if run.state not in (RunState.PENDING, RunState.CLAIMED):
         return False
     message = f"Worker {peer.worker_id} rejected the run: {reason}"
     if run.cancel_requested:
         how = f"worker {peer.worker_id} had not started it"
-        move(connection, run, RunState.CANCELLED, now, message=cancelled_sentence(run.cancelled_by, how))
+        move(connection, run, RunState.CANCELLED, now, message=cancellation_message(run.cancelled_by, how))
     elif run.resent:
         _orphan(connection, run, now, lease_until, message)
     else:
@@ -242,7 +240,7 @@ def withdraw(
     """
     returned = []
     for run_id, execution_id in sendings:
-        run = head(connection, run_id)
+        run = lock_run(connection, run_id)
         if run is None or run.state is not RunState.PENDING or run.execution_id != execution_id:
             continue
         if run.resent or run.lease_until is not None:
@@ -254,19 +252,18 @@ def withdraw(
     return returned
 
 
-def put_back(connection: Connection, run: Head, now: int, message: str, **values: object) -> None:
+def put_back(connection: Connection, run: RunRecord, now: int, message: str, **values: object) -> None:
     """Queue a run again, behind a delay that grows each time."""
     attempts = run.attempts + 1
     not_before = now + requeue_delay(attempts)
     _to_queue(connection, run, now, attempts=attempts, not_before=not_before, message=message, **values)
 
 
-def _to_queue(connection: Connection, run: Head, now: int, **values: object) -> None:
-    nobody = {"worker_id": None, "worker_backend": None, "worker_instance": None, "resent": False}
-    move(connection, run, RunState.QUEUED, now, **nobody, **values)
+def _to_queue(connection: Connection, run: RunRecord, now: int, **values: object) -> None:
+    move(connection, run, RunState.QUEUED, now, **owner_values(None), resent=False, **values)
 
 
-def _orphan(connection: Connection, run: Head, now: int, lease_until: int, message: str | None) -> None:
+def _orphan(connection: Connection, run: RunRecord, now: int, lease_until: int, message: str | None) -> None:
     """Leave a run pending, with nobody who has it for certain."""
     attempts = run.attempts + 1
     values = {

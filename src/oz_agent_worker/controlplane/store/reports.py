@@ -5,23 +5,34 @@ from enum import Enum
 
 from sqlalchemy import Connection, select, update
 
-from oz_agent_worker.controlplane.rules.cancellation import cancelled_by_worker, cancelled_sentence
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
-from oz_agent_worker.controlplane.rules.ownership import rule_claim, rule_report
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_record import Head
-from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_claim, decide_report
+from oz_agent_worker.controlplane.rules.run_states import (
+    TERMINAL,
+    RunOutcome,
+    RunState,
+    cancellation_message,
+    cancelled_by_worker,
+)
 
-from .runs import head, move, owned_by, take_hold
+from .runs import lock_run, move, owned_by, take_hold
 from .tables import runs
 
-__all__ = ["Cancel", "Cancellation", "Claim", "Finish", "cancel", "claim", "finish", "pending_cancellations"]
+__all__ = [
+    "CancelOutcome",
+    "Cancellation",
+    "ClaimResult",
+    "ReportResult",
+    "cancel",
+    "claim",
+    "finish",
+    "pending_cancellations",
+]
 
 _RUNNING = (RunState.CLAIMED, RunState.INPROGRESS)
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimResult:
     """What became of a claim; ``cancel``: whoever claims must be told to stop.
 
     ``ended``: the run is over.
@@ -34,7 +45,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
+class ReportResult:
     """What became of a terminal report; ``state`` is None for an unknown run."""
 
     changed: bool
@@ -42,7 +53,7 @@ class Finish:
     why: str
 
 
-class Cancel(Enum):
+class CancelOutcome(Enum):
     """What became of a user's wish to cancel."""
 
     DONE = "done"
@@ -63,23 +74,23 @@ def claim(
     now: int,
     *,
     elsewhere: bool = False,
-) -> Claim:
+) -> ClaimResult:
     """Record that a worker has a run in its hands. ``elsewhere``: another open connection has it.
 
     A claim that is refused asks for a cancellation, but that of an unknown run: which
     control plane that belongs to is not known here.
     """
-    run = head(connection, run_id)
+    run = lock_run(connection, run_id)
     if run is None:
-        return Claim(accepted=False, why="no such run")
-    ruling = rule_claim(run, execution_id, peer, elsewhere=elsewhere)
-    if not ruling.accepted:
-        return Claim(accepted=False, why=ruling.why, cancel=True, ended=run.state in TERMINAL)
+        return ClaimResult(accepted=False, why="no such run")
+    decision = decide_claim(run, execution_id, peer, elsewhere=elsewhere)
+    if not decision.accepted:
+        return ClaimResult(accepted=False, why=decision.why, cancel=True, ended=run.state in TERMINAL)
     if run.state in _RUNNING:
         take_hold(connection, run, peer)
-        return Claim(accepted=True, why="again", cancel=run.cancel_requested)
+        return ClaimResult(accepted=True, why="again", cancel=run.cancel_requested)
     move(connection, run, RunState.CLAIMED, now, **owned_by(peer), message=None)
-    return Claim(accepted=True, why="claimed")
+    return ClaimResult(accepted=True, why="claimed")
 
 
 def finish(
@@ -87,21 +98,21 @@ def finish(
     run_id: str,
     execution_id: str | None,
     peer: Peer,
-    ending: Ending,
+    ending: RunOutcome,
     now: int,
     *,
     refused: bool = False,
-) -> Finish:
+) -> ReportResult:
     """Record a run's end by its owner's word. The first report wins, and any later one changes nothing.
 
     ``refused``: the claim of the connection that reports was.
     """
-    run = head(connection, run_id)
+    run = lock_run(connection, run_id)
     if run is None:
-        return Finish(changed=False, state=None, why="no such run")
-    ruling = rule_report(run, execution_id, peer, refused=refused)
-    if not ruling.accepted:
-        return Finish(changed=False, state=run.state, why=ruling.why)
+        return ReportResult(changed=False, state=None, why="no such run")
+    decision = decide_report(run, execution_id, peer, refused=refused)
+    if not decision.accepted:
+        return ReportResult(changed=False, state=run.state, why=decision.why)
     move(
         connection,
         run,
@@ -113,10 +124,10 @@ def finish(
         retryable=ending.retryable,
         exit_code=ending.exit_code,
     )
-    return Finish(changed=True, state=ending.state, why=ruling.why)
+    return ReportResult(changed=True, state=ending.state, why=decision.why)
 
 
-def _message(ending: Ending, run: Head, peer: Peer) -> str | None:
+def _message(ending: RunOutcome, run: RunRecord, peer: Peer) -> str | None:
     if ending.state is RunState.CANCELLED:
         return cancelled_by_worker(
             peer.worker_id, ending.message, asked=run.cancel_requested, asked_by=run.cancelled_by
@@ -128,31 +139,31 @@ def _message(ending: Ending, run: Head, peer: Peer) -> str | None:
 class Cancellation:
     """What became of a wish to cancel; which worker is to be told, and of which execution."""
 
-    outcome: Cancel
+    outcome: CancelOutcome
     worker_id: str = ""
     execution_id: str = ""
 
 
 def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> Cancellation:
-    """Cancel a queued run; for a running one, store that its worker is to be told.
+    """CancelOutcome a queued run; for a running one, store that its worker is to be told.
 
     ``by`` is the name of the API key that asks, where known; the first wish counts.
     """
-    run = head(connection, run_id)
+    run = lock_run(connection, run_id)
     if run is None:
-        return Cancellation(Cancel.NOT_FOUND)
+        return Cancellation(CancelOutcome.NOT_FOUND)
     if run.state in TERMINAL:
-        return Cancellation(Cancel.ENDED)
+        return Cancellation(CancelOutcome.ENDED)
     if run.state is RunState.PENDING:
-        return Cancellation(Cancel.PENDING)
+        return Cancellation(CancelOutcome.PENDING)
     if run.state is RunState.QUEUED:
-        message = cancelled_sentence(by, "no worker had it")
+        message = cancellation_message(by, "no worker had it")
         move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
-        return Cancellation(Cancel.DONE)
+        return Cancellation(CancelOutcome.DONE)
     if not run.cancel_requested:
         statement = update(runs).where(runs.c.id == run_id)
         connection.execute(statement.values(cancel_requested=True, cancelled_by=by, updated_at=now))
-    return Cancellation(Cancel.REQUESTED, run.worker_id or "", run.execution_id)
+    return Cancellation(CancelOutcome.REQUESTED, run.worker_id or "", run.execution_id)
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:

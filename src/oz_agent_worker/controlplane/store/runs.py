@@ -6,12 +6,11 @@ other move than those of ``states.TRANSITIONS``, should it come from elsewhere.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 
 from .in_list import padded
@@ -19,6 +18,7 @@ from .keys import drop_workload_tokens
 from .tables import api_keys, run_metadata, runs
 
 __all__ = [
+    "OWNER_COLUMNS",
     "NewRun",
     "Run",
     "change",
@@ -26,10 +26,12 @@ __all__ = [
     "exists",
     "get",
     "get_all",
-    "head",
+    "lock_run",
     "metadata_of",
     "move",
     "owned_by",
+    "owner_of",
+    "owner_values",
     "select_runs",
     "take_hold",
     "to_run",
@@ -79,13 +81,16 @@ class Run(NewRun):
     exit_code: int | None
 
 
+#: The owner of a run's current execution: the fields of ``Peer``.
+OWNER_COLUMNS: Final = (runs.c.worker_id, runs.c.worker_backend, runs.c.worker_instance)
+
 _OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
 _RUN_FIELDS = [f.name for f in fields(Run)]
 #: Built once: SQLAlchemy then finds the compiled statement without a walk through its parts.
-_HEAD = select(*(runs.c[f.name] for f in fields(Head))).where(runs.c.id == bindparam("run_id"))
-_LOCKED_HEAD = _HEAD.with_for_update()
+_RECORD_FIELDS = [f.name for f in fields(RunRecord) if f.name != "owner"]
+_RECORD = select(*(runs.c[name] for name in _RECORD_FIELDS), *OWNER_COLUMNS)
+_LOCKED_RECORD = _RECORD.where(runs.c.id == bindparam("run_id")).with_for_update()
 _CHANGE = update(runs).where(runs.c.id == bindparam("run_id"))
-_HEAD_FIELDS = [f.name for f in fields(Head)]
 
 
 def select_runs(prompt_length: int | None = None) -> Select[Any]:
@@ -137,19 +142,32 @@ def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dic
     return found
 
 
-def head(connection: Connection, run_id: str) -> Head | None:
-    """A run's head, locked until the transaction ends.
+def lock_run(connection: Connection, run_id: str) -> RunRecord | None:
+    """Read a run's record and lock it until the transaction ends.
 
-    SQLite has no row locks and needs none, with one writer; PostgreSQL takes one here.
+    PostgreSQL locks the row. SQLite has no row locks and needs none: it has one writer.
     """
-    row = connection.execute(_LOCKED_HEAD, {"run_id": run_id}).one_or_none()
+    row = connection.execute(_LOCKED_RECORD, {"run_id": run_id}).mappings().one_or_none()
     if row is None:
         return None
-    values = dict(zip(_HEAD_FIELDS, row, strict=True))
-    return Head(**values | {"state": RunState(values["state"])})
+    values = {name: row[name] for name in _RECORD_FIELDS}
+    return RunRecord(**values | {"state": RunState(row["state"]), "owner": owner_of(row)})
 
 
-def move(connection: Connection, run: Head, target: RunState, now: int, **values: Any) -> None:
+def owner_of(row: RowMapping) -> Peer | None:
+    """The owner in a row that has ``OWNER_COLUMNS``."""
+    if row["worker_id"] is None:
+        return None
+    return Peer(row["worker_id"], row["worker_backend"], row["worker_instance"])
+
+
+def owner_values(owner: Peer | None) -> dict[str, Any]:
+    """The values of ``OWNER_COLUMNS``; None: no owner."""
+    values = (owner.worker_id, owner.backend, owner.instance) if owner else (None, None, None)
+    return dict(zip([column.name for column in OWNER_COLUMNS], values, strict=True))
+
+
+def move(connection: Connection, run: RunRecord, target: RunState, now: int, **values: Any) -> None:
     """Move a run, whose head the caller has locked, into ``target`` and set ``values`` with it.
 
     Raises:
@@ -170,23 +188,17 @@ def move(connection: Connection, run: Head, target: RunState, now: int, **values
     change(connection, run, **values)
 
 
-def change(connection: Connection, run: Head, **values: Any) -> None:
+def change(connection: Connection, run: RunRecord, **values: Any) -> None:
     """Set what is not the state of a run, whose head the caller has locked."""
     connection.execute(_CHANGE, {"run_id": run.id, **values})
 
 
 def owned_by(peer: Peer) -> dict[str, Any]:
-    """The values by which a run is ``peer``'s, which is there: its lease does not run."""
-    return {
-        "worker_id": peer.worker_id,
-        "worker_backend": peer.backend,
-        "worker_instance": peer.instance,
-        "lease_until": None,
-        "away_since": None,
-    }
+    """The values of a run that ``peer`` owns and certainly has: no lease runs."""
+    return owner_values(peer) | {"lease_until": None, "away_since": None}
 
 
-def take_hold(connection: Connection, run: Head, peer: Peer) -> None:
+def take_hold(connection: Connection, run: RunRecord, peer: Peer) -> None:
     """Record that ``peer`` has a run, whose head the caller has locked, in the state it is in."""
     if run.owner != peer or run.lease_until is not None:
         change(connection, run, **owned_by(peer))

@@ -25,7 +25,7 @@ async def test_a_waiting_run_goes_to_a_worker(plane: Plane) -> None:
     assert isinstance(frame, TaskAssignment)
     assert (frame.task_id, frame.execution_id) == (run_id, (await plane.run(run_id)).execution_id)
     assert (await plane.run(run_id)).state is RunState.PENDING
-    assert plane.hub.holder(run_id) is worker
+    assert plane.connections.holder(run_id) is worker
     assert delay == pytest.approx(30, abs=0.01)
 
 
@@ -82,7 +82,7 @@ async def test_an_unclaimed_run_goes_to_the_next_worker(plane: Plane) -> None:
     plane.pass_time(30)
     delay = await plane.dispatcher.step()
     assert (await plane.run(run_id)).state is RunState.QUEUED
-    assert plane.hub.holder(run_id) is None
+    assert plane.connections.holder(run_id) is None
     assert delay == pytest.approx(1, abs=0.01)
     healthy = plane.worker("healthy")
     plane.pass_time(1)
@@ -123,7 +123,7 @@ async def test_the_loop_outlives_what_fails(
     worker, run_id = plane.worker(), await plane.queue()
     with monkeypatch.context() as broken:
         broken.setattr("oz_agent_worker.controlplane.gateway.dispatcher._RETRY_SECONDS", 0.01)
-        broken.setattr(queue, "waiting", fail)
+        broken.setattr(queue, "queued", fail)
         running = asyncio.create_task(plane.dispatcher.run())
         await asyncio.sleep(0.05)
         assert not running.done()

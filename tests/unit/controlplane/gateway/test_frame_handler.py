@@ -5,10 +5,10 @@ import msgspec
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from oz_agent_worker.controlplane.gateway.connections import Connection
+from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import reports
-from oz_agent_worker.controlplane.store.reports import Cancel
+from oz_agent_worker.controlplane.store.reports import CancelOutcome
 from oz_agent_worker.protocol.frames import (
     Ack,
     Heartbeat,
@@ -26,7 +26,7 @@ from oz_agent_worker.protocol.frames import (
 from tests.unit.controlplane.plane import Plane, assigned, heard
 
 
-async def assign(plane: Plane, worker: Connection) -> str:
+async def assign(plane: Plane, worker: WorkerConnection) -> str:
     run_id = await plane.queue(worker.worker_id)
     await plane.dispatcher.step()
     assert assigned(worker) == [run_id]
@@ -64,7 +64,7 @@ async def test_a_life(plane: Plane) -> None:
     await plane.say(worker, TaskCompleted(task_id=run_id, message="done", ack_id="7"))
     assert (await plane.run(run_id)).state is RunState.SUCCEEDED
     assert heard(worker) == [Ack(ack_id="7")]
-    assert plane.hub.holder(run_id) is None
+    assert plane.connections.holder(run_id) is None
 
 
 async def test_frames_of_a_burst_are_applied_in_order(plane: Plane) -> None:
@@ -74,7 +74,7 @@ async def test_frames_of_a_burst_are_applied_in_order(plane: Plane) -> None:
         worker, claimed(run_id), TaskFailed(task_id=run_id, message="x", failure_reason="evicted")
     )
     assert (await plane.run(run_id)).state is RunState.ERROR
-    assert plane.hub.holder(run_id) is None
+    assert plane.connections.holder(run_id) is None
     assert worker.runs == set()
 
 
@@ -137,13 +137,13 @@ async def test_another_connections_run_cannot_be_rejected(plane: Plane) -> None:
     worker, twin = plane.worker(), plane.worker()
     run_id = await plane.queue()
     await plane.dispatcher.step()
-    assert plane.hub.holder(run_id) is worker
+    assert plane.connections.holder(run_id) is worker
     await plane.say(twin, TaskRejected(task_id=run_id, reason="full"))
     assert (await plane.run(run_id)).state is RunState.PENDING
 
 
 async def test_hello_sets_the_limit_and_wakes_the_dispatcher(plane: Plane) -> None:
-    worker = plane.hub.connect("w", "key", plane.now)
+    worker = plane.connections.connect("w", "key", plane.now)
     for _ in range(5):
         await plane.queue()
     await plane.dispatcher.step()
@@ -159,8 +159,8 @@ async def test_executions_that_a_worker_lists_are_its_own_again(plane: Plane) ->
     first = plane.worker()
     claimed_run, pending_run = await assign(plane, first), await assign(plane, first)
     await plane.say(first, claimed(claimed_run))
-    plane.hub.disconnect(first)
-    second = plane.hub.connect("w", "key", plane.now)
+    plane.connections.disconnect(first)
+    second = plane.connections.connect("w", "key", plane.now)
     executions = [
         RunningExecution(task_id=run_id, execution_id=(await plane.run(run_id)).execution_id)
         for run_id in (claimed_run, pending_run)
@@ -179,15 +179,15 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     first = plane.worker()
     run_id = await assign(plane, first)
     await plane.say(first, claimed(run_id))
-    plane.hub.disconnect(first)
+    plane.connections.disconnect(first)
     cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
-    assert cancellation.outcome is Cancel.REQUESTED
+    assert cancellation.outcome is CancelOutcome.REQUESTED
 
-    public = plane.hub.connect("w", "key", plane.now)
+    public = plane.connections.connect("w", "key", plane.now)
     await consume(plane, public, [])
     assert heard(public) == [TaskCancellation(task_id=run_id)]
 
-    ours = plane.hub.connect("w", "key", plane.now)
+    ours = plane.connections.connect("w", "key", plane.now)
     execution_id = (await plane.run(run_id)).execution_id
     await plane.say(ours, hello(0, RunningExecution(task_id=run_id, execution_id=execution_id)))
     assert heard(ours) == [TaskCancellation(task_id=run_id, execution_id=execution_id)]
@@ -201,7 +201,7 @@ async def test_whoever_claims_a_cancelled_run_is_told_to_stop(plane: Plane) -> N
     plane.pass_time(31)
     await plane.dispatcher.step()
     cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
-    assert cancellation.outcome is Cancel.DONE
+    assert cancellation.outcome is CancelOutcome.DONE
     await plane.say(worker, claimed(run_id))
     assert heard(worker) == [TaskCancellation(task_id=run_id)]
 
@@ -215,7 +215,7 @@ async def test_a_late_claim_takes_the_run_out_of_the_queue(plane: Plane) -> None
     plane.pass_time(60)
     await plane.dispatcher.step()
     assert assigned(worker) == []
-    assert plane.hub.holder(run_id) is worker
+    assert plane.connections.holder(run_id) is worker
 
 
 async def test_followers_hear_of_output_and_of_the_end(plane: Plane) -> None:
@@ -223,13 +223,13 @@ async def test_followers_hear_of_output_and_of_the_end(plane: Plane) -> None:
     run_id = await assign(plane, worker)
     execution_id = (await plane.run(run_id)).execution_id
     log = TaskLog(task_id=run_id, execution_id=execution_id, offset=0, text="hi")
-    with plane.followers.follow(run_id) as follower:
+    with plane.subscribers.subscribe(run_id) as subscriber:
         await plane.say(worker, log)
-        assert await follower.changed(0)
+        assert await subscriber.changed(0)
         await plane.say(worker, log)
-        assert not await follower.changed(0)
+        assert not await subscriber.changed(0)
         await plane.say(worker, TaskCompleted(task_id=run_id, message=""))
-        assert await follower.changed(0)
+        assert await subscriber.changed(0)
 
 
 @pytest.mark.parametrize("offset", [-1, 2**60, 2**200])
@@ -245,7 +245,7 @@ class GoneError(Exception):
     """The connection broke."""
 
 
-async def consume(plane: Plane, worker: Connection, frames: list[str | bytes]) -> None:
+async def consume(plane: Plane, worker: WorkerConnection, frames: list[str | bytes]) -> None:
     """Feed raw frames, then break the connection."""
     pending = list(frames)
 
@@ -255,7 +255,7 @@ async def consume(plane: Plane, worker: Connection, frames: list[str | bytes]) -
         return pending.pop(0)
 
     with pytest.raises(GoneError):
-        await plane.intake.consume(worker, receive)
+        await plane.frame_handler.consume(worker, receive)
 
 
 async def test_bad_frames_are_logged_by_kind_and_size_and_harm_nothing(

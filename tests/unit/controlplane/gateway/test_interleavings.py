@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.protocol.frames import TaskLog
 from tests.unit.controlplane.dialogue import GRACE, claim, claimed_by, sent, state
@@ -57,7 +57,7 @@ async def test_a_second_sending_to_a_connection_that_breaks_meanwhile(plane: Pla
     plane.database.before_write(1, lambda: plane.leave(second))
     await plane.step()
     await plane.stored()
-    assert plane.hub.holder(execution.task_id) is None
+    assert plane.connections.holder(execution.task_id) is None
     stranger = await plane.greet(STRANGER)
     await plane.step(60)
     assert assigned(stranger) == []
@@ -74,24 +74,24 @@ async def test_a_connection_breaks_while_another_takes_its_run_over(plane: Plane
     other = await plane.greet(OTHER_POD)
     output = TaskLog(task_id=execution.task_id, execution_id=execution.execution_id, offset=0, text="x")
     frame = claim(execution) if word == "claim" else output
-    said = asyncio.create_task(plane.intake.apply(other, frame))
+    said = asyncio.create_task(plane.frame_handler.apply(other, frame))
     await asyncio.sleep(0)  # its write is queued
-    plane.attendance.left(connection)
+    plane.lease_keeper.left(connection)
     await said
     await plane.stored()
-    assert plane.hub.holder(execution.task_id) is other
+    assert plane.connections.holder(execution.task_id) is other
     assert (await plane.run(execution.task_id)).lease_until is None
 
 
 async def test_a_claim_of_a_connection_that_broke_before_the_claim_of_the_next(plane: Plane) -> None:
     broken = await plane.greet(HOST)
     execution = await sent(plane, broken)
-    back = plane.hub.connect("w", "key", plane.now)
-    back.greet(HOST, 0)
-    both = [asyncio.create_task(plane.intake.apply(c, claim(execution))) for c in (broken, back)]
+    back = plane.connections.connect("w", "key", plane.now)
+    back.accept_hello(HOST, 0)
+    both = [asyncio.create_task(plane.frame_handler.apply(c, claim(execution))) for c in (broken, back)]
     await asyncio.sleep(0)
-    plane.attendance.left(broken)
+    plane.lease_keeper.left(broken)
     await asyncio.gather(*both)
     await plane.stored()
-    assert plane.hub.holder(execution.task_id) is back
+    assert plane.connections.holder(execution.task_id) is back
     assert (await plane.run(execution.task_id)).lease_until is None

@@ -1,13 +1,13 @@
-"""Leases in step with connections, through hub, intake, dispatcher and store."""
+"""Leases in step with connections, through connections, frame_handler, dispatcher and store."""
 
 import logging
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import lease_queries, queue, reports
 from oz_agent_worker.protocol.frames import Ack, TaskAssignment, TaskCompleted
@@ -24,9 +24,9 @@ async def test_a_worker_that_stays_away_loses_its_run(plane: Plane, peer: Peer) 
     await plane.step(GRACE - 1)
     assert await state(plane, execution) is RunState.CLAIMED
     assert await plane.step() == pytest.approx(1, abs=0.01)
-    with plane.followers.follow(execution.task_id) as follower:
+    with plane.subscribers.subscribe(execution.task_id) as subscriber:
         await plane.step(1)
-        assert await follower.changed(0)
+        assert await subscriber.changed(0)
     run = await plane.run(execution.task_id)
     assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
     assert "Worker w was away, or without the run, for 10 min" in (run.message or "")
@@ -56,7 +56,7 @@ async def test_while_any_public_worker_of_its_id_is_there_a_run_lives(plane: Pla
     second = plane.worker()
     await plane.leave(first)
     await plane.step()
-    assert plane.hub.holder(execution.task_id) is second
+    assert plane.connections.holder(execution.task_id) is second
     assert await plane.step(10 * GRACE) is None
     await plane.leave(second)
     await plane.step()
@@ -64,7 +64,7 @@ async def test_while_any_public_worker_of_its_id_is_there_a_run_lives(plane: Pla
     plane.worker("x")
     third = plane.worker()
     await plane.step()
-    assert plane.hub.holder(execution.task_id) is third
+    assert plane.connections.holder(execution.task_id) is third
     await plane.say(third, TaskCompleted(task_id=execution.task_id, message=""))
     assert await state(plane, execution) is RunState.SUCCEEDED
 
@@ -99,7 +99,7 @@ async def test_the_end_of_an_earlier_execution_takes_nobody_the_present_one(plan
     assert stopped == stop(first)
     assert isinstance(sent_again, TaskAssignment)
     await plane.say(back, done(first))
-    assert plane.hub.holder(first.task_id) is back
+    assert plane.connections.holder(first.task_id) is back
     await plane.leave(back)
     assert (await plane.run(first.task_id)).lease_until is not None
 
@@ -173,7 +173,7 @@ async def test_the_time_in_which_no_control_plane_listens_does_not_count(plane: 
     connection, execution = await claimed_by(plane, HOST)
     await plane.leave(connection)
     await plane.step(GRACE - 100)
-    await plane.attendance.stop()
+    await plane.lease_keeper.stop()
     again = await plane.restarted(after=100 * GRACE)
     await again.step(99)
     assert await state(again, execution) is RunState.CLAIMED
@@ -222,7 +222,7 @@ async def test_a_control_plane_whose_database_was_away_did_not_listen(
     await plane.leave(connection)
     await plane.step()
     with monkeypatch.context() as broken:
-        broken.setattr(queue, "agenda", fail)
+        broken.setattr(queue, "next_deadlines", fail)
         for _ in range(GRACE):
             plane.pass_time(1)
             with pytest.raises(OperationalError):
@@ -235,7 +235,7 @@ async def test_a_worker_that_could_not_connect_earlier_has_the_time_to(plane: Pl
     connection, execution = await claimed_by(plane, HOST)
     await plane.leave(connection)
     await plane.step(GRACE - 1)
-    await plane.attendance.stop()
+    await plane.lease_keeper.stop()
     again = await plane.restarted(after=3600)
     await again.step(74)
     back = await again.greet(HOST, execution)
@@ -250,7 +250,7 @@ async def test_checkpoints_are_taken_while_leases_run_alone_and_seldom(
     taken: list[int] = []
     store = lease_queries.checkpoint
 
-    def note(connection: SqlConnection, now: int) -> None:
+    def note(connection: Connection, now: int) -> None:
         taken.append(now)
         store(connection, now)
 
@@ -273,7 +273,7 @@ async def test_a_checkpoint_that_cannot_be_stored_at_the_end_is_said(
         raise OperationalError("", None, Exception("disk full"))
 
     monkeypatch.setattr(lease_queries, "checkpoint", fail)
-    await plane.attendance.stop()
+    await plane.lease_keeper.stop()
     assert "leases ran until now, which cannot be stored" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Who has no right to a run is stopped, and not believed, through hub, intake and store."""
+"""Who has no right to a run is stopped, and not believed, through connections, frame_handler and store."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from oz_agent_worker.controlplane.gateway.connections import Connection
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.protocol.frames import (
@@ -32,7 +32,7 @@ async def test_a_refused_claim_is_answered_with_a_cancellation(plane: Plane) -> 
         assert heard(late) == [stop(execution)]
         await plane.say(late, cancelled(execution))
         assert await state(plane, execution) is RunState.CLAIMED
-    assert plane.hub.holder(execution.task_id) is holder
+    assert plane.connections.holder(execution.task_id) is holder
 
 
 async def test_a_late_claim_of_a_run_that_another_was_sent_is_refused(plane: Plane) -> None:
@@ -58,7 +58,7 @@ async def test_a_second_public_process_of_one_id_is_stopped_and_not_believed(pla
     assert heard(second) == [TaskCancellation(task_id=execution.task_id)]
     await plane.say(second, cancelled(execution))
     assert await state(plane, execution) is RunState.CLAIMED
-    assert plane.hub.holder(execution.task_id) is holder
+    assert plane.connections.holder(execution.task_id) is holder
 
 
 async def test_a_public_worker_is_not_told_to_stop_the_run_that_it_has(plane: Plane) -> None:
@@ -97,7 +97,7 @@ async def test_a_cancellation_that_races_with_the_end_ends_once(plane: Plane, fi
     if first == "report":
         await report
         outcome = await plane.database.write(reports.cancel, execution.task_id, plane.now)
-        assert outcome.outcome is reports.Cancel.ENDED
+        assert outcome.outcome is reports.CancelOutcome.ENDED
     else:
         await plane.database.write(reports.cancel, execution.task_id, plane.now)
         await report
@@ -130,7 +130,7 @@ async def test_any_late_report_is_acknowledged_and_changes_nothing(plane: Plane)
 
     @settings(deadline=None, max_examples=50)
     @given(LATE, st.sampled_from(speakers), st.sampled_from([None, execution.execution_id, "old"]))
-    def late(frame: TaskCompleted | TaskFailed, speaker: Connection, execution_id: str | None) -> None:
+    def late(frame: TaskCompleted | TaskFailed, speaker: WorkerConnection, execution_id: str | None) -> None:
         told = replace(frame, task_id=execution.task_id, execution_id=execution_id)
         asyncio.run_coroutine_threadsafe(plane.say(speaker, told), loop).result(10)
         assert heard(speaker) == [Ack(ack_id="k")]

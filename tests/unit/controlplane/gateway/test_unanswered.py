@@ -1,8 +1,8 @@
-"""Runs that were sent and not answered, through hub, intake, dispatcher and store."""
+"""Runs that were sent and not answered, through connections, frame_handler, dispatcher and store."""
 
 import pytest
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunState
 from oz_agent_worker.protocol.frames import TaskAssignment, TaskRejected
 from tests.unit.controlplane.dialogue import GRACE, claim, done, sent, state, stop
@@ -44,7 +44,7 @@ async def test_a_worker_that_is_there_and_never_answers_loses_the_run(plane: Pla
     await plane.step(10)
     # It may be starting it at this moment: it is told to stop, and its late claim is refused.
     assert heard(silent) == [stop(execution)]
-    assert plane.hub.holder(execution.task_id) is None
+    assert plane.connections.holder(execution.task_id) is None
     await plane.say(silent, claim(execution))
     assert heard(silent) == [stop(execution)]
     run = await plane.run(execution.task_id)
@@ -166,8 +166,8 @@ async def test_a_dead_connection_of_the_same_instance_is_let_go_of(plane: Plane)
     await plane.step()
     assert assigned(back) == [execution.task_id]
     await plane.leave(dead)  # once more, when the socket is found dead
-    assert plane.hub.holder(execution.task_id) is back
+    assert plane.connections.holder(execution.task_id) is back
     # What the dead connection had sent before is still its worker's word.
     await plane.say(dead, claim(execution))
     assert await state(plane, execution) is RunState.CLAIMED
-    assert plane.hub.holder(execution.task_id) is back
+    assert plane.connections.holder(execution.task_id) is back

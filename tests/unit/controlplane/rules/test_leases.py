@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.controlplane.rules.leases import (
     Lease,
-    LeaseEnd,
     extended_lease,
     lease_end,
     next_checkpoint,
     resumed_lease,
     was_paused,
 )
-from oz_agent_worker.controlplane.rules.run_record import Head
-from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunState
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
+from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunOutcome, RunState
 from oz_agent_worker.controlplane.times import micros
 
 NOW = micros(10_000)
@@ -24,9 +23,9 @@ TO_RECONNECT = micros(75)
 MOST = 3
 
 
-def end_of(state: RunState = RunState.CLAIMED, **more: Any) -> LeaseEnd:
-    values: dict[str, Any] = {"worker_id": "w", "away_since": NOW - GRACE, "lease_until": NOW}
-    return lease_end(Head(id="r", execution_id="e", state=state, **values | more), NOW, MOST)
+def end_of(state: RunState = RunState.CLAIMED, **more: Any) -> RunOutcome:
+    values: dict[str, Any] = {"owner": Peer("w"), "away_since": NOW - GRACE, "lease_until": NOW}
+    return lease_end(RunRecord(id="r", execution_id="e", state=state, **values | more), NOW, MOST)
 
 
 @pytest.mark.parametrize("state", sorted(IN_FLIGHT - {RunState.PENDING}))
@@ -56,7 +55,7 @@ def test_one_that_is_safe_to_retry_is_not_started_for_ever() -> None:
 
 
 def test_it_may_be_started_only_once() -> None:
-    head = Head(id="r", execution_id="e", state=RunState.CLAIMED, worker_id="w", safe_to_retry=True)
+    head = RunRecord(id="r", execution_id="e", state=RunState.CLAIMED, owner=Peer("w"), safe_to_retry=True)
     end = lease_end(head, NOW, 1)
     assert end.state is RunState.ERROR
     assert "started once, the most" in end.message

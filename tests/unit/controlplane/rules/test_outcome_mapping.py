@@ -1,7 +1,7 @@
 import pytest
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending, ending_of
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
+from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 
 
@@ -13,7 +13,7 @@ def failed(reason: str | None = None, exit_code: int = 0, state: str | None = No
 
 def test_success() -> None:
     report = TaskCompleted(task_id="r", message="done")
-    assert ending_of(report) == Ending(state=RunState.SUCCEEDED, message="done", exit_code=0)
+    assert outcome_of(report) == RunOutcome(state=RunState.SUCCEEDED, message="done", exit_code=0)
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,16 @@ def test_success() -> None:
     ],
 )
 def test_cancelled_by_the_workers_word(report: TaskCompleted | TaskFailed) -> None:
-    assert ending_of(report) == Ending(state=RunState.CANCELLED, message="why")
+    assert outcome_of(report) == RunOutcome(state=RunState.CANCELLED, message="why")
 
 
 def test_cancelled_by_reason() -> None:
-    assert ending_of(failed("task_cancelled", 137)).state is RunState.CANCELLED
+    assert outcome_of(failed("task_cancelled", 137)).state is RunState.CANCELLED
 
 
 @pytest.mark.parametrize("reason", ["container_exit", "container_oom", "setup_command", "active_deadline"])
 def test_the_agents_failures(reason: str) -> None:
-    ending = ending_of(failed(reason, 2))
+    ending = outcome_of(failed(reason, 2))
     assert (ending.state, ending.error_code, ending.retryable, ending.exit_code) == (
         RunState.FAILED,
         reason,
@@ -46,26 +46,26 @@ def test_the_agents_failures(reason: str) -> None:
     "reason", ["image_pull", "evicted", "graceful_shutdown", "job_create", "unschedulable"]
 )
 def test_the_infrastructures_failures(reason: str) -> None:
-    ending = ending_of(failed(reason))
+    ending = outcome_of(failed(reason))
     assert (ending.state, ending.error_code, ending.retryable) == (RunState.ERROR, reason, True)
 
 
 def test_an_invalid_image_stays_invalid() -> None:
-    assert ending_of(failed("invalid_image")).retryable is False
+    assert outcome_of(failed("invalid_image")).retryable is False
 
 
 @pytest.mark.parametrize("reason", [None, "", "unknown"])
 def test_an_exit_code_without_a_reason_is_the_agents(reason: str | None) -> None:
-    assert ending_of(failed(reason, 1)).state is RunState.FAILED
-    assert ending_of(failed(reason, 0)).state is RunState.ERROR
+    assert outcome_of(failed(reason, 1)).state is RunState.FAILED
+    assert outcome_of(failed(reason, 0)).state is RunState.ERROR
 
 
 def test_a_reason_of_a_later_worker_is_the_infrastructures() -> None:
-    assert ending_of(failed("meteor", 1)).state is RunState.ERROR
+    assert outcome_of(failed("meteor", 1)).state is RunState.ERROR
 
 
 def test_what_a_worker_sends_is_made_fit_for_the_database() -> None:
-    ending = ending_of(
+    ending = outcome_of(
         TaskFailed(task_id="r", message="\0" + "m" * 10_000, failure_reason="x" * 99, exit_code=2**40)
     )
     assert (len(ending.message), ending.message[0]) == (4000, "\N{REPLACEMENT CHARACTER}")

@@ -1,8 +1,6 @@
 import pytest
 
-from oz_agent_worker.controlplane.rules.ownership import rule_claim, rule_report
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_claim, decide_report
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState
 from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
@@ -10,14 +8,12 @@ STRANGER = Peer("x", "direct", "host/x")
 S = RunState
 
 
-def a_head(state: RunState, owner: Peer | None = None, *, retries: int = 0) -> Head:
-    return Head(
+def a_record(state: RunState, owner: Peer | None = None, *, retries: int = 0) -> RunRecord:
+    return RunRecord(
         id="r",
         execution_id="e",
         state=state,
-        worker_id=owner.worker_id if owner else None,
-        worker_backend=owner.backend if owner else None,
-        worker_instance=owner.instance if owner else None,
+        owner=owner,
         retries=retries,
     )
 
@@ -39,36 +35,36 @@ SPEAKERS = [
 def test_of_a_run_in_flight_the_owners_word_counts(
     state: RunState, owner: Peer, peer: Peer, counts: bool
 ) -> None:
-    run = a_head(state, owner)
-    assert rule_report(run, "e", peer).accepted is counts
-    assert rule_claim(run, "e", peer).accepted is counts
+    run = a_record(state, owner)
+    assert decide_report(run, "e", peer).accepted is counts
+    assert decide_claim(run, "e", peer).accepted is counts
 
 
 @pytest.mark.parametrize("peer", [HOST, STRANGER, PUBLIC])
 def test_what_waits_in_the_queue_is_whose_execution_it_was(peer: Peer) -> None:
-    assert rule_claim(a_head(S.QUEUED), "e", peer).accepted
-    assert rule_report(a_head(S.QUEUED), "e", peer).accepted
+    assert decide_claim(a_record(S.QUEUED), "e", peer).accepted
+    assert decide_report(a_record(S.QUEUED), "e", peer).accepted
 
 
 @pytest.mark.parametrize("state", [s for s in S if s is not S.BLOCKED])
 def test_another_execution_never_counts(state: RunState) -> None:
-    run = a_head(state, HOST)
-    assert rule_claim(run, "old", HOST).why == rule_report(run, "old", HOST).why == "another execution"
-    assert not rule_claim(run, "old", HOST).accepted
+    run = a_record(state, HOST)
+    assert decide_claim(run, "old", HOST).why == decide_report(run, "old", HOST).why == "another execution"
+    assert not decide_claim(run, "old", HOST).accepted
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_an_ended_run_has_nobody_to_speak_for_it(state: RunState) -> None:
-    run = a_head(state, HOST)
-    assert not rule_claim(run, "e", HOST).accepted
-    assert rule_report(run, "e", HOST).why == f"already {state}"
+    run = a_record(state, HOST)
+    assert not decide_claim(run, "e", HOST).accepted
+    assert decide_report(run, "e", HOST).why == f"already {state}"
 
 
 def test_who_cannot_tell_executions_apart_is_not_heard_of_a_later_one_in_the_queue() -> None:
-    assert rule_claim(a_head(S.QUEUED), None, PUBLIC).accepted
-    assert not rule_claim(a_head(S.QUEUED, retries=1), None, PUBLIC).accepted
-    assert not rule_report(a_head(S.QUEUED, retries=1), None, PUBLIC).accepted
-    assert rule_report(a_head(S.QUEUED, retries=1), "e", HOST).accepted
+    assert decide_claim(a_record(S.QUEUED), None, PUBLIC).accepted
+    assert not decide_claim(a_record(S.QUEUED, retries=1), None, PUBLIC).accepted
+    assert not decide_report(a_record(S.QUEUED, retries=1), None, PUBLIC).accepted
+    assert decide_report(a_record(S.QUEUED, retries=1), "e", HOST).accepted
 
 
 @pytest.mark.parametrize(
@@ -89,8 +85,56 @@ def test_who_cannot_tell_executions_apart_is_not_heard_of_a_later_one_in_the_que
 def test_claims_of_what_another_open_connection_has(
     state: RunState, owner: Peer | None, peer: Peer, accepted: bool
 ) -> None:
-    assert rule_claim(a_head(state, owner), None, peer, elsewhere=True).accepted is accepted
+    assert decide_claim(a_record(state, owner), None, peer, elsewhere=True).accepted is accepted
 
 
 def test_a_report_after_a_refused_claim_does_not_count() -> None:
-    assert not rule_report(a_head(S.CLAIMED, PUBLIC), None, PUBLIC, refused=True).accepted
+    assert not decide_report(a_record(S.CLAIMED, PUBLIC), None, PUBLIC, refused=True).accepted
+
+
+NAMELESS = Peer("w", "direct")
+
+
+def slot(number: int, journal: str = "a" * 32, worker_id: str = "w") -> Peer:
+    """A direct worker, by its slot in a journal."""
+    return Peer(worker_id, "direct", f"host/{journal}/{number}")
+
+
+@pytest.mark.parametrize(
+    ("owner", "peer", "again", "speaks"),
+    [
+        (HOST, HOST, True, True),
+        (HOST, OTHER_HOST, False, False),
+        (HOST, PUBLIC, False, False),
+        (HOST, NAMELESS, False, False),
+        (HOST, POD, False, False),
+        (POD, POD, True, True),
+        (POD, OTHER_POD, True, True),
+        (POD, HOST, False, False),
+        (POD, Peer("x", "kubernetes", "pod/n/a/1"), False, False),
+        (PUBLIC, PUBLIC, False, True),
+        (PUBLIC, HOST, False, True),
+        (PUBLIC, Peer("x"), False, False),
+        (NAMELESS, NAMELESS, False, True),
+        (NAMELESS, HOST, False, True),
+        (Peer("w", "kubernetes"), POD, True, True),
+        (slot(0), slot(0), True, True),
+        (slot(0), slot(1), False, True),
+        (slot(10), slot(1), False, True),
+        (slot(0), slot(0, "b" * 32), False, False),
+        (slot(0), slot(1, "b" * 32), False, False),
+        (slot(0), slot(0, worker_id="x"), False, False),
+        (slot(0), slot(1, worker_id="x"), False, False),
+        (slot(0), NAMELESS, False, False),
+        (NAMELESS, slot(1), False, True),
+        # The host's name in place of a journal's is shared by strangers.
+        (Peer("w", "direct", "host/name/1"), Peer("w", "direct", "host/name/2"), False, False),
+    ],
+)
+def test_who_is_who(owner: Peer, peer: Peer, again: bool, speaks: bool) -> None:
+    assert (peer.same_instance(owner), peer.may_report_for(owner)) == (again, speaks)
+
+
+def test_a_hello_tells() -> None:
+    assert NAMELESS.sent_hello
+    assert not PUBLIC.sent_hello

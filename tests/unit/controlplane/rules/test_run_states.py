@@ -1,6 +1,14 @@
 import pytest
 
-from oz_agent_worker.controlplane.rules.run_states import TERMINAL, TRANSITIONS, RunState, can_move
+from oz_agent_worker.controlplane.rules.run_states import (
+    TERMINAL,
+    TRANSITIONS,
+    RunState,
+    can_move,
+    cancellation_message,
+    cancellation_pending,
+    cancelled_by_worker,
+)
 
 ENDS = {RunState.SUCCEEDED, RunState.FAILED, RunState.ERROR, RunState.CANCELLED}
 
@@ -51,3 +59,44 @@ def test_moves_that_do_not(source: RunState, target: RunState) -> None:
 
 def test_no_run_is_ever_blocked() -> None:
     assert not any(RunState.BLOCKED in targets for targets in TRANSITIONS.values())
+
+
+def test_it_says_who_asked_where_that_is_known() -> None:
+    assert cancellation_message("alice", "no worker had it") == (
+        'Cancelled with the API key "alice"; no worker had it.'
+    )
+    assert cancellation_message(None, "no worker had it") == "Cancelled; no worker had it."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [('a"; b', r'"a\"; b"'), ("a\nb", r'"a\nb"'), ("jürgen", '"jürgen"'), ("a\\", r'"a\\"')],
+)
+def test_a_name_does_not_pass_for_more_than_a_name(name: str, shown: str) -> None:
+    assert cancellation_message(name, "no worker had it") == (
+        f"Cancelled with the API key {shown}; no worker had it."
+    )
+
+
+def test_a_worker_that_was_asked_to_says_no_more_than_that_it_did() -> None:
+    said = cancelled_by_worker("w", "cancellation requested", asked_by="alice", asked=True)
+    assert said == 'Cancelled with the API key "alice"; worker w stopped it.'
+    assert cancelled_by_worker("w", "", asked_by=None, asked=True) == "Cancelled; worker w stopped it."
+
+
+def test_a_worker_that_was_not_asked_has_the_only_word() -> None:
+    said = cancelled_by_worker("w", " the node is drained. ", asked_by=None, asked=False)
+    assert said == "Cancelled by worker w: the node is drained."
+    assert cancelled_by_worker("w", " ", asked_by=None, asked=False) == "Cancelled by worker w."
+
+
+def test_while_it_is_waited_for() -> None:
+    assert cancellation_pending("alice", "w") == (
+        'Cancellation requested with the API key "alice"; waiting for worker w.'
+    )
+    assert cancellation_pending(None, None) == "Cancellation requested; waiting for its worker."
+
+
+def test_names_and_words_are_fit_to_be_stored() -> None:
+    assert "\0" not in cancelled_by_worker("w", "a\0b", asked_by=None, asked=False)
+    assert len(cancelled_by_worker("w", "x" * 100_000, asked_by=None, asked=False)) < 5000

@@ -1,35 +1,57 @@
 from collections import Counter, defaultdict
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oz_agent_worker.controlplane.rules.scheduling import Assignment, Opening, Waiting, plan, requeue_delay
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.scheduling import (
+    Capacity,
+    ConnectionSnapshot,
+    OrphanedRun,
+    Placement,
+    QueuedRun,
+    Reassignment,
+    place_runs,
+    reassign,
+    requeue_delay,
+    returns_to_queue,
+)
+from oz_agent_worker.controlplane.times import micros
+from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
 HOSTS = st.sampled_from(["a", "b", "c"])
 
 
 @st.composite
-def queues(draw: st.DrawFn) -> list[Waiting]:
+def queues(draw: st.DrawFn) -> list[QueuedRun]:
     hosts = draw(st.lists(st.none() | HOSTS, max_size=40))
-    return [Waiting(f"run-{i}", host) for i, host in enumerate(hosts)]
+    return [QueuedRun(f"run-{i}", host) for i, host in enumerate(hosts)]
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> list[Opening]:
+def fleets(draw: st.DrawFn) -> list[ConnectionSnapshot]:
     shapes = draw(st.lists(st.tuples(HOSTS, st.none() | st.integers(0, 8), st.integers(0, 20)), max_size=8))
-    return [Opening(i, worker, free, served) for i, (worker, free, served) in enumerate(shapes)]
+    return [snapshot(i, worker, free, served) for i, (worker, free, served) in enumerate(shapes)]
 
 
-def load(assignments: tuple[Assignment, ...]) -> Counter[int]:
+def snapshot(
+    number: int, worker_id: str = "a", free: int | None = None, last_served: int = 0
+) -> ConnectionSnapshot:
+    return ConnectionSnapshot(number, Peer(worker_id), free, last_served)
+
+
+def load(assignments: tuple[Placement, ...]) -> Counter[int]:
     return Counter(a.connection_id for a in assignments)
 
 
 @settings(deadline=None)
 @given(queues(), fleets())
 def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
-    waiting: list[Waiting], fleet: list[Opening]
+    waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]
 ) -> None:
-    assignments = plan(waiting, fleet)
+    assignments = place_runs(waiting, fleet)
     assert len({a.run_id for a in assignments}) == len(assignments)
     for connection_id, count in load(assignments).items():
         free = fleet[connection_id].free
@@ -38,16 +60,16 @@ def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_a_named_worker_is_respected(waiting: list[Waiting], fleet: list[Opening]) -> None:
+def test_a_named_worker_is_respected(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
     hosts = {run.run_id: run.worker_host for run in waiting}
-    for assignment in plan(waiting, fleet):
-        assert hosts[assignment.run_id] in (None, fleet[assignment.connection_id].worker_id)
+    for assignment in place_runs(waiting, fleet):
+        assert hosts[assignment.run_id] in (None, fleet[assignment.connection_id].peer.worker_id)
 
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_runs_of_one_host_keep_their_order(waiting: list[Waiting], fleet: list[Opening]) -> None:
-    assigned = {a.run_id for a in plan(waiting, fleet)}
+def test_runs_of_one_host_keep_their_order(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
+    assigned = {a.run_id for a in place_runs(waiting, fleet)}
     by_host: defaultdict[str | None, list[bool]] = defaultdict(list)
     for run in waiting:
         by_host[run.worker_host].append(run.run_id in assigned)
@@ -57,10 +79,10 @@ def test_runs_of_one_host_keep_their_order(waiting: list[Waiting], fleet: list[O
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_no_run_waits_beside_room_for_it(waiting: list[Waiting], fleet: list[Opening]) -> None:
-    assignments = plan(waiting, fleet)
+def test_no_run_waits_beside_room_for_it(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
+    assignments = place_runs(waiting, fleet)
     used, assigned = load(assignments), {a.run_id for a in assignments}
-    spare = {o.worker_id for o in fleet if o.free is None or used[o.connection_id] < o.free}
+    spare = {o.peer.worker_id for o in fleet if o.free is None or used[o.connection_id] < o.free}
     for run in waiting:
         if run.run_id not in assigned:
             assert not spare if run.worker_host is None else run.worker_host not in spare
@@ -69,23 +91,195 @@ def test_no_run_waits_beside_room_for_it(waiting: list[Waiting], fleet: list[Ope
 @settings(deadline=None)
 @given(st.integers(1, 100), st.integers(1, 8))
 def test_equal_connections_share_equally(runs: int, connections: int) -> None:
-    fleet = [Opening(i, "a", None) for i in range(connections)]
-    counts = load(plan([Waiting(f"run-{i}", None) for i in range(runs)], fleet))
+    fleet = [snapshot(i) for i in range(connections)]
+    counts = load(place_runs([QueuedRun(f"run-{i}", None) for i in range(runs)], fleet))
     shares = [counts[o.connection_id] for o in fleet]
     assert max(shares) - min(shares) <= 1
 
 
 def test_the_one_served_longest_ago_comes_first() -> None:
-    fleet = [Opening(1, "a", 1, last_served=9), Opening(2, "a", 1, last_served=4)]
-    assert plan([Waiting("r", None)], fleet) == (Assignment("r", 2),)
+    fleet = [
+        snapshot(1, "a", 1, last_served=9),
+        snapshot(2, "a", 1, last_served=4),
+    ]
+    assert place_runs([QueuedRun("r", None)], fleet) == (Placement("r", 2),)
 
 
 def test_round_robin_goes_on_where_it_stopped() -> None:
-    fleet = [Opening(1, "a", None, last_served=2), Opening(2, "a", None, last_served=3)]
-    runs = [Waiting(f"r{i}", None) for i in range(3)]
-    assert [a.connection_id for a in plan(runs, fleet)] == [1, 2, 1]
+    fleet = [
+        snapshot(1, "a", None, last_served=2),
+        snapshot(2, "a", None, last_served=3),
+    ]
+    runs = [QueuedRun(f"r{i}", None) for i in range(3)]
+    assert [a.connection_id for a in place_runs(runs, fleet)] == [1, 2, 1]
 
 
 def test_delays_double_up_to_a_minute() -> None:
     assert [requeue_delay(n) // 1_000_000 for n in range(9)] == [1, 1, 2, 4, 8, 16, 32, 60, 60]
     assert requeue_delay(10**6) == 60_000_000
+
+
+NOW = micros(1000)
+S = micros(1)
+
+
+def test_a_worker_that_says_nothing_is_unlimited() -> None:
+    assert Capacity().free(1000, NOW) is None
+
+
+def test_nothing_is_given_before_a_worker_could_say_hello() -> None:
+    fresh = Capacity(ready_at=NOW + S)
+    assert fresh.free(0, NOW) == 0
+    assert fresh.free(0, NOW + S) is None
+    assert fresh.sent_hello(3).free(0, NOW) == 3
+
+
+def test_a_declared_limit_is_kept() -> None:
+    capacity = Capacity().sent_hello(3)
+    assert [capacity.free(n, NOW) for n in (0, 2, 3, 4)] == [3, 1, 0, 0]
+
+
+def test_zero_declared_means_unlimited() -> None:
+    assert Capacity().sent_hello(0).free(5000, NOW) is None
+
+
+def test_a_rejection_teaches_the_limit_and_starts_a_pause() -> None:
+    capacity = Capacity().rejected(50, NOW)
+    assert capacity.ready_at == NOW + S
+    assert capacity.free(50, NOW) == 0
+    assert capacity.free(49, NOW) == 1  # a slot that came free is used during the pause
+
+
+def test_after_the_pause_one_run_probes() -> None:
+    capacity = Capacity().rejected(50, NOW)
+    assert capacity.free(50, NOW + S) == 1
+    assert capacity.free(51, NOW + S) == 0
+
+
+def test_a_burst_of_rejections_is_one_pause_and_the_lowest_limit() -> None:
+    capacity = Capacity()
+    for left in range(199, 49, -1):
+        capacity = capacity.rejected(left, NOW)
+    assert (capacity.learned, capacity.ready_at) == (50, NOW + S)
+
+
+def test_pauses_double_up_to_half_a_minute() -> None:
+    capacity, now, pauses = Capacity(), NOW, []
+    for _ in range(7):
+        capacity = capacity.rejected(0, now)
+        pauses.append((capacity.ready_at - now) // S)
+        now = capacity.ready_at
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_the_end_of_a_run_resets_the_doubling() -> None:
+    capacity = Capacity().rejected(5, NOW).rejected(5, NOW + 2 * S).ended(4)
+    assert capacity.backoff == 0
+    assert capacity.rejected(4, NOW + 60 * S).ready_at == NOW + 61 * S
+
+
+def test_the_end_of_a_run_that_was_not_counted_allows_a_probe() -> None:
+    # After a reconnection a public worker's runs are not known to be its own.
+    assert Capacity().rejected(0, NOW).ended(0).free(0, NOW) == 1
+
+
+def test_a_probe_that_is_claimed_raises_the_limit() -> None:
+    capacity = Capacity().rejected(50, NOW).claimed(51)
+    assert (capacity.learned, capacity.free(51, NOW)) == (51, 1)
+
+
+def test_a_claim_within_the_limit_changes_nothing() -> None:
+    capacity = Capacity().rejected(50, NOW)
+    assert capacity.claimed(50) is capacity
+    assert Capacity().claimed(9) == Capacity()
+
+
+def test_a_declared_limit_is_not_replaced_by_a_learned_one() -> None:
+    capacity = Capacity().sent_hello(50).rejected(10, NOW)
+    assert capacity.free(10, NOW) == 0
+    assert capacity.free(10, NOW + S) == 40
+    assert capacity.ended(9).free(9, NOW) == 41
+
+
+SENT, KEPT, LEFT = "sent again", "kept alive", "left alone"
+
+
+def what_happens(orphan: OrphanedRun, *connections: ConnectionSnapshot) -> str:
+    found = reassign([orphan], connections)
+    return (SENT if found[0].send else KEPT) if found else LEFT
+
+
+@pytest.mark.parametrize(
+    ("state", "owner", "overdue", "peer", "expected"),
+    [
+        # It found what it ran, and did not name this: it never started it.
+        (RunState.PENDING, HOST, False, HOST, SENT),
+        # On another host, nothing keeps the work from being started a second time.
+        (RunState.PENDING, HOST, True, OTHER_HOST, LEFT),
+        (RunState.PENDING, HOST, True, PUBLIC, LEFT),
+        # The Job's name keeps it from being created twice.
+        (RunState.PENDING, POD, False, OTHER_POD, SENT),
+        (RunState.PENDING, POD, True, Peer("x", "kubernetes", "pod/n/c/3"), LEFT),
+        (RunState.PENDING, HOST, True, POD, LEFT),
+        # Public: what has not been claimed for so long was not started.
+        (RunState.PENDING, PUBLIC, False, PUBLIC, LEFT),
+        (RunState.PENDING, PUBLIC, True, PUBLIC, SENT),
+        (RunState.PENDING, PUBLIC, True, Peer("x"), LEFT),
+        (RunState.PENDING, PUBLIC, True, HOST, LEFT),
+        # What runs is never sent again; a public worker cannot say that it still has it.
+        (RunState.CLAIMED, HOST, True, HOST, LEFT),
+        (RunState.CLAIMED, POD, True, OTHER_POD, LEFT),
+        (RunState.CLAIMED, PUBLIC, False, PUBLIC, KEPT),
+        (RunState.INPROGRESS, PUBLIC, False, PUBLIC, KEPT),
+        (RunState.CLAIMED, PUBLIC, False, HOST, LEFT),
+        (RunState.CLAIMED, PUBLIC, False, Peer("x"), LEFT),
+    ],
+)
+def test_what_a_connection_can_do_for_an_orphan(
+    state: RunState, owner: Peer, overdue: bool, peer: Peer, expected: str
+) -> None:
+    orphan = OrphanedRun("r", state, owner, overdue)
+    assert what_happens(orphan, ConnectionSnapshot(1, peer)) == expected
+    assert what_happens(orphan) == LEFT
+
+
+def test_who_may_yet_say_hello_is_not_taken_for_a_public_worker() -> None:
+    unsettled = ConnectionSnapshot(1, PUBLIC, settled=False)
+    assert what_happens(OrphanedRun("r", RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
+    assert what_happens(OrphanedRun("r", RunState.CLAIMED, PUBLIC), unsettled) == LEFT
+
+
+def test_room_is_kept_to_the_oldest_first() -> None:
+    orphans = [OrphanedRun(f"r{n}", RunState.PENDING, POD) for n in range(4)]
+    stations = [
+        ConnectionSnapshot(1, OTHER_POD, free=1),
+        ConnectionSnapshot(2, POD, free=0),
+        ConnectionSnapshot(3, POD, free=2),
+    ]
+    assert reassign(orphans, stations) == (
+        Reassignment("r0", 1, send=True),
+        Reassignment("r1", 3, send=True),
+        Reassignment("r2", 3, send=True),
+    )
+
+
+def test_what_a_public_worker_runs_needs_no_room() -> None:
+    assert (
+        what_happens(OrphanedRun("r", RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0))
+        == KEPT
+    )
+
+
+@pytest.mark.parametrize(
+    ("holder", "resent", "returns"),
+    [
+        (PUBLIC, False, True),
+        (PUBLIC, True, False),
+        (HOST, False, False),
+        (POD, False, False),
+        (None, False, False),
+        (None, True, False),
+    ],
+)
+def test_what_is_not_claimed_in_time(holder: Peer | None, resent: bool, returns: bool) -> None:
+    assert returns_to_queue(holder, resent=resent) is returns

@@ -5,8 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_record import Head
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.store import keys, lease_queries, runs
 from oz_agent_worker.controlplane.store.queue import Dispatch, assign
 from oz_agent_worker.controlplane.store.runs import NewRun, Run
@@ -68,7 +67,7 @@ def lose(connection: Connection, run_id: str, now: int = T0) -> None:
     lease_queries.begin(connection, [run_id], now, now + GRACE)
 
 
-def head_of(connection: Connection, run_id: str) -> Head:
-    head = runs.head(connection, run_id)
+def record_of(connection: Connection, run_id: str) -> RunRecord:
+    head = runs.lock_run(connection, run_id)
     assert head is not None
     return head

@@ -1,10 +1,9 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
-from oz_agent_worker.controlplane.store.reports import Cancel
+from oz_agent_worker.controlplane.store.reports import CancelOutcome
 
 from .support import KEY_ID, T0, add_run, give
 
@@ -38,7 +37,7 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
     reports.claim(connection, run_id, None, Peer("w"), T0)
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.REQUESTED
     assert keys.find_workload(connection, token) == run_id
-    reports.finish(connection, run_id, None, Peer("w"), Ending(state=RunState.CANCELLED, message=""), T0)
+    reports.finish(connection, run_id, None, Peer("w"), RunOutcome(state=RunState.CANCELLED, message=""), T0)
     assert keys.find_workload(connection, token) is None

@@ -4,10 +4,9 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.reassignment import Orphan
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
+from oz_agent_worker.controlplane.rules.scheduling import OrphanedRun
 from oz_agent_worker.controlplane.store import keys, lease_queries, logs, queue, reports
 from oz_agent_worker.controlplane.store.engine import open_engine
 from oz_agent_worker.controlplane.store.lease_queries import DueLease
@@ -26,8 +25,8 @@ from .support import (
     S,
     add_run,
     give,
-    head_of,
     lose,
+    record_of,
     stored,
 )
 
@@ -47,8 +46,8 @@ def lease_of(connection: Connection, run_id: str) -> tuple[int | None, int | Non
 
 
 def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -> bool:
-    handouts = [Dispatch(run_id, peer, "again")]
-    return bool(queue.send_again(connection, handouts, now, now + 30 * S, grace=GRACE))
+    dispatches = [Dispatch(run_id, peer, "again")]
+    return bool(queue.send_again(connection, dispatches, now, now + 30 * S, grace=GRACE))
 
 
 def test_the_lease_of_what_nobody_answered_begins_once(connection: Connection) -> None:
@@ -56,7 +55,7 @@ def test_the_lease_of_what_nobody_answered_begins_once(connection: Connection) -
     lose(connection, run_id)
     lose(connection, run_id, T0 + S)
     assert lease_of(connection, run_id) == (T0, T0 + GRACE)
-    assert queue.agenda(connection, T0).lease == T0 + GRACE
+    assert queue.next_deadlines(connection, T0).lease == T0 + GRACE
 
 
 def test_the_lease_of_what_somebody_had_begins_when_it_was_lost_last(connection: Connection) -> None:
@@ -76,16 +75,16 @@ def test_what_is_not_claimed_in_time_has_a_lease_from_then_on(connection: Connec
     for again in (now, now + 30 * S):
         queue.extend_deadline(connection, ids, again, again + 30 * S, again + GRACE)
         assert lease_of(connection, late) == (now, now + GRACE)
-        assert queue.agenda(connection, now).claim == again + 30 * S
+        assert queue.next_deadlines(connection, now).claim == again + 30 * S
     assert lease_of(connection, claimed) == lease_of(connection, queued) == (None, None)
 
 
 def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
     queued, ended = a_run(connection, RunState.QUEUED), a_run(connection, RunState.CLAIMED)
-    reports.finish(connection, ended, None, HOST, Ending(state=RunState.SUCCEEDED, message=""), T0)
+    reports.finish(connection, ended, None, HOST, RunOutcome(state=RunState.SUCCEEDED, message=""), T0)
     lease_queries.begin(connection, [queued, ended], T0, T0 + GRACE)
     lease_queries.start(connection, T0, GRACE)
-    assert queue.agenda(connection, T0) == NextDeadlines()
+    assert queue.next_deadlines(connection, T0) == NextDeadlines()
 
 
 def test_thousands_of_leases_begin_and_are_cleared(connection: Connection) -> None:
@@ -161,7 +160,7 @@ def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) 
         case "output":
             assert logs.append(connection, run_id, execution, HOST, Piece(0, b"x"), retention=10, now=T0).held
         case _:
-            ending = Ending(state=RunState.SUCCEEDED, message="")
+            ending = RunOutcome(state=RunState.SUCCEEDED, message="")
             reports.finish(connection, run_id, execution, HOST, ending, T0)
     assert lease_of(connection, run_id) == (None, None)
 
@@ -197,14 +196,14 @@ def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: 
     before = stored(connection, run_id)
     lose(connection, run_id)
     lease_queries.end(connection, [run_id], T0 + GRACE, 5)
-    run, head = stored(connection, run_id), head_of(connection, run_id)
+    run, head = stored(connection, run_id), record_of(connection, run_id)
     assert (run.state, run.worker_id, head.retries, head.attempts) == (RunState.QUEUED, None, 1, 1)
     assert run.execution_id != before.execution_id
     assert keys.find_workload(connection, token) is None
-    assert queue.agenda(connection, T0 + GRACE).delay == T0 + GRACE + S
+    assert queue.next_deadlines(connection, T0 + GRACE).delay == T0 + GRACE + S
     # What is left of the first execution has no say any more.
     assert reports.claim(connection, run_id, before.execution_id, POD, T0 + GRACE).cancel
-    done = Ending(state=RunState.SUCCEEDED, message="")
+    done = RunOutcome(state=RunState.SUCCEEDED, message="")
     assert not reports.finish(connection, run_id, before.execution_id, POD, done, T0 + GRACE).changed
 
 
@@ -238,8 +237,8 @@ def test_orphans_are_what_a_connection_may_help(connection: Connection) -> None:
     for run_id in (pending, claimed, public):
         lose(connection, run_id)
     assert lease_queries.orphans(connection, ["w"], T0) == [
-        Orphan(pending, RunState.PENDING, HOST),
-        Orphan(public, RunState.CLAIMED, PUBLIC),
+        OrphanedRun(pending, RunState.PENDING, HOST),
+        OrphanedRun(public, RunState.CLAIMED, PUBLIC),
     ]
     assert lease_queries.orphans(connection, ["w"], T0 + 30 * S)[0].overdue
     assert lease_queries.orphans(connection, ["x"], T0) == []
@@ -251,7 +250,7 @@ def test_an_assignment_is_sent_again_as_it_was(connection: Connection) -> None:
     token, execution = give(connection, run_id, POD), stored(connection, run_id).execution_id
     lose(connection, run_id)
     assert send_again(connection, run_id, OTHER_POD, T0 + S)
-    run, head = stored(connection, run_id), head_of(connection, run_id)
+    run, head = stored(connection, run_id), record_of(connection, run_id)
     assert (run.state, run.execution_id, head.owner, head.resent) == (
         RunState.PENDING,
         execution,
@@ -259,7 +258,7 @@ def test_an_assignment_is_sent_again_as_it_was(connection: Connection) -> None:
         True,
     )
     assert lease_of(connection, run_id) == (T0, T0 + S + GRACE)  # it has the grace for an answer
-    assert queue.agenda(connection, T0).claim == T0 + 31 * S
+    assert queue.next_deadlines(connection, T0).claim == T0 + 31 * S
     # The first may be the one that runs, so its agent's token is good as well.
     assert keys.find_workload(connection, token) == keys.find_workload(connection, "again") == run_id
 
@@ -268,7 +267,7 @@ def test_sent_again_to_the_same_instance_it_was_sent_to_one(connection: Connecti
     run_id = a_run(connection, RunState.PENDING, HOST)
     lose(connection, run_id)
     assert send_again(connection, run_id, HOST)
-    assert not head_of(connection, run_id).resent
+    assert not record_of(connection, run_id).resent
 
 
 def test_of_a_public_worker_only_an_answer_ends_the_lease(connection: Connection) -> None:
@@ -318,8 +317,8 @@ def test_what_was_never_sent_waits_for_anybody_at_once(connection: Connection) -
     token, execution = give(connection, run_id, HOST), stored(connection, run_id).execution_id
     assert queue.withdraw(connection, [(run_id, "other")], T0, T0 + GRACE) == []
     assert queue.withdraw(connection, [(run_id, execution), ("none", "e")], T0, T0 + GRACE) == [run_id]
-    assert [w.run_id for w in queue.waiting(connection, T0, ["x"], 10)] == [run_id]
-    assert head_of(connection, run_id).attempts == 0
+    assert [w.run_id for w in queue.queued(connection, T0, ["x"], 10)] == [run_id]
+    assert record_of(connection, run_id).attempts == 0
     assert keys.find_workload(connection, token) is None
 
 
@@ -339,8 +338,8 @@ def test_what_a_worker_says_of_itself_late_is_recorded(connection: Connection) -
         a_run(connection, RunState.PENDING, Peer("x")),
     )
     lease_queries.name_owner(connection, [run_id, other], HOST)
-    assert head_of(connection, run_id).owner == HOST
-    assert head_of(connection, other).owner == Peer("x")
+    assert record_of(connection, run_id).owner == HOST
+    assert record_of(connection, other).owner == Peer("x")
 
 
 def test_the_next_lease_is_found_by_an_index(database_url: str) -> None:

@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import logs, reports
-from oz_agent_worker.controlplane.store.logs import Append, Piece, split_utf8
+from oz_agent_worker.controlplane.store.logs import AppendResult, Piece, split_utf8
 
 from .support import PUBLIC, T0, add_run, give, stored
 
@@ -25,7 +24,7 @@ class Output:
         give(connection, self.run_id)
         self.execution_id = stored(connection, self.run_id).execution_id
 
-    def append(self, start: int, text: str, execution_id: str | None = None) -> Append:
+    def append(self, start: int, text: str, execution_id: str | None = None) -> AppendResult:
         piece = Piece(start, text.encode())
         execution_id = execution_id or self.execution_id
         return logs.append(
@@ -49,8 +48,8 @@ def output(connection: Connection) -> Output:
 
 
 def test_pieces_add_up(output: Output) -> None:
-    assert output.append(0, "one\n") == Append(stored=True, held=True)
-    assert output.append(4, "two\n") == Append(stored=True, held=True)
+    assert output.append(0, "one\n") == AppendResult(stored=True, held=True)
+    assert output.append(4, "two\n") == AppendResult(stored=True, held=True)
     assert output.text() == "one\ntwo\n"
 
 
@@ -80,12 +79,12 @@ def test_a_gap_stays_visible(output: Output) -> None:
 
 
 def test_output_of_another_execution_is_left_out(output: Output) -> None:
-    assert output.append(0, "x", execution_id="other") == Append(stored=False, refused=True)
+    assert output.append(0, "x", execution_id="other") == AppendResult(stored=False, refused=True)
     assert stored(output.connection, output.run_id).state is RunState.PENDING
 
 
 def test_nothing_is_stored_for_nothing(output: Output) -> None:
-    assert output.append(0, "") == Append(stored=False)
+    assert output.append(0, "") == AppendResult(stored=False)
     assert not logs.append(
         output.connection, "none", "e", PUBLIC, Piece(0, b"x"), retention=10, now=T0
     ).stored
@@ -93,9 +92,9 @@ def test_nothing_is_stored_for_nothing(output: Output) -> None:
 
 def test_late_output_is_stored_and_wakes_no_dead_run(output: Output) -> None:
     reports.finish(
-        output.connection, output.run_id, None, PUBLIC, Ending(state=RunState.SUCCEEDED, message=""), T0
+        output.connection, output.run_id, None, PUBLIC, RunOutcome(state=RunState.SUCCEEDED, message=""), T0
     )
-    assert output.append(0, "x") == Append(stored=True)
+    assert output.append(0, "x") == AppendResult(stored=True)
     assert stored(output.connection, output.run_id).state is RunState.SUCCEEDED
 
 

@@ -1,8 +1,8 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
-from oz_agent_worker.controlplane.rules.scheduling import Waiting
+from oz_agent_worker.controlplane.rules.scheduling import QueuedRun
 from oz_agent_worker.controlplane.store import keys, queue, reports
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
 from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines, Unclaimed
@@ -11,19 +11,19 @@ from .support import GRACE, T0, S, add_key, add_run, give, stored
 
 
 def waiting_ids(connection: Connection, now: int, *worker_ids: str) -> list[str]:
-    return [run.run_id for run in queue.waiting(connection, now, worker_ids, 100)]
+    return [run.run_id for run in queue.queued(connection, now, worker_ids, 100)]
 
 
 def test_runs_wait_in_order_for_whoever_may_have_them(connection: Connection) -> None:
     anyone, for_w, for_x = (add_run(connection, worker_host=host) for host in (None, "w", "x"))
     last = add_run(connection)
-    assert queue.waiting(connection, T0, ["w"], 100) == [
-        Waiting(anyone, None),
-        Waiting(for_w, "w"),
-        Waiting(last, None),
+    assert queue.queued(connection, T0, ["w"], 100) == [
+        QueuedRun(anyone, None),
+        QueuedRun(for_w, "w"),
+        QueuedRun(last, None),
     ]
     assert waiting_ids(connection, T0, "w", "x") == [anyone, for_w, for_x, last]
-    assert len(queue.waiting(connection, T0, ["w"], 2)) == 2
+    assert len(queue.queued(connection, T0, ["w"], 2)) == 2
 
 
 def test_an_assigned_run_is_pending_and_out_of_the_queue(connection: Connection) -> None:
@@ -31,7 +31,7 @@ def test_an_assigned_run_is_pending_and_out_of_the_queue(connection: Connection)
     (run,) = queue.assign(connection, [Dispatch(run_id, Peer("w"), "h")], T0 + 1, T0 + 30 * S)
     assert (run.id, run.state, run.worker_id) == (run_id, RunState.PENDING, "w")
     assert waiting_ids(connection, T0 + S, "w") == []
-    assert queue.agenda(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
+    assert queue.next_deadlines(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
 
 
 def test_a_run_is_assigned_once(connection: Connection) -> None:
@@ -65,7 +65,7 @@ def test_a_run_that_comes_back_waits_longer_each_time(connection: Connection) ->
     for _ in range(8):
         give(connection, run_id, now=now)
         assert queue.reject(connection, run_id, None, Peer("w"), "full", now, now + GRACE)
-        due = queue.agenda(connection, now).delay
+        due = queue.next_deadlines(connection, now).delay
         assert due is not None
         delays.append((due - now) // S)
         assert waiting_ids(connection, due - 1, "w") == []
@@ -116,12 +116,12 @@ def test_a_claimed_run_is_not_taken_back(connection: Connection) -> None:
     reports.claim(connection, run_id, None, Peer("w"), T0)
     assert queue.unclaimed(connection, T0 + 3600 * S) == []
     assert queue.return_unclaimed(connection, [run_id], T0 + 3600 * S) == []
-    assert queue.agenda(connection, T0) == NextDeadlines()
+    assert queue.next_deadlines(connection, T0) == NextDeadlines()
 
 
 def test_an_empty_queue_has_no_deadline(connection: Connection) -> None:
     add_run(connection)
-    assert queue.agenda(connection, T0).next is None
+    assert queue.next_deadlines(connection, T0).next is None
 
 
 def test_the_deadline_survives_the_process(database_url: str) -> None:
@@ -133,7 +133,7 @@ def test_the_deadline_survives_the_process(database_url: str) -> None:
     # No close: the second engine finds what a killed process leaves, a WAL and no goodbye.
     second = open_engine(database_url)
     with second.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
-        assert queue.agenda(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
+        assert queue.next_deadlines(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
         assert queue.unclaimed(connection, T0 + 31 * S) == [Unclaimed(run_id, "w", resent=False)]
     second.dispose()
     engine.dispose()

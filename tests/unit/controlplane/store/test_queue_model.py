@@ -16,8 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState, can_move
-from oz_agent_worker.controlplane.rules.scheduling import Opening, Waiting, plan
+from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, QueuedRun, place_runs
 
 T = TypeVar("T")
 
@@ -82,12 +83,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def dispatch(self) -> None:
-        waiting = [Waiting(r.run_id, r.host) for r in self.runs.values() if r.state is RunState.QUEUED]
-        openings = [
-            Opening(number, worker.worker_id, self._free(number), worker.last_served)
+        waiting = [QueuedRun(r.run_id, r.host) for r in self.runs.values() if r.state is RunState.QUEUED]
+        connections = [
+            ConnectionSnapshot(number, Peer(worker.worker_id), self._free(number), worker.last_served)
             for number, worker in self.workers.items()
         ]
-        for assignment in plan(waiting, openings):
+        for assignment in place_runs(waiting, connections):
             run, worker = self.runs[assignment.run_id], self.workers[assignment.connection_id]
             assert run.connection is None, "it has a connection already"
             assert run.host in (None, worker.worker_id)

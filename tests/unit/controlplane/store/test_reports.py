@@ -1,17 +1,16 @@
 import pytest
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.outcome_mapping import Ending
-from oz_agent_worker.controlplane.rules.peer import Peer
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import queue, reports
-from oz_agent_worker.controlplane.store.reports import Cancel, Claim, Finish
+from oz_agent_worker.controlplane.store.reports import CancelOutcome, ClaimResult, ReportResult
 
 from .support import T0, S, add_run, give, stored
 
-DONE = Ending(state=RunState.SUCCEEDED, message="done", exit_code=0)
-CANCELLED = Ending(state=RunState.CANCELLED, message="")
-FAILED = Ending(
+DONE = RunOutcome(state=RunState.SUCCEEDED, message="done", exit_code=0)
+CANCELLED = RunOutcome(state=RunState.CANCELLED, message="")
+FAILED = RunOutcome(
     state=RunState.FAILED, message="exit 2", error_code="container_exit", retryable=False, exit_code=2
 )
 
@@ -31,7 +30,7 @@ def a_claimed_run(connection: Connection) -> str:
 def test_a_claim(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     execution = stored(connection, run_id).execution_id
-    assert reports.claim(connection, run_id, execution, Peer("w"), T0 + S) == Claim(
+    assert reports.claim(connection, run_id, execution, Peer("w"), T0 + S) == ClaimResult(
         accepted=True, why="claimed"
     )
     run = stored(connection, run_id)
@@ -48,7 +47,9 @@ def test_a_claim_that_comes_late_is_taken(connection: Connection) -> None:
 
 def test_a_claim_twice_is_harmless(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0 + S) == Claim(accepted=True, why="again")
+    assert reports.claim(connection, run_id, None, Peer("w"), T0 + S) == ClaimResult(
+        accepted=True, why="again"
+    )
 
 
 @pytest.mark.parametrize("state", ["another", "unknown", "held", "ended"])
@@ -75,14 +76,14 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
 def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.DONE
+    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.DONE
     assert reports.claim(connection, run_id, None, Peer("w"), T0).cancel
 
 
 def test_whoever_claims_again_is_reminded_of_the_cancellation(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     reports.cancel(connection, run_id, T0)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0) == Claim(
+    assert reports.claim(connection, run_id, None, Peer("w"), T0) == ClaimResult(
         accepted=True, why="again", cancel=True
     )
 
@@ -101,7 +102,7 @@ def test_the_first_ending_wins(connection: Connection) -> None:
     reports.finish(connection, run_id, None, Peer("w"), DONE, T0)
     before = stored(connection, run_id)
     later = reports.finish(connection, run_id, None, Peer("x"), FAILED, T0 + S)
-    assert later == Finish(changed=False, state=RunState.SUCCEEDED, why="already SUCCEEDED")
+    assert later == ReportResult(changed=False, state=RunState.SUCCEEDED, why="already SUCCEEDED")
     assert stored(connection, run_id) == before
 
 
@@ -115,32 +116,32 @@ def test_an_ending_without_a_claim_is_taken(connection: Connection, assigned: bo
 def test_an_ending_of_another_execution_changes_nothing(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     other = reports.finish(connection, run_id, "other", Peer("w"), DONE, T0)
-    assert other == Finish(changed=False, state=RunState.CLAIMED, why="another execution")
+    assert other == ReportResult(changed=False, state=RunState.CLAIMED, why="another execution")
     nothing = reports.finish(connection, "nothing", None, Peer("w"), DONE, T0)
-    assert nothing == Finish(changed=False, state=None, why="no such run")
+    assert nothing == ReportResult(changed=False, state=None, why="no such run")
 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
-    assert reports.cancel(connection, run_id, T0, "alice").outcome is Cancel.DONE
+    assert reports.cancel(connection, run_id, T0, "alice").outcome is CancelOutcome.DONE
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED
     assert run.message == 'Cancelled with the API key "alice"; no worker had it.'
-    assert reports.cancel(connection, run_id, T0, "bob").outcome is Cancel.ENDED
+    assert reports.cancel(connection, run_id, T0, "bob").outcome is CancelOutcome.ENDED
     assert stored(connection, run_id) == run
 
 
 def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    assert reports.cancel(connection, run_id, T0).outcome is Cancel.PENDING
+    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.PENDING
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     assert reports.pending_cancellations(connection, "w") == []
-    assert reports.cancel(connection, run_id, T0, "alice").outcome is Cancel.REQUESTED
-    assert reports.cancel(connection, run_id, T0, "bob").outcome is Cancel.REQUESTED
+    assert reports.cancel(connection, run_id, T0, "alice").outcome is CancelOutcome.REQUESTED
+    assert reports.cancel(connection, run_id, T0, "bob").outcome is CancelOutcome.REQUESTED
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
@@ -153,10 +154,10 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
 
 def test_a_worker_may_cancel_what_nobody_asked_it_to(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    ending = Ending(state=RunState.CANCELLED, message="the host is drained")
+    ending = RunOutcome(state=RunState.CANCELLED, message="the host is drained")
     reports.finish(connection, run_id, None, Peer("w"), ending, T0)
     assert stored(connection, run_id).message == "Cancelled by worker w: the host is drained."
 
 
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:
-    assert reports.cancel(connection, "nothing", T0).outcome is Cancel.NOT_FOUND
+    assert reports.cancel(connection, "nothing", T0).outcome is CancelOutcome.NOT_FOUND

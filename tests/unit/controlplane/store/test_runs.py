@@ -24,7 +24,7 @@ def test_runs_are_numbered_in_the_order_of_creation(connection: Connection) -> N
 
 def test_a_run_that_is_not_there(connection: Connection) -> None:
     assert runs.get(connection, "x") is None
-    assert runs.head(connection, "x") is None
+    assert runs.lock_run(connection, "x") is None
     assert not runs.exists(connection, "x")
 
 
@@ -35,10 +35,10 @@ def test_a_parent_must_exist(connection: Connection) -> None:
 
 def test_a_move_that_the_table_does_not_have_is_refused(connection: Connection) -> None:
     run_id = add_run(connection)
-    head = runs.head(connection, run_id)
+    head = runs.lock_run(connection, run_id)
     assert head is not None
     runs.move(connection, head, RunState.SUCCEEDED, T0)
-    ended = runs.head(connection, run_id)
+    ended = runs.lock_run(connection, run_id)
     assert ended is not None
     with pytest.raises(ValueError, match="cannot move from SUCCEEDED to QUEUED"):
         runs.move(connection, ended, RunState.QUEUED, T0)
@@ -47,7 +47,7 @@ def test_a_move_that_the_table_does_not_have_is_refused(connection: Connection) 
 def test_times_of_a_life(connection: Connection) -> None:
     run_id = add_run(connection)
     for target, at in ((RunState.CLAIMED, 1), (RunState.INPROGRESS, 2), (RunState.SUCCEEDED, 3)):
-        head = runs.head(connection, run_id)
+        head = runs.lock_run(connection, run_id)
         assert head is not None
         runs.move(connection, head, target, T0 + at * S)
     run = stored(connection, run_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.controlplane.rules.peer import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.worker.backends.base import Found, NoOutput
