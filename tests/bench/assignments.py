@@ -7,7 +7,7 @@ import msgspec
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import parse_assignment
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 
@@ -54,5 +54,5 @@ def job_body(task_id: str, namespace: str, worker_id: str, server_root_url: str)
     settings = TaskSettings(server_root_url=server_root_url)
     spec = build_task_spec(parse_assignment(assignment(task_id)), settings)
     config = KubernetesConfig(namespace=namespace)
-    manifest: dict[str, Any] = build_job(spec, config, worker_id=worker_id, cleanup=True)
+    manifest: dict[str, Any] = plan_job(spec, config, worker_id=worker_id, cleanup=True).job
     return msgspec.json.encode(manifest)

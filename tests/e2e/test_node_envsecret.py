@@ -9,7 +9,7 @@ import pytest
 
 from oz_agent_worker.protocol.assignment import parse_assignment
 from oz_agent_worker.protocol.frames import TaskCompleted
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 from tests.cluster.nodetier import NodeTier
@@ -63,7 +63,7 @@ def test_a_pod_waits_for_its_secret(
     assignment = script_task('echo "$TOKEN"', TOKEN="swordfish")
     spec = build_task_spec(parse_assignment(assignment), TaskSettings(server_root_url=""))
     config = KubernetesConfig(namespace=namespace, task_env_secret=True)
-    job = build_job(spec, config, worker_id=WORKER_ID, cleanup=True, unique="0", owner=DEAD)
+    job = plan_job(spec, config, worker_id=WORKER_ID, cleanup=True, unique="0", owner=DEAD).job
     client.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
 
     def waits() -> bool:

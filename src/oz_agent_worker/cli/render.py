@@ -15,7 +15,7 @@ from oz_agent_worker.protocol.frames import FrameError, TaskAssignment, decode_c
 from oz_agent_worker.worker.app import task_settings
 from oz_agent_worker.worker.config.load import WorkerConfig
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from oz_agent_worker.worker.task_spec import TaskSpec, build_task_spec
+from oz_agent_worker.worker.task_spec import build_task_spec
 
 from .options import flags_from, worker_options
 from .worker_config import load_worker_config
@@ -46,8 +46,11 @@ def render(
     -e included. The output holds the task's variables in clear, as the Job would; with
     backend.kubernetes.task_env_secret it is the Job, and a Secret whose values are not shown.
     """
-    from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
-    from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_manifests
+    from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
+    from oz_agent_worker.worker.backends.kubernetes.manifest.render import (
+        render_manifests,
+        without_values,
+    )
 
     flags = flags_from(options, under=ctx.obj)
     if not flags.backend and not flags.config_file:
@@ -57,28 +60,14 @@ def render(
     assignment = _read_assignment(assignment_file)
     try:
         spec = build_task_spec(assignment, task_settings(config))
-        job = build_job(spec, kubernetes, worker_id=config.worker_id, cleanup=config.cleanup)
+        plan = plan_job(spec, kubernetes, worker_id=config.worker_id, cleanup=config.cleanup)
     except AssignmentError as error:
         raise UsageError(f"{assignment_file}: {error}") from error
-    manifests = [job, *_secrets_of(job, spec, kubernetes)]
+    manifests = [plan.job]
+    if plan.secret_name is not None:
+        secret = plan.environment_secret(plan.secret_name, "(the Job's, once it is created)")
+        manifests.append(without_values(secret))
     click.echo(render_manifests(manifests, output), nl=False)
-
-
-def _secrets_of(job: dict[str, Any], spec: TaskSpec, config: KubernetesConfig) -> list[dict[str, Any]]:
-    """The Secret that follows the Job, without its values, where there is one."""
-    from oz_agent_worker.worker.backends.kubernetes.manifest.env_secret import (
-        build_environment_secret,
-        task_variables,
-    )
-    from oz_agent_worker.worker.backends.kubernetes.manifest.naming import ANNOTATION_ENVIRONMENT_SECRET
-    from oz_agent_worker.worker.backends.kubernetes.manifest.render import without_values
-
-    name = job["metadata"]["annotations"].get(ANNOTATION_ENVIRONMENT_SECRET)
-    if name is None:
-        return []
-    variables = task_variables(spec, config)
-    secret = build_environment_secret(variables, job, name=name, uid="(the Job's, once it stands)")
-    return [without_values(secret)]
 
 
 def _kubernetes_section(config: WorkerConfig) -> KubernetesConfig:

@@ -20,6 +20,7 @@ from oz_agent_worker.protocol.assignment import (
     compact_json,
     trimmed,
 )
+from oz_agent_worker.protocol.report import ExecutionKey
 
 __all__ = [
     "FALLBACK_IMAGE",
@@ -56,8 +57,7 @@ class TaskSpec:
     sets, in its final precedence, before the backend's own ``OZ_*`` variables.
     """
 
-    task_id: str
-    execution_id: str
+    key: ExecutionKey
     title: str
     arguments: tuple[str, ...] = field(repr=False)  # MCP servers come with their keys
     environment: Mapping[str, Secret]
@@ -77,8 +77,7 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
     if "\0" in "".join(arguments):
         raise AssignmentError("a value holds a NUL character, which no argument can have")
     return TaskSpec(
-        task_id=assignment.task_id,
-        execution_id=assignment.execution_id,
+        key=ExecutionKey(assignment.task_id, assignment.execution_id),
         title=assignment.title,
         arguments=arguments,
         environment=_environment(assignment, settings),

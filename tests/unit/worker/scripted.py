@@ -96,12 +96,12 @@ class ScriptedBackend:
         pass
 
     async def launch(self, spec: TaskSpec, output: OutputSink) -> ScriptedExecution:
-        self.launched.append(ExecutionKey(spec.task_id, spec.execution_id))
+        self.launched.append(spec.key)
         if self.early_output:
             output.write(self.early_output)
-        if step := self.launch_steps.get(spec.task_id):
+        if step := self.launch_steps.get(spec.key.task_id):
             await step()
-        execution = self.executions[spec.task_id] = ScriptedExecution(output, self.on_stop)
+        execution = self.executions[spec.key.task_id] = ScriptedExecution(output, self.on_stop)
         if self.stop_error is not None:
             execution.stop_step = Step(error=self.stop_error)
         return execution

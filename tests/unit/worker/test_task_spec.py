@@ -8,6 +8,7 @@ import pytest
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import AssignmentError, InstanceShape, Sidecar
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.task_spec import (
     FALLBACK_IMAGE,
     TaskSettings,
@@ -168,8 +169,7 @@ def test_a_whole_spec() -> None:
         instance_shape={"vcpus": 2},
     )
     assert build_task_spec(assignment, SETTINGS) == TaskSpec(
-        task_id="run-1",
-        execution_id="exec-1",
+        key=ExecutionKey("run-1", "exec-1"),
         title="Fix it",
         arguments=(
             "agent", "run", "--task-id", "run-1", "--sandboxed", "--server-root-url", ROOT,

@@ -234,7 +234,7 @@ def test_a_team_s_run_is_shared_with_the_team(owner: str | None, shared: bool) -
 def test_the_task_s_own_id_counts_where_it_differs_from_the_run_s() -> None:
     assignment = parsed(task={"id": "task-7"})
     spec = build_task_spec(assignment, SETTINGS)
-    assert spec.task_id == "run-1"
+    assert spec.key.task_id == "run-1"
     assert spec.arguments[2:4] == ("--task-id", "task-7")
     assert spec.environment["TASK_ID"] == Secret("task-7")
 

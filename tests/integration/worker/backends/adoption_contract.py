@@ -15,7 +15,7 @@ __all__ = ["TakeOverContract"]
 
 def key_of(spec: TaskSpec) -> ExecutionKey:
     """Name the execution that a spec is of."""
-    return ExecutionKey(spec.task_id, spec.execution_id)
+    return spec.key
 
 
 class TakeOverContract(ContractSteps):

@@ -129,7 +129,7 @@ class BackendContract(TakeOverContract):
         spec = task_spec(environment={**given, **overruled})
         backend, found = await self.environment(harness, spec)
         assert {name: found.get(name) for name in given} == given
-        assert found["OZ_RUN_ID"] == spec.task_id
+        assert found["OZ_RUN_ID"] == spec.key.task_id
         assert found["OZ_WORKER_BACKEND"] == backend.name
         assert found["OZ_WORKSPACE_ROOT"].startswith("/")
 
@@ -260,7 +260,7 @@ class BackendContract(TakeOverContract):
     async def test_two_executions_of_one_run_do_not_meet(self, harness: Harness) -> None:
         harness.agent(harness.scratch.script('touch "$1"; ls; note "$1" $$; hold go'))
         backend, outputs = await harness.backend(), [Recorder(), Recorder()]
-        run = task_spec().task_id
+        run = task_spec().key.task_id
         specs = [task_spec(f"file-{n}", task_id=run, execution_id=f"execution-{n}") for n in range(2)]
         executions = [await backend.launch(s, o) for s, o in zip(specs, outputs, strict=True)]
         await asyncio.gather(*(harness.scratch.noted(f"file-{n}") for n in range(2)))

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Backend, Found
 from oz_agent_worker.worker.task_spec import TaskSpec
 
@@ -141,8 +142,7 @@ def task_spec(
     """Make a spec of an execution that no other test has."""
     task_id = f"task-{uuid.uuid4()}" if task_id is None else task_id
     return TaskSpec(
-        task_id=task_id,
-        execution_id=execution_id or task_id,
+        key=ExecutionKey(task_id, execution_id or task_id),
         title="A task of the backend contract",
         arguments=arguments,
         environment={name: Secret(value) for name, value in (environment or {}).items()},

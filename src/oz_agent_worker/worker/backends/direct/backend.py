@@ -134,7 +134,7 @@ class DirectBackend:
             LaunchError: the task's ID names no folder, the folder or the record cannot be had,
                 or another live worker has the execution.
         """
-        key = ExecutionKey(spec.task_id, spec.execution_id)
+        key = spec.key
         async with self._leftovers.quiet:
             # Nothing here waits, so that a second assignment cannot come between.
             if self._agent is None:

@@ -70,7 +70,7 @@ def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark
     ``grace`` lies between TERM and KILL, in seconds; ``mark`` is the execution's.
     """
     files = _files(workspace, spec.harness, grace)
-    return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.task_id, mark))
+    return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.key.task_id, mark))
 
 
 def lost_environment(

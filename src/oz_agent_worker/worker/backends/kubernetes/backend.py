@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from oz_agent_worker.errors import PreflightError
+from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, failed
-from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.events import JobNamed, Notify, ignore_event
@@ -30,10 +29,9 @@ from .api.stats import ApiStats
 from .event_reader import EventReader, EventSettings
 from .execution import ExecutionContext, KubernetesExecution
 from .inspection.evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
-from .job_creation import Lookup, create_environment_secret, create_or_adopt
+from .job_creation import JobLookup, create_environment_secret, create_or_adopt
 from .log_follower import Follows, LogSettings
-from .manifest.env_secret import task_variables
-from .manifest.job import ManifestError, build_job
+from .manifest.job import JobPlan, plan_job
 from .manifest.naming import job_name, label_selector
 from .objects import JobView
 from .preflight.permissions import needed_permissions, summary
@@ -160,19 +158,17 @@ class KubernetesBackend:
         ground, takeover = self._ground, self._takeover
         if ground is None or takeover is None:
             raise LaunchError("the Kubernetes backend is not started")
-        key = ExecutionKey(spec.task_id, spec.execution_id)
-        lookup = Lookup(ground.index.job, takeover.objection)
-        with takeover.launching(job_name(key)):
+        lookup = JobLookup(ground.index.job, takeover.objection)
+        with takeover.launching(job_name(spec.key)):
             async with self._launches:
-                manifest = self._manifest(spec)
-                standing = await create_or_adopt(ground.client, ground.namespace, manifest, key, lookup)
-                variables = task_variables(spec, self._config)
-                await create_environment_secret(ground.client, manifest, standing, variables)
-            job = standing.job.metadata
+                plan = self._plan(spec)
+                created = await create_or_adopt(ground.client, plan, lookup)
+                await create_environment_secret(ground.client, plan, created)
+            job = created.job.metadata
             takeover.settle(job.name, job.uid)
-        self._notify(JobNamed(key, job.name))
+        self._notify(JobNamed(spec.key, job.name))
         return KubernetesExecution(
-            ground, job.name, job.uid or "", standing.since, output, inherited=standing.adopted
+            ground, job.name, job.uid or "", created.since, output, inherited=created.adopted
         )
 
     def watches(self) -> Sequence[WatchVitals]:
@@ -241,9 +237,9 @@ class KubernetesBackend:
         await takeover.start()
         return takeover
 
-    def _manifest(self, spec: TaskSpec) -> dict[str, Any]:
+    def _plan(self, spec: TaskSpec) -> JobPlan:
         try:
-            return build_job(
+            return plan_job(
                 spec,
                 self._config,
                 worker_id=self._worker_id,
@@ -251,7 +247,7 @@ class KubernetesBackend:
                 unique=secrets.token_hex(4),
                 owner=self._instance,
             )
-        except ManifestError as error:
+        except AssignmentError as error:
             outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
             raise LaunchError(str(error), outcome) from error
 

@@ -1,18 +1,16 @@
-"""A Job is created once, whoever asks and however often: what is there already is adopted.
+"""Creates the Job of an execution once, however often it is asked to, or adopts the one that exists.
 
-Where the task's variables are in a Secret, that follows the Job which owns it.
+Where the task's variables are in a Secret, the Secret is created after the Job that owns it.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
-from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.outcome import FailureReason, failed
-from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWorkerError
 
 from .api import rest
@@ -20,23 +18,23 @@ from .api.client import KubernetesClient
 from .api.errors import AlreadyExistsError, ApiError, ForbiddenError, NotFoundError
 from .api.rest import JOBS
 from .api.retry import ONCE, GracePeriod, delays, is_about_the_worker, retry_until_decided
-from .manifest.env_secret import build_environment_secret
-from .manifest.naming import ANNOTATION_OWNER
+from .manifest.job import JobPlan
 from .objects import JobView
 
-__all__ = ["CreatedJob", "Lookup", "create_environment_secret", "create_or_adopt"]
+__all__ = ["CreatedJob", "JobLookup", "create_environment_secret", "create_or_adopt"]
 
 _logger = logging.getLogger(__name__)
 
-#: How often a Job that is in the way may turn out to be gone again before that is the server's problem.
-_ATTEMPTS = 3
+#: How often a creation may be refused for a Job that the next read does not find.
+_MAX_CONFLICTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
-    """A Job that stands.
+    """A Job that exists in the cluster.
 
-    ``since`` is when, in monotonic seconds; ``adopted``: it was there already.
+    ``since`` is when that was known, in seconds of the monotonic clock. ``adopted``: an earlier
+    call or another worker created it.
     """
 
     job: JobView
@@ -45,67 +43,52 @@ class CreatedJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """What is known of Jobs without reading them.
+class JobLookup:
+    """What the worker knows of Jobs without reading them.
 
-    ``told`` gives the Job of a name as the watch has told it. ``objection`` says why a Job may
-    not be adopted by this worker (``None``: it may), and raises ``ApiError`` where that
-    cannot be known for now.
+    ``watched`` gives the Job of a name as the watch last reported it. ``objection`` says why this
+    worker may not adopt a Job (``None``: it may), and raises ``ApiError`` where that cannot be
+    known yet.
     """
 
-    told: Callable[[str], JobView | None]
+    watched: Callable[[str], JobView | None]
     objection: Callable[[JobView], Awaitable[str | None]]
 
 
-async def create_or_adopt(
-    client: KubernetesClient,
-    namespace: str,
-    manifest: Mapping[str, Any],
-    key: ExecutionKey,
-    lookup: Lookup,
-) -> CreatedJob:
-    """Create the Job of an execution, and return when it is certain that it stands.
+async def create_or_adopt(client: KubernetesClient, plan: JobPlan, lookup: JobLookup) -> CreatedJob:
+    """Create the planned Job, and return when it is certain that it exists.
 
-    One request. Only where a Job of the name stands already (a repeated assignment, or an
-    answer that was lost) is it read, and adopted if its annotations name the same execution
-    and its owner is this worker or gone. Once a request may have created the Job, this goes on
-    until the API server says what became of it, however long it is away: a task whose Job may
-    run must not go back to its queue.
+    One request in the usual case. Where a Job of the name exists already (the assignment was
+    repeated, or the answer to a creation was lost), it is read, and adopted if its annotations name
+    the same execution and its owner is this worker or gone. Once a request may have created the
+    Job, this asks until the API server says whether it exists, however long that takes: a task
+    whose Job may run must not go back to the queue.
 
     Raises:
-        LaunchError: nothing of this call stands. With an outcome where the API server refused
-            this Job; without one where it cannot be asked or may not be asked, or has the Job
-            half deleted. ``OwnedByAnotherWorkerError``: the Job is another worker's.
+        LaunchError: this call has created nothing. It has an outcome where the API server refused
+            the Job, and none where the API server cannot be reached, does not authorize the worker,
+            or is still deleting an earlier Job of the name.
+        OwnedByAnotherWorkerError: the Job exists and belongs to another worker.
     """
-    return await _Creation(client, namespace, manifest, key, lookup).run()
+    return await _Creation(client, plan, lookup).run()
 
 
 class _Creation:
-    """One Job on its way.
+    """The state of one creation.
 
-    ``unsure``: a request may have created it, and its answer is lost. ``met``: a Job of its
-    name stood when it was to be created. With either, nothing is certain until it is read.
+    ``unsure``: a request may have created the Job, and its answer was lost. ``conflict``: the last
+    request found a Job of the name. In either case only a read of the Job is certain.
     """
 
-    def __init__(
-        self,
-        client: KubernetesClient,
-        namespace: str,
-        manifest: Mapping[str, Any],
-        key: ExecutionKey,
-        lookup: Lookup,
-    ) -> None:
+    def __init__(self, client: KubernetesClient, plan: JobPlan, lookup: JobLookup) -> None:
         self._client = client
-        self._namespace = namespace
-        self._request = rest.create(JOBS, namespace, manifest)
-        self._name: str = manifest["metadata"]["name"]
-        self._owner = manifest["metadata"]["annotations"].get(ANNOTATION_OWNER)
-        self._key = key
+        self._plan = plan
+        self._request = rest.create(JOBS, plan.namespace, plan.job)
         self._lookup = lookup
-        self._before = lookup.told(self._name)
+        self._watched_before = lookup.watched(plan.name)
         self._unsure = False
-        self._met = False
-        self._crossings = 0
+        self._conflict = False
+        self._vanished = 0
         self._budget = GracePeriod(client.settings.create.budget)
 
     async def run(self) -> CreatedJob:
@@ -113,161 +96,148 @@ class _Creation:
         for delay in delays(self._client.settings.create):
             pause = delay
             try:
-                standing = await self._attempt()
+                created = await self._attempt()
             except ApiError as error:
                 pause = max(delay, error.retry_after or 0.0)
-                standing = await self._after(error, pause)
-            if standing is not None:
-                return standing
+                created = await self._after_error(error, pause)
+            if created is not None:
+                return created
             await asyncio.sleep(pause)
         raise AssertionError("delays never end")
 
     async def _attempt(self) -> CreatedJob | None:
-        """Ask once; ``None``: what was in the way is gone, so ask again.
+        """Send the request once; ``None``: the Job that was in the way is gone, so try again.
 
         Raises:
-            ApiError: the server did not create it, or it is not known.
+            ApiError: the Job was not created, or that is not known.
             LaunchError: another Job is in the way.
         """
         try:
             answer = await self._client.exchange(self._request, ONCE)
             job = rest.decode(self._request, answer.body, JOBS.decoder)
         except AlreadyExistsError:
-            self._met = True
+            self._conflict = True
             found = await self._read()
             if found is not None:
                 return await self._adopted(found)
-            self._met = False
-            self._crossings += 1
-            if self._crossings == _ATTEMPTS:
-                text = f"the Job {self._name} exists when it is created and does not when it is read"
+            self._conflict = False
+            self._vanished += 1
+            if self._vanished == _MAX_CONFLICTS:
+                text = f"the Job {self._plan.name} exists when it is created and does not when it is read"
                 raise LaunchError(text) from None
             return None
-        return CreatedJob(job, time.monotonic(), adopted=False)
+        return _exists(job, adopted=False)
 
     async def _read(self) -> JobView | None:
         try:
-            return await self._client.get_job(self._namespace, self._name)
+            return await self._client.get_job(self._plan.namespace, self._plan.name)
         except NotFoundError:
             return None
 
     async def _adopted(self, found: JobView) -> CreatedJob:
-        """Take the Job that stands for the execution's, if it is and may be."""
-        self._check_same(found)
+        """Adopt the Job that was found, if it is this execution's and may be adopted."""
+        name, key = self._plan.name, self._plan.key
+        if found.metadata.key != key:
+            message = f"a Job named {name} exists already and is not of execution {key}"
+            raise LaunchError(message, failed(FailureReason.JOB_CREATE, message))
+        if found.metadata.deletion_timestamp is not None:
+            raise LaunchError(f"the Job {name} of an earlier attempt is still being deleted")
         if self._unsure and self._is_own(found):
-            return CreatedJob(found, time.monotonic(), adopted=False)
+            return _exists(found, adopted=False)
         objection = await self._lookup.objection(found)
         if objection is not None:
             raise OwnedByAnotherWorkerError(
-                f"the Job {self._name} of this execution stands already and {objection}"
+                f"the Job {name} of this execution exists already and {objection}"
             )
-        _logger.info("Job %s stands already and is adopted", self._name)
-        return CreatedJob(found, time.monotonic(), adopted=True)
-
-    def _check_same(self, found: JobView) -> None:
-        if found.metadata.key != self._key:
-            message = f"a Job named {self._name} exists already and is not of execution {self._key}"
-            raise LaunchError(message, failed(FailureReason.JOB_CREATE, message))
-        if found.metadata.deletion_timestamp is not None:
-            raise LaunchError(f"the Job {self._name} of an earlier attempt is still being deleted")
+        _logger.info("Job %s exists already and is adopted", name)
+        return _exists(found, adopted=True)
 
     def _is_own(self, job: JobView) -> bool:
-        """Whether this process has created it."""
+        """Whether this process has created the Job for this execution."""
         annotations = job.metadata.annotations
-        return job.metadata.key == self._key and annotations is not None and annotations.owner == self._owner
+        same = job.metadata.key == self._plan.key
+        return same and annotations is not None and annotations.owner == self._plan.owner
 
-    async def _after(self, error: ApiError, pause: float) -> CreatedJob | None:
-        """Judge a failed attempt; ``None``: ask again.
+    async def _after_error(self, error: ApiError, pause: float) -> CreatedJob | None:
+        """Act on a failed attempt; ``None``: try again after ``pause`` seconds.
 
         Raises:
-            LaunchError: nothing stands, and asking again is pointless.
+            LaunchError: nothing was created, and another attempt would not help.
         """
-        told = self._lookup.told(self._name)
-        if told is not None and self._before is None and self._is_own(told):
-            return CreatedJob(told, time.monotonic(), adopted=False)
+        watched = self._lookup.watched(self._plan.name)
+        if watched is not None and self._watched_before is None and self._is_own(watched):
+            return _exists(watched, adopted=False)
         if not self._unsure and error.ambiguous:
             self._unsure = True
-            _logger.warning("It is not known whether Job %s was created: asking until it is", self._name)
+            _logger.warning("It is not known whether Job %s was created: asking until it is", self._plan.name)
+        may_exist = self._unsure or self._conflict
         if error.transient or is_about_the_worker(error):
-            self._check_patience(error, pause)
+            if self._budget.is_over(ahead=pause) and not may_exist:
+                raise LaunchError(f"the Job {self._plan.name} could not be created: {error}") from error
             return None
-        return await self._after_refusal(error)
-
-    async def _after_refusal(self, error: ApiError) -> CreatedJob | None:
-        """A refusal may come of what an earlier request created, such as of the quota that it used up."""
-        if not (self._unsure or self._met):
-            raise _refusal("Job", error) from error
-        try:
-            found = await self._read()
-            if found is not None:
-                return await self._adopted(found)
-        except ApiError as unread:
-            _logger.debug("Job %s cannot be looked for: %s", self._name, unread)
-            return None
+        if may_exist:
+            # An earlier request may be why this one is refused: its Job has used up the quota, for example.
+            try:
+                found = await self._read()
+                if found is not None:
+                    return await self._adopted(found)
+            except ApiError as unread:
+                _logger.debug("Job %s cannot be read: %s", self._plan.name, unread)
+                return None
         raise _refusal("Job", error) from error
 
-    def _check_patience(self, error: ApiError, pause: float) -> None:
-        """What nobody has received may go back to its queue, once the client's patience is used up."""
-        if self._budget.is_over(ahead=pause) and not (self._unsure or self._met):
-            raise LaunchError(f"the Job {self._name} could not be created: {error}") from error
+
+def _exists(job: JobView, *, adopted: bool) -> CreatedJob:
+    return CreatedJob(job, time.monotonic(), adopted)
 
 
 def _refusal(what: str, error: ApiError, hint: str = "") -> LaunchError:
-    """A refusal is about this task, in the server's own words."""
-    words = getattr(error, "message", str(error))
-    message = f"The API server refused the {what}: {words}{hint}"
+    """The API server refused this task's object: the task fails, in the server's own words."""
+    message = f"The API server refused the {what}: {getattr(error, 'message', error)}{hint}"
     return LaunchError(message, failed(FailureReason.JOB_CREATE, message))
 
 
-async def create_environment_secret(
-    client: KubernetesClient,
-    manifest: Mapping[str, Any],
-    standing: CreatedJob,
-    variables: Mapping[str, Secret],
-) -> None:
+async def create_environment_secret(client: KubernetesClient, plan: JobPlan, created: CreatedJob) -> None:
     """Create the Secret that the Job's Pods read their variables from, where they do.
 
-    An adopted Job names its own: its worker may have died before the Secret was there. The
-    Job stands, and its Pod waits, so that this tries for as long as the API server is away.
+    An adopted Job names its own: the worker that created it may have died before it created the
+    Secret. The Job's Pod waits for the Secret, so this tries for as long as the API server is away.
 
     Raises:
-        LaunchError: the API server refused the Secret, and the Job is deleted, unless it was
-            adopted.
+        LaunchError: the API server refused the Secret. The Job is deleted, unless it was adopted.
     """
-    job, namespace = standing.job.metadata, manifest["metadata"]["namespace"]
+    job = created.job.metadata
     name = job.annotations.environment_secret if job.annotations else None
     if name is None:
         return
-    secret = build_environment_secret(variables, manifest, name=name, uid=job.uid or "")
+    secret = plan.environment_secret(name, job.uid or "")
     patience = client.settings.create.budget
     try:
         await retry_until_decided(
-            lambda: client.create_secret(namespace, secret), f"Secret {name}", patience=patience
+            lambda: client.create_secret(plan.namespace, secret), f"Secret {name}", patience=patience
         )
     except ApiError as error:
-        if standing.adopted:
-            # Where it has its Secret it runs on; where not, its Pod will say so.
-            _logger.warning("the Secret %s of an adopted Job cannot be created: %s", name, error)
+        if created.adopted:
+            # If the Secret is there, the Pod runs on; if it is not, the Pod's status will say so.
+            _logger.warning("The Secret %s of an adopted Job cannot be created: %s", name, error)
             return
-        await _take_back(client, namespace, job.name, job.uid)
-        raise _refusal("Secret of the task's variables", error, _secret_hint(error, namespace)) from error
+        await _delete_job(client, plan, job.uid)
+        hint = ""
+        if isinstance(error, ForbiddenError):
+            hint = (
+                ": backend.kubernetes.task_env_secret needs the permission to create secrets in namespace"
+                f" {plan.namespace}, and room for one in its quota"
+            )
+        raise _refusal("Secret of the task's variables", error, hint) from error
 
 
-async def _take_back(client: KubernetesClient, namespace: str, name: str, uid: str | None) -> None:
-    """Delete a Job whose task ends before it began; its Pod cannot start without its Secret."""
+async def _delete_job(client: KubernetesClient, plan: JobPlan, uid: str | None) -> None:
+    """Delete a Job whose task is not started; its Pod cannot start without its Secret."""
     try:
-        patience = client.settings.create.budget
         await retry_until_decided(
-            lambda: client.delete_job(namespace, name, uid=uid), f"Deletion of Job {name}", patience=patience
+            lambda: client.delete_job(plan.namespace, plan.name, uid=uid),
+            f"Deletion of Job {plan.name}",
+            patience=client.settings.create.budget,
         )
     except ApiError as error:
-        _logger.warning("Job %s stands although its task was not started: %s", name, error)
-
-
-def _secret_hint(error: ApiError, namespace: str) -> str:
-    if not isinstance(error, ForbiddenError):
-        return ""
-    return (
-        ": backend.kubernetes.task_env_secret needs the permission to create secrets in namespace"
-        f" {namespace}, and room for one in its quota"
-    )
+        _logger.warning("Job %s remains although its task was not started: %s", plan.name, error)

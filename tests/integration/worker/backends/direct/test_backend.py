@@ -163,7 +163,7 @@ async def test_cleanup_removes_workspaces_of_any_outcome_and_only_on_release(hos
     backend, spec = await host.backend(), task_spec()
     execution = await backend.launch(spec, NoOutput())
     outcome = await execution.wait()
-    assert host.workspaces() == [spec.task_id]
+    assert host.workspaces() == [spec.key.task_id]
     await execution.release(outcome)
     await execution.release(outcome)
     assert host.workspaces() == []
@@ -183,7 +183,7 @@ async def test_closing_leaves_unreleased_workspaces_to_a_later_execution(host: H
     execution = await backend.launch(spec, NoOutput())
     outcome = await execution.wait()
     await backend.close()
-    assert host.workspaces() == [spec.task_id]
+    assert host.workspaces() == [spec.key.task_id]
     await execution.release(outcome)  # too late to remove what another execution may hold
     assert (await run(await host.backend(), spec)).result is TaskResult.SUCCEEDED
     assert host.workspaces() == []
@@ -197,7 +197,7 @@ async def test_the_agent_sees_exactly_this_environment(host: Host) -> None:
     backend, output = await host.backend(), Recorder()
     spec = task_spec(environment={"A": "1"}, harness="claude")
     await run(backend, spec, output)
-    workspace = host.root / spec.task_id
+    workspace = host.root / spec.key.task_id
     shells_own = {"PWD", "SHLVL", "_", "OLDPWD"}
     found = {n: v for n, v in entries(output.data).items() if n not in shells_own}
     assert re.fullmatch("[0-9a-f]{32}", found.pop("OZ_EXECUTION_MARK"))
@@ -209,7 +209,7 @@ async def test_the_agent_sees_exactly_this_environment(host: Host) -> None:
         "OZ_AGENT_GRACE_SECONDS": "0.24",  # of the 0.3 s between TERM and KILL
         "OZ_WORKSPACE_ROOT": str(workspace),
         "OZ_WORKER_BACKEND": "direct",
-        "OZ_RUN_ID": spec.task_id,
+        "OZ_RUN_ID": spec.key.task_id,
         "OZ_ENVIRONMENT_FILE": str(workspace / ".oz/environment"),
     }
 
@@ -267,7 +267,7 @@ async def test_what_a_killed_worker_left_running_is_ended_by_the_next_execution(
     host.agent('note again "$(ps -o pid= -p "$(head -n 1 "$scratch/orphan")")"')
     spec = task_spec()
     await run(await host.backend(cleanup=False), spec)
-    mark = f"OZ_ENVIRONMENT_FILE={host.root}/{spec.task_id}/.oz/environment"
+    mark = f"OZ_ENVIRONMENT_FILE={host.root}/{spec.key.task_id}/.oz/environment"
     orphan = await asyncio.create_subprocess_exec("env", mark, "sleep", "300")
     host.scratch.folder.joinpath("orphan").write_text(f"{orphan.pid}\n")
     await eventually(lambda: mark.encode() in Path(f"/proc/{orphan.pid}/environ").read_bytes())

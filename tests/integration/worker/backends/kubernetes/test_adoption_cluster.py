@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.protocol.outcome import TaskResult
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
@@ -344,7 +344,7 @@ async def test_a_job_without_its_secret_waits_for_its_task_to_be_assigned_again(
     """Its worker died between the two, so nobody claimed it, and nobody else has the variables."""
     allow_secrets(api_tier, site.namespace)
     config = KubernetesConfig(namespace=site.namespace, task_env_secret=True)
-    job = build_job(spec("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD)
+    job = plan_job(spec("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD).job
     site.client.create(f"/apis/batch/v1/namespaces/{site.namespace}/jobs", job)
     async with site.worker(site.pod("worker-0"), task_env_secret=True) as seat:
         await asyncio.sleep(0.3)

@@ -184,7 +184,7 @@ async def test_an_execution_that_stands_is_adopted(
 
 async def test_another_execution_of_the_same_name_is_not_adopted(api_tier: ApiTier, namespace: str) -> None:
     def with_ids(task_id: str) -> TaskSpec:
-        return dataclasses.replace(task(task_id), execution_id="12345678")
+        return dataclasses.replace(task(task_id), key=ExecutionKey(task_id, "12345678"))
 
     async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
         await backend.launch(with_ids("run.a"), NoOutput())

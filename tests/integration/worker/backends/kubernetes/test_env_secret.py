@@ -13,7 +13,7 @@ from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
@@ -117,7 +117,7 @@ async def test_a_job_whose_worker_died_before_its_secret_was_there_gets_it_from_
 ) -> None:
     allow_secrets(api_tier, namespace)
     config = KubernetesConfig(namespace=namespace, task_env_secret=True)
-    job = build_job(task("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD)
+    job = plan_job(task("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD).job
     client = api_tier.client()
     client.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
     # The setting may be another since: what the Job's Pod waits for counts.

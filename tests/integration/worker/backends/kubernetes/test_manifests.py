@@ -7,15 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from oz_agent_worker.worker.backends.kubernetes.manifest.env_secret import (
-    build_environment_secret,
-    task_variables,
-)
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_pod
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
 from tests.cluster.errors import ApiError
-from tests.unit.worker.backends.kubernetes.manifest.test_job import CASES, built
+from tests.unit.worker.backends.kubernetes.manifest.test_job import CASES, built, planned
 from tests.unit.worker.backends.kubernetes.samples import AGENT, task_spec
 
 pytestmark = pytest.mark.cluster
@@ -27,16 +23,15 @@ STRICT = "dryRun=All&fieldValidation=Strict"
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_api_server_takes_the_job_as_it_is(api_tier: ApiTier, namespace: str, name: str) -> None:
-    job = built(name)
+    plan = planned(name)
+    job = plan.job
     job["metadata"]["namespace"] = namespace
     answer: Any = api_tier.client("worker").create(
         f"/apis/batch/v1/namespaces/{namespace}/jobs?{STRICT}", job
     )
     assert _missing(job["spec"], answer["spec"]) == []
-    secret = job["metadata"]["annotations"].get("oz.warp.dev/environment-secret")
-    if secret is not None:
-        spec, config, _ = CASES[name]
-        manifest = build_environment_secret(task_variables(spec, config), job, name=secret, uid="u")
+    if plan.secret_name is not None:
+        manifest = plan.environment_secret(plan.secret_name, "u")
         api_tier.client().create(f"/api/v1/namespaces/{namespace}/secrets?{STRICT}", manifest)
 
 
@@ -67,7 +62,8 @@ def test_what_pod_security_admits(
     admin.request("PUT", f"/api/v1/namespaces/{namespace}", found)
     keys = _documented_keys() if documented else {}
     config = KubernetesConfig(setup_command="make deps", **keys)
-    pod = {"metadata": {"generateName": "pod-"}, "spec": build_pod(task_spec(sidecars=(AGENT,)), config)}
+    job = plan_job(task_spec(sidecars=(AGENT,)), config, worker_id="w", cleanup=True).job
+    pod = {"metadata": {"generateName": "pod-"}, "spec": job["spec"]["template"]["spec"]}
     path = f"/api/v1/namespaces/{namespace}/pods?{STRICT}"
     if admitted:
         admin.create(path, pod)

@@ -8,6 +8,7 @@ from typing import Any
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Found
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import LivenessSettings
@@ -71,8 +72,7 @@ class Output:
 def task(name: str, *, image: str = "busybox", sidecars: Sequence[Sidecar] = ()) -> TaskSpec:
     """A task whose run is called ``name``."""
     return TaskSpec(
-        task_id=name,
-        execution_id=f"{name}-1",
+        key=ExecutionKey(name, f"{name}-1"),
         title=name,
         arguments=("agent", "run"),
         environment={"TOKEN": Secret("swordfish")},

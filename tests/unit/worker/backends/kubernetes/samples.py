@@ -7,14 +7,14 @@ import msgspec
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 AGENT = Sidecar("registry.example/agent:1", "/agent")
 
 _SPEC = TaskSpec(
-    task_id="7b3a1c2e-run",
-    execution_id="e0f1a2b3c4d5",
+    key=ExecutionKey("7b3a1c2e-run", "e0f1a2b3c4d5"),
     title="Fix the build",
     arguments=("agent", "run", "--task-id", "7b3a1c2e-run", "--sandboxed", "--idle-on-complete"),
     environment={

@@ -9,7 +9,7 @@ waits for it (kubelet: CreateContainerConfigError, tried again until it is).
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from oz_agent_worker.common.secret import Secret
@@ -23,8 +23,8 @@ __all__ = [
     "MAX_SECRET",
     "build_environment_secret",
     "check_variables",
-    "moved_to_secret",
     "secret_key",
+    "secret_references",
     "task_variables",
 ]
 
@@ -78,25 +78,19 @@ def secret_key(variable: str) -> str:
     return _DIGEST + hashlib.sha256(variable.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def moved_to_secret(
-    entries: Iterable[dict[str, Any]], variables: Mapping[str, Secret], secret: str, kept: Iterable[str]
+def secret_references(
+    entries: Iterable[dict[str, Any]], names: Collection[str], secret: str
 ) -> list[dict[str, Any]]:
-    """Replace the values of ``variables`` in a container's ``env`` by references to ``secret``.
+    """Replace the values of the variables ``names`` in a container's ``env`` by references to ``secret``.
 
-    ``kept`` are names whose entries stay as they are. What a reference gives is never
-    expanded (core/v1, EnvVar.valueFrom), so it arrives exactly as it is.
+    The kubelet does not expand ``$(NAME)`` in what a reference gives (core/v1, EnvVar.valueFrom), so
+    the value arrives exactly as it is.
     """
-    moved = variables.keys() - set(kept)
-    return [
-        {"name": entry["name"], "valueFrom": {"secretKeyRef": _reference(entry["name"], secret)}}
-        if entry["name"] in moved
-        else entry
-        for entry in entries
-    ]
 
+    def reference(name: str) -> dict[str, Any]:
+        return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": secret_key(name)}}}
 
-def _reference(variable: str, secret: str) -> dict[str, Any]:
-    return {"name": secret, "key": secret_key(variable)}
+    return [reference(entry["name"]) if entry["name"] in names else entry for entry in entries]
 
 
 def build_environment_secret(
@@ -124,9 +118,8 @@ def build_environment_secret(
         },
         "type": "Opaque",
         "immutable": True,
-        "data": {secret_key(n): _encoded(variables[n]) for n in sorted(variables)},
+        "data": {
+            secret_key(name): base64.b64encode(variables[name].reveal().encode()).decode()
+            for name in sorted(variables)
+        },
     }
-
-
-def _encoded(value: Secret) -> str:
-    return base64.b64encode(value.reveal().encode()).decode()

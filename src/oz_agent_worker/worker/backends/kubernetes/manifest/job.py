@@ -1,23 +1,22 @@
-"""The Job of an execution, as plain data for the API server.
+"""The Job of an execution, as plain data for the API server. Pure.
 
-Pure and deterministic: equal input gives an equal manifest, in the same order. The
-secrets of the task's environment stand revealed in it (or in its Secret, ``envsecret``),
-so it is never logged.
+Equal input gives an equal manifest, in the same order. The manifest, or the Secret that goes
+with it (``env_secret``), holds the task's secrets in clear: never log either.
 """
 
-import posixpath
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import environment_of
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from oz_agent_worker.worker.task_spec import WORKSPACE, TaskSpec, check_sidecars
+from oz_agent_worker.worker.task_spec import WORKSPACE, TaskSpec
 
-from .env_secret import check_variables, moved_to_secret, task_variables
+from .env_secret import build_environment_secret, check_variables, secret_references, task_variables
 from .job_limits import job_limits
 from .naming import (
     ANNOTATION_ENVIRONMENT_SECRET,
@@ -37,9 +36,9 @@ from .pod_template import (
     with_shape,
 )
 from .scripts import ENVIRONMENT_FILE, task_script
-from .sidecars import SidecarParts, copied_sidecars, image_volume_sidecars
+from .sidecars import normal_path, sidecar_parts
 
-__all__ = ["SETUP_CONTAINER", "ManifestError", "build_job"]
+__all__ = ["SETUP_CONTAINER", "JobPlan", "plan_job"]
 
 #: The init container that runs the operator's setup command.
 SETUP_CONTAINER: Final = "setup"
@@ -55,11 +54,32 @@ _SHARED_WITH_SETUP: Final = (
 )
 
 
-class ManifestError(AssignmentError):
-    """No Job can be made of this assignment with this configuration."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """All that the worker creates in the cluster for one execution.
+
+    ``job`` is the manifest (batch/v1, Job), ``variables`` the values for its environment Secret.
+    ``owner`` is the worker process that creates the Job, ``None`` where the Job names none.
+    """
+
+    key: ExecutionKey
+    name: str
+    namespace: str
+    owner: str | None
+    job: dict[str, Any] = field(repr=False)
+    variables: Mapping[str, Secret]
+    secret_name: str | None
+    """The Secret that the Pod reads its variables from; ``None`` where they are in the Pod's spec."""
+
+    def environment_secret(self, name: str, job_uid: str) -> dict[str, Any]:
+        """Write the Secret ``name`` (core/v1) for the Job with the UID ``job_uid``.
+
+        An adopted Job names its own Secret, which may be another than ``secret_name``.
+        """
+        return build_environment_secret(self.variables, self.job, name=name, uid=job_uid)
 
 
-def build_job(
+def plan_job(
     spec: TaskSpec,
     config: KubernetesConfig,
     *,
@@ -67,65 +87,87 @@ def build_job(
     cleanup: bool,
     unique: str = "",
     owner: str | None = None,
-) -> dict[str, Any]:
-    """Write the Job of an execution (batch/v1, Job).
+) -> JobPlan:
+    """Plan the Job of an execution and its environment Secret.
 
     ``config.environment`` entries without a value are left out: the configuration
     resolves them from the worker's own environment beforehand. With ``cleanup`` off
-    the Job has no TTL: it stays until someone deletes it. ``unique`` (a-z, 0-9) tells the
-    Secret of ``config.task_env_secret`` from one that belonged to an earlier Job of the name.
-    ``owner`` is the worker process that is to create the Job; without one, it is nobody's.
+    the Job has no TTL: it stays until someone deletes it. ``unique`` (a-z, 0-9) distinguishes the
+    Secret from the one of an earlier Job with the same name.
 
     Raises:
-        ManifestError: a sidecar cannot be mounted, the template is unusable, or the
-            variables fit into no Secret.
+        AssignmentError: a sidecar cannot be mounted, the template is unusable, or the
+            variables do not fit into a Secret.
     """
-    key = ExecutionKey(spec.task_id, spec.execution_id)
+    for path, problem in template_problems(config.pod_template):
+        raise AssignmentError(f"backend.kubernetes.{path}: {problem}")
+    key = spec.key
+    variables = task_variables(spec, config)
     secret = environment_secret_name(key, unique) if config.task_env_secret else None
-    # Extra labels and annotations come first: what the worker finds its Jobs by wins.
+    if secret is not None:
+        check_variables(variables)
+    # Labels and annotations by which the worker finds its Jobs win over the operator's.
     labels = {**config.extra_labels, **task_labels(worker_id, key)}
     annotations = {**config.extra_annotations, **task_annotations(key)}
-    return {
+    job_only = {ANNOTATION_ENVIRONMENT_SECRET: secret, ANNOTATION_OWNER: owner}
+    job = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job_name(key),
             "namespace": config.namespace,
             "labels": labels,
-            "annotations": {**annotations, **_of_the_job(secret, owner)},
+            "annotations": annotations | {k: v for k, v in job_only.items() if v is not None},
         },
         "spec": {
             **job_limits(config, cleanup=cleanup),
             "template": {
                 "metadata": {"labels": dict(labels), "annotations": dict(annotations)},
-                "spec": build_pod(spec, config, secret=secret),
+                "spec": _pod(spec, config, variables, secret),
             },
         },
     }
+    return JobPlan(
+        key=key,
+        name=job_name(key),
+        namespace=config.namespace,
+        owner=owner,
+        job=job,
+        variables=variables,
+        secret_name=secret,
+    )
 
 
-def _of_the_job(secret: str | None, owner: str | None) -> dict[str, str]:
-    """The annotations that its Pods do not have."""
-    noted = {ANNOTATION_ENVIRONMENT_SECRET: secret, ANNOTATION_OWNER: owner}
-    return {name: value for name, value in noted.items() if value is not None}
-
-
-def build_pod(spec: TaskSpec, config: KubernetesConfig, *, secret: str | None = None) -> dict[str, Any]:
-    """Write the PodSpec of an execution: the template with what the task needs.
-
-    The task's variables stand in it, or are read from the Secret named ``secret``.
-    """
-    for path, problem in template_problems(config.pod_template):
-        raise ManifestError(f"backend.kubernetes.{path}: {problem}")
+def _pod(
+    spec: TaskSpec, config: KubernetesConfig, variables: Mapping[str, Secret], secret: str | None
+) -> dict[str, Any]:
+    """Write the PodSpec: the template with what the task needs (core/v1, PodSpec)."""
     pod = base_pod(config)
     task = task_container_of(pod)
     assert task is not None
     resources = with_shape(task.get("resources") or {}, spec.shape)
-    parts = _sidecar_parts(spec, config, resources)
+    parts = sidecar_parts(spec.sidecars, config, resources)
     mounts = [{"name": WORKSPACE_VOLUME, "mountPath": WORKSPACE}, *parts.mounts]
-    _complete_task(task, spec, config, resources, mounts)
+    own = {
+        "OZ_ENVIRONMENT_FILE": ENVIRONMENT_FILE,
+        "OZ_RUN_ID": spec.key.task_id,
+        "OZ_WORKER_BACKEND": "kubernetes",
+        "OZ_WORKSPACE_ROOT": WORKSPACE,
+    }
+    environment = merge_environment(environment_of(spec, own), task["env"])
     if secret is not None:
-        task["env"] = _moved_variables(task["env"], spec, config, secret)
+        environment = secret_references(environment, variables.keys() - own.keys(), secret)
+    task.update(
+        image=spec.image,
+        imagePullPolicy=task.get("imagePullPolicy") or config.image_pull_policy,
+        command=["/bin/sh", "-c", escape_expansion(task_script(config.teardown_command)), "oz-task"],
+        args=[escape_expansion(argument) for argument in spec.arguments],
+        workingDir=WORKSPACE,
+        env=environment,
+        volumeMounts=_joined_mounts(task.get("volumeMounts") or [], mounts),
+    )
+    if resources:
+        task["resources"] = resources
     setup = [_setup_container(task, config.setup_command)] if config.setup_command else []
     pod["restartPolicy"] = "Never"
     pod["initContainers"] = [*parts.init_containers, *setup, *pod["initContainers"]]
@@ -135,23 +177,6 @@ def build_pod(spec: TaskSpec, config: KubernetesConfig, *, secret: str | None = 
     return pod
 
 
-def _sidecar_parts(spec: TaskSpec, config: KubernetesConfig, resources: Mapping[str, Any]) -> SidecarParts:
-    try:
-        check_sidecars(spec.sidecars)
-        sidecars = [replace(s, mount_path=_normal(s.mount_path)) for s in spec.sidecars]
-        check_sidecars(sidecars)
-        if config.use_image_volumes:
-            return image_volume_sidecars(sidecars, config.image_pull_policy)
-    except AssignmentError as error:
-        raise ManifestError(str(error)) from error
-    return copied_sidecars(sidecars, config.image_pull_policy, resources)
-
-
-def _normal(path: str) -> str:
-    """One spelling for a path: ``/workspace/.`` is the workspace too."""
-    return "/" + posixpath.normpath(path).lstrip("/")
-
-
 def _workspace(pod: Mapping[str, Any], config: KubernetesConfig) -> list[dict[str, Any]]:
     if any(volume["name"] == WORKSPACE_VOLUME for volume in pod["volumes"]):
         return []
@@ -159,54 +184,11 @@ def _workspace(pod: Mapping[str, Any], config: KubernetesConfig) -> list[dict[st
     return [{"name": WORKSPACE_VOLUME, "emptyDir": limit}]
 
 
-def _complete_task(
-    task: dict[str, Any],
-    spec: TaskSpec,
-    config: KubernetesConfig,
-    resources: dict[str, Any],
-    mounts: list[dict[str, Any]],
-) -> None:
-    """Make the template's container ``task`` the one that runs the agent."""
-    own = environment_of(spec, _own_variables(spec))
-    task.update(
-        image=spec.image,
-        imagePullPolicy=task.get("imagePullPolicy") or config.image_pull_policy,
-        command=["/bin/sh", "-c", escape_expansion(task_script(config.teardown_command)), "oz-task"],
-        args=[escape_expansion(argument) for argument in spec.arguments],
-        workingDir=WORKSPACE,
-        env=merge_environment(own, task["env"]),
-        volumeMounts=_joined_mounts(task.get("volumeMounts") or [], mounts),
-    )
-    if resources:
-        task["resources"] = resources
-
-
-def _own_variables(spec: TaskSpec) -> dict[str, str]:
-    """What the backend itself tells the agent."""
-    return {
-        "OZ_ENVIRONMENT_FILE": ENVIRONMENT_FILE,
-        "OZ_RUN_ID": spec.task_id,
-        "OZ_WORKER_BACKEND": "kubernetes",
-        "OZ_WORKSPACE_ROOT": WORKSPACE,
-    }
-
-
-def _moved_variables(
-    entries: list[dict[str, Any]], spec: TaskSpec, config: KubernetesConfig, secret: str
-) -> list[dict[str, Any]]:
-    variables = task_variables(spec, config)
-    try:
-        check_variables(variables)
-    except AssignmentError as error:
-        raise ManifestError(str(error)) from error
-    return moved_to_secret(entries, variables, secret, kept=_own_variables(spec))
-
-
 def _joined_mounts(template: list[dict[str, Any]], own: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    taken = {_normal(str(mount.get("mountPath", ""))) for mount in template}
+    taken = {normal_path(str(mount.get("mountPath", ""))) for mount in template}
     for mount in own:
         if mount["mountPath"] in taken:
-            raise ManifestError(
+            raise AssignmentError(
                 f"pod_template mounts a volume at {mount['mountPath']}, where a sidecar belongs"
             )
     return [*template, *own]

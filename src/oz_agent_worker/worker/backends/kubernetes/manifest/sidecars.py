@@ -1,15 +1,18 @@
 """Sidecars: images whose files appear in the task, by copy or as image volumes."""
 
+import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from oz_agent_worker.protocol.assignment import AssignmentError, Sidecar
+from oz_agent_worker.worker.config.schema import KubernetesConfig
+from oz_agent_worker.worker.task_spec import check_sidecars
 
 from .pod_template import escape_expansion
 from .scripts import COPY_ROOT_FILESYSTEM
 
-__all__ = ["COPY_CONTAINER_PREFIX", "SidecarParts", "copied_sidecars", "image_volume_sidecars"]
+__all__ = ["COPY_CONTAINER_PREFIX", "SidecarParts", "normal_path", "sidecar_parts"]
 
 #: Begins the name of each init container that copies a sidecar; its index follows.
 COPY_CONTAINER_PREFIX: Final = "copy-sidecar-"
@@ -27,42 +30,45 @@ class SidecarParts:
     mounts: list[dict[str, Any]]
 
 
-def copied_sidecars(
-    sidecars: Sequence[Sidecar], pull_policy: str, task_resources: Mapping[str, Any]
+def sidecar_parts(
+    sidecars: Sequence[Sidecar], config: KubernetesConfig, task_resources: Mapping[str, Any]
 ) -> SidecarParts:
-    """Each sidecar as an init container that copies its own image into an emptyDir.
+    """Add the sidecars, each as a copy of its image or as an image volume (``use_image_volumes``).
 
-    Works on every cluster, and is the one way to a sidecar that can be written to.
-    """
-    parts = SidecarParts([], [], [])
-    for index, sidecar in enumerate(sidecars):
-        volume = f"sidecar-{index}-data"
-        parts.volumes.append({"name": volume, "emptyDir": {}})
-        parts.init_containers.append(
-            _copy_container(index, sidecar.image, pull_policy, volume, task_resources)
-        )
-        parts.mounts.append(_mount(volume, sidecar, read_only=not sidecar.read_write))
-    return parts
-
-
-def image_volume_sidecars(sidecars: Sequence[Sidecar], pull_policy: str) -> SidecarParts:
-    """Each sidecar as a volume of type image (core/v1, ImageVolumeSource).
+    A copy (an init container that copies its own image into an emptyDir) works on every cluster
+    and can be written to. An image volume (core/v1, ImageVolumeSource) is read-only.
 
     Raises:
-        AssignmentError: a sidecar asks to be written to, which an image volume never is.
+        AssignmentError: a sidecar cannot be mounted, or an image volume is to be written to.
     """
+    check_sidecars(sidecars)
+    sidecars = [replace(sidecar, mount_path=normal_path(sidecar.mount_path)) for sidecar in sidecars]
+    check_sidecars(sidecars)
     parts = SidecarParts([], [], [])
+    policy = config.image_pull_policy
     for index, sidecar in enumerate(sidecars):
-        if sidecar.read_write:
+        if not config.use_image_volumes:
+            volume = f"sidecar-{index}-data"
+            parts.volumes.append({"name": volume, "emptyDir": {}})
+            copy = _copy_container(index, sidecar.image, policy, volume, task_resources)
+            parts.init_containers.append(copy)
+        elif sidecar.read_write:
             raise AssignmentError(
                 f"the sidecar at {sidecar.mount_path} asks for read_write, but image volumes are"
                 " read-only: set backend.kubernetes.use_image_volumes to false"
             )
-        volume = f"sidecar-{index}-image"
-        image = {"reference": sidecar.image, "pullPolicy": pull_policy}
-        parts.volumes.append({"name": volume, "image": image})
-        parts.mounts.append(_mount(volume, sidecar, read_only=True))
+        else:
+            volume = f"sidecar-{index}-image"
+            image = {"reference": sidecar.image, "pullPolicy": policy}
+            parts.volumes.append({"name": volume, "image": image})
+        mount: dict[str, Any] = {"name": volume, "mountPath": sidecar.mount_path}
+        parts.mounts.append(mount if sidecar.read_write else {**mount, "readOnly": True})
     return parts
+
+
+def normal_path(path: str) -> str:
+    """Spell a mount path in one way: ``/workspace/.`` is the workspace too."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _copy_container(
@@ -102,8 +108,3 @@ def _shared_resources(resources: Mapping[str, Any]) -> dict[str, Any]:
         for kind in ("requests", "limits")
     }
     return {kind: axes for kind, axes in shared.items() if axes}
-
-
-def _mount(volume: str, sidecar: Sidecar, *, read_only: bool) -> dict[str, Any]:
-    mount: dict[str, Any] = {"name": volume, "mountPath": sidecar.mount_path}
-    return {**mount, "readOnly": True} if read_only else mount

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from oz_agent_worker.protocol.assignment import AGENT_MOUNT_PATH, InstanceShape, Sidecar
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER, build_job
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER, plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import preflight_job_name, preflight_labels
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import (
     TASK_CONTAINER,
@@ -36,11 +37,11 @@ def build_sample_job(
     """Write the Job of a task as the control plane sends them: with the agent's sidecar.
 
     Raises:
-        ManifestError: no task's Job could be made with this configuration.
+        AssignmentError: no task's Job could be made with this configuration.
     """
     image = config.default_image or FALLBACK_IMAGE
     spec = _sample_task(image, config.sidecar_image or config.preflight_image, unique)
-    return build_job(spec, config, worker_id=worker_id, cleanup=cleanup, unique=unique)
+    return plan_job(spec, config, worker_id=worker_id, cleanup=cleanup, unique=unique).job
 
 
 def build_preflight_job(
@@ -54,12 +55,12 @@ def build_preflight_job(
     operator's ``environment`` may hold secrets, which a preflight has no use for.
 
     Raises:
-        ManifestError: no task's Job could be made with this configuration.
+        AssignmentError: no task's Job could be made with this configuration.
     """
     # Variables in a Secret would need the Secret.
     plain = replace(config, environment=(), task_env_secret=False)
     spec = _sample_task(config.preflight_image, config.preflight_image, unique)
-    job = build_job(spec, plain, worker_id=worker_id, cleanup=True, unique=unique)
+    job = plan_job(spec, plain, worker_id=worker_id, cleanup=True, unique=unique).job
     pod = job["spec"]["template"]["spec"]
     template = task_container_of(base_pod(plain))
     assert template is not None
@@ -87,8 +88,7 @@ def build_preflight_job(
 
 def _sample_task(image: str, sidecar: str, unique: str) -> TaskSpec:
     return TaskSpec(
-        task_id=f"preflight-{unique}",
-        execution_id=unique,
+        key=ExecutionKey(f"preflight-{unique}", unique),
         title="Preflight",
         arguments=("agent", "run"),
         environment={},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
@@ -21,7 +22,6 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import log_container
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal, is_temporary_refusal
@@ -150,7 +150,7 @@ class ProbeRun:
             manifest = build_preflight_job(
                 self._config, worker_id=self._worker_id, unique=self._unique, deadline=deadline
             )
-        except ManifestError as error:
+        except AssignmentError as error:
             what = f"no Job can be made of a task: {error}"
             return self._failed(Stage.ADMITTED, Finding(what, mend="correct the config file"))
         name: str = manifest["metadata"]["name"]

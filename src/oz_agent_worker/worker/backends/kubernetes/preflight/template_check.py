@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
@@ -15,7 +16,6 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.manifest.field_paths import field_problems, in_config_terms
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_field_errors
 from oz_agent_worker.worker.config.schema import KubernetesConfig
@@ -58,7 +58,7 @@ async def check_template(
     """
     try:
         job = build_sample_job(config, worker_id=worker_id, cleanup=cleanup, unique=unique)
-    except ManifestError as error:
+    except AssignmentError as error:
         return TemplateCheck(
             Finding(f"no Job can be made of a task: {error}", mend="correct the config file")
         )

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.common.secret import REDACTED, Secret
-from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError, build_job
+from oz_agent_worker.protocol.assignment import AssignmentError, InstanceShape, Sidecar
+from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import JobPlan, plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.config.shapes import EnvEntry
@@ -107,7 +108,7 @@ CASES: dict[str, tuple[TaskSpec, KubernetesConfig, bool]] = {
         True,
     ),
     "limits-and-labels": (
-        task_spec(task_id="Run/É 1", execution_id="Exec/É"),
+        task_spec(key=ExecutionKey("Run/É 1", "Exec/É")),
         KubernetesConfig(
             namespace="agents",
             image_pull_policy="Always",
@@ -164,9 +165,13 @@ CASES: dict[str, tuple[TaskSpec, KubernetesConfig, bool]] = {
 }
 
 
-def built(name: str) -> dict[str, Any]:
+def planned(name: str) -> JobPlan:
     spec, config, cleanup = CASES[name]
-    return build_job(spec, config, worker_id="my-worker", cleanup=cleanup)
+    return plan_job(spec, config, worker_id="my-worker", cleanup=cleanup)
+
+
+def built(name: str) -> dict[str, Any]:
+    return planned(name).job
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -227,7 +232,7 @@ def test_with_a_secret_for_them_no_value_of_a_variable_stands_in_the_job() -> No
 
 def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creations_apart() -> None:
     spec, config, cleanup = CASES["env-secret"]
-    job = build_job(spec, config, worker_id="w", cleanup=cleanup, unique="1a2b")
+    job = plan_job(spec, config, worker_id="w", cleanup=cleanup, unique="1a2b").job
     name = job["metadata"]["name"] + "-env-1a2b"
     assert job["metadata"]["annotations"]["oz.warp.dev/environment-secret"] == name
     assert json.dumps(job).count(f'"secretKeyRef": {{"name": "{name}"') == 2 * 4
@@ -237,7 +242,7 @@ def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creation
 def test_a_job_names_the_process_that_created_it_and_its_pods_do_not() -> None:
     spec, config, cleanup = CASES["limits-and-labels"]
     config = replace(config, extra_annotations={"oz.warp.dev/owner": "an operator"})
-    job = build_job(spec, config, worker_id="w", cleanup=cleanup, owner="pod/agents/worker-0/uid")
+    job = plan_job(spec, config, worker_id="w", cleanup=cleanup, owner="pod/agents/worker-0/uid").job
     assert job["metadata"]["annotations"]["oz.warp.dev/owner"] == "pod/agents/worker-0/uid"
     assert "pod/agents/worker-0/uid" not in json.dumps(job["spec"])
 
@@ -250,11 +255,10 @@ def test_any_ids_and_values_make_a_job_that_json_can_carry(
     worker: str, task_id: str, execution_id: str, environment: dict[str, str]
 ) -> None:
     spec = task_spec(
-        task_id=task_id,
-        execution_id=execution_id,
+        key=ExecutionKey(task_id, execution_id),
         environment={name: Secret(value) for name, value in environment.items()},
     )
-    job = build_job(spec, KubernetesConfig(), worker_id=worker, cleanup=True)
+    job = plan_job(spec, KubernetesConfig(), worker_id=worker, cleanup=True).job
     assert json.loads(json.dumps(job)) == job
     metadata = job["metadata"]
     assert metadata["annotations"]["oz.warp.dev/task-id"] == task_id
@@ -288,5 +292,5 @@ def test_any_ids_and_values_make_a_job_that_json_can_carry(
 def test_what_cannot_be_rendered_is_refused(
     sidecars: tuple[Sidecar, ...], config: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(ManifestError, match=said):
-        build_job(task_spec(sidecars=sidecars), KubernetesConfig(**config), worker_id="w", cleanup=True)
+    with pytest.raises(AssignmentError, match=said):
+        plan_job(task_spec(sidecars=sidecars), KubernetesConfig(**config), worker_id="w", cleanup=True)

@@ -4,12 +4,12 @@ import json
 
 import yaml
 
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import build_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.unit.worker.backends.kubernetes.samples import task_spec
 
-JOB = build_job(task_spec(), KubernetesConfig(teardown_command="a\nb"), worker_id="w", cleanup=True)
+JOB = plan_job(task_spec(), KubernetesConfig(teardown_command="a\nb"), worker_id="w", cleanup=True).job
 
 
 def test_the_fields_stand_in_the_order_of_kubernetes() -> None:

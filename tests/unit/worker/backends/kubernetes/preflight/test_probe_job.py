@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.manifest.job import ManifestError
+from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import worker_hash
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import (
     build_preflight_job,
@@ -190,5 +190,5 @@ def test_the_sample_is_a_task_to_the_last_field() -> None:
 def test_a_template_in_the_agents_place_is_refused_as_for_a_task() -> None:
     mounts = [{"name": "x", "mountPath": "/agent"}]
     template = {"containers": [{"name": "task", "volumeMounts": mounts}]}
-    with pytest.raises(ManifestError, match="/agent"):
+    with pytest.raises(AssignmentError, match="/agent"):
         preflight(pod_template=template)
