@@ -10,9 +10,8 @@ from typing import Any, Final
 import yaml
 
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
-from oz_agent_worker.protocol.failure_guide import GUIDE
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
-from oz_agent_worker.protocol.outcome import FailureReason
 from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS, FileConfig
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Label
 
@@ -91,19 +90,19 @@ def _alert(rule: dict[str, Any]) -> tuple[str, ...]:
 
 def failure_table() -> str:
     """All failure reasons, sorted by name."""
-    rows = [(f"`{reason}`", guide.seen, guide.means, guide.mend) for reason, guide in sorted(GUIDE.items())]
-    return table(("reason", "seen", "means", "mend"), rows)
+    rows = [(f"`{reason}`", reason.seen, reason.means, reason.fix) for reason in sorted(FailureReason)]
+    return table(("reason", "seen", "means", "fix"), rows)
 
 
 def failure_entries() -> str:
     """The runbook's entries for failure reasons, sorted by name: what to look for, and what to do."""
     entries = "\n".join(
         f"### {reason}\n\n"
-        f"- **Seen:** {guide.seen}.\n"
-        f"- **Means:** {guide.means}\n"
-        f"- **Do:** {guide.mend}\n"
+        f"- **Seen:** {reason.seen}.\n"
+        f"- **Means:** {reason.means}\n"
+        f"- **Do:** {reason.fix}\n"
         f"- **The run** {_end_of_run(reason)}.\n"
-        for reason, guide in sorted(GUIDE.items())
+        for reason in sorted(FailureReason)
     )
     return f"\n{entries}\n"
 

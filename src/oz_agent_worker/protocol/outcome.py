@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from .failure_reasons import FailureReason
 from .task_text import TaskText
 
 __all__ = [
     "FailurePhase",
-    "FailureReason",
     "Outcome",
     "TaskResult",
     "cancelled",
@@ -36,45 +36,6 @@ class FailurePhase(StrEnum):
 
     ASSIGNMENT = "assignment"
     BACKEND = "backend"
-    CLEANUP = "cleanup"
-
-
-class FailureReason(StrEnum):
-    """Why an execution failed: ``failure_reason`` on the wire, and a metric label."""
-
-    UNKNOWN = "unknown"
-    TASK_TIMEOUT = "task_timeout"
-    TASK_CANCELLED = "task_cancelled"
-    GRACEFUL_SHUTDOWN = "graceful_shutdown"
-    WORKER_LOST = "worker_lost"
-    IMAGE_PULL = "image_pull"
-    SIDECAR_PREP = "sidecar_prep"
-    CONTAINER_CREATE = "container_create"
-    CONTAINER_START = "container_start"
-    CONTAINER_WAIT = "container_wait"
-    CONTAINER_EXIT = "container_exit"
-    CONTAINER_OOM = "container_oom"
-    WORKSPACE_SETUP = "workspace_setup"
-    SETUP_COMMAND = "setup_command"
-    AGENT_INVOCATION = "agent_invocation"
-    TEARDOWN_COMMAND = "teardown_command"
-    DISPATCH_COMMAND = "dispatch_command"
-    DISPATCH_TIMEOUT = "dispatch_timeout"
-    CANCEL_COMMAND = "cancel_command"
-    JOB_CREATE = "job_create"
-    JOB_WATCH = "job_watch"
-    JOB_FAILED = "job_failed"
-    EVICTED = "evicted"
-    POD_PREEMPTED = "pod_preempted"
-    NODE_LOST = "node_lost"
-    POD_MISSING = "pod_missing"
-    POD_WATCH = "pod_watch"
-    UNSCHEDULABLE = "unschedulable"
-    VOLUME_MOUNT = "volume_mount"
-    INIT_CONTAINER = "init_container"
-    INIT_STUCK = "init_stuck"
-    INVALID_IMAGE = "invalid_image"
-    ACTIVE_DEADLINE = "active_deadline"
     CLEANUP = "cleanup"
 
 

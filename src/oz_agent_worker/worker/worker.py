@@ -14,16 +14,10 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
+from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
 from oz_agent_worker.protocol.log_stream import LogBook
 from oz_agent_worker.protocol.outbox import Claim, Outbox
-from oz_agent_worker.protocol.outcome import (
-    FailurePhase,
-    FailureReason,
-    Outcome,
-    TaskResult,
-    cancelled,
-    failed,
-)
+from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult, cancelled, failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import (
     Assigned,
@@ -44,11 +38,6 @@ __all__ = ["Uplink", "Worker", "WorkerSettings"]
 
 logger: Final = logging.getLogger(__name__)
 
-AT_CAPACITY: Final = "at_capacity"
-SHUTTING_DOWN: Final = "shutting_down"
-BACKEND_UNAVAILABLE: Final = "backend_unavailable"
-STILL_CLEANING_UP: Final = "still_cleaning_up"
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
@@ -66,7 +55,7 @@ class Uplink(Protocol):
         """There is something to write."""
         ...
 
-    def reject(self, key: ExecutionKey, reason: str) -> None:
+    def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
         """Hand a task back."""
         ...
 
@@ -153,11 +142,11 @@ class Worker:
         if standing is not None and not standing.delivered.is_set():
             logger.info("Task %s is in hand already: the second assignment is ignored", key)
         elif not self._accepting:
-            self._reject(key, SHUTTING_DOWN)
+            self._reject(key, RejectionReason.SHUTTING_DOWN)
         elif standing is not None or self._owes_an_end(key.task_id):
-            self._reject(key, STILL_CLEANING_UP)
+            self._reject(key, RejectionReason.STILL_CLEANING_UP)
         elif 0 < self._settings.max_concurrent_tasks <= self._runs.active:
-            self._reject(key, AT_CAPACITY)
+            self._reject(key, RejectionReason.AT_CAPACITY)
         else:
             self._notify(events.TaskAssigned(key, assignment.created_at))
             logger.info("Task %s assigned", key)
@@ -171,10 +160,10 @@ class Worker:
         """
         return any(not run.delivered.is_set() for run in self._runs.of_task(task_id))
 
-    def _reject(self, key: ExecutionKey, reason: str) -> None:
+    def _reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
         logger.info("Task %s rejected: %s", key, reason)
         self.uplink.reject(key, reason)
-        self._notify(events.TaskRejected(key, reason))
+        self._notify(events.TaskRejected(key, reason.value))
 
     def _refused(self, key: ExecutionKey, why: str) -> None:
         if self._runs.get(key) is not None:
@@ -227,7 +216,7 @@ class Worker:
         if isinstance(launched, NotStarted):
             self._runs.end(run)
             if launched is NotStarted.HANDED_BACK:
-                self._reject(run.key, BACKEND_UNAVAILABLE)
+                self._reject(run.key, RejectionReason.BACKEND_UNAVAILABLE)
         elif isinstance(launched, Outcome):
             await self._settle(run, launched)
         else:

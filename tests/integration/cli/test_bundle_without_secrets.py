@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 from tests.cluster.apitier import ApiTier

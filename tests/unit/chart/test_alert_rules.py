@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
-from oz_agent_worker.protocol.outcome import FailureReason
 from scripts.docs.tables import alert_table
 from tests.chart.helmcli import ROOT, WORKER, Helm, HelmError
 from tests.chart.objects import pick
@@ -78,7 +78,9 @@ def test_each_alert_is_about_a_worker(alert: str) -> None:
 def test_failures_of_the_tasks_own_are_not_the_infrastructures() -> None:
     excluded = re.search(r'reason!~"([a-z_|]+)"', ALERTS["OzWorkerInfrastructureFailures"]["expr"])
     assert excluded is not None
-    reasons = {FailureReason(reason) for reason in excluded[1].split("|")}
+    names = set(excluded[1].split("|"))
+    reasons = {reason for reason in FailureReason if reason.value in names}
+    assert len(reasons) == len(names)
     reports = {reason: TaskFailed(task_id="", message="", failure_reason=reason) for reason in reasons}
     errors = {reason for reason, report in reports.items() if outcome_of(report).state == "ERROR"}
     # A shutdown ends tasks of the direct backend as it is meant to, and says nothing of its health.

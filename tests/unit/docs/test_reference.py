@@ -20,7 +20,7 @@ from oz_agent_worker.controlplane.store.run_list import SortBy
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.errors import ExitCode
 from oz_agent_worker.protocol import frames
-from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from scripts.docs.commandline import commands
 from scripts.docs.markdown import replace_parts, table

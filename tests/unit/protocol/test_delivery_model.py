@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import Capability
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed, succeeded
+from oz_agent_worker.protocol.outcome import Outcome, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import ACK_TIMEOUT
 

@@ -1,9 +1,9 @@
 import pytest
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import (
     MAX_MESSAGE,
     FailurePhase,
-    FailureReason,
     Outcome,
     TaskResult,
     cancelled,

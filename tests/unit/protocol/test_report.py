@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import encode_frame
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, cancelled, failed, succeeded
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
 from oz_agent_worker.protocol.task_text import TaskText
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.protocol.assignment import Assignment
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import Capability
 from oz_agent_worker.protocol.log_stream import MAX_PIECE
 from oz_agent_worker.protocol.outbox import Claim
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import (
     Assigned,

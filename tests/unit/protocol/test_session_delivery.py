@@ -29,10 +29,11 @@ from hypothesis.stateful import (
     rule,
 )
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import Ack, Capability, WorkerHello, encode_frame
 from oz_agent_worker.protocol.log_stream import LogBook
 from oz_agent_worker.protocol.outbox import Claim, Outbox
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, cancelled, failed, succeeded
+from oz_agent_worker.protocol.outcome import Outcome, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import Delivered, FrameIgnored, Ping, Session, Text
 

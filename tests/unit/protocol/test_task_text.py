@@ -6,7 +6,8 @@ import logging
 import msgspec
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
 from oz_agent_worker.worker.events import TaskEnded

@@ -7,16 +7,10 @@ import weakref
 import pytest
 
 from oz_agent_worker import __version__
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import RunningExecution, WorkerHello
 from oz_agent_worker.protocol.outbox import Claim
-from oz_agent_worker.protocol.outcome import (
-    FailurePhase,
-    FailureReason,
-    Outcome,
-    cancelled,
-    failed,
-    succeeded,
-)
+from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import Assigned, AssignmentRefused, FrameIgnored
 from oz_agent_worker.worker.backends.base import LaunchError

@@ -1,6 +1,7 @@
 """What the worker tells of each task, and in which order."""
 
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, cancelled, failed, succeeded
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.session import Assigned, AssignmentRefused
 from oz_agent_worker.worker.backends.base import LaunchError

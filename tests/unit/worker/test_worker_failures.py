@@ -2,8 +2,9 @@
 
 import pytest
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outbox import Claim
-from oz_agent_worker.protocol.outcome import FailureReason, failed, succeeded
+from oz_agent_worker.protocol.outcome import failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import Delivered
 from oz_agent_worker.protocol.task_text import TaskText

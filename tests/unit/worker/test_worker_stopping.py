@@ -5,8 +5,9 @@ import gc
 
 import pytest
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outbox import Claim
-from oz_agent_worker.protocol.outcome import FailureReason, cancelled, failed, succeeded
+from oz_agent_worker.protocol.outcome import cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.worker.backends.base import LaunchError
 

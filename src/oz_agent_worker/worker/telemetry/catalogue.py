@@ -6,11 +6,13 @@ exact: the Prometheus output has no suffix that is not here.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import product
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
+from oz_agent_worker.protocol.outcome import FailurePhase, TaskResult
 
 __all__ = ["METRICS", "Kind", "Label", "Metric", "label_sets", "metrics_for"]
 
@@ -39,8 +41,11 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-_RESULTS: Final = tuple(result.value for result in TaskResult)
-_RESULT: Final = Label("result", _RESULTS)
+def _values(names: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(name.value for name in names)
+
+
+_RESULT: Final = Label("result", _values(TaskResult))
 _RESOURCE: Final = Label("resource", ("jobs", "pods"))
 _VERB: Final = Label("verb", told="RBAC's verbs: create, get, list, watch, delete")
 _ASKED: Final = Label("resource", told="the API's names: jobs, pods, pods/log, events, secrets, …")
@@ -78,9 +83,7 @@ METRICS: Final = (
         name="oz_worker_tasks_rejected_total",
         kind="counter",
         meaning="Tasks that were handed back to the control plane, where they stay queued.",
-        labels=(
-            Label("reason", ("at_capacity", "shutting_down", "backend_unavailable", "still_cleaning_up")),
-        ),
+        labels=(Label("reason", _values(RejectionReason)),),
     ),
     Metric(
         name="oz_worker_tasks_completed_total",
@@ -102,8 +105,8 @@ METRICS: Final = (
         meaning="Failures, by where they arose and why; see failure-reasons.md. What a finished task left"
         " and could not be removed counts with the phase and reason `cleanup`; such a task did not fail.",
         labels=(
-            Label("phase", tuple(phase.value for phase in FailurePhase)),
-            Label("reason", tuple(reason.value for reason in FailureReason)),
+            Label("phase", _values(FailurePhase)),
+            Label("reason", _values(FailureReason)),
         ),
     ),
     Metric(

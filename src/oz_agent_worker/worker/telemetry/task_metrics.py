@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, Outcome, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.events import (
     AgentStarted,

@@ -8,7 +8,8 @@ import asyncio
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult, cancelled
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult, cancelled
 from oz_agent_worker.worker.backends.base import Backend, NoOutput
 from oz_agent_worker.worker.task_spec import TaskSpec
 

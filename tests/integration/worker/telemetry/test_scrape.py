@@ -9,7 +9,8 @@ import pytest
 
 from oz_agent_worker import __version__
 from oz_agent_worker.errors import UsageError
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase
 from oz_agent_worker.worker.probes.server import Endpoint
 from oz_agent_worker.worker.telemetry.catalogue import label_sets, metrics_for
 from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Plane, assignment, until

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, cancelled, failed, succeeded
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.journal import (

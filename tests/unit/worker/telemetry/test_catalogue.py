@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason
-from oz_agent_worker.worker import worker
+from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
+from oz_agent_worker.protocol.outcome import FailurePhase
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Metric, label_sets, metrics_for
 
 #: What the public worker has: operators' dashboards use exactly these.
@@ -51,15 +51,9 @@ def test_every_combination_of_labels() -> None:
     assert {"phase": "backend", "reason": "image_pull"} in failures
 
 
-def test_every_reason_of_the_worker_to_hand_a_task_back_is_a_label() -> None:
-    reasons = {
-        worker.AT_CAPACITY,
-        worker.SHUTTING_DOWN,
-        worker.BACKEND_UNAVAILABLE,
-        worker.STILL_CLEANING_UP,
-    }
+def test_every_reason_to_reject_a_task_is_a_label() -> None:
     rejected = metrics_for("direct")["oz_worker_tasks_rejected_total"]
-    assert {labels["reason"] for labels in label_sets(rejected)} == reasons
+    assert [labels["reason"] for labels in label_sets(rejected)] == list(RejectionReason)
 
 
 def test_a_metric_of_one_backend_is_its_workers_alone() -> None:

@@ -4,14 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import (
-    FailurePhase,
-    FailureReason,
-    Outcome,
-    TaskResult,
-    failed,
-    succeeded,
-)
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.events import (
     AgentStarted,

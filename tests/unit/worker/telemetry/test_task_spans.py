@@ -6,7 +6,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, cancelled, failed, succeeded
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.events import (

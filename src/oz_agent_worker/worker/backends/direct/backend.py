@@ -10,7 +10,8 @@ from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import (
     SHUTDOWN,

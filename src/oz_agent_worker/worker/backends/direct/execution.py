@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 
 from oz_agent_worker.common.aio import ends_before
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.outcome import (
-    FailureReason,
-    Outcome,
-    cancelled,
-    describe_exit_code,
-    failed,
-    succeeded,
-)
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, cancelled, describe_exit_code, failed, succeeded
 from oz_agent_worker.worker.backends.base import SHUTDOWN
 from oz_agent_worker.worker.events import AgentStarted, Notify, ignore_event
 

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.base import OutputSink
 
 from .dotenv import DotenvError

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, failed
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWorkerError
 from oz_agent_worker.worker.backends.journal import HeldError, Journal, JournalRecord

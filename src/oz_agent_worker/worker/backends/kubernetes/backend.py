@@ -11,7 +11,8 @@ from pathlib import Path
 
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.assignment import AssignmentError
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, failed
 from oz_agent_worker.worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.events import JobNamed, Notify, ignore_event

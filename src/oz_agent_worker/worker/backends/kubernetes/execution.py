@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, cancelled, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed
 from oz_agent_worker.worker.backends.base import OutputSink
 from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notify, ignore_event
 

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWorkerError
 
 from .api import rest

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.protocol.outcome import FailurePhase, FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, TaskResult
 from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.config.schema import DirectConfig

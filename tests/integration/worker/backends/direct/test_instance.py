@@ -12,7 +12,8 @@ import pytest
 
 from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import Found, NoOutput
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.backends.direct.record import DirectState

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, failed, succeeded
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import Execution, Found, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.direct.environment import MARK

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import Found, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.kubernetes.adoption.decision import AdoptionPolicy
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import PodInstance, ProcessInstance

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name

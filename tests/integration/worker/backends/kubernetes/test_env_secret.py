@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy

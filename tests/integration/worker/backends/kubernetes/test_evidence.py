@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours

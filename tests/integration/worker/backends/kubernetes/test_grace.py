@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import LaunchError
 from tests.integration.worker.backends.harness import eventually
 

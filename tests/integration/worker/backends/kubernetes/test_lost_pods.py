@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy

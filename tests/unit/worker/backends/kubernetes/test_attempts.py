@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
     Evaluation,

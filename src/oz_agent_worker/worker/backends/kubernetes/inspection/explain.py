@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from oz_agent_worker.common.durations import short_span
-from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, describe_exit_code
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding

@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Any, Final
 
 from oz_agent_worker.protocol.assignment import AssignmentError
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     AlreadyExistsError,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER

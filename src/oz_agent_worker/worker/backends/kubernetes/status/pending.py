@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, ContainerStatus, JobView, PodView
 
 from .events import NOT_READ, EventFacts, Refusal, ScaleUp

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView, Waiting
 
 from .disruptions import lost_pod_problems

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import (
     ContainerLog,

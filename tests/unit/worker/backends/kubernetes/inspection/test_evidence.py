@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.api.errors import UnreachableError
 from oz_agent_worker.worker.backends.kubernetes.inspection.evidence import (
     EvidenceKeeper,

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
     event_words,

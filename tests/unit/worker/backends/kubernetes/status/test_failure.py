@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason, Outcome, TaskResult, failed
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult, failed
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.failure import (

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from oz_agent_worker.protocol.outcome import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, Refusal, ScaleUp
