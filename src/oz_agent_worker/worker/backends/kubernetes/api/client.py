@@ -20,7 +20,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobVie
 from . import rest
 from .credentials import Credentials, CredentialsError
 from .errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
-from .log_tail import LogT, read_end
+from .log_tail import LogAnswer, LogT, read_end
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
@@ -224,28 +224,27 @@ class KubernetesClient:
     ) -> LogTail:
         """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one."""
         ask = partial(rest.read_log, namespace, pod, container, timestamps=timestamps)
-        return await read_end(ask, self._read_into, lambda late: LogTail(limit_bytes, late=late), limit_bytes)
+        return await read_end(ask, self._read_into, lambda: LogTail(limit_bytes), limit_bytes)
 
     async def read_log_rest(
         self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
     ) -> LogRest:
         """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
         ask = partial(rest.read_log, namespace, pod, container, timestamps=True, since=after.since)
-        return await read_end(
-            ask, self._read_into, lambda late: LogRest(limit_bytes, after, late=late), limit_bytes
-        )
+        return await read_end(ask, self._read_into, lambda: LogRest(limit_bytes, after), limit_bytes)
 
-    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
-        """Read an answer to its end, and count its bytes; each attempt feeds a reader of its own."""
+    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, LogAnswer]:
+        """Read an answer to its end; each attempt feeds a reader of its own."""
 
-        async def attempt() -> tuple[LogT, int]:
-            log, received = reader(), 0
+        async def attempt() -> tuple[LogT, LogAnswer]:
+            log, received, lines = reader(), 0, 0
             timeout = self._timeout(self.settings.log_timeout)
             async with self._places, self._open(request, timeout) as response:
                 async for chunk in self._chunks(response):
                     received += len(chunk)
+                    lines += chunk.count(b"\n")
                     log.feed(chunk)
-            return log, received
+            return log, LogAnswer(received, lines)
 
         return await retrying(attempt, self.settings.log)
 

@@ -25,11 +25,11 @@ __all__ = [
 
 
 class LogTail:
-    """Keeps the last ``limit`` bytes of what it is fed; ``late``: that is not from the log's beginning on."""
+    """Keeps the last ``limit`` bytes of a log that it is fed."""
 
-    def __init__(self, limit: int, *, late: bool = False) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._late = late
+        self._late = False
         self._chunks: deque[bytes] = deque()
         self._kept = 0
         self._cut = ""
@@ -50,8 +50,12 @@ class LogTail:
             self.dropped += cut
 
     def cut_short(self, why: str) -> None:
-        """Note that more of the log was to be read, and could not be."""
+        """Note that the rest of the log could not be read."""
         self._cut = why
+
+    def starts_late(self) -> None:
+        """Note that what it was fed does not start at the log's beginning."""
+        self._late = True
 
     def go_on(self, later: "LogTail", gap: str) -> None:
         """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
@@ -67,16 +71,12 @@ class LogTail:
     @property
     def ending(self) -> str:
         """Why the log does not end with what was kept, for people; empty where it does."""
-        if not self._cut or self._late:
-            return ""
-        return f"the log was read so far, and its end could not be: {self._cut}"
+        return f"the log was read so far, and its end could not be: {self._cut}" if self._cut else ""
 
     @property
     def omission(self) -> str:
         """What is missing of the log before what was kept, for people; empty where nothing is."""
-        if self._late and self._cut:
-            return f"all but the last {self._kept} bytes of the log could not be read: {self._cut}"
-        if self._late and self.size >= self._limit:
+        if self._late:
             return f"all but the last {self._kept} bytes of the log are left out here"
         return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
 
@@ -88,13 +88,10 @@ class LogTail:
 
 
 class LogRest:
-    """Reads a log from a position to its end and keeps the last ``limit`` bytes of the output.
+    """Reads a log with timestamps from a position on and keeps the last ``limit`` bytes of the output."""
 
-    ``late``: it is fed from a later place on, if that much is behind it (``LogTail``).
-    """
-
-    def __init__(self, limit: int, after: LogPosition = BEGINNING, *, late: bool = False) -> None:
-        self.tail = LogTail(limit, late=late)
+    def __init__(self, limit: int, after: LogPosition = BEGINNING) -> None:
+        self.tail = LogTail(limit)
         self._reader = LogReader(after)
 
     @property
@@ -114,8 +111,12 @@ class LogRest:
             self.tail.feed(output)
 
     def cut_short(self, why: str) -> None:
-        """Note that more of the log was to be read, and could not be."""
+        """Note that the rest of the log could not be read."""
         self.tail.cut_short(why)
+
+    def starts_late(self) -> None:
+        """Note that what it was fed does not start at the position."""
+        self.tail.starts_late()
 
     def go_on(self, later: "LogRest", gap: str) -> None:
         """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""

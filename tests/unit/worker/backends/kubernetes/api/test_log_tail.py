@@ -7,10 +7,12 @@ from functools import partial
 from itertools import count
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.errors import NotFoundError, Status, status_error
-from oz_agent_worker.worker.backends.kubernetes.api.log_tail import LogT, read_end
+from oz_agent_worker.worker.backends.kubernetes.api.log_tail import LogAnswer, LogT, read_end
 from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING, LogPosition
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail, annotated
@@ -33,12 +35,14 @@ class Kubelet:
 
     def __init__(self, serve: Serve) -> None:
         self._serve = serve
-        self._numbers = count()
+        self.requests = count()
+        self.received = 0
 
-    async def read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, int]:
-        log, answer = reader(), self._serve(next(self._numbers), dict(request.query))
+    async def read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, LogAnswer]:
+        log, answer = reader(), self._serve(next(self.requests), dict(request.query))
         log.feed(answer)
-        return log, len(answer)
+        self.received += len(answer)
+        return log, LogAnswer(len(answer), answer.count(b"\n"))
 
 
 def the_log(lines: list[bytes], query: dict[str, str]) -> bytes:
@@ -61,13 +65,13 @@ def rotated_to(lines: list[bytes]) -> Serve:
 
 def read_rest(serve: Serve, after: LogPosition = BEGINNING) -> bytes:
     ask = partial(rest.read_log, "n", "p", "task", timestamps=True, since=after.since)
-    read = read_end(ask, Kubelet(serve).read_into, lambda late: LogRest(LIMIT, after, late=late), LIMIT)
+    read = read_end(ask, Kubelet(serve).read_into, lambda: LogRest(LIMIT, after), LIMIT)
     return b"".join(annotated(asyncio.run(read).tail))
 
 
 def read_tail(serve: Serve) -> bytes:
     ask = partial(rest.read_log, "n", "p", "task")
-    read = read_end(ask, Kubelet(serve).read_into, lambda late: LogTail(LIMIT, late=late), LIMIT)
+    read = read_end(ask, Kubelet(serve).read_into, lambda: LogTail(LIMIT), LIMIT)
     return b"".join(annotated(asyncio.run(read)))
 
 
@@ -89,14 +93,6 @@ def test_it_is_kept_with_its_timestamps_too() -> None:
     text = read_tail(gone_from(1))
     assert text.startswith(b"[oz-agent-worker: 1000 bytes of the log are left out here]\n" + FIRST[-LIMIT:])
     assert text.endswith(f": {GONE}]\n".encode())
-
-
-def test_the_last_lines_are_kept_where_no_more_of_them_can_be_read() -> None:
-    text = read_rest(gone_from(2))
-    note, *lines = text.splitlines(keepends=True)
-    assert note.startswith(b"[oz-agent-worker: all but the last 10 bytes of the log could not be read: ")
-    assert note.endswith(f"{GONE}]\n".encode())
-    assert b"".join(lines) == output(LINES[-1])
 
 
 def test_of_a_log_that_was_rotated_both_files_are_kept() -> None:
@@ -122,3 +118,51 @@ def test_a_long_log_that_stays_needs_no_more_words_than_that() -> None:
     text = read_rest(rotated_to(LINES))
     assert text.count(b"[oz-agent-worker: ") == 1
     assert text.endswith(output(b"".join(LINES))[-LIMIT:])
+
+
+MIB = 1024 * 1024
+
+
+def read_lines(lengths: list[int], limit: int, stamped: bool = False) -> tuple[LogTail, Kubelet, bytes]:
+    """Read the end of a log of lines of these lengths, line feeds included; return all of the log too."""
+    lines = [bytes([97 + n % 26]) * (length - 1) + b"\n" for n, length in enumerate(lengths)]
+    stamp = b"2026-01-01T00:00:00.000000000Z "
+    served = [stamp + line for line in lines] if stamped else lines
+    kubelet = Kubelet(lambda asked, query: the_log(served, query))
+    ask = partial(rest.read_log, "n", "p", "task", timestamps=stamped)
+    if stamped:
+        log = asyncio.run(read_end(ask, kubelet.read_into, lambda: LogRest(limit), limit)).tail
+    else:
+        log = asyncio.run(read_end(ask, kubelet.read_into, lambda: LogTail(limit), limit))
+    return log, kubelet, b"".join(lines)
+
+
+@given(st.lists(st.integers(1, 60), max_size=300), st.integers(1, 2000), st.booleans())
+def test_what_is_kept_is_the_last_part_and_what_is_missing_is_said(
+    lengths: list[int], limit: int, stamped: bool
+) -> None:
+    log, kubelet, whole = read_lines(lengths, limit, stamped)
+    kept = b"".join(log.chunks())
+    assert whole.endswith(kept)
+    assert log.omission or kept == whole
+    assert not log.ending
+    assert next(kubelet.requests) <= 2
+
+
+@pytest.mark.parametrize("length", [16, 100, 1000, 16 * 1024])
+def test_of_a_long_log_little_more_is_read_than_is_kept(length: int) -> None:
+    log, kubelet, whole = read_lines([length] * (16 * MIB // length), MIB)
+    assert b"".join(log.chunks()) == whole[-MIB:]
+    assert kubelet.received <= 6 * MIB
+
+
+@pytest.mark.parametrize("length", [1, 16, 1000])
+def test_of_a_long_log_with_timestamps_the_limit_is_kept_too(length: int) -> None:
+    log, _, whole = read_lines([length] * (1 + 8 * 20_000 // length), 20_000, stamped=True)
+    assert b"".join(log.chunks()) == whole[-20_000:]
+
+
+def test_a_log_that_only_its_timestamps_make_long_is_kept_whole() -> None:
+    log, _, whole = read_lines([1] * 2000, 20_000, stamped=True)
+    assert b"".join(log.chunks()) == whole
+    assert log.omission == ""
