@@ -94,8 +94,8 @@ def _interpreter() -> dict[Path, Path]:
 
 
 def _agent(package: Path) -> dict[Path, Path]:
-    own = [package / "__init__.py", *_below(package / "agent")]
-    # Beside the standard library: distributions differ in where their interpreter looks for packages.
+    own = [package / "__init__.py", package / "contract.py", *_below(package / "agent")]
+    # In the standard library's folder: distributions differ in where their interpreter looks for packages.
     home = LIBRARY / "oz_agent_worker"
     return {path: home / path.relative_to(package) for path in own}
 

@@ -1,24 +1,23 @@
-"""The agent's errors and every exit code that is its own.
+"""The agent's errors and its own exit codes.
 
-Below 125 a code is the harness's own, but for ``USAGE``. From 125 on the codes are
-those of ``env``, ``timeout`` and the shell (POSIX XCU 2.8.2), so that whoever reads
-them knows them already.
+Codes below 125 are the harness's, except ``USAGE``. From 125 on they have the meaning that ``env``,
+``timeout`` and the shell give them (POSIX XCU 2.8.2).
 """
 
 from enum import IntEnum
 
 __all__ = [
     "AgentError",
-    "ExitCode",
+    "AgentExitCode",
+    "AgentUsageError",
     "FetchError",
     "HarnessNotExecutableError",
     "HarnessNotFoundError",
     "Interrupted",
-    "UsageError",
 ]
 
 
-class ExitCode(IntEnum):
+class AgentExitCode(IntEnum):
     """Exit codes of the agent itself; every other one is the harness's."""
 
     OK = 0
@@ -33,37 +32,37 @@ class ExitCode(IntEnum):
 class AgentError(Exception):
     """Root of the errors that end the agent; ``str(error)`` is one line for the user."""
 
-    exit_code: ExitCode = ExitCode.NOT_EXECUTABLE
+    exit_code: AgentExitCode = AgentExitCode.NOT_EXECUTABLE
 
 
-class UsageError(AgentError):
-    """The command line, an ``OZ_AGENT_*`` variable or the chosen harness makes no sense."""
+class AgentUsageError(AgentError):
+    """The command line, an ``OZ_AGENT_*`` variable or the choice of harness is invalid."""
 
-    exit_code = ExitCode.USAGE
+    exit_code = AgentExitCode.USAGE
 
 
 class FetchError(AgentError):
-    """The run could not be had from the control plane, or is of no use."""
+    """The run cannot be fetched from the control plane, or its description is invalid."""
 
-    exit_code = ExitCode.NOT_FETCHED
+    exit_code = AgentExitCode.NOT_FETCHED
 
 
 class HarnessNotExecutableError(AgentError):
-    """The harness's program is there and cannot be started."""
+    """The harness's program exists and cannot be started."""
 
-    exit_code = ExitCode.NOT_EXECUTABLE
+    exit_code = AgentExitCode.NOT_EXECUTABLE
 
 
 class HarnessNotFoundError(AgentError):
     """The harness's program is not on the search path."""
 
-    exit_code = ExitCode.NOT_FOUND
+    exit_code = AgentExitCode.NOT_FOUND
 
 
 class Interrupted(BaseException):
-    """A signal asked the agent to end before its harness stood.
+    """A signal asked the agent to end before it started its harness.
 
-    As KeyboardInterrupt it is a demand, not an error: nothing that catches errors stops it.
+    A BaseException, as KeyboardInterrupt is: a handler for errors does not catch it.
     """
 
     def __init__(self, signum: int) -> None:

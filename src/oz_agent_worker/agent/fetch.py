@@ -1,7 +1,7 @@
-"""Fetching the run: prepare the request, send it, interpret the reply, and try again.
+"""Fetching the run: build the request, send it, decode the reply, and retry.
 
-The workload token goes to the server root URL and nowhere else: no redirect is
-followed, and no text of this module ever holds it.
+The workload token goes to the server root URL and nowhere else: redirects are not followed, and no text
+of this module contains the token.
 """
 
 import email.utils
@@ -21,17 +21,17 @@ from oz_agent_worker import __version__
 
 from .certificates import trusting_context
 from .errors import FetchError
-from .progress import Say, plain
-from .run import Run, decode_run
+from .log import Log, single_line
+from .run_item import RunItem, decode_run_item
 
 __all__ = [
     "Reply",
     "TransientError",
-    "delays",
+    "decode_reply",
     "fetch_run",
-    "interpret",
-    "prepare",
     "retry_after",
+    "retry_delays",
+    "run_request",
     "send",
 ]
 
@@ -52,7 +52,7 @@ class Reply:
 
 
 class TransientError(Exception):
-    """The next attempt may succeed. ``after`` is the wait the server asked for, in seconds."""
+    """The next attempt may succeed. ``after`` is the delay that the server asked for, in seconds."""
 
     def __init__(self, why: str, after: float | None = None) -> None:
         super().__init__(why)
@@ -72,12 +72,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def prepare(server_root_url: str, run_id: str, token: str) -> urllib.request.Request:
+def run_request(server_root_url: str, run_id: str, token: str) -> urllib.request.Request:
     """Build the request for a run.
 
     Raises:
-        FetchError: the URL is no plain http(s) URL, or the token is missing or unfit
-            for a header.
+        FetchError: the URL is not a plain http(s) URL, or the token is missing or cannot be a header.
     """
     parts = urllib.parse.urlsplit(server_root_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
@@ -94,10 +93,10 @@ def prepare(server_root_url: str, run_id: str, token: str) -> urllib.request.Req
 
 
 def send(request: urllib.request.Request, timeout: float) -> Reply:
-    """Send the request; the proxies of the environment are honoured, redirects are not.
+    """Send the request through the proxies of the environment; redirects are not followed.
 
     Raises:
-        TransientError: no response, or half of one.
+        TransientError: no response, or an incomplete one.
         FetchError: the server's certificate is not trusted.
     """
     https = urllib.request.HTTPSHandler(context=trusting_context())
@@ -113,16 +112,16 @@ def send(request: urllib.request.Request, timeout: float) -> Reply:
     except urllib.error.URLError as error:
         if isinstance(error.reason, SSLCertVerificationError):
             raise FetchError(
-                f"{request.host}: certificate not trusted: {plain(str(error.reason))}"
+                f"{request.host}: certificate not trusted: {single_line(str(error.reason))}"
             ) from error
-        raise TransientError(f"{request.host} is not reachable: {plain(str(error.reason))}") from error
+        raise TransientError(f"{request.host} is not reachable: {single_line(str(error.reason))}") from error
     except (OSError, HTTPException) as error:
-        # HTTPException's text may quote the peer's bytes; its kind says enough.
-        why = plain(str(error)) if isinstance(error, OSError) else type(error).__name__
+        # The text of an HTTPException may quote the peer's bytes: its type is enough.
+        why = single_line(str(error)) if isinstance(error, OSError) else type(error).__name__
         raise TransientError(f"{request.host}: the connection failed: {why}") from error
 
 
-def interpret(reply: Reply, run_id: str, now: float) -> Run:
+def decode_reply(reply: Reply, run_id: str, now: float) -> RunItem:
     """Turn a reply into the run. ``now`` is Unix time, for a Retry-After that is a date.
 
     Raises:
@@ -132,7 +131,7 @@ def interpret(reply: Reply, run_id: str, now: float) -> Run:
     if reply.status == 200:
         if len(reply.body) > MAX_BODY_BYTES:
             raise FetchError(f"the run item is larger than {MAX_BODY_BYTES >> 20} MiB")
-        return decode_run(reply.body, run_id)
+        return decode_run_item(reply.body, run_id)
     problem = _problem(reply.body)
     said = f"HTTP {reply.status}" + (f": {problem}" if problem else "")
     if reply.status in (408, 429) or reply.status >= 500:
@@ -140,7 +139,7 @@ def interpret(reply: Reply, run_id: str, now: float) -> Run:
     if reply.status in (401, 403):
         raise FetchError(f"the control plane refused this run's token, WARP_API_KEY ({said})")
     if reply.status == 404:
-        raise FetchError(f"the control plane knows no run {plain(run_id, 80)} ({said})")
+        raise FetchError(f"the control plane knows no run {single_line(run_id, 80)} ({said})")
     if 300 <= reply.status < 400:
         raise FetchError(
             f"the control plane redirects ({said}): the token goes to no other URL, give its own"
@@ -149,7 +148,7 @@ def interpret(reply: Reply, run_id: str, now: float) -> Run:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3), if there is a sound one."""
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); None without a valid one."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
@@ -160,18 +159,18 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _problem(body: bytes) -> str:
-    """Return what a problem+json body (RFC 7807) says, in one line."""
+    """Return the message of a problem+json body (RFC 7807), in one line."""
     try:
         problem = json.loads(body)
     except (ValueError, RecursionError):
         return ""
     members = problem if isinstance(problem, dict) else {}
     texts = (members.get(name) for name in ("detail", "title", "error"))
-    return plain(next((text for text in texts if isinstance(text, str) and text), ""))
+    return single_line(next((text for text in texts if isinstance(text, str) and text), ""))
 
 
-def delays(uniform: Callable[[float, float], float]) -> Iterator[float]:
-    """Yield the waits between attempts, in seconds: doubling, half of each at random."""
+def retry_delays(uniform: Callable[[float, float], float]) -> Iterator[float]:
+    """Yield the delays between attempts, in seconds: doubling, half of each at random."""
     longest = FIRST_DELAY
     while True:
         yield uniform(longest / 2, longest)
@@ -182,24 +181,24 @@ def fetch_run(
     request: urllib.request.Request,
     run_id: str,
     budget: float,
-    say: Say,
+    log: Log,
     *,
     sender: Callable[[urllib.request.Request, float], Reply] = send,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
     uniform: Callable[[float, float], float] = random.uniform,
-) -> Run:
-    """Fetch the run, trying again for ``budget`` seconds where that may help.
+) -> RunItem:
+    """Fetch the run; retry for ``budget`` seconds what another attempt may cure.
 
     Raises:
         FetchError: refused, or not reached within the budget.
     """
     start = clock()
-    for attempt, delay in enumerate(delays(uniform), start=1):
+    for attempt, delay in enumerate(retry_delays(uniform), start=1):
         try:
             left = budget - (clock() - start)
-            return interpret(sender(request, min(REQUEST_TIMEOUT, max(left, 1.0))), run_id, wall_clock())
+            return decode_reply(sender(request, min(REQUEST_TIMEOUT, max(left, 1.0))), run_id, wall_clock())
         except TransientError as error:
             wait = max(delay, error.after or 0.0)
             spent = clock() - start
@@ -207,6 +206,6 @@ def fetch_run(
                 tried = f"{attempt} attempt{'s' if attempt > 1 else ''} in {spent:.0f} s"
                 asked = f", and it asks to wait {error.after:.0f} s" if error.after else ""
                 raise FetchError(f"{error}; {tried}{asked}") from error
-            say(f"{error}; trying again in {wait:.1f} s")
+            log(f"{error}; trying again in {wait:.1f} s")
         sleep(wait)
-    raise AssertionError("delays() does not end")
+    raise AssertionError("retry_delays() does not end")

@@ -1,8 +1,9 @@
-"""The help texts."""
+"""The texts of ``--help``."""
 
 from typing import Final
 
-from .arguments import FLAGS, Flag
+from oz_agent_worker.contract import AGENT_FLAGS, AgentFlag
+
 from .harnesses import HARNESSES
 
 __all__ = ["PROGRAM_HELP", "run_help"]
@@ -35,12 +36,10 @@ agent, sessions or snapshots; --idle-on-complete waits for nothing, since follow
 start a run of their own). Unknown options are named once and ignored.
 {inert}
 
-Harnesses: {harnesses}
-  shell       the prompt is a script for /bin/sh, or for the program of its #! line
-  claude, codex, gemini, opencode
-              the prompt goes to that coding agent in its headless mode; with --sandboxed
-              it acts without asking. Looked for in /mnt/NAME-cli-sidecar, then on PATH.
-  command     the program in OZ_AGENT_COMMAND
+Harnesses:
+{harnesses}
+A coding agent gets the prompt in its headless mode; with --sandboxed it acts without
+asking. Programs are looked for in /mnt/NAME-cli-sidecar, then on PATH.
 Chosen by --harness, else by the run; where both are absent or "oz", by
 OZ_AGENT_DEFAULT_HARNESS, else shell.
 
@@ -68,13 +67,13 @@ Exit codes:
 
 
 def run_help() -> str:
-    """Return the help of ``agent run``."""
+    """The help of ``agent run``."""
     return _RUN_HELP.format(
-        options="\n".join(_line(flag) for flag in FLAGS if not flag.inert),
-        inert="\n".join(_line(flag) for flag in FLAGS if flag.inert),
-        harnesses=", ".join(HARNESSES),
+        options="\n".join(_line(flag) for flag in AGENT_FLAGS if flag.support == "used"),
+        inert="\n".join(_line(flag) for flag in AGENT_FLAGS if flag.support != "used"),
+        harnesses="\n".join(f"  {name:<10} {harness.about}" for name, harness in HARNESSES.items()),
     )
 
 
-def _line(flag: Flag) -> str:
+def _line(flag: AgentFlag) -> str:
     return f"  {f'{flag.name} {flag.metavar}'.strip():<34} {flag.help}"

@@ -1,11 +1,11 @@
-"""MCP servers as a run names them, in one form that every harness can translate."""
+"""MCP servers of a run, in one form that every harness translates into its own."""
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import UsageError
+from .errors import AgentUsageError
 
 __all__ = ["McpServer", "decode_servers", "decode_servers_argument"]
 
@@ -31,14 +31,14 @@ def decode_servers_argument(text: str) -> Mapping[str, Any]:
     """Decode the value of ``--mcp``.
 
     Raises:
-        UsageError: no JSON object. The text is not shown: it may hold secrets.
+        AgentUsageError: not a JSON object. The message does not quote the text, which may hold secrets.
     """
     try:
         servers = json.loads(text)
     except (ValueError, RecursionError):
         servers = None
     if not isinstance(servers, dict):
-        raise UsageError(
+        raise AgentUsageError(
             '--mcp takes a JSON object of servers: {"name": {"command": …}} or {"name": {"url": …}}'
         )
     return servers
@@ -47,9 +47,9 @@ def decode_servers_argument(text: str) -> Mapping[str, Any]:
 def decode_servers(maps: Iterable[Mapping[str, Any]]) -> tuple[tuple[McpServer, ...], tuple[str, ...]]:
     """Merge maps of servers (a later one wins a name) into (servers, names left out).
 
-    Left out are those that name neither a program nor an address, such as references
-    that only the public service can resolve. A map may be wrapped in ``mcpServers``,
-    as in the configuration files of most clients.
+    A server that names neither a program nor an address is left out, such as a reference that only the
+    public service can resolve. A map may be wrapped in
+    ``mcpServers``, as in the configuration files of most clients.
     """
     merged: dict[str, Any] = {}
     for servers in maps:

@@ -1,10 +1,9 @@
-"""Keeping hold of the harness's processes, whatever becomes of either side.
+"""Control over the harness's processes, also when the agent or the harness is killed.
 
-Three means, since none covers all: the kernel kills the harness when the agent dies
-(PR_SET_PDEATHSIG), a guard process kills the harness's process group then, and
-processes that left the group are handed to the agent when their parent ends
-(PR_SET_CHILD_SUBREAPER), as they are to process 1 of a container. See prctl(2).
-Where the system is not Linux, the guard alone remains.
+No single means covers every case. The kernel kills the harness when the agent dies (PR_SET_PDEATHSIG), and
+a guard process then kills the harness's process group. Processes that left the group become the agent's
+children when their parent ends (PR_SET_CHILD_SUBREAPER), as they do for process 1 of a container. See
+prctl(2). Systems other than Linux have the guard only.
 """
 
 import contextlib
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from .errors import HarnessNotExecutableError
-from .signals import PASSED_ON
+from .signals import FORWARDED
 
-__all__ = ["adopt_orphans", "children", "die_with_parent", "guarding", "kill_group"]
+__all__ = ["become_subreaper", "children", "die_with_parent", "group_guard", "kill_group"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -33,25 +32,25 @@ def _prctl() -> Callable[[int, int], int]:
     return lambda option, value: int(prctl(option, ctypes.c_ulong(value), zero, zero, zero))
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends; without effect off Linux."""
+def become_subreaper() -> None:
+    """Become the parent of descendants whose own parent ends; without effect outside Linux."""
     _prctl()(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> Callable[[], None]:
-    """Return a function for the child, between fork and exec: SIGKILL when the agent dies."""
+    """Return a function for the child, between fork and exec: the kernel kills it when the agent dies."""
     prctl, agent = _prctl(), os.getpid()
 
-    def ask_for_death() -> None:
+    def set_death_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != agent:  # it died before the request stood
+        if os.getppid() != agent:  # the agent died before the request
             os._exit(128 + signal.SIGKILL)
 
-    return ask_for_death
+    return set_death_signal
 
 
 def children() -> frozenset[int]:
-    """Return the process IDs of this process's children; empty where the kernel does not tell."""
+    """Return the process IDs of this process's children; empty where the kernel does not list them."""
     try:
         text = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
     except OSError:
@@ -60,7 +59,7 @@ def children() -> frozenset[int]:
 
 
 def kill_group(group: int, signum: int) -> bool:
-    """Send a signal to a process group; False when no process of it is left."""
+    """Send a signal to a process group; False when it has no process left."""
     try:
         os.killpg(group, signum)
     except ProcessLookupError:
@@ -71,16 +70,15 @@ def kill_group(group: int, signum: int) -> bool:
 
 
 @contextlib.contextmanager
-def guarding() -> Iterator[Callable[[], None]]:
+def group_guard() -> Iterator[Callable[[], object]]:
     """Keep a process that kills a process group when the agent ends, even by SIGKILL.
 
-    Yields a function that the group's first process calls between fork and exec: so the
-    guard knows the group before anything can run in it. The guard sits in a session of
-    its own, where what is sent to the agent's group does not reach it, and reads a pipe:
-    the end of the file is the end of the agent, or of this context.
+    Yields a function that the group's first process calls between fork and exec, so that the guard knows
+    the group before any program runs in it. The guard has a session of its own, so that signals to the
+    agent's group do not reach it, and reads a pipe: end of file means that the agent, or this context, ended.
 
     Raises:
-        HarnessNotExecutableError: the system has no process left to give.
+        HarnessNotExecutableError: the system can start no process.
     """
     if os.getpid() == 1:  # the kernel kills all of a container when its process 1 ends
         yield lambda: None
@@ -92,32 +90,29 @@ def guarding() -> Iterator[Callable[[], None]]:
         raise HarnessNotExecutableError(f"no process can be started: {error.strerror}") from error
     if guard == 0:
         try:
-            _watch(reader, writer)
+            _guard(reader, writer)
         finally:
             os._exit(0)
     os.close(reader)
     try:
-        yield lambda: _enlist(writer)
+        yield lambda: os.write(writer, os.getpid().to_bytes(8, "little"))
     finally:
         os.close(writer)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(guard, 0)
 
 
-def _enlist(writer: int) -> None:
-    os.write(writer, os.getpid().to_bytes(8, "little"))
-
-
-def _watch(reader: int, writer: int) -> None:
+def _guard(reader: int, writer: int) -> None:
+    """The guard process: wait for the end of the pipe, then kill the group that it names."""
     signal.set_wakeup_fd(-1)
-    for signum in PASSED_ON:
+    for signum in FORWARDED:
         signal.signal(signum, signal.SIG_IGN)
     os.close(writer)
     os.setsid()
     # Whoever reads the agent's output must see its end when the agent ends.
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
+        os.dup2(null, descriptor)
     group = os.read(reader, 8)
     if group:
         os.read(reader, 1)

@@ -1,4 +1,4 @@
-"""Signals, as an exception before the harness stands and as a queue from then on."""
+"""Signals: an exception until the harness is started, a queue from then on."""
 
 import os
 import select
@@ -8,18 +8,11 @@ from typing import Final
 
 from .errors import Interrupted
 
-__all__ = ["PASSED_ON", "SignalQueue", "interrupt_on_signals", "signal_name"]
+__all__ = ["FORWARDED", "SignalQueue", "interrupt_on_signals", "signal_name"]
 
-#: The signals that are passed on to the harness.
-PASSED_ON: Final = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: The signals that are forwarded to the harness.
+FORWARDED: Final = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def signal_name(signum: int) -> str:
@@ -30,31 +23,31 @@ def signal_name(signum: int) -> str:
         return f"signal {signum}"
 
 
-def _heeded(signum: signal.Signals) -> bool:
-    # Whoever started this with nohup wants SIGHUP ignored, by the harness too.
-    return signum is not signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN
+def _is_ignored_hangup(signum: signal.Signals) -> bool:
+    # nohup starts a program with SIGHUP ignored, and its children must ignore it too.
+    return signum is signal.SIGHUP and signal.getsignal(signum) is signal.SIG_IGN
 
 
 def interrupt_on_signals() -> None:
-    """From here on raise Interrupted on a signal that ends the agent, until a SignalQueue takes over.
+    """Raise Interrupted on a signal that ends the agent, until a SignalQueue takes over.
 
-    A handler is needed even for what is the default elsewhere: the kernel drops
-    signals for process 1 of a container that have none.
+    Without a handler the kernel drops signals to process 1 of a container, even those whose default
+    action is to end the process.
     """
 
     def interrupt(signum: int, _frame: FrameType | None) -> None:
         raise Interrupted(signum)
 
-    for signum in PASSED_ON:
-        if _heeded(signum):
+    for signum in FORWARDED:
+        if not _is_ignored_hangup(signum):
             signal.signal(signum, interrupt if signum in _ENDING else signal.SIG_IGN)
 
 
 class SignalQueue:
-    """Signals as they arrive, in order, by the self-pipe that ``set_wakeup_fd`` keeps.
+    """Received signals in order, read from the self-pipe of ``signal.set_wakeup_fd``.
 
-    No code runs in a handler, so nothing can be interrupted half done. Closing leaves
-    the handlers in place: the process is about to end, with the harness's exit code.
+    Handlers do nothing, so that no signal interrupts the agent's own code. ``close`` leaves the handlers
+    in place: the process is about to end with the harness's exit code.
     """
 
     def __init__(self) -> None:
@@ -62,12 +55,12 @@ class SignalQueue:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for signum in (signal.SIGCHLD, *PASSED_ON):
-            if _heeded(signum):
-                signal.signal(signum, _wake_only)
+        for signum in (signal.SIGCHLD, *FORWARDED):
+            if not _is_ignored_hangup(signum):
+                signal.signal(signum, lambda _signum, _frame: None)  # the pipe has the signal already
 
     def receive(self, timeout: float | None) -> list[int]:
-        """Wait up to ``timeout`` seconds (None: for ever) and return the signals that came."""
+        """Wait up to ``timeout`` seconds (None: without limit) and return the signals that came."""
         ready, _, _ = select.select([self._reader], [], [], timeout)
         return list(os.read(self._reader, 4096)) if ready else []
 
@@ -76,7 +69,3 @@ class SignalQueue:
         signal.set_wakeup_fd(-1)
         os.close(self._reader)
         os.close(self._writer)
-
-
-def _wake_only(_signum: int, _frame: FrameType | None) -> None:
-    """Handle nothing: the wake-up descriptor has the signal already."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from oz_agent_worker.agent.harnesses import HARNESSES
 from oz_agent_worker.errors import ExitCode, OzError, UsageError
 
 from .api_client import TERMINAL_STATES, ApiClient
@@ -38,7 +39,7 @@ def _with_client(
 @click.argument("prompt", required=False)
 @click.option("--file", "file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
 @click.option("--host", metavar="ID", help="The worker that shall run it. Default: any.")
-@click.option("--harness", metavar="NAME", help="shell, claude, codex, gemini, opencode or command.")
+@click.option("--harness", metavar="NAME", help=f"One of {', '.join(HARNESSES)}.")
 @click.option("--model", metavar="ID", help="The model that the harness shall use.")
 @click.option("--title", metavar="TEXT", help="What lists show. Default: the prompt's first line.")
 @click.option(

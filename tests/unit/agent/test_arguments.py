@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oz_agent_worker.agent.arguments import HelpCommand, RunCommand, VersionCommand, parse_command
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker import __version__
+from oz_agent_worker.agent.arguments import RunCommand, is_duration, parse_command
+from oz_agent_worker.agent.errors import AgentUsageError
+from oz_agent_worker.agent.help_text import PROGRAM_HELP, run_help
 
 # What the worker writes: values are trimmed and never empty, and may begin with a dash.
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
@@ -82,47 +84,49 @@ def test_everything_that_a_worker_can_build_is_understood(
 
     command = run(*argv)
 
-    assert command.task_id == task_id
-    assert command.server_root_url == url
-    assert command.sandboxed
-    assert (command.model, command.profile, command.skill) == (model, profile, skill)
-    assert [json.loads(text) for text in command.mcp] == ([servers] if servers else [])
-    assert command.computer_use is computer_use
-    assert (command.bedrock_inference_role, command.bedrock_role_region) == (role, region)
-    assert command.harness == harness
-    assert command.share == (("team:edit",) if team else ()) + ((access,) if access else ())
-    assert command.snapshot is snapshot
-    assert command.snapshot_upload_timeout == upload
-    assert command.environment == environment
-    assert command.unknown == tuple(dict.fromkeys(extra))
-    assert command.idle_on_complete is (idle is not None)
-    assert (command.idle_timeout is None) is (not idle)
-    assert command.session_sharing_server_url == sharing
+    assert command == RunCommand(
+        task_id=task_id,
+        server_root_url=url,
+        harness=harness or "",
+        model=model or "",
+        mcp=(json.dumps(servers),) if servers else (),
+        sandboxed=True,
+        unsupported=tuple(
+            flag
+            for flag, value in [
+                ("--skill", skill), ("--profile", profile), ("--bedrock-inference-role", role),
+            ]
+            if value
+        ),
+        unknown=tuple(dict.fromkeys(extra)),
+    )  # fmt: skip
 
 
 @given(st.lists(st.text()))
 def test_no_command_line_crashes(argv: list[str]) -> None:
     for arguments in (argv, ["agent", "run", *argv]):
-        with suppress(UsageError):
+        with suppress(AgentUsageError):
             parse_command(arguments)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "timeout", "rest"),
-    [
-        (["--idle-on-complete"], None, None),
-        (["--idle-on-complete", "45m"], 2700, None),
-        (["--idle-on-complete", "0s"], 0, None),
-        (["--idle-on-complete=1h30m"], 5400, None),
-        (["--idle-on-complete", "--session-sharing-server-url", "wss://s"], None, "wss://s"),
-        (["--idle-on-complete", "1h", "--session-sharing-server-url", "wss://s"], 3600, "wss://s"),
-    ],
+    "arguments", [[], ["45m"], ["0s"], ["--no-snapshot"], ["1h", "--session-sharing-server-url", "wss://s"]]
 )
-def test_idle_on_complete(arguments: list[str], timeout: float | None, rest: str | None) -> None:
-    command = run(*arguments)
-    assert command.idle_on_complete
-    assert command.idle_timeout == timeout
-    assert command.session_sharing_server_url == rest
+def test_idle_on_complete_takes_a_duration_or_nothing(arguments: list[str]) -> None:
+    assert run("--idle-on-complete", *arguments, "--model", "m") == RunCommand(model="m")
+    assert run("--idle-on-complete=1h30m", *arguments[1:]) == RunCommand()
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0s", "45m", "1h30m", "1h 30m", "90 sec", "250ms", "2days", "1M", "9" * 5000 + "y"]
+)
+def test_durations(text: str) -> None:
+    assert is_duration(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "45", "m", "45x", "1h30", "-1s", "1.5h", "45m!", "٤s"])
+def test_what_is_not_a_duration(text: str) -> None:
+    assert not is_duration(text)
 
 
 def test_unknown_arguments_are_named_once_and_without_their_values() -> None:
@@ -132,17 +136,12 @@ def test_unknown_arguments_are_named_once_and_without_their_values() -> None:
 
 
 def test_a_value_may_look_like_a_flag() -> None:
-    assert run("--skill", "--sandboxed").skill == "--sandboxed"
-    assert not run("--skill", "--sandboxed").sandboxed
+    assert run("--model", "--sandboxed") == RunCommand(model="--sandboxed")
 
 
 def test_the_last_value_wins_and_blank_ones_count_as_absent() -> None:
     assert run("--model", "a", "--model", " b ", "--model", "  ").model == "b"
-    assert run("--harness", "").harness is None
-
-
-def test_an_explicit_off_wins_for_computer_use() -> None:
-    assert run("--computer-use", "--no-computer-use").computer_use is False
+    assert run("--harness", "", "--skill", " ") == RunCommand()
 
 
 @pytest.mark.parametrize(
@@ -158,21 +157,21 @@ def test_an_explicit_off_wins_for_computer_use() -> None:
     ],
 )
 def test_what_is_refused(arguments: list[str], text: str) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(AgentUsageError) as caught:
         parse_command(arguments)
     assert text in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "command"),
+    ("arguments", "text"),
     [
-        (["--help"], HelpCommand(of_run=False)),
-        (["-h"], HelpCommand(of_run=False)),
-        (["agent", "--help"], HelpCommand(of_run=False)),
-        (["agent", "run", "--task-id", "x", "--help"], HelpCommand(of_run=True)),
-        (["--version"], VersionCommand()),
-        (["-V"], VersionCommand()),
+        (["--help"], PROGRAM_HELP),
+        (["-h"], PROGRAM_HELP),
+        (["agent", "--help"], PROGRAM_HELP),
+        (["agent", "run", "--task-id", "x", "--help"], run_help()),
+        (["--version"], f"oz-agent {__version__}\n"),
+        (["-V"], f"oz-agent {__version__}\n"),
     ],
 )
-def test_help_and_version(arguments: list[str], command: object) -> None:
-    assert parse_command(arguments) == command
+def test_help_and_version(arguments: list[str], text: str) -> None:
+    assert parse_command(arguments) == text

@@ -9,13 +9,13 @@ from oz_agent_worker.agent.errors import FetchError
 from oz_agent_worker.agent.fetch import (
     Reply,
     TransientError,
-    delays,
+    decode_reply,
     fetch_run,
-    interpret,
-    prepare,
     retry_after,
+    retry_delays,
+    run_request,
 )
-from oz_agent_worker.agent.run import Run
+from oz_agent_worker.agent.run_item import RunItem
 
 OK = Reply(200, {}, b'{"run_id": "r", "prompt": "p"}')
 BUSY = Reply(503, {}, b"")
@@ -41,9 +41,9 @@ class Server:
         self.sleeps.append(seconds)
         self.now += seconds
 
-    def fetch(self, budget: float = 60.0) -> Run:
+    def fetch(self, budget: float = 60.0) -> RunItem:
         return fetch_run(
-            prepare("http://host:1", "r", "key"),
+            run_request("http://host:1", "r", "key"),
             "r",
             budget,
             self.said.append,
@@ -56,7 +56,7 @@ class Server:
 
 
 def test_the_request() -> None:
-    request = prepare("https://host/base/", "a/b c", "key")
+    request = run_request("https://host/base/", "a/b c", "key")
     assert request.full_url == "https://host/base/api/v1/agent/runs/a%2Fb%20c"
     assert request.get_header("Authorization") == "Bearer key"
     assert "Authorization" not in request.headers, "a redirect must not carry it"
@@ -67,20 +67,20 @@ def test_the_request() -> None:
 )
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(FetchError, match="server root URL") as caught:
-        prepare(url, "r", "key")
+        run_request(url, "r", "key")
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", ["", "hu shh", "hushh\nX-Evil: 1", "hüshh"])
 def test_tokens_that_are_refused_are_not_shown(token: str) -> None:
     with pytest.raises(FetchError, match="WARP_API_KEY") as caught:
-        prepare("http://host", "r", token)
+        run_request("http://host", "r", token)
     assert "shh" not in str(caught.value)
 
 
 def test_the_first_answer_counts() -> None:
     server = Server(OK)
-    assert server.fetch() == Run(run_id="r", prompt="p")
+    assert server.fetch() == RunItem(run_id="r", prompt="p")
     assert server.sleeps == []
     assert server.said == []
 
@@ -136,7 +136,7 @@ def test_what_is_final(status: int, text: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"title": 5}', b"[" * 100_000])
 def test_an_error_without_a_usable_body_is_told_by_its_status(body: bytes) -> None:
     with pytest.raises(FetchError, match=r"\(HTTP 403\)$"):
-        interpret(Reply(403, {}, body), "r", 0.0)
+        decode_reply(Reply(403, {}, body), "r", 0.0)
 
 
 def test_retry_after_forms() -> None:
@@ -149,5 +149,5 @@ def test_retry_after_forms() -> None:
 
 
 def test_delays_double_up_to_a_limit_and_keep_half_of_it() -> None:
-    assert list(islice(delays(lambda low, high: high), 7)) == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    assert list(islice(delays(lambda low, high: low), 2)) == [0.125, 0.25]
+    assert list(islice(retry_delays(lambda low, high: high), 7)) == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert list(islice(retry_delays(lambda low, high: low), 2)) == [0.125, 0.25]

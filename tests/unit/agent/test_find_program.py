@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from oz_agent_worker.agent.errors import HarnessNotExecutableError, HarnessNotFoundError
-from oz_agent_worker.agent.find_program import find_program, sidecar_directories, with_sidecars
+from oz_agent_worker.agent.find_program import find_program, path_with_sidecars, sidecar_directories
 from oz_agent_worker.agent.harnesses import HARNESSES
 
 CLAUDE = HARNESSES["claude"]
@@ -65,8 +65,8 @@ def test_sidecars_come_before_the_path_when_a_program_is_searched_and_after_it_f
     )
     environment = {"PATH": str(tmp_path / "image")}
     assert find_program("claude", CLAUDE, environment) == str(sidecar)
-    assert with_sidecars(environment, "claude") == f"{tmp_path}/image:{tmp_path}/sidecar/bin"
+    assert path_with_sidecars(environment, "claude") == f"{tmp_path}/image:{tmp_path}/sidecar/bin"
 
 
 def test_without_a_path_the_usual_one_is_taken() -> None:
-    assert with_sidecars({}, "shell") == "/usr/local/bin:/usr/bin:/bin"
+    assert path_with_sidecars({}, "shell") == "/usr/local/bin:/usr/bin:/bin"

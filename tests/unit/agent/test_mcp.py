@@ -1,6 +1,6 @@
 import pytest
 
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.errors import AgentUsageError
 from oz_agent_worker.agent.mcp import McpServer, decode_servers, decode_servers_argument
 
 
@@ -35,7 +35,7 @@ def test_the_argument() -> None:
 
 @pytest.mark.parametrize("text", ["hush", "[]", '"hush"', "{hush", "[" * 100_000])
 def test_an_argument_that_is_no_object_is_not_shown(text: str) -> None:
-    with pytest.raises(UsageError, match="--mcp takes a JSON object") as caught:
+    with pytest.raises(AgentUsageError, match="--mcp takes a JSON object") as caught:
         decode_servers_argument(text)
     assert "hush" not in str(caught.value)
 

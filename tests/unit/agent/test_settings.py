@@ -1,11 +1,11 @@
 import pytest
 
-from oz_agent_worker.agent.errors import UsageError
-from oz_agent_worker.agent.settings import Settings, decode_settings
+from oz_agent_worker.agent.errors import AgentUsageError
+from oz_agent_worker.agent.settings import AgentSettings, decode_settings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    assert decode_settings({}) == Settings()
+    assert decode_settings({}) == AgentSettings()
 
 
 def test_every_variable() -> None:
@@ -20,7 +20,7 @@ def test_every_variable() -> None:
         "OZ_AGENT_FETCH_SECONDS": "3",
         "OZ_AGENT_QUIET": "1",
     }
-    assert decode_settings(environment) == Settings(
+    assert decode_settings(environment) == AgentSettings(
         token="key",
         task_id="t",
         server_root_url="http://h",
@@ -39,7 +39,7 @@ def test_quiet_can_be_switched_off() -> None:
 
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf"])
 def test_a_bad_number_names_its_variable(value: str) -> None:
-    with pytest.raises(UsageError, match="OZ_AGENT_GRACE_SECONDS"):
+    with pytest.raises(AgentUsageError, match="OZ_AGENT_GRACE_SECONDS"):
         decode_settings({"OZ_AGENT_GRACE_SECONDS": value})
 
 

@@ -1,9 +1,9 @@
-"""The harnesses by name. To add one: a module with a ``HARNESS``, and its name below."""
+"""The registry of harnesses. To add one: a module with a ``HARNESS``, and its entry below."""
 
 from types import MappingProxyType
 from typing import Final
 
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.errors import AgentUsageError
 
 from . import claude, codex, command, gemini, opencode, shell
 from .base import Harness
@@ -19,21 +19,20 @@ _ALL: Final[tuple[Harness, ...]] = (
     command.HARNESS,
 )
 HARNESSES: Final = MappingProxyType({harness.name: harness for harness in _ALL})
-#: The public service's name for its own agent, which has no counterpart here.
+#: The public service's name for its own agent, which this runtime does not have.
 BUILT_IN: Final = "oz"
 
 
-def choose_harness(asked: str | None, of_run: str, default: str) -> Harness:
-    """Choose by the command line, else by the run, else (absent or ``oz``) the default, else ``shell``.
+def choose_harness(asked: str, of_run: str, default: str) -> Harness:
+    """Choose a harness: of the command line, else of the run, else the default, else ``shell``.
+
+    A blank name and ``oz`` count as no choice.
 
     Raises:
-        UsageError: no harness of that name; the text names those that there are.
+        AgentUsageError: no harness has that name; the text lists the names.
     """
-    name = (asked or of_run).strip().lower()
-    if name in ("", BUILT_IN):
-        name = default.strip().lower()
-    if name in ("", BUILT_IN):
-        name = shell.HARNESS.name
+    names = [name.strip().lower() for name in (asked or of_run, default)]
+    name = next((name for name in names if name not in ("", BUILT_IN)), shell.HARNESS.name)
     if name not in HARNESSES:
-        raise UsageError(f"unknown harness {name[:40]!r}; there are: {', '.join(HARNESSES)}")
+        raise AgentUsageError(f"unknown harness {name[:40]!r}; there are: {', '.join(HARNESSES)}")
     return HARNESSES[name]

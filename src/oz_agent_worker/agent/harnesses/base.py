@@ -7,21 +7,21 @@ from typing import Final
 
 from oz_agent_worker.agent.mcp import McpServer
 
-__all__ = ["MAX_ARGUMENT_BYTES", "PROMPT_FILE", "Harness", "Invocation", "Task", "encode"]
+__all__ = ["MAX_ARGUMENT_BYTES", "PROMPT_FILE", "Harness", "HarnessInput", "Invocation", "encode"]
 
-#: Linux takes no argument or variable of this many bytes or more (MAX_ARG_STRLEN, its
-#: final zero included), whatever the limit of all of them together.
+#: Linux accepts no argument or variable of this many bytes or more, its final zero included
+#: (MAX_ARG_STRLEN), whatever the limit of all arguments together.
 MAX_ARGUMENT_BYTES: Final = 128 * 1024
-#: The file in ``Task.scratch`` that holds the prompt, for harnesses that ask for one.
+#: The file in ``HarnessInput.scratch`` that holds the prompt, for harnesses that read one.
 PROMPT_FILE: Final = "prompt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class HarnessInput:
     """One run, as a harness sees it.
 
-    ``scratch`` is a private directory that lives as long as the harness does.
-    ``template`` is the operator's ``OZ_AGENT_COMMAND``.
+    ``scratch`` is a private directory that exists as long as the harness runs. ``template`` is the
+    operator's ``OZ_AGENT_COMMAND``.
     """
 
     run_id: str
@@ -38,9 +38,8 @@ class Task:
 class Invocation:
     """The process to start.
 
-    ``environment`` holds defaults: a variable that the task has already keeps its
-    value. ``stdin`` is all that the process can read from its standard input.
-    ``files`` go into the task's scratch directory, by name.
+    ``environment`` holds defaults: a variable that the task already has keeps its value. ``stdin`` is all
+    that the process reads from its standard input. ``files`` are written to the scratch directory, by name.
     """
 
     argv: tuple[str, ...]
@@ -51,20 +50,21 @@ class Invocation:
 
 @dataclass(frozen=True, kw_only=True)
 class Harness:
-    """A harness by its name on the wire.
+    """A harness by its name on the wire; ``about`` is its line in the help and the docs.
 
-    ``prepare`` raises UsageError where the task cannot be put to this harness.
-    ``get`` tells how to get the program. ``speaks`` is False where the prompt is no
-    natural language, so that nothing is put before it.
+    ``prepare`` raises AgentUsageError where this harness cannot carry the run out. ``install_hint`` says
+    how to get the program. ``natural_language`` is False where the prompt is code, so that the agent puts no
+    base prompt before it.
     """
 
     name: str
-    prepare: Callable[[Task], Invocation]
-    get: str
-    speaks: bool = True
+    about: str
+    prepare: Callable[[HarnessInput], Invocation]
+    install_hint: str
+    natural_language: bool = True
     takes_mcp: bool = True
 
 
 def encode(text: str) -> bytes:
-    """Return the text as UTF-8; what UTF-8 cannot hold (lone surrogates in JSON) becomes ``?``."""
+    """Return the text as UTF-8; what UTF-8 cannot encode (lone surrogates in JSON) becomes ``?``."""
     return text.encode("utf-8", "replace")

@@ -5,14 +5,14 @@ from typing import Any
 
 from oz_agent_worker.agent.mcp import McpServer
 
-from .base import Harness, Invocation, Task, encode
+from .base import Harness, HarnessInput, Invocation, encode
 
-__all__ = ["HARNESS", "prepare"]
+__all__ = ["HARNESS"]
 
 MCP_FILE = "mcp.json"
 
 
-def prepare(task: Task) -> Invocation:
+def _prepare(run: HarnessInput) -> Invocation:
     """``claude -p`` reads the prompt from stdin where none is among its arguments.
 
     ``stream-json`` (which demands ``--verbose``) is the one output format that shows
@@ -21,19 +21,19 @@ def prepare(task: Task) -> Invocation:
     argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
     environment = {}
     files = {}
-    if task.model:
-        argv += ["--model", task.model]
-    if task.mcp_servers:
+    if run.model:
+        argv += ["--model", run.model]
+    if run.mcp_servers:
         # A file, not the argument that is possible too: arguments can be read by every
         # process of the machine, and servers carry keys.
-        argv += ["--mcp-config", str(task.scratch / MCP_FILE)]
-        config = {"mcpServers": {server.name: _server(server) for server in task.mcp_servers}}
+        argv += ["--mcp-config", str(run.scratch / MCP_FILE)]
+        config = {"mcpServers": {server.name: _server(server) for server in run.mcp_servers}}
         files[MCP_FILE] = encode(json.dumps(config))
-    if task.sandboxed:
+    if run.sandboxed:
         argv.append("--dangerously-skip-permissions")
         # As root, Claude Code takes that flag only from whoever says it is in a sandbox.
         environment["IS_SANDBOX"] = "1"
-    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(task.prompt), files=files)
+    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(run.prompt), files=files)
 
 
 def _server(server: McpServer) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def _server(server: McpServer) -> dict[str, Any]:
 
 HARNESS = Harness(
     name="claude",
-    prepare=prepare,
-    get="npm install -g @anthropic-ai/claude-code, or mount it with coding_cli_sidecars",
+    about="Claude Code",
+    prepare=_prepare,
+    install_hint="npm install -g @anthropic-ai/claude-code, or mount it with coding_cli_sidecars",
 )

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from oz_agent_worker.agent.mcp import McpServer
 
-from .base import Harness, Invocation, Task, encode
+from .base import Harness, HarnessInput, Invocation, encode
 
-__all__ = ["HARNESS", "prepare"]
+__all__ = ["HARNESS"]
 
 
-def prepare(task: Task) -> Invocation:
+def _prepare(run: HarnessInput) -> Invocation:
     """``codex exec -`` reads the prompt from stdin.
 
     Progress goes to stderr as it happens, the final message to stdout. Without
@@ -19,15 +19,15 @@ def prepare(task: Task) -> Invocation:
     """
     # A workspace need not be a git repository.
     argv = ["codex", "exec", "--skip-git-repo-check"]
-    if task.sandboxed:
+    if run.sandboxed:
         argv.append("--dangerously-bypass-approvals-and-sandbox")
     else:
         argv += ["--sandbox", "workspace-write"]
-    if task.model:
-        argv += ["--model", task.model]
-    for server in task.mcp_servers:
+    if run.model:
+        argv += ["--model", run.model]
+    for server in run.mcp_servers:
         argv += ["-c", _override(server)]
-    return Invocation(argv=(*argv, "-"), stdin=encode(task.prompt))
+    return Invocation(argv=(*argv, "-"), stdin=encode(run.prompt))
 
 
 def _override(server: McpServer) -> str:
@@ -56,6 +56,7 @@ def _toml(text: str) -> str:
 
 HARNESS = Harness(
     name="codex",
-    prepare=prepare,
-    get="npm install -g @openai/codex, or mount it with coding_cli_sidecars",
+    about="Codex CLI",
+    prepare=_prepare,
+    install_hint="npm install -g @openai/codex, or mount it with coding_cli_sidecars",
 )

@@ -6,41 +6,41 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.errors import AgentUsageError
 
-from .base import MAX_ARGUMENT_BYTES, PROMPT_FILE, Harness, Invocation, Task, encode
+from .base import MAX_ARGUMENT_BYTES, PROMPT_FILE, Harness, HarnessInput, Invocation, encode
 
-__all__ = ["HARNESS", "prepare"]
+__all__ = ["HARNESS"]
 
 _PLACEHOLDER: Final = re.compile(r"\{(prompt|prompt_file|run_id|model|title)\}")
 
 
-def prepare(task: Task) -> Invocation:
+def _prepare(run: HarnessInput) -> Invocation:
     """Fill the template's words: ``{prompt}``, ``{prompt_file}``, ``{run_id}``, ``{model}``, ``{title}``.
 
     A word stays one argument whatever it is filled with, and what it is filled with is
     not searched again. Other braces stay as they are. Where neither ``{prompt}`` nor
     ``{prompt_file}`` occurs, the prompt is the program's stdin.
     """
-    words = _words(task.template)
+    words = _words(run.template)
     used = {name for word in words for name in _PLACEHOLDER.findall(word)}
     values = {
-        "prompt": task.prompt,
-        "prompt_file": str(task.scratch / PROMPT_FILE),
-        "run_id": task.run_id,
-        "model": task.model,
-        "title": task.title,
+        "prompt": run.prompt,
+        "prompt_file": str(run.scratch / PROMPT_FILE),
+        "run_id": run.run_id,
+        "model": run.model,
+        "title": run.title,
     }
     argv = tuple(_fill(word, values) for word in words)
     if any(len(encode(argument)) >= MAX_ARGUMENT_BYTES or "\0" in argument for argument in argv):
-        raise UsageError(
+        raise AgentUsageError(
             f"the prompt does not fit into one argument ({MAX_ARGUMENT_BYTES // 1024} KiB, no zero bytes): "
             "use {prompt_file} in OZ_AGENT_COMMAND, or no placeholder and read stdin"
         )
     return Invocation(
         argv=argv,
-        stdin=b"" if used & {"prompt", "prompt_file"} else encode(task.prompt),
-        files={PROMPT_FILE: encode(task.prompt)} if "prompt_file" in used else {},
+        stdin=b"" if used & {"prompt", "prompt_file"} else encode(run.prompt),
+        files={PROMPT_FILE: encode(run.prompt)} if "prompt_file" in used else {},
     )
 
 
@@ -51,21 +51,22 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 def _words(template: str) -> list[str]:
     """Split the template: a JSON array of strings, or words quoted as in a shell."""
     if not template:
-        raise UsageError(
+        raise AgentUsageError(
             "the harness 'command' needs OZ_AGENT_COMMAND, for example: my-agent --file {prompt_file}"
         )
     try:
         words = json.loads(template) if template.startswith("[") else shlex.split(template)
     except ValueError as error:
-        raise UsageError(f"OZ_AGENT_COMMAND cannot be read: {error}") from error
+        raise AgentUsageError(f"OZ_AGENT_COMMAND cannot be read: {error}") from error
     if not words or not all(isinstance(word, str) for word in words) or not words[0]:
-        raise UsageError('OZ_AGENT_COMMAND is no program with arguments: ["my-agent", "{prompt_file}"]')
+        raise AgentUsageError('OZ_AGENT_COMMAND is no program with arguments: ["my-agent", "{prompt_file}"]')
     return list(words)
 
 
 HARNESS = Harness(
     name="command",
-    prepare=prepare,
-    get="OZ_AGENT_COMMAND names it: correct it there, or add the program to the task's image",
+    about="the program in OZ_AGENT_COMMAND",
+    prepare=_prepare,
+    install_hint="OZ_AGENT_COMMAND names it: correct it there, or add the program to the task's image",
     takes_mcp=False,
 )

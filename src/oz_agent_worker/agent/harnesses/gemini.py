@@ -5,30 +5,30 @@ from typing import Any
 
 from oz_agent_worker.agent.mcp import McpServer
 
-from .base import Harness, Invocation, Task, encode
+from .base import Harness, HarnessInput, Invocation, encode
 
-__all__ = ["HARNESS", "prepare"]
+__all__ = ["HARNESS"]
 
 SETTINGS_FILE = "gemini-defaults.json"
 
 
-def prepare(task: Task) -> Invocation:
+def _prepare(run: HarnessInput) -> Invocation:
     """Gemini CLI is headless, and takes the prompt from stdin, where stdin is no terminal."""
     argv = ["gemini"]
     environment = {}
     files = {}
-    if task.model:
-        argv += ["--model", task.model]
-    if task.sandboxed:
+    if run.model:
+        argv += ["--model", run.model]
+    if run.sandboxed:
         argv += ["--approval-mode", "yolo"]
         # In a folder that nobody trusted by hand, headless runs end at once.
         environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true"
-    if task.mcp_servers:
+    if run.mcp_servers:
         # The settings of the lowest precedence: the user's and the project's still count.
-        environment["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"] = str(task.scratch / SETTINGS_FILE)
-        settings = {"mcpServers": {server.name: _server(server) for server in task.mcp_servers}}
+        environment["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"] = str(run.scratch / SETTINGS_FILE)
+        settings = {"mcpServers": {server.name: _server(server) for server in run.mcp_servers}}
         files[SETTINGS_FILE] = encode(json.dumps(settings))
-    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(task.prompt), files=files)
+    return Invocation(argv=tuple(argv), environment=environment, stdin=encode(run.prompt), files=files)
 
 
 def _server(server: McpServer) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def _server(server: McpServer) -> dict[str, Any]:
 
 HARNESS = Harness(
     name="gemini",
-    prepare=prepare,
-    get="npm install -g @google/gemini-cli, or mount it with coding_cli_sidecars",
+    about="Gemini CLI",
+    prepare=_prepare,
+    install_hint="npm install -g @google/gemini-cli, or mount it with coding_cli_sidecars",
 )

@@ -5,33 +5,33 @@ from typing import Any
 
 from oz_agent_worker.agent.mcp import McpServer
 
-from .base import Harness, Invocation, Task, encode
+from .base import Harness, HarnessInput, Invocation, encode
 
-__all__ = ["HARNESS", "prepare"]
+__all__ = ["HARNESS"]
 
 CONFIG_FILE = "opencode.json"
 
 
-def prepare(task: Task) -> Invocation:
+def _prepare(run: HarnessInput) -> Invocation:
     """``opencode run`` reads its message from stdin where stdin is no terminal.
 
     Permissions and MCP servers are a configuration file that is merged over the global
     one and below the project's. Flags for them came and went between versions.
     """
     argv = ["opencode", "run"]
-    if task.model:
-        argv += ["--model", task.model]
+    if run.model:
+        argv += ["--model", run.model]
     config: dict[str, Any] = {}
-    if task.sandboxed:
+    if run.sandboxed:
         config["permission"] = "allow"
-    if task.mcp_servers:
-        config["mcp"] = {server.name: _server(server) for server in task.mcp_servers}
+    if run.mcp_servers:
+        config["mcp"] = {server.name: _server(server) for server in run.mcp_servers}
     if not config:
-        return Invocation(argv=tuple(argv), stdin=encode(task.prompt))
+        return Invocation(argv=tuple(argv), stdin=encode(run.prompt))
     return Invocation(
         argv=tuple(argv),
-        environment={"OPENCODE_CONFIG": str(task.scratch / CONFIG_FILE)},
-        stdin=encode(task.prompt),
+        environment={"OPENCODE_CONFIG": str(run.scratch / CONFIG_FILE)},
+        stdin=encode(run.prompt),
         files={CONFIG_FILE: encode(json.dumps(config))},
     )
 
@@ -49,6 +49,7 @@ def _server(server: McpServer) -> dict[str, Any]:
 
 HARNESS = Harness(
     name="opencode",
-    prepare=prepare,
-    get="npm install -g opencode-ai, or mount it with coding_cli_sidecars",
+    about="OpenCode",
+    prepare=_prepare,
+    install_hint="npm install -g opencode-ai, or mount it with coding_cli_sidecars",
 )

@@ -1,19 +1,19 @@
 import json
 
 from oz_agent_worker.agent.harnesses.base import Invocation
-from oz_agent_worker.agent.harnesses.claude import prepare
+from oz_agent_worker.agent.harnesses.claude import HARNESS
 
-from .tasks import LONG_PROMPT, SERVERS, task
+from .inputs import LONG_PROMPT, SERVERS, harness_input
 
 
 def test_the_least() -> None:
-    assert prepare(task(LONG_PROMPT)) == Invocation(
+    assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
         argv=("claude", "-p", "--output-format", "stream-json", "--verbose"), stdin=LONG_PROMPT.encode()
     )
 
 
 def test_everything() -> None:
-    invocation = prepare(task(model="sonnet", servers=SERVERS, sandboxed=True))
+    invocation = HARNESS.prepare(harness_input(model="sonnet", servers=SERVERS, sandboxed=True))
     assert invocation.argv == (
         "claude",
         "-p",

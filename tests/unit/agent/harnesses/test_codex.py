@@ -4,23 +4,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.agent.harnesses.base import Invocation
-from oz_agent_worker.agent.harnesses.codex import prepare
+from oz_agent_worker.agent.harnesses.codex import HARNESS
 from oz_agent_worker.agent.mcp import McpServer
 
-from .tasks import LONG_PROMPT, SERVERS, task
+from .inputs import LONG_PROMPT, SERVERS, harness_input
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def test_the_least() -> None:
-    assert prepare(task(LONG_PROMPT)) == Invocation(
+    assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
         argv=("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-"),
         stdin=LONG_PROMPT.encode(),
     )
 
 
 def test_everything() -> None:
-    argv = prepare(task(model="gpt-5", servers=SERVERS[:2], sandboxed=True)).argv
+    argv = HARNESS.prepare(harness_input(model="gpt-5", servers=SERVERS[:2], sandboxed=True)).argv
     assert argv == (
         "codex",
         "exec",
@@ -39,7 +39,7 @@ def test_everything() -> None:
 @given(TEXT.filter(bool), st.lists(TEXT), st.dictionaries(TEXT, TEXT))
 def test_every_server_is_sound_toml(command: str, arguments: list[str], environment: dict[str, str]) -> None:
     server = McpServer(name="s", command=command, arguments=tuple(arguments), environment=environment)
-    override = prepare(task(servers=(server,))).argv[-2]
+    override = HARNESS.prepare(harness_input(servers=(server,))).argv[-2]
     assert tomllib.loads(override) == {
         "mcp_servers": {"s": {"command": command, "args": arguments, "env": environment}}
     }

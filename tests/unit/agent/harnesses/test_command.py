@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent.errors import AgentUsageError
 from oz_agent_worker.agent.harnesses.base import Invocation
-from oz_agent_worker.agent.harnesses.command import prepare
+from oz_agent_worker.agent.harnesses.command import HARNESS
 
-from .tasks import LONG_PROMPT, task
+from .inputs import LONG_PROMPT, harness_input
 
 
 @pytest.mark.parametrize(
@@ -18,29 +18,35 @@ from .tasks import LONG_PROMPT, task
     ],
 )
 def test_without_a_prompt_placeholder_the_prompt_is_on_stdin(template: str, argv: tuple[str, ...]) -> None:
-    assert prepare(task(model="m", template=template)) == Invocation(argv=argv, stdin=b"Do it.")
+    assert HARNESS.prepare(harness_input(model="m", template=template)) == Invocation(
+        argv=argv, stdin=b"Do it."
+    )
 
 
 def test_the_prompt_as_a_file() -> None:
-    assert prepare(task(LONG_PROMPT, template="agent --file={prompt_file}")) == Invocation(
+    assert HARNESS.prepare(harness_input(LONG_PROMPT, template="agent --file={prompt_file}")) == Invocation(
         argv=("agent", "--file=/scratch/prompt"), files={"prompt": LONG_PROMPT.encode()}
     )
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=100))
 def test_the_prompt_as_an_argument_is_one_argument_whatever_it_is(prompt: str) -> None:
-    assert prepare(task(prompt, template="agent -p {prompt}")).argv == ("agent", "-p", prompt)
+    assert HARNESS.prepare(harness_input(prompt, template="agent -p {prompt}")).argv == (
+        "agent",
+        "-p",
+        prompt,
+    )
 
 
 def test_what_is_filled_in_is_not_searched_again() -> None:
-    argv = prepare(task("{title}", title="{run_id}", template="agent {prompt} {title}")).argv
+    argv = HARNESS.prepare(harness_input("{title}", title="{run_id}", template="agent {prompt} {title}")).argv
     assert argv == ("agent", "{title}", "{run_id}")
 
 
 @pytest.mark.parametrize("prompt", [LONG_PROMPT, "é" * 65536, "a\0b"])
 def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
-    with pytest.raises(UsageError, match=r"use \{prompt_file\}"):
-        prepare(task(prompt, template="agent {prompt}"))
+    with pytest.raises(AgentUsageError, match=r"use \{prompt_file\}"):
+        HARNESS.prepare(harness_input(prompt, template="agent {prompt}"))
 
 
 @pytest.mark.parametrize(
@@ -56,5 +62,5 @@ def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
     ],
 )
 def test_templates_that_are_refused(template: str, text: str) -> None:
-    with pytest.raises(UsageError, match=text):
-        prepare(task(template=template))
+    with pytest.raises(AgentUsageError, match=text):
+        HARNESS.prepare(harness_input(template=template))

@@ -1,17 +1,19 @@
 import json
 
 from oz_agent_worker.agent.harnesses.base import Invocation
-from oz_agent_worker.agent.harnesses.gemini import prepare
+from oz_agent_worker.agent.harnesses.gemini import HARNESS
 
-from .tasks import LONG_PROMPT, SERVERS, task
+from .inputs import LONG_PROMPT, SERVERS, harness_input
 
 
 def test_the_least() -> None:
-    assert prepare(task(LONG_PROMPT)) == Invocation(argv=("gemini",), stdin=LONG_PROMPT.encode())
+    assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
+        argv=("gemini",), stdin=LONG_PROMPT.encode()
+    )
 
 
 def test_everything() -> None:
-    invocation = prepare(task(model="pro", servers=SERVERS, sandboxed=True))
+    invocation = HARNESS.prepare(harness_input(model="pro", servers=SERVERS, sandboxed=True))
     assert invocation.argv == ("gemini", "--model", "pro", "--approval-mode", "yolo")
     assert invocation.environment == {
         "GEMINI_CLI_TRUST_WORKSPACE": "true",

@@ -1,33 +1,46 @@
+import pkgutil
+
 import pytest
 
-from oz_agent_worker.agent.errors import UsageError
+from oz_agent_worker.agent import harnesses
+from oz_agent_worker.agent.errors import AgentUsageError
 from oz_agent_worker.agent.harnesses import HARNESSES, choose_harness
+from oz_agent_worker.worker.backends.direct.environment import HARNESS_HOMES
 
 
 def test_the_harnesses_that_there_are() -> None:
     assert list(HARNESSES) == ["shell", "claude", "codex", "gemini", "opencode", "command"]
-    assert [name for name, harness in HARNESSES.items() if not harness.speaks] == ["shell"]
+    assert [name for name, harness in HARNESSES.items() if not harness.natural_language] == ["shell"]
 
 
 @pytest.mark.parametrize(
     ("asked", "of_run", "default", "name"),
     [
-        (None, "", "", "shell"),
-        (None, "oz", "", "shell"),
-        (None, "", "claude", "claude"),
-        (None, "OZ", " Codex ", "codex"),
-        (None, "gemini", "claude", "gemini"),
+        ("", "", "", "shell"),
+        ("", "oz", "", "shell"),
+        ("", "", "claude", "claude"),
+        ("", "OZ", " Codex ", "codex"),
+        ("", "gemini", "claude", "gemini"),
         ("codex", "gemini", "claude", "codex"),
         ("oz", "gemini", "claude", "claude"),
-        (None, "", "oz", "shell"),
+        ("", "", "oz", "shell"),
     ],
 )
-def test_who_chooses(asked: str | None, of_run: str, default: str, name: str) -> None:
+def test_who_chooses(asked: str, of_run: str, default: str, name: str) -> None:
     assert choose_harness(asked, of_run, default).name == name
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        UsageError, match="'nope'; there are: shell, claude, codex, gemini, opencode, command"
+        AgentUsageError, match="'nope'; there are: shell, claude, codex, gemini, opencode, command"
     ):
         choose_harness("nope", "", "")
+
+
+def test_every_module_of_a_harness_is_registered() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(harnesses.__path__)} - {"base"}
+    assert sorted(modules - HARNESSES.keys()) == [], "add their HARNESS to harnesses/__init__.py"
+
+
+def test_the_direct_backend_sets_the_homes_of_harnesses_only() -> None:
+    assert HARNESS_HOMES.keys() <= HARNESSES.keys()

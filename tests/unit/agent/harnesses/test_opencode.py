@@ -1,17 +1,19 @@
 import json
 
 from oz_agent_worker.agent.harnesses.base import Invocation
-from oz_agent_worker.agent.harnesses.opencode import prepare
+from oz_agent_worker.agent.harnesses.opencode import HARNESS
 
-from .tasks import LONG_PROMPT, SERVERS, task
+from .inputs import LONG_PROMPT, SERVERS, harness_input
 
 
 def test_the_least() -> None:
-    assert prepare(task(LONG_PROMPT)) == Invocation(argv=("opencode", "run"), stdin=LONG_PROMPT.encode())
+    assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
+        argv=("opencode", "run"), stdin=LONG_PROMPT.encode()
+    )
 
 
 def test_everything() -> None:
-    invocation = prepare(task(model="anthropic/sonnet", servers=SERVERS[:2], sandboxed=True))
+    invocation = HARNESS.prepare(harness_input(model="anthropic/sonnet", servers=SERVERS[:2], sandboxed=True))
     assert invocation.argv == ("opencode", "run", "--model", "anthropic/sonnet")
     assert invocation.environment == {"OPENCODE_CONFIG": "/scratch/opencode.json"}
     assert json.loads(invocation.files["opencode.json"]) == {

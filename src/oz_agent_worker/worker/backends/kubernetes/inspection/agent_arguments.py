@@ -12,6 +12,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 import msgspec
 
+from oz_agent_worker.contract import AGENT_FLAGS, FlagKind
 from oz_agent_worker.worker.task_spec import WORKSPACE
 
 __all__ = ["HIDDEN", "secrets_in", "shown_and_hidden", "without_userinfo"]
@@ -19,26 +20,10 @@ __all__ = ["HIDDEN", "secrets_in", "shown_and_hidden", "without_userinfo"]
 HIDDEN: Final = "***"
 
 _WORDS: Final = ("agent", "run")
-_ALONE: Final = frozenset({"--computer-use", "--no-computer-use", "--no-snapshot", "--sandboxed"})
-_WITH_VALUE: Final = frozenset(
-    {
-        "--bedrock-inference-role",
-        "--bedrock-role-region",
-        "--environment",
-        "--harness",
-        "--model",
-        "--profile",
-        "--server-root-url",
-        "--session-sharing-server-url",
-        "--share",
-        "--skill",
-        "--snapshot-script-timeout",
-        "--snapshot-upload-timeout",
-        "--task-id",
-    }
-)
+_ALONE: Final = frozenset(flag.name for flag in AGENT_FLAGS if flag.kind is FlagKind.SWITCH)
 _MCP: Final = "--mcp"
 _IDLE: Final = "--idle-on-complete"
+_WITH_VALUE: Final = frozenset(flag.name for flag in AGENT_FLAGS) - _ALONE - {_MCP, _IDLE}
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|[smh]))+")
 #: The name of an option; what is fused with a short one (`-psecret`) is none.
 _OPTION: Final = re.compile(r"--[a-z][a-z0-9-]*|-[A-Za-z]")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.agent.errors import FetchError
-from oz_agent_worker.agent.run import Run, decode_run
+from oz_agent_worker.agent.run_item import RunItem, decode_run_item
 
 
 def test_a_whole_run_item() -> None:
@@ -25,7 +25,7 @@ def test_a_whole_run_item() -> None:
             "worker_host": "w",
         },
     }
-    assert decode_run(json.dumps(item).encode(), "asked") == Run(
+    assert decode_run_item(json.dumps(item).encode(), "asked") == RunItem(
         run_id="r1",
         title="Say hello",
         prompt="echo hello",
@@ -39,7 +39,7 @@ def test_a_whole_run_item() -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b'{"agent_config": null, "prompt": null}'])
 def test_absent_and_null_members_are_all_right(body: bytes) -> None:
-    assert decode_run(body, "asked") == Run(run_id="asked")
+    assert decode_run_item(body, "asked") == RunItem(run_id="asked")
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_absent_and_null_members_are_all_right(body: bytes) -> None:
 )
 def test_what_is_of_no_use(body: bytes, text: str) -> None:
     with pytest.raises(FetchError) as caught:
-        decode_run(body, "asked")
+        decode_run_item(body, "asked")
     assert text in str(caught.value)
 
 
 @given(st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
 def test_any_body_is_a_run_or_a_fetch_error(body: bytes) -> None:
     with suppress(FetchError):
-        assert isinstance(decode_run(body, "asked"), Run)
+        assert isinstance(decode_run_item(body, "asked"), RunItem)

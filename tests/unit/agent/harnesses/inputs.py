@@ -1,11 +1,11 @@
-"""Tasks that the harness tests put to their harness."""
+"""Runs as the harness tests give them to their harness."""
 
 from pathlib import Path
 
-from oz_agent_worker.agent.harnesses.base import Task
+from oz_agent_worker.agent.harnesses.base import HarnessInput
 from oz_agent_worker.agent.mcp import McpServer
 
-__all__ = ["LONG_PROMPT", "SCRATCH", "SERVERS", "task"]
+__all__ = ["LONG_PROMPT", "SCRATCH", "SERVERS", "harness_input"]
 
 SCRATCH = Path("/scratch")
 LONG_PROMPT = "0123456789abcdef" * 65536  # 1 MiB
@@ -16,7 +16,7 @@ SERVERS = (
 )
 
 
-def task(
+def harness_input(
     prompt: str = "Do it.",
     *,
     title: str = "T",
@@ -24,8 +24,8 @@ def task(
     servers: tuple[McpServer, ...] = (),
     sandboxed: bool = False,
     template: str = "",
-) -> Task:
-    return Task(
+) -> HarnessInput:
+    return HarnessInput(
         run_id="r1",
         title=title,
         prompt=prompt,

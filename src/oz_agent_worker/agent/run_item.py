@@ -7,12 +7,12 @@ from typing import Any
 
 from .errors import FetchError
 
-__all__ = ["Run", "decode_run"]
+__all__ = ["RunItem", "decode_run_item"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run item of ``GET /api/v1/agent/runs/{id}``, as far as the agent needs it."""
+class RunItem:
+    """The members of ``GET /api/v1/agent/runs/{id}`` that the agent needs."""
 
     run_id: str
     title: str = ""
@@ -24,12 +24,12 @@ class Run:
     mcp_servers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def decode_run(body: bytes, run_id: str) -> Run:
-    """Decode a run item; absent, null and unknown members are all right.
+def decode_run_item(body: bytes, run_id: str) -> RunItem:
+    """Decode a run item; members may be absent, null or unknown.
 
     Raises:
-        FetchError: no JSON object, or a member of the wrong type (its path is named,
-            its value is not shown).
+        FetchError: no JSON object, or a member of the wrong type. The text names the member's path and
+            does not show its value.
     """
     try:
         item = json.loads(body)
@@ -39,7 +39,7 @@ def decode_run(body: bytes, run_id: str) -> Run:
         raise FetchError("the control plane's answer is no run item: is the server root URL right?")
     config = _member(item, "agent_config", dict)
     harness = _member(config, "harness", dict, "agent_config.")
-    return Run(
+    return RunItem(
         run_id=_member(item, "run_id", str) or run_id,
         title=_member(item, "title", str),
         prompt=_member(item, "prompt", str),
@@ -57,5 +57,5 @@ def _member(item: Mapping[str, Any], name: str, type_: type[Any], where: str = "
         return type_()
     if not isinstance(value, type_):
         wanted = "a string" if type_ is str else "an object"
-        raise FetchError(f"the control plane's run item is of no use: {where}{name} is not {wanted}")
+        raise FetchError(f"the control plane's run item is invalid: {where}{name} is not {wanted}")
     return value
