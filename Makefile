@@ -8,7 +8,7 @@ SOURCES := src tests scripts images charts
 TIERS ?= tests/unit tests/integration tests/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e coverage bench chaos docs docs-check picture lock clean
+.PHONY: help run dev test check format e2e coverage mutation bench chaos docs docs-check picture lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ coverage: $(STAMP) ## What the tests of every tier run of each package; without 
 	@for tier in $(TIERS); do $(BIN)/coverage run -m pytest --quiet $$tier || exit 1; done
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/python -m scripts.coverage_report
+
+mutation: $(STAMP) ## Faults put into the pure packages, which their unit tests must notice; the last line is JSON
+	@$(BIN)/python -m tests.mutation
 
 bench: $(STAMP) ## Figures against the budgets; the last line is JSON
 	@$(BIN)/python -m tests.cluster.provision
