@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import yaml
 
+from .config_keys import config_values
+
 __all__ = [
     "SourceError",
     "Value",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 _DEFINITIONS: Final = "#/definitions/"
+_REFERENCES: Final = ("$ref", "$config")
 
 
 class SourceError(Exception):
@@ -129,15 +132,30 @@ def _all(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
 
 
 def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """Replace ``$ref`` and ``$config``; what stands beside them wins."""
     if isinstance(node, list):
         return [_resolved(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
-    own = {key: _resolved(item, definitions) for key, item in node.items() if key != "$ref"}
-    reference = node.get("$ref")
-    if reference is None:
-        return own
-    name = str(reference).removeprefix(_DEFINITIONS)
-    if name not in definitions:
-        raise SourceError(f"{reference} refers to nothing")
-    return {**_resolved(definitions[name], definitions), **own}
+    own = {key: _resolved(item, definitions) for key, item in node.items() if key not in _REFERENCES}
+    try:
+        if "$config" in node:
+            return _overridden(config_values(node["$config"]), own)
+        if "$ref" in node:
+            return {**_resolved(definitions[node["$ref"].removeprefix(_DEFINITIONS)], definitions), **own}
+    except KeyError as error:
+        raise SourceError(f"{error.args[0]} refers to nothing") from error
+    return own
+
+
+def _overridden(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A generated schema with some of its members replaced, those of single values too.
+
+    Raises:
+        KeyError: a value is replaced that the generated schema does not have.
+    """
+    values = {
+        name: {**base["properties"][name], **changes} for name, changes in own.get("properties", {}).items()
+    }
+    below = {"properties": {**base["properties"], **values}} if "properties" in base else {}
+    return {**base, **own, **below}

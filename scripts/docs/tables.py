@@ -14,6 +14,7 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS, FileConfig
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Label
+from scripts.chart_values.config_keys import default_in_yaml
 
 from .markdown import table
 
@@ -39,15 +40,11 @@ def keys_table(section: type) -> str:
 
 
 def _default(key: dataclasses.Field[Any]) -> str:
-    value = key.default
-    if key.default_factory is not dataclasses.MISSING:
-        value = key.default_factory()
+    value = default_in_yaml(key)
     if value is dataclasses.MISSING:
         return "required"
-    if value is None or value in ("", (), {}) or dataclasses.is_dataclass(value):
+    if value in (None, "", [], {}):
         return ""
-    if isinstance(value, float):  # a duration in seconds: the schema has no other floats
-        return f"`{value / 60:g}m`" if value > 60 and value % 60 == 0 else f"`{value:g}s`"
     return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
 
 

@@ -42,4 +42,4 @@ def _keyed(values: Shape[dict[str, str]], refused: re.Pattern[str] | None = None
                 problems.note(f"{path}.{key}", key_node, "the Job controller sets this one itself")
         return values.decode(node, path, problems)
 
-    return Shape(values.describe, decode)
+    return Shape(values.describe, values.schema, decode)

@@ -31,7 +31,7 @@ def resources() -> Shape[Mapping[str, Any]]:
             problems.note(".".join((path, *below)), at, what)
         return None if wrong else value
 
-    return Shape(raw.describe, decode)
+    return Shape(raw.describe, raw.schema, decode)
 
 
 def resource_problems(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:

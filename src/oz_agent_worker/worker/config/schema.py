@@ -1,8 +1,8 @@
 """The config file's keys, their defaults and what each one means.
 
-This is the one place where a key stands: decoding, validation, the nearest-key hint
-and the generated reference are all read from these dataclasses. A field's ``shape``
-decodes and checks its value; its ``doc`` is the reference's text.
+A key is declared here and nowhere else. These dataclasses give decoding, validation, the hint at
+the nearest key, the reference in the docs, and the chart's values (``scripts.chart_values``). A
+field's ``shape`` decodes and checks its value; its ``doc`` is what the reference and the chart say.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _PREFLIGHT_RESOURCES: Final[Mapping[str, Any]] = {
 
 
 def key(shape: Shape[Any], doc: str, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a key. Without a default the key is required."""
+    """Declare a key with its meaning in Markdown. Without a default the key is required."""
     metadata = {"shape": shape, "doc": doc}
     if isinstance(default, Mapping):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
@@ -58,10 +58,10 @@ class DirectConfig:
     """``backend.direct``: each task as a process group on this host."""
 
     workspace_root: str = key(
-        shapes.text(), "Folder that holds a workspace a task.", "/var/lib/oz/workspaces"
+        shapes.text(), "Folder with a workspace for each task.", "/var/lib/oz/workspaces"
     )
     target_dir: str | None = key(shapes.text(), "Run every task in this folder.", None)
-    oz_path: str | None = key(shapes.text(), "The agent's program; else `oz` on PATH.", None)
+    oz_path: str | None = key(shapes.text(), "The agent's program. Default: `oz` on PATH.", None)
     setup_command: str | None = key(_COMMAND, "Shell command before each task.", None)
     teardown_command: str | None = key(_COMMAND, "Shell command after each task.", None)
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Variables for the task.", ())
@@ -73,7 +73,7 @@ class CommandConfig:
 
     dispatch_command: str = key(_COMMAND, "Shell command that takes a task.")
     cancel_command: str | None = key(_COMMAND, "Shell command that cancels a task.", None)
-    dispatch_timeout: float = key(shapes.duration(), "Time that a dispatch may take.", 60.0)
+    dispatch_timeout: float = key(shapes.duration(), "How long a dispatch may take.", 60.0)
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Variables for the commands.", ())
 
 
@@ -81,35 +81,36 @@ class CommandConfig:
 class KubernetesConfig:
     """``backend.kubernetes``: each task as a Job in one namespace."""
 
-    namespace: str = key(shapes.dns_label(), "Namespace of the tasks' Jobs; it must exist.", "default")
+    namespace: str = key(shapes.dns_label(), "Namespace of the tasks' Jobs, which must exist.", "default")
     kubeconfig: str | None = key(
         shapes.text(),
-        "A kubeconfig file; else the Pod's service account where one is mounted; else `KUBECONFIG`,"
-        " `~/.kube/config` and the current context.",
+        "A kubeconfig file. Default: the Pod's service account where one is mounted, otherwise"
+        " `KUBECONFIG` or `~/.kube/config`, with the current context.",
         None,
     )
-    default_image: str | None = key(_IMAGE, "Image of a task that names none; else `ubuntu:22.04`.", None)
+    default_image: str | None = key(_IMAGE, "Image of a task that names none. Default: `ubuntu:22.04`.", None)
     preflight_image: str = key(
         _IMAGE, "Image of the start-up preflight Job, which needs `/bin/sh`.", "busybox:1.36"
     )
     sidecar_image: str | None = key(
-        _IMAGE, "Replaces the agent's image, where an assignment names one.", None
+        _IMAGE, "Replaces the agent's image of an assignment that names one.", None
     )
     image_pull_policy: ImagePullPolicy = key(
         shapes.choice("Always", "Never", "IfNotPresent"),
-        "Pull policy of the task's image and of sidecars; the template's own for its container `task` wins.",
+        "Pull policy of the task's image and of sidecars. A policy in the template's container `task` wins.",
         "IfNotPresent",
     )
     use_image_volumes: bool = key(
         shapes.boolean(),
-        "Mount sidecars as image volumes, read-only, in place of copying them with init containers that run"
-        " as root. A sidecar that asks to be written to is refused.",
+        "Mount sidecars as read-only image volumes instead of copying them with init containers that run"
+        " as root. Needs Kubernetes 1.35 or newer, or its feature gate. A sidecar that asks to be writable is"
+        " refused.",
         False,
     )
     coding_cli_sidecars: Mapping[str, str] = key(
         shapes.mapping_of(_IMAGE),
-        "Harness name to the image of its command-line program, mounted at `/mnt/<harness>-cli-sidecar` for"
-        " runs of that harness.",
+        "Harness name to the image of its command-line program, which runs of that harness get at"
+        " `/mnt/<harness>-cli-sidecar`.",
         {},
     )
     setup_command: str | None = key(
@@ -120,8 +121,8 @@ class KubernetesConfig:
     )
     teardown_command: str | None = key(
         _COMMAND,
-        "Shell command after the task, in its container: once, whatever the exit code, which it does not"
-        " change.",
+        "Shell command after the task, in its container. It runs once, after success and failure, and does"
+        " not change the exit code.",
         None,
     )
     extra_labels: Mapping[str, str] = key(
@@ -132,47 +133,47 @@ class KubernetesConfig:
     )
     active_deadline_seconds: int | None = key(
         shapes.integer(minimum=1),
-        "The longest that a Job may take in seconds: waiting, pulling and every attempt included.",
+        "The longest that a Job may take, in seconds, including waiting, pulling and every attempt.",
         None,
     )
     ttl_seconds_after_finished: int = key(
         shapes.integer(minimum=0),
-        "How long a finished Job stays, in seconds. A successful one goes as soon as its result is"
-        " delivered. Without effect where `cleanup` is off: then Jobs stay.",
+        "How long a finished Job stays, in seconds. A successful Job is deleted as soon as its result is"
+        " delivered. With `cleanup` off all Jobs stay.",
         86400,
     )
     retry_on_disruption: int = key(
         shapes.integer(minimum=0),
-        "How often a Pod that was evicted, preempted or drained is started again, from the beginning; a"
-        " failure of the task itself never is.",
+        "How often a task starts again from the beginning after its Pod was evicted, preempted or drained."
+        " A failure of the task itself is never retried.",
         0,
     )
     workspace_size_limit: str | None = key(
         shapes.quantity(),
-        "Size limit of `/workspace`; a Pod that exceeds it is evicted. Not together with a volume `workspace`"
-        " in the template.",
+        "Size limit of `/workspace`, such as 10Gi; a Pod that exceeds it is evicted. Not allowed with a"
+        " volume `workspace` in the template.",
         None,
     )
     unschedulable_timeout: float = key(
         shapes.duration(),
-        "How long a Pod may stay without a node, or without room in a quota; 0s is without end.",
+        "How long a Pod may wait for a node, or for room in a quota; 0s is no limit.",
         30.0,
     )
     scale_up_timeout: float = key(
         shapes.duration(),
-        "How long a Pod may stay without a node once an autoscaler says that it adds one.",
+        "How long a Pod may wait for a node after an autoscaler has said that it adds one.",
         600.0,
     )
     pull_grace: float = key(
         shapes.duration(),
-        "How long an image may fail to be pulled, a volume to be mounted, or a container to be created,"
-        " where the cause may pass.",
+        "How long pulling an image, mounting a volume or creating a container may fail for a cause that may"
+        " pass.",
         60.0,
     )
     pod_template: Mapping[str, Any] = key(
         shapes.raw_mapping(),
-        "A PodSpec, the base of every task's Pod; its container `task`, where there is one, customises the"
-        " task's own.",
+        "A PodSpec, the base of every task's Pod. A container named `task` in it customises the task's"
+        " container.",
         {},
     )
     preflight_resources: Mapping[str, Any] = key(
@@ -180,7 +181,7 @@ class KubernetesConfig:
     )
     preflight_unschedulable: Literal["fail", "warn"] = key(
         shapes.choice("fail", "warn"),
-        "What a preflight Pod means that no node takes in time; `warn` where an autoscaler adds nodes.",
+        "What happens if no node takes the preflight Pod in time. Use `warn` where an autoscaler adds nodes.",
         "fail",
     )
     service_account: str | None = key(
@@ -205,20 +206,20 @@ class KubernetesConfig:
     )
     environment: tuple[EnvEntry, ...] = key(
         _ENVIRONMENT,
-        "Shorthand for `env` of the template's container `task`; an entry without a value passes the worker's"
-        " own on. The assignment's variables win.",
+        "Shorthand for `env` of the template's container `task`. An entry without a value passes the worker's"
+        " own value on. The assignment's variables win.",
         (),
     )
     task_env_secret: bool = key(
         shapes.boolean(),
-        "Keep the variables of assignment and operator in a Secret that the Job owns, in place of the Pod's"
-        " spec; needs the permission to create secrets.",
+        "Keep the variables of assignment and operator in a Secret that the Job owns, instead of in the Pod's"
+        " spec. Needs the permission to create secrets.",
         False,
     )
     evidence_dir: str | None = key(
         shapes.text(),
         "Folder in which the worker keeps a bundle of evidence (`collect`) of each task that fails, the"
-        " newest 100; else it keeps none.",
+        " newest 100. Default: no bundles.",
         None,
     )
 
@@ -239,10 +240,18 @@ BACKEND_SECTIONS: Final[Mapping[str, type[BackendConfig]]] = {
 class FileConfig:
     """The config file as a whole."""
 
-    worker_id: str | None = key(shapes.text(), "This worker's ID; not one that begins with `warp`.", None)
-    cleanup: bool = key(shapes.boolean(), "Remove Jobs, containers and workspaces that are done with.", True)
-    max_concurrent_tasks: int = key(shapes.integer(minimum=0), "How many at a time; 0 is unlimited.", 0)
+    worker_id: str | None = key(
+        shapes.text(), "This worker's ID. IDs that begin with `warp` are reserved.", None
+    )
+    cleanup: bool = key(
+        shapes.boolean(), "Remove Jobs, containers and workspaces that are no longer needed.", True
+    )
+    max_concurrent_tasks: int = key(
+        shapes.integer(minimum=0), "How many tasks run at a time; 0 is unlimited.", 0
+    )
     idle_on_complete: str | None = key(
-        shapes.humantime(), "How long the agent stays after its task, such as 45m.", None
+        shapes.humantime(),
+        "How long the agent stays after its task, such as 45m. Default: the agent's own choice.",
+        None,
     )
     backend: Mapping[str, BackendConfig] = key(shapes.sections(BACKEND_SECTIONS), "The backend.", {})

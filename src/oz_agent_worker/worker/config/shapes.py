@@ -61,7 +61,16 @@ _DURATION: Final = re.compile(
 )
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+#: What ``parse_duration`` takes, units aside.
+_DURATION_SCHEMA: Final = {"type": "string", "pattern": r"^(0|([0-9]+(\.[0-9]+)? *[A-Za-zµ]+ *)+)$"}
 _ENV_KEY_BAD: Final = re.compile(r"[\s=\0]")
+
+
+_ENV_ENTRY_SCHEMA: Final = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": {"type": "string", "minLength": 1}, "value": {"type": "string"}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,40 +83,59 @@ class EnvEntry:
 
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[T]):
-    """Decodes a node; ``describe`` says in a few words what is allowed.
+    """Decodes a YAML node.
 
-    ``decode`` gives ``None`` where the node cannot be used; the problem is noted then.
+    ``describe`` says in a few words what is allowed, and ``schema`` says it as JSON Schema.
+    ``decode`` returns ``None`` where the node cannot be used, and notes the problem.
     """
 
     describe: str
+    schema: Mapping[str, Any]
     decode: Callable[[yaml.Node, str, Problems], T | None]
     takes_null: bool = False  # else a null leaves the key at its default
 
 
-def _scalar(describe: str, convert: Callable[[Any], T | None]) -> Shape[T]:
-    """Make a shape of a function that returns ``None`` for a value that is not allowed."""
+def _scalar(
+    describe: str,
+    schema: Mapping[str, Any],
+    convert: Callable[[Any], T | None],
+    *,
+    read: Callable[[yaml.Node], Any] = plain,
+    empty_is_none: bool = False,
+) -> Shape[T]:
+    """Make a shape of a function that returns ``None`` for a value that is not allowed.
+
+    With ``empty_is_none`` an empty string leaves the key at its default.
+    """
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> T | None:
-        value = plain(node)
+        if empty_is_none and isinstance(node, yaml.ScalarNode) and node.value.strip() == "":
+            return None
+        value = read(node)
         result = convert(value) if not isinstance(value, dict | list) else None
         if result is None:
-            problems.note(path, node, f"read {shown(value)}, allowed is {describe}")
+            problems.note(path, node, f"read {shown(plain(node))}, allowed is {describe}")
         return result
 
-    return Shape(describe, decode)
+    return Shape(describe, schema, decode)
 
 
-def _textual(describe: str, allowed: Callable[[str], bool]) -> Shape[str]:
-    """Make a shape of a text. A number counts as it was written: 1.10 is no 1.1."""
-
-    def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
-        string = written(node)
-        if string is None or not allowed(string):
-            problems.note(path, node, f"read {shown(plain(node))}, allowed is {describe}")
-            return None
-        return string
-
-    return Shape(describe, decode)
+def _string(
+    describe: str,
+    schema: Mapping[str, Any],
+    allowed: Callable[[str], bool],
+    *,
+    numbers: bool = True,
+    empty_is_none: bool = True,
+) -> Shape[str]:
+    """A string that is ``allowed``. With ``numbers`` a number counts as it was written: 1.10 is not 1.1."""
+    return _scalar(
+        describe,
+        {"type": "string", **schema},
+        lambda value: value if isinstance(value, str) and allowed(value) else None,
+        read=written if numbers else plain,
+        empty_is_none=empty_is_none,
+    )
 
 
 # ------------------------------------------------------------------------------- scalars
@@ -115,26 +143,19 @@ def _textual(describe: str, allowed: Callable[[str], bool]) -> Shape[str]:
 
 def text(*, no_space: bool = False, empty_is_none: bool = True) -> Shape[str]:
     """A string; a number counts as its text. With ``empty_is_none`` "" is the default."""
-
-    def allowed(string: str) -> bool:
-        return "\0" not in string and not (no_space and any(c.isspace() for c in string))
-
-    shape = _textual("a string without white space" if no_space else "a string", allowed)
-    return _empty_as_default(shape) if empty_is_none else shape
-
-
-def _empty_as_default(shape: Shape[str]) -> Shape[str]:
-    def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
-        if isinstance(node, yaml.ScalarNode) and node.value.strip() == "":
-            return None
-        return shape.decode(node, path, problems)
-
-    return Shape(shape.describe, decode)
+    if no_space:
+        return _string(
+            "a string without white space",
+            {"pattern": r"^\S*$"},
+            lambda s: "\0" not in s and not any(c.isspace() for c in s),
+            empty_is_none=empty_is_none,
+        )
+    return _string("a string", {}, lambda s: "\0" not in s, empty_is_none=empty_is_none)
 
 
 def boolean() -> Shape[bool]:
     """true or false."""
-    return _scalar("true or false", lambda v: v if isinstance(v, bool) else None)
+    return _scalar("true or false", {"type": "boolean"}, lambda v: v if isinstance(v, bool) else None)
 
 
 def integer(*, minimum: int) -> Shape[int]:
@@ -143,17 +164,20 @@ def integer(*, minimum: int) -> Shape[int]:
     def convert(value: Any) -> int | None:
         return value if isinstance(value, int) and not isinstance(value, bool) and value >= minimum else None
 
-    return _scalar(f"a whole number, {minimum} or more", convert)
+    schema = {"type": "integer", "minimum": minimum}
+    return _scalar(f"a whole number, {minimum} or more", schema, convert)
 
 
 def choice(*allowed: str) -> Shape[str]:
     """One of some words."""
-    shape = _scalar("one of " + ", ".join(allowed), lambda v: v if v in allowed else None)
-    return _empty_as_default(shape)
+    describe = "one of " + ", ".join(allowed)
+    return _scalar(
+        describe, {"enum": list(allowed)}, lambda v: v if v in allowed else None, empty_is_none=True
+    )
 
 
 def parse_duration(value: str) -> float | None:
-    """Read a humantime or Go duration (``90s``, ``1h30m``) as seconds; ``None`` if it is none."""
+    """Read a humantime or Go duration (``90s``, ``1h30m``) as seconds; ``None`` if it is not one."""
     compact = value.replace(" ", "")
     if compact == "0":
         return 0.0
@@ -164,25 +188,29 @@ def parse_duration(value: str) -> float | None:
 
 
 def duration() -> Shape[float]:
-    """A span of time, decoded as seconds."""
+    """A duration, decoded as seconds."""
     return _scalar(
         "a duration such as 30s, 5m or 1h30m",
+        _DURATION_SCHEMA,
         lambda v: parse_duration(v) if isinstance(v, str) else 0.0 if v == 0 and v is not False else None,
     )
 
 
 def humantime() -> Shape[str]:
-    """A span of time that is passed on as it was written."""
-
-    def convert(value: Any) -> str | None:
-        return value if isinstance(value, str) and parse_duration(value) is not None else None
-
-    return _empty_as_default(_scalar("a duration such as 45m or 0s", convert))
+    """A duration that is passed on as it was written."""
+    schema = {"anyOf": [{"const": ""}, _DURATION_SCHEMA]}
+    return _scalar(
+        "a duration such as 45m or 0s",
+        schema,
+        lambda v: v if isinstance(v, str) and parse_duration(v) is not None else None,
+        empty_is_none=True,
+    )
 
 
 def quantity() -> Shape[str]:
     """A Kubernetes quantity, such as ``10Gi``."""
-    return _empty_as_default(_textual("a Kubernetes quantity such as 10Gi or 500M", is_quantity))
+    schema = {"pattern": f"^({_QUANTITY.pattern})?$"}
+    return _string("a Kubernetes quantity such as 10Gi or 500M", schema, is_quantity)
 
 
 def is_quantity(value: Any) -> bool:
@@ -192,23 +220,27 @@ def is_quantity(value: Any) -> bool:
 
 def dns_label() -> Shape[str]:
     """A namespace's name (RFC 1123 label)."""
-    describe = "a name of a-z, 0-9 and -, 63 characters at most"
-    return _empty_as_default(_textual(describe, lambda s: bool(_DNS_LABEL.fullmatch(s))))
+    return _string(
+        "a name of a-z, 0-9 and -, 63 characters at most",
+        {"pattern": f"^({_DNS_LABEL.pattern})?$"},
+        lambda s: bool(_DNS_LABEL.fullmatch(s)),
+    )
 
 
 def label_value() -> Shape[str]:
     """A label's value (Kubernetes: Labels and Selectors, syntax and character set)."""
-    describe = "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)"
-    return _textual(describe, lambda s: bool(_LABEL_VALUE.fullmatch(s)))
+    return _string(
+        "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)",
+        {"pattern": f"^{_LABEL_VALUE.pattern}$"},
+        lambda s: bool(_LABEL_VALUE.fullmatch(s)),
+        empty_is_none=False,
+    )
 
 
 def volume() -> Shape[str]:
     """A Docker mount, ``HOST:CONTAINER[:ro or rw]``."""
-
-    def convert(value: Any) -> str | None:
-        return value if isinstance(value, str) and is_volume(value) else None
-
-    return _scalar("HOST:CONTAINER, or with :ro or :rw", convert)
+    describe = "HOST:CONTAINER, or with :ro or :rw"
+    return _string(describe, {}, is_volume, numbers=False, empty_is_none=False)
 
 
 def is_volume(value: str) -> bool:
@@ -231,7 +263,7 @@ def list_of(item: Shape[T]) -> Shape[tuple[T, ...]]:
         decoded = (item.decode(child, f"{path}[{i}]", problems) for i, child in enumerate(node.value))
         return tuple(value for value in decoded if value is not None)
 
-    return Shape(f"a list of {item.describe}", decode)
+    return Shape(f"a list of {item.describe}", {"type": "array", "items": item.schema}, decode)
 
 
 def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
@@ -244,7 +276,8 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
         )
         return {name: value for name, value in decoded if value is not None}
 
-    return Shape(f"a mapping of names to {item.describe}", decode)
+    schema = {"type": "object", "additionalProperties": item.schema}
+    return Shape(f"a mapping of names to {item.describe}", schema, decode)
 
 
 def raw_mapping() -> Shape[Mapping[str, Any]]:
@@ -263,7 +296,7 @@ def raw_mapping() -> Shape[Mapping[str, Any]]:
             return None
         return document
 
-    return Shape("a mapping", decode)
+    return Shape("a mapping", {"type": "object"}, decode)
 
 
 def environment() -> Shape[tuple[EnvEntry, ...]]:
@@ -271,7 +304,7 @@ def environment() -> Shape[tuple[EnvEntry, ...]]:
 
     A problem never says what was read: it may be a secret.
     """
-    variables = list_of(Shape("{name: A, value: b}", _env_entry))
+    variables = list_of(Shape("{name: A, value: b}", _ENV_ENTRY_SCHEMA, _env_entry))
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[EnvEntry, ...] | None:
         if not isinstance(node, yaml.SequenceNode):
@@ -279,7 +312,7 @@ def environment() -> Shape[tuple[EnvEntry, ...]]:
             return None
         return variables.decode(node, path, problems)
 
-    return Shape(variables.describe, decode)
+    return Shape(variables.describe, variables.schema, decode)
 
 
 def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | None:
@@ -327,7 +360,7 @@ def section(schema: type[T]) -> Shape[T]:
             problems.note(f"{path}.{name}" if path else name, node, "this key is required")
         return None if missing else schema(**values)
 
-    return Shape("a mapping", decode, takes_null=True)
+    return Shape("a mapping", {"type": "object"}, decode, takes_null=True)
 
 
 def sections(schemas: Mapping[str, type[T]]) -> Shape[dict[str, T]]:
@@ -342,7 +375,7 @@ def sections(schemas: Mapping[str, type[T]]) -> Shape[dict[str, T]]:
                 found[name] = value
         return found
 
-    return Shape("a mapping", decode, takes_null=True)
+    return Shape("a mapping", {"type": "object"}, decode, takes_null=True)
 
 
 def _required(declared: dataclasses.Field[Any]) -> bool:
