@@ -4,23 +4,94 @@ Source: grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboa
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-from .model import Panel, Row
+__all__ = ["Panel", "Row", "Target", "dashboard"]
 
-__all__ = ["dashboard"]
-
-#: Grafana migrates what is older, and loads it as it stands where it is newer.
+#: Grafana migrates older versions, and loads a newer one as it is.
 SCHEMA_VERSION: Final = 41
 UID: Final = "oz-agent-worker"
 _COLUMNS: Final = 24
 _DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+_LAST_VALUE: Final = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+#: The options of a panel by its kind.
+_OPTIONS: Final = {
+    "timeseries": {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "stat": {
+        "reduceOptions": _LAST_VALUE,
+        "colorMode": "background",
+        "graphMode": "none",
+        "textMode": "auto",
+    },
+    "gauge": {
+        "reduceOptions": _LAST_VALUE,
+        "showThresholdLabels": False,
+        "showThresholdMarkers": True,
+    },
+    "bargauge": {
+        "reduceOptions": _LAST_VALUE,
+        "displayMode": "basic",
+        "orientation": "horizontal",
+    },
+    "table": {"showHeader": True, "cellHeight": "sm"},
+}
 
 _Json = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One query of a panel; ``legend`` names its series by their labels, as ``{{label}}``.
+
+    ``instant`` asks for the last value only.
+    """
+
+    expr: str
+    legend: str = ""
+    instant: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """A panel; ``width`` is in columns of 24, ``height`` in rows of about 30 pixels.
+
+    ``unit`` is Grafana's name of it. Each of ``thresholds`` is a colour and the value from which it counts;
+    the first has no value. ``texts`` replace values, ``colors`` belong to series by their names.
+    ``stacked`` draws areas on top of each other, and with ``bars`` bars, for series with gaps. ``columns``
+    are a table's labels and what they are called.
+    """
+
+    title: str
+    about: str
+    targets: tuple[Target, ...]
+    kind: Literal["stat", "gauge", "bargauge", "timeseries", "table"] = "timeseries"
+    width: int = 8
+    height: int = 8
+    unit: str = "short"
+    decimals: int | None = None
+    stacked: bool = False
+    bars: bool = False
+    high: float | None = None
+    thresholds: tuple[tuple[str, float | None], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    colors: tuple[tuple[str, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of panels below a heading."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
 def dashboard(title: str, rows: Iterable[Row]) -> _Json:
-    """Make the model."""
+    """Make the model of a dashboard."""
     return {
         "uid": UID,
         "title": title,
@@ -79,7 +150,7 @@ def _worker_id() -> _Json:
 
 
 def _placed(rows: Iterable[Row]) -> Iterator[_Json]:
-    """Give each row and panel its number and its place."""
+    """Number the rows and panels, and place them on the grid."""
     number, y = 0, 0
     for row in rows:
         number += 1
@@ -109,8 +180,11 @@ def _panel(panel: Panel) -> _Json:
         "description": panel.about,
         "datasource": _DATASOURCE,
         "targets": list(_targets(panel)),
-        "fieldConfig": {"defaults": _field(panel), "overrides": list(_overrides(panel))},
-        "options": _options(panel),
+        "fieldConfig": {
+            "defaults": _field(panel),
+            "overrides": [_override(*color) for color in panel.colors],
+        },
+        "options": _OPTIONS[panel.kind],
     }
     return made | ({"transformations": [_organized(panel)]} if panel.columns else {})
 
@@ -130,26 +204,21 @@ def _targets(panel: Panel) -> Iterator[_Json]:
 
 
 def _field(panel: Panel) -> _Json:
-    steps = [{"color": step.color, "value": step.value} for step in panel.steps]
-    field: _Json = {
-        "unit": panel.unit,
-        "color": {"mode": "thresholds" if panel.steps else "palette-classic"},
-        "thresholds": {"mode": "absolute", "steps": steps or [{"color": "green", "value": None}]},
-        "mappings": _mappings(panel),
-        "custom": _drawing(panel),
-    }
-    limits = {"min": panel.low, "max": panel.high, "decimals": panel.decimals}
-    return field | {name: value for name, value in limits.items() if value is not None}
-
-
-def _mappings(panel: Panel) -> list[_Json]:
+    steps = [{"color": color, "value": value} for color, value in panel.thresholds or (("green", None),)]
     texts = {value: {"index": n, "text": text} for n, (value, text) in enumerate(panel.texts)}
-    return [{"type": "value", "options": texts}] if texts else []
+    low = 0 if panel.kind in ("timeseries", "gauge", "bargauge") else None
+    limits = {"min": low, "max": panel.high, "decimals": panel.decimals}
+    return {
+        "unit": panel.unit,
+        "color": {"mode": "thresholds" if panel.thresholds else "palette-classic"},
+        "thresholds": {"mode": "absolute", "steps": steps},
+        "mappings": [{"type": "value", "options": texts}] if texts else [],
+        "custom": _drawing(panel) if panel.kind == "timeseries" else {},
+        **{name: value for name, value in limits.items() if value is not None},
+    }
 
 
 def _drawing(panel: Panel) -> _Json:
-    if panel.kind != "timeseries":
-        return {}
     return {
         "drawStyle": "bars" if panel.bars else "line",
         "lineInterpolation": "linear",
@@ -161,37 +230,15 @@ def _drawing(panel: Panel) -> _Json:
     }
 
 
-def _overrides(panel: Panel) -> Iterator[_Json]:
-    for name, color in panel.colors:
-        yield {
-            "matcher": {"id": "byName", "options": name},
-            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
-        }
-
-
-def _options(panel: Panel) -> _Json:
-    reduced = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-    match panel.kind:
-        case "timeseries":
-            legend = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
-            return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
-        case "stat":
-            return {
-                "reduceOptions": reduced,
-                "colorMode": "background",
-                "graphMode": "none",
-                "textMode": "auto",
-            }
-        case "gauge":
-            return {"reduceOptions": reduced, "showThresholdLabels": False, "showThresholdMarkers": True}
-        case "bargauge":
-            return {"reduceOptions": reduced, "displayMode": "basic", "orientation": "horizontal"}
-        case "table":
-            return {"showHeader": True, "cellHeight": "sm"}
+def _override(name: str, color: str) -> _Json:
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
+    }
 
 
 def _organized(panel: Panel) -> _Json:
-    """Show the named columns of a table alone, in their order."""
+    """Show only the named columns of a table, in their order."""
     names = [label for label, _ in panel.columns]
     return {
         "id": "organize",

@@ -1,7 +1,7 @@
-"""The expressions that the panels have in common.
+"""PromQL expressions that the panels share.
 
-Only ``oz_worker_info`` has a worker's ID. Every expression is joined with it, so that the
-variable ``worker_id`` picks workers and legends can name them.
+Only ``oz_worker_info`` has the label ``worker_id``. Every expression is joined with it, so that the
+dashboard's variable ``worker_id`` selects workers and legends can name them.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ __all__ = ["INFRASTRUCTURE", "chosen", "per_second", "quantile", "ratio", "summe
 
 _INFO: Final = ' * on (job, instance) group_left (worker_id) oz_worker_info{worker_id=~"$worker_id"}'
 
-#: What is the infrastructure's failure, and not the task's own; the alert rules say it so too.
+#: Selects the infrastructure's failures, and not the tasks' own. The alert rules have the same selector.
 INFRASTRUCTURE: Final = (
     'phase!="cleanup", reason!~"container_exit|container_oom|task_timeout|active_deadline|task_cancelled'
     '|graceful_shutdown"'
@@ -18,23 +18,23 @@ INFRASTRUCTURE: Final = (
 
 
 def chosen(expression: str) -> str:
-    """The series of an expression that are of the chosen workers."""
+    """An expression, limited to the chosen workers."""
     return f"{expression}{_INFO}"
 
 
 def summed(expression: str, *labels: str) -> str:
-    """The sum over the chosen workers, apart by labels; ``worker_id`` is one of those that can be had."""
+    """The sum over the chosen workers, by labels; ``worker_id`` may be one of them."""
     by = f" by ({', '.join(labels)})" if labels else ""
     return f"sum{by} ({chosen(expression)})"
 
 
 def per_second(counter: str, *labels: str) -> str:
-    """How fast a counter of the chosen workers grows."""
+    """The rate of a counter of the chosen workers, per second."""
     return summed(f"rate({counter}[$__rate_interval])", *labels)
 
 
 def ratio(part: str, whole: str) -> str:
-    """A part of a whole, both of them sums."""
+    """One sum divided by another."""
     return f"{part} / {whole}"
 
 

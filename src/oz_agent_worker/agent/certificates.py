@@ -1,8 +1,8 @@
-"""Which certificate authorities the agent trusts, in whatever image it runs.
+"""The certificate authorities that the agent trusts, in any task image.
 
-The interpreter's own idea of where they are is that of the system it was built on. So
-the places of other systems are tried after it, and at last the bundle that came with the
-agent, for images that have none. ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` win, as OpenSSL has it.
+The interpreter looks where the system that built it keeps them. If it finds none, the agent tries the
+places of other systems, then the bundle that comes with the agent. ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``
+override all of this, as OpenSSL defines.
 """
 
 import ssl
@@ -13,7 +13,7 @@ from typing import Final
 
 __all__ = ["find_bundle", "trusting_context"]
 
-#: As crypto/x509 of Go looks for them on Linux.
+#: The files that Go's crypto/x509 tries on Linux, in its order.
 _SYSTEM_BUNDLES: Final = (
     Path("/etc/ssl/certs/ca-certificates.crt"),
     Path("/etc/pki/tls/certs/ca-bundle.crt"),
@@ -22,12 +22,12 @@ _SYSTEM_BUNDLES: Final = (
     Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),
     Path("/etc/ssl/cert.pem"),
 )
-#: Where the agent image has its own.
+#: The agent image's own bundle.
 _BUNDLED: Final = Path(sys.prefix) / "etc" / "ca-certificates.crt"
 
 
 def find_bundle(candidates: Sequence[Path] = (*_SYSTEM_BUNDLES, _BUNDLED)) -> Path | None:
-    """Return the first file of ``candidates`` that can be read."""
+    """Return the first readable file of ``candidates``."""
     for path in candidates:
         try:
             with path.open("rb"):
@@ -38,7 +38,7 @@ def find_bundle(candidates: Sequence[Path] = (*_SYSTEM_BUNDLES, _BUNDLED)) -> Pa
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Return a context that verifies servers; with no authority anywhere it trusts none."""
+    """Return a context that verifies servers; without any authority it trusts no server."""
     context = ssl.create_default_context()
     if not _system_has_any() and (bundle := find_bundle()) is not None:
         context.load_verify_locations(cafile=bundle)
@@ -46,7 +46,7 @@ def trusting_context() -> ssl.SSLContext:
 
 
 def _system_has_any() -> bool:
-    """Whether there is an authority where the interpreter looks by itself."""
+    """Whether the interpreter finds an authority in its default places."""
     places = ssl.get_default_verify_paths()
     if places.cafile:
         return True

@@ -13,10 +13,10 @@ MCP_FILE = "mcp.json"
 
 
 def _prepare(run: HarnessInput) -> Invocation:
-    """``claude -p`` reads the prompt from stdin where none is among its arguments.
+    """``claude -p`` reads the prompt from stdin where its arguments have none.
 
-    ``stream-json`` (which demands ``--verbose``) is the one output format that shows
-    events as they happen; ``text`` prints the final answer alone.
+    ``stream-json`` (which requires ``--verbose``) is the only output format that shows events as they
+    happen; ``text`` prints the final answer only.
     """
     argv = ["claude", "-p", "--output-format", "stream-json", "--verbose"]
     environment = {}
@@ -24,14 +24,14 @@ def _prepare(run: HarnessInput) -> Invocation:
     if run.model:
         argv += ["--model", run.model]
     if run.mcp_servers:
-        # A file, not the argument that is possible too: arguments can be read by every
-        # process of the machine, and servers carry keys.
+        # A file and not an argument: every process of the machine can read arguments, and the
+        # servers' settings contain keys.
         argv += ["--mcp-config", str(run.scratch / MCP_FILE)]
         config = {"mcpServers": {server.name: _server(server) for server in run.mcp_servers}}
         files[MCP_FILE] = encode(json.dumps(config))
     if run.sandboxed:
         argv.append("--dangerously-skip-permissions")
-        # As root, Claude Code takes that flag only from whoever says it is in a sandbox.
+        # As root, Claude Code accepts that flag only with this variable.
         environment["IS_SANDBOX"] = "1"
     return Invocation(argv=tuple(argv), environment=environment, stdin=encode(run.prompt), files=files)
 

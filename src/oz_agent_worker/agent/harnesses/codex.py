@@ -14,8 +14,8 @@ __all__ = ["HARNESS"]
 def _prepare(run: HarnessInput) -> Invocation:
     """``codex exec -`` reads the prompt from stdin.
 
-    Progress goes to stderr as it happens, the final message to stdout. Without
-    ``--sandboxed`` Codex keeps its own sandbox, in which the workspace can be written.
+    It writes progress to stderr as it happens and the final message to stdout. Without ``--sandboxed``
+    Codex keeps its own sandbox, in which it can write to the workspace.
     """
     # A workspace need not be a git repository.
     argv = ["codex", "exec", "--skip-git-repo-check"]
@@ -33,8 +33,7 @@ def _prepare(run: HarnessInput) -> Invocation:
 def _override(server: McpServer) -> str:
     """Return the ``-c`` override of one server: a dotted key and a TOML value.
 
-    Codex splits the key at its dots and takes letters, digits, ``-`` and ``_`` in the
-    name of a server.
+    Codex splits the key at its dots and allows letters, digits, ``-`` and ``_`` in the name of a server.
     """
     if server.command:
         arguments = ", ".join(_toml(argument) for argument in server.arguments)
@@ -49,8 +48,7 @@ def _table(members: Mapping[str, str]) -> str:
 
 
 def _toml(text: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL and for surrogate pairs: hence
-    # no escapes beyond ASCII.
+    # A JSON string is a TOML basic string except for DEL and surrogate pairs, hence ensure_ascii=False.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,4 +1,4 @@
-"""``command``: the operator's own program, by the template in ``OZ_AGENT_COMMAND``."""
+"""``command``: the operator's own program, from the template in ``OZ_AGENT_COMMAND``."""
 
 import json
 import re
@@ -16,11 +16,11 @@ _PLACEHOLDER: Final = re.compile(r"\{(prompt|prompt_file|run_id|model|title)\}")
 
 
 def _prepare(run: HarnessInput) -> Invocation:
-    """Fill the template's words: ``{prompt}``, ``{prompt_file}``, ``{run_id}``, ``{model}``, ``{title}``.
+    """Replace ``{prompt}``, ``{prompt_file}``, ``{run_id}``, ``{model}`` and ``{title}`` in the template.
 
-    A word stays one argument whatever it is filled with, and what it is filled with is
-    not searched again. Other braces stay as they are. Where neither ``{prompt}`` nor
-    ``{prompt_file}`` occurs, the prompt is the program's stdin.
+    A word of the template stays one argument whatever replaces its placeholders, and replacements are not
+    searched for placeholders. Other braces stay as they are. Without ``{prompt}`` and ``{prompt_file}`` the
+    prompt is the program's stdin.
     """
     words = _words(run.template)
     used = {name for word in words for name in _PLACEHOLDER.findall(word)}
@@ -59,7 +59,9 @@ def _words(template: str) -> list[str]:
     except ValueError as error:
         raise AgentUsageError(f"OZ_AGENT_COMMAND cannot be read: {error}") from error
     if not words or not all(isinstance(word, str) for word in words) or not words[0]:
-        raise AgentUsageError('OZ_AGENT_COMMAND is no program with arguments: ["my-agent", "{prompt_file}"]')
+        raise AgentUsageError(
+            'OZ_AGENT_COMMAND must be a program with arguments: ["my-agent", "{prompt_file}"]'
+        )
     return list(words)
 
 
@@ -67,6 +69,6 @@ HARNESS = Harness(
     name="command",
     about="the program in OZ_AGENT_COMMAND",
     prepare=_prepare,
-    install_hint="OZ_AGENT_COMMAND names it: correct it there, or add the program to the task's image",
+    install_hint="correct OZ_AGENT_COMMAND, or add the program to the task's image",
     takes_mcp=False,
 )

@@ -13,7 +13,7 @@ SETTINGS_FILE = "gemini-defaults.json"
 
 
 def _prepare(run: HarnessInput) -> Invocation:
-    """Gemini CLI is headless, and takes the prompt from stdin, where stdin is no terminal."""
+    """Without a terminal on stdin Gemini CLI is headless and reads the prompt from stdin."""
     argv = ["gemini"]
     environment = {}
     files = {}
@@ -21,10 +21,10 @@ def _prepare(run: HarnessInput) -> Invocation:
         argv += ["--model", run.model]
     if run.sandboxed:
         argv += ["--approval-mode", "yolo"]
-        # In a folder that nobody trusted by hand, headless runs end at once.
+        # Headless runs end at once in a folder that is not trusted.
         environment["GEMINI_CLI_TRUST_WORKSPACE"] = "true"
     if run.mcp_servers:
-        # The settings of the lowest precedence: the user's and the project's still count.
+        # System defaults have the lowest precedence: settings of the user and the project override them.
         environment["GEMINI_CLI_SYSTEM_DEFAULTS_PATH"] = str(run.scratch / SETTINGS_FILE)
         settings = {"mcpServers": {server.name: _server(server) for server in run.mcp_servers}}
         files[SETTINGS_FILE] = encode(json.dumps(settings))

@@ -13,10 +13,10 @@ CONFIG_FILE = "opencode.json"
 
 
 def _prepare(run: HarnessInput) -> Invocation:
-    """``opencode run`` reads its message from stdin where stdin is no terminal.
+    """Without a terminal on stdin ``opencode run`` reads its message from stdin.
 
-    Permissions and MCP servers are a configuration file that is merged over the global
-    one and below the project's. Flags for them came and went between versions.
+    Permissions and MCP servers go into a configuration file, which overrides the global one and which the
+    project's overrides. Versions differ in whether they have flags for them.
     """
     argv = ["opencode", "run"]
     if run.model:

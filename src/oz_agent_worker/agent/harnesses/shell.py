@@ -1,4 +1,4 @@
-"""``shell``: the prompt is a script. It makes a task of anything, and needs no model."""
+"""``shell``: the prompt is a script. It needs no model."""
 
 from oz_agent_worker.agent.errors import AgentUsageError
 
@@ -8,17 +8,15 @@ __all__ = ["HARNESS"]
 
 
 def _prepare(run: HarnessInput) -> Invocation:
-    """Run the prompt by its ``#!`` line, else by ``/bin/sh``.
+    """Run the prompt with the interpreter of its ``#!`` line, else with ``/bin/sh``.
 
-    The script is a file, and its interpreter is called by name, as the kernel does it
-    for a ``#!`` line (execve(2)): so it may be of any length, stdin is free, and a
-    ``/tmp`` that is mounted noexec is no hindrance.
+    The script is a file that the interpreter gets as an argument, as the kernel does for a ``#!`` line
+    (execve(2)). So it may have any length, does not occupy stdin, and runs where /tmp is mounted noexec.
     """
     script = run.scratch / "script"
     return Invocation(
         argv=(*_interpreter(run.prompt), str(script)),
-        # Python holds its output back when it writes to a pipe: nothing would be seen
-        # before the end of the script.
+        # Python buffers output to a pipe: the log would be empty until the script ends.
         environment={"PYTHONUNBUFFERED": "1"},
         files={script.name: encode(run.prompt if run.prompt.endswith("\n") else run.prompt + "\n")},
     )
@@ -29,8 +27,10 @@ def _interpreter(script: str) -> list[str]:
         return ["/bin/sh"]
     line = script[2:].partition("\n")[0].strip()
     if not line or "\0" in line:
-        raise AgentUsageError("the script's first line is '#!' without a program: #!/bin/bash, for example")
-    # The kernel passes all that follows the program as one argument.
+        raise AgentUsageError(
+            "the script's first line is '#!' without a program; write #!/bin/bash, for example"
+        )
+    # The kernel passes the rest of the line to the program as one argument.
     return line.split(None, 1)
 
 
@@ -38,7 +38,7 @@ HARNESS = Harness(
     name="shell",
     about="the prompt is a script for /bin/sh, or for the program of its #! line",
     prepare=_prepare,
-    install_hint="the task's image has no /bin/sh, or not the program of the script's '#!' line",
+    install_hint="the task's image lacks /bin/sh or the program of the script's '#!' line",
     natural_language=False,
     takes_mcp=False,
 )

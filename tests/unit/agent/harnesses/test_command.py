@@ -55,10 +55,10 @@ def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
         ("", "needs OZ_AGENT_COMMAND"),
         ("agent 'open", "cannot be read"),
         ('["agent"', "cannot be read"),
-        ("[]", "no program"),
-        ('["agent", 1]', "no program"),
-        ('[""]', "no program"),
-        ("''", "no program"),
+        ("[]", "must be a program"),
+        ('["agent", 1]', "must be a program"),
+        ('[""]', "must be a program"),
+        ("''", "must be a program"),
     ],
 )
 def test_templates_that_are_refused(template: str, text: str) -> None:
