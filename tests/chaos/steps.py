@@ -92,8 +92,8 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("claim-unsent", _W, _B, _WRITES, frame="task_claimed"),
     Step("claim-sent", _W, _A, _WRITES, frame="task_claimed"),
     # It runs.
-    Step("job-event-seen", _W, _A, f"{_INDEX}.job_changed", backend=_K8S),
-    Step("pod-event-seen", _W, _A, f"{_INDEX}.pod_changed", backend=_K8S),
+    Step("job-event-seen", _W, _A, f"{_INDEX}.on_job_change", backend=_K8S),
+    Step("pod-event-seen", _W, _A, f"{_INDEX}.on_pod_change", backend=_K8S),
     Step("task-running", _W, _O),
     Step("task-ended", _W, _O),
     # It ends, is reported, and is cleaned up after.

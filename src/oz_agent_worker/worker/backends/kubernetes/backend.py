@@ -304,5 +304,5 @@ def _followed(ground: ExecutionContext, job: JobView, output: OutputSink) -> Kub
     execution = KubernetesExecution(ground, name, uid, -math.inf, output, inherited=True)
     standing = ground.index.job(name)
     if standing is None or standing.metadata.uid != uid:
-        execution.vanished(job)
+        execution.on_delete(job)
     return execution

@@ -114,7 +114,7 @@ class KubernetesExecution:
         "_started",
         "_stopping",
         "_turn",
-        "stands_since",
+        "created_at",
         "uid",
     )
 
@@ -123,13 +123,13 @@ class KubernetesExecution:
         ground: ExecutionContext,
         name: str,
         uid: str,
-        stands_since: float,
+        created_at: float,
         output: OutputSink,
         *,
         inherited: bool = False,
     ) -> None:
         self.uid = uid
-        self.stands_since = stands_since
+        self.created_at = created_at
         self._inherited = inherited
         self._gone_at: float | None = None
         self._ground = ground
@@ -146,17 +146,17 @@ class KubernetesExecution:
         self._gone = False
         self._last: JobView | None = None
         self._log: TaskLog | None = None
-        ground.index.follow(name, self)
+        ground.index.add_handler(name, self)
         self._look_at_log()
 
     # The index tells ---------------------------------------------------------------------------
 
-    def touched(self) -> None:
+    def on_update(self) -> None:
         """The Job or one of its Pods is not as it was."""
         self._look_at_log()
         self._signal.set()
 
-    def vanished(self, last: JobView | None) -> None:
+    def on_delete(self, last: JobView | None) -> None:
         """The Job is gone or going; ``last`` is its last known state."""
         self._gone = True
         self._last = last or self._last
@@ -198,7 +198,7 @@ class KubernetesExecution:
         Raises:
             ApiError: the Job may still stand; its TTL removes it.
         """
-        self._ground.index.unfollow(self._name, self)
+        self._ground.index.remove_handler(self._name, self)
         there = not (self._deleted or self._gone)
         unwanted = outcome.result is TaskResult.SUCCEEDED or self._is_active()
         if self._ground.cleanup and there and unwanted:
@@ -225,7 +225,7 @@ class KubernetesExecution:
                 await ground.evidence.keep(self._name, outcome, ended_before=ended_at)
             if self._is_active():
                 await self._end_active()
-        self._ground.index.unfollow(self._name, self)
+        self._ground.index.remove_handler(self._name, self)
         self._ground.events.forget(self.uid)
         return outcome
 

@@ -112,7 +112,7 @@ class Adoption:
 
         An owner that cannot be looked for by now is looked for later.
         """
-        self._index.observe(self)
+        self._index.set_listener(self)
         for job in self._index.jobs():
             self._note(job)
         await self._look()
@@ -168,7 +168,7 @@ class Adoption:
 
     # The index tells ---------------------------------------------------------------------------
 
-    def job_changed(self, change: Change[JobView]) -> None:
+    def on_job_change(self, change: Change[JobView]) -> None:
         """A Job came, changed or went."""
         job = change.object
         if not change.deleted:
@@ -179,12 +179,12 @@ class Adoption:
             self._settled.pop(name, None)
         self._candidates.pop(name, None)
 
-    def jobs_listed(self) -> None:
+    def on_relist(self) -> None:
         """After a list, what has gone unseen is forgotten."""
         self._settled = {
             name: uid
             for name, uid in self._settled.items()
-            if self._index.job(name) is not None or self._index.is_followed(name)
+            if self._index.job(name) is not None or self._index.has_handler(name)
         }
 
     # --------------------------------------------------------------------------------------------

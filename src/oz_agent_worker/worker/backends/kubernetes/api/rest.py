@@ -23,8 +23,8 @@ __all__ = [
     "PODS",
     "SECRETS",
     "Answer",
+    "HasMetadata",
     "ItemList",
-    "Observed",
     "PartialObject",
     "Request",
     "Resource",
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-class Observed(Protocol):
+class HasMetadata(Protocol):
     """What the API server keeps: an object with metadata."""
 
     @property
@@ -50,7 +50,7 @@ class Observed(Protocol):
 
 
 T = TypeVar("T")
-ObjectT = TypeVar("ObjectT", bound=Observed)
+ObjectT = TypeVar("ObjectT", bound=HasMetadata)
 
 
 class ListMeta(msgspec.Struct, frozen=True, rename="camel"):

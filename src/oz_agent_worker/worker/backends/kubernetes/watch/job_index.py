@@ -1,103 +1,105 @@
-"""Who follows which Job: each change is told to the executions it concerns, and to no other."""
+"""The Jobs and Pods of the store by Job name, and the handlers that hear of a change of one Job.
+
+What a change costs does not grow with the number of Jobs, Pods or handlers.
+"""
 
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 
 from .store import Change
 
-__all__ = ["Follower", "JobIndex", "JobObserver"]
+__all__ = ["JobHandler", "JobIndex", "JobListener"]
 
 
-class Follower(Protocol):
-    """An execution in flight, as the index sees it."""
+class JobHandler(Protocol):
+    """Hears of the changes of one Job: an execution in flight. Neither method may block or raise."""
 
     uid: str
-    stands_since: float
+    """The Job's UID; a Job of the same name with another UID is not this handler's."""
+    created_at: float
     """When the API server had accepted the Job, in monotonic seconds."""
 
-    def touched(self) -> None:
-        """The Job or one of its Pods is not as it was."""
+    def on_update(self) -> None:
+        """The Job or one of its Pods has changed."""
         ...
 
-    def vanished(self, last: JobView | None) -> None:
-        """The Job is gone or going; ``last`` is its last known state."""
+    def on_delete(self, last: JobView | None) -> None:
+        """The Job is deleted or being deleted; ``last`` is its last state, ``None`` where unknown."""
         ...
 
 
-class JobObserver(Protocol):
-    """One that is told of every Job, whoever follows it."""
+class JobListener(Protocol):
+    """Hears of the changes of every Job. Neither method may block or raise."""
 
-    def job_changed(self, change: Change[JobView]) -> None:
-        """A Job came, changed or went; the followers know already."""
+    def on_job_change(self, change: Change[JobView]) -> None:
+        """A Job was added, updated or deleted; its handlers have heard of it."""
         ...
 
-    def jobs_listed(self) -> None:
-        """All that stands was told."""
+    def on_relist(self) -> None:
+        """All Jobs were listed, and the differences have been told."""
         ...
 
 
 class JobIndex:
-    """Jobs by name, their Pods, and their followers.
-
-    What a change costs does not grow with the number of any of them.
-    """
+    """The current Jobs and their Pods, and who hears of their changes."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, JobView] = {}
         self._pods: dict[str, tuple[PodView, ...]] = {}
-        self._departed: dict[str, PodView] = {}
-        self._followers: dict[str, tuple[Follower, ...]] = {}
-        self._observer: JobObserver | None = None
+        self._deleted_pods: dict[str, PodView] = {}
+        self._handlers: dict[str, tuple[JobHandler, ...]] = {}
+        self._listener: JobListener | None = None
 
-    def observe(self, observer: JobObserver) -> None:
-        """Tell ``observer`` of all Jobs from here on."""
-        self._observer = observer
+    def set_listener(self, listener: JobListener) -> None:
+        """Have ``listener`` hear of every Job from here on."""
+        self._listener = listener
 
     def jobs(self) -> Collection[JobView]:
-        """All Jobs that stand."""
+        """All Jobs that exist."""
         return self._jobs.values()
 
     def job(self, name: str) -> JobView | None:
-        """The Job of this name that stands."""
+        """The Job of this name, if it exists."""
         return self._jobs.get(name)
 
     def pods(self, name: str, uid: str) -> tuple[PodView, ...]:
-        """The Pods of the Job ``name`` whose identity is ``uid``, none of a namesake before it.
+        """The Pods of the Job ``name`` with this UID.
 
-        Where none stands, the one that ended and was removed before its Job was seen to end.
+        Where none exists, the last Pod that had ended and was deleted while the Job had a handler:
+        it knows how the task ended.
         """
-        standing = tuple(pod for pod in self._pods.get(name, ()) if pod.job_uid in (None, uid))
-        departed = self._departed.get(name)
-        return standing or ((departed,) if departed is not None and departed.job_uid in (None, uid) else ())
+        existing = tuple(pod for pod in self._pods.get(name, ()) if pod.job_uid in (None, uid))
+        deleted = self._deleted_pods.get(name)
+        return existing or ((deleted,) if deleted is not None and deleted.job_uid in (None, uid) else ())
 
-    def follow(self, name: str, follower: Follower) -> None:
-        """Tell ``follower`` of the Job ``name`` from here on."""
-        self._followers[name] = (*self._followers.get(name, ()), follower)
+    def add_handler(self, name: str, handler: JobHandler) -> None:
+        """Have ``handler`` hear of the Job ``name`` from here on."""
+        self._handlers[name] = (*self._handlers.get(name, ()), handler)
 
-    def unfollow(self, name: str, follower: Follower) -> None:
-        """Tell ``follower`` no more; harmless where it does not follow."""
-        rest = tuple(f for f in self._followers.get(name, ()) if f is not follower)
+    def remove_handler(self, name: str, handler: JobHandler) -> None:
+        """Tell ``handler`` no more; harmless where it is not one of the Job."""
+        rest = tuple(other for other in self._handlers.get(name, ()) if other is not handler)
         if rest:
-            self._followers[name] = rest
+            self._handlers[name] = rest
         else:
-            self._followers.pop(name, None)
-            self._departed.pop(name, None)
+            self._handlers.pop(name, None)
+            self._deleted_pods.pop(name, None)
 
-    def is_followed(self, name: str) -> bool:
-        """Whether somebody follows the Job ``name``."""
-        return name in self._followers
+    def has_handler(self, name: str) -> bool:
+        """Whether the Job ``name`` has a handler."""
+        return name in self._handlers
 
-    def in_flight(self) -> Iterator[tuple[str, Follower]]:
-        """Yield what is followed: Job name and follower."""
-        for name, followers in self._followers.items():
-            for follower in followers:
-                yield name, follower
+    def handlers(self) -> Iterator[tuple[str, JobHandler]]:
+        """Yield Job name and handler of every handler."""
+        for name, handlers in self._handlers.items():
+            for handler in handlers:
+                yield name, handler
 
-    def job_changed(self, change: Change[JobView]) -> None:
+    def on_job_change(self, change: Change[JobView]) -> None:
         """Take a change of a Job."""
         job = change.object
         name = job.metadata.name
@@ -106,61 +108,51 @@ class JobIndex:
             self._jobs.pop(name, None)
         else:
             self._jobs[name] = job
-        going = change.deleted or job.metadata.deletion_timestamp is not None
-        if going or before is None or _job_moved(before, job):
-            for follower in self._followers.get(name, ()):
-                if follower.uid == job.metadata.uid:
-                    if going:
-                        follower.vanished(job)
+        deleting = change.deleted or job.metadata.deletion_timestamp is not None
+        if deleting or before is None or _has_changed(before, job):
+            for handler in self._handlers.get(name, ()):
+                if handler.uid == job.metadata.uid:
+                    if deleting:
+                        handler.on_delete(job)
                     else:
-                        follower.touched()
-        if self._observer is not None:
-            self._observer.job_changed(change)
+                        handler.on_update()
+        if self._listener is not None:
+            self._listener.on_job_change(change)
 
-    def pod_changed(self, change: Change[PodView]) -> None:
-        """Take a change of a Pod; one without the Job controller's label concerns nobody."""
+    def on_pod_change(self, change: Change[PodView]) -> None:
+        """Take a change of a Pod; one without the Job controller's label is ignored."""
         pod = change.object
         name = pod.job_name
         if name is None:
             return
         known = self._pods.get(name, ())
-        before = next((p for p in known if p.metadata.uid == pod.metadata.uid), None)
-        others = tuple(p for p in known if p is not before)
+        before = next((other for other in known if other.metadata.uid == pod.metadata.uid), None)
+        others = tuple(other for other in known if other is not before)
         pods = others if change.deleted else (*others, pod)
         if pods:
             self._pods[name] = pods
         else:
             self._pods.pop(name, None)
-        if change.deleted and pod.has_ended and name in self._followers:
-            self._departed[name] = pod
-        if change.deleted or before is None or _pod_moved(before, pod):
-            for follower in self._followers.get(name, ()):
-                follower.touched()
+        if change.deleted and pod.has_ended and name in self._handlers:
+            self._deleted_pods[name] = pod
+        if change.deleted or before is None or before.spec != pod.spec or _has_changed(before, pod):
+            for handler in self._handlers.get(name, ()):
+                handler.on_update()
 
-    def jobs_listed(self, began: float) -> None:
-        """Find the executions whose Job stood before a list began (monotonic) and is not in it."""
-        for name, follower in list(self.in_flight()):
+    def on_list(self, began: float) -> None:
+        """Take the end of a list that began at ``began`` (monotonic seconds).
+
+        A Job that was created before and is not in the list was deleted while nobody watched.
+        """
+        for name, handler in list(self.handlers()):
             job = self._jobs.get(name)
-            if follower.stands_since < began and (job is None or job.metadata.uid != follower.uid):
-                follower.vanished(None)
-        if self._observer is not None:
-            self._observer.jobs_listed()
+            if handler.created_at < began and (job is None or job.metadata.uid != handler.uid):
+                handler.on_delete(None)
+        if self._listener is not None:
+            self._listener.on_relist()
 
 
-def _job_moved(before: JobView, after: JobView) -> bool:
-    """Whether a Job has changed in what is observed of it. Many events are of counters and finalizers."""
-    return before.status != after.status or _is_other(before.metadata, after.metadata)
-
-
-def _pod_moved(before: PodView, after: PodView) -> bool:
-    """Whether a Pod has changed in what is observed of it."""
-    return (
-        before.status != after.status
-        or before.spec != after.spec
-        or _is_other(before.metadata, after.metadata)
-    )
-
-
-def _is_other(before: ObjectMeta, after: ObjectMeta) -> bool:
-    """Whether more than the version has changed."""
-    return after != replace(before, resource_version=after.resource_version)
+def _has_changed(before: JobView | PodView, after: JobView | PodView) -> bool:
+    """Whether status or metadata have changed as far as they are read. Many events are of counters only."""
+    metadata = replace(before.metadata, resource_version=after.metadata.resource_version)
+    return before.status != after.status or metadata != after.metadata

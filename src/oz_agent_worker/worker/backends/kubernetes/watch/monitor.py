@@ -1,4 +1,4 @@
-"""Keeps the index of Jobs and Pods current: two reflectors, and the check that they are alive."""
+"""Keeps the index of Jobs and Pods current: two reflectors, and the check that their watches live."""
 
 import asyncio
 import logging
@@ -19,17 +19,17 @@ __all__ = ["JobMonitor"]
 
 _logger = logging.getLogger(__name__)
 
-#: When the next look is, in seconds, after one that failed or found a difference.
+#: Seconds until the next check after one that failed or found a difference.
 _SOON: Final = 5.0
 
 
 class JobMonitor:
     """Watches the worker's Jobs and Pods in one namespace, whatever their number, with one watch each.
 
-    Every ``check_every`` seconds, while something is in flight, one list from the API server's
-    cache shows whether the watch of the Jobs has missed anything (see ``inflight``). A look that
-    finds a difference, or fails, is followed by another one sooner. The first that succeeds again
-    has a watch of which nothing was heard meanwhile take another connection.
+    Every ``check_every`` seconds, while an execution is in flight, one list from the API server's
+    cache shows whether the watch of the Jobs has missed anything (see ``consistency_check``). After a
+    check that failed or found a difference, the next one comes sooner. When a check succeeds after
+    failures, a watch that has received nothing since the first of them gets another connection.
     """
 
     def __init__(
@@ -52,32 +52,32 @@ class JobMonitor:
             JOBS,
             namespace,
             label_selector,
-            on_change=index.job_changed,
-            on_listed=index.jobs_listed,
+            on_change=index.on_job_change,
+            on_list=index.on_list,
             settings=settings,
         )
         self._pods = Reflector(
-            client, PODS, namespace, label_selector, on_change=index.pod_changed, settings=settings
+            client, PODS, namespace, label_selector, on_change=index.on_pod_change, settings=settings
         )
-        self._check: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    async def start(self, patience: float) -> None:
-        """Return when both watches stand; each may try for ``patience`` seconds.
+    async def start(self, timeout: float) -> None:
+        """Return when both watches are open; each may try for ``timeout`` seconds.
 
         Raises:
-            ApiError: a list or a watch was refused, or did not come about in time.
+            ApiError: a list or a watch was refused, or did not succeed in time.
         """
-        await self._jobs.start(patience)
-        await self._pods.start(patience)
-        self._check = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
+        await self._jobs.start(timeout)
+        await self._pods.start(timeout)
+        self._task = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
 
     def vitals(self) -> tuple[WatchVitals, ...]:
-        """How both watches are; nothing before they stand."""
-        return (self._jobs.vitals(), self._pods.vitals()) if self._check is not None else ()
+        """The state of both watches; empty before ``start`` has returned."""
+        return (self._jobs.vitals(), self._pods.vitals()) if self._task is not None else ()
 
     async def close(self) -> None:
         """End the watches."""
-        await cancel_and_wait(self._check)
+        await cancel_and_wait(self._task)
         await self._jobs.close()
         await self._pods.close()
 
@@ -89,28 +89,28 @@ class JobMonitor:
             await asyncio.sleep(min(self._check_every, _SOON) if soon else self._check_every)
             began = time.monotonic()
             try:
-                found = await self._checked(before)
+                found = await self._check(before)
             except ApiError as error:
                 _logger.debug("the Jobs in flight cannot be checked: %s", error)
                 failing_since = began if failing_since is None else failing_since
                 before, soon = {}, True
                 continue
             if failing_since is not None:
-                self._resume_unheard(time.monotonic() - failing_since)
+                self._reconnect_silent(time.monotonic() - failing_since)
                 failing_since = None
-            # Two looks in a row decide. In a busy cluster each finds something: that is no reason for more.
+            # Two checks in a row decide. In a busy cluster each finds a difference: no reason for more.
             soon = bool(found) and not soon
             before = found if soon else {}
 
-    def _resume_unheard(self, outage: float) -> None:
-        """After an outage, connections may stand that lead nowhere, as through a load balancer."""
-        for watch in (self._jobs, self._pods):
-            if watch.vitals().unheard_for >= outage:
-                watch.resume()
+    def _reconnect_silent(self, outage: float) -> None:
+        """After an outage a connection may be open and lead nowhere, as through a load balancer."""
+        for reflector in (self._jobs, self._pods):
+            if reflector.vitals().unheard_for >= outage:
+                reflector.reconnect()
 
-    async def _checked(self, before: dict[str, Difference]) -> dict[str, Difference]:
-        """Look once; return what differs, to be compared with the next look."""
-        names = {name for name, _ in self._index.in_flight()}
+    async def _check(self, before: dict[str, Difference]) -> dict[str, Difference]:
+        """Check once; return what differs, to be compared with the next check."""
+        names = {name for name, _ in self._index.handlers()}
         if not names:
             return {}
         page = await self._client.list_page(
@@ -121,7 +121,7 @@ class JobMonitor:
         missed = persistent(before, after)
         if not missed:
             return after
-        _logger.warning("the watch told nothing of %d changed Jobs, such as %s", len(missed), missed[0])
-        self._jobs.restart()
-        self._pods.resume()
+        _logger.warning("the watch missed changes of %d Jobs, such as %s", len(missed), missed[0])
+        self._jobs.relist()
+        self._pods.reconnect()
         return {}

@@ -1,4 +1,7 @@
-"""What is known of a watched collection, and what each list and event changes in it. Pure."""
+"""The objects of a watched collection, and what each list and watch event changes in them. Pure.
+
+A reflector in client-go's sense fills it: ``replace`` takes a list, ``apply`` an event of the watch.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Generic
@@ -7,49 +10,48 @@ import msgspec
 
 from oz_agent_worker.worker.backends.kubernetes.api.rest import ObjectT
 
-from .stream import Bookmark, Removed, WatchEvent
+from .stream import Bookmark, Deleted, WatchEvent
 
-__all__ = ["Change", "ReflectorState", "is_newer"]
+__all__ = ["Change", "Store", "is_newer"]
 
 
 class Change(msgspec.Struct, Generic[ObjectT], frozen=True):
-    """An object came, changed or went; for one that went ``object`` is its last known state."""
+    """An object was added, updated or deleted; a deleted ``object`` has its last known state."""
 
     object: ObjectT
     deleted: bool = False
 
 
-class ReflectorState(Generic[ObjectT]):
+class Store(Generic[ObjectT]):
     """The objects of one resource type in one namespace, by name, as of ``resource_version``.
 
-    A list is the authority: what it says replaces what was known, and each difference is one
-    change. An event of an object that stands counts if it is newer than that object is known,
-    whatever came between. One of an unknown object counts only if it is newer than all that came
-    before: the server sends a collection's events in the order of their versions, so that else it
-    is a repetition, of an object that is long gone.
+    A list replaces what was known, and each difference is one change. An event about a known object
+    counts if it is newer than that object, whatever came between. An event about an unknown object
+    counts only if it is newer than everything before: the server sends a collection's events in the
+    order of their versions, so an older one repeats the life of an object that is deleted.
     """
 
     def __init__(self) -> None:
         self._objects: dict[str, ObjectT] = {}
         self.resource_version: str | None = None
-        """Where the next watch begins; ``None`` before the first list and after ``forget``."""
+        """Where the next watch begins; ``None`` before the first list and after ``require_relist``."""
         self._newest: str | None = None
 
     @property
     def objects(self) -> Mapping[str, ObjectT]:
-        """What stands, by name."""
+        """The objects that exist, by name."""
         return self._objects
 
-    def forget(self) -> None:
+    def require_relist(self) -> None:
         """Have the next step be a list; the objects stay, to be compared with it."""
         self.resource_version = None
 
-    def is_before(self, version: str) -> bool:
-        """Whether ``version`` comes before what was told already, also before ``forget``."""
+    def is_outdated(self, version: str) -> bool:
+        """Whether ``version`` is older than the newest one seen, also before ``require_relist``."""
         return version != self._newest and not is_newer(version, self._newest)
 
-    def apply_list(self, items: Iterable[ObjectT], resource_version: str) -> list[Change[ObjectT]]:
-        """Take a whole, consistent list; return what it changed, what went first."""
+    def replace(self, items: Iterable[ObjectT], resource_version: str) -> list[Change[ObjectT]]:
+        """Take a whole, consistent list; return its differences, the deletions first."""
         listed = {item.metadata.name: item for item in items}
         changes: list[Change[ObjectT]] = []
         for name, known in self._objects.items():
@@ -58,18 +60,18 @@ class ReflectorState(Generic[ObjectT]):
                 changes.append(Change(known, deleted=True))
         for name, found in listed.items():
             before = self._objects.get(name)
-            if before is None or not _same_version(before, found):
+            if before is None or _identity(before) != _identity(found):
                 changes.append(Change(found))
             else:
-                listed[name] = before  # the old view goes on, and what refers to it shares it
+                listed[name] = before  # keep the view that others refer to
         self._objects = listed
         self.resource_version = self._newest = resource_version
         return changes
 
-    def apply_event(self, event: WatchEvent[ObjectT]) -> tuple[Change[ObjectT], ...]:
-        """Take one event; return what it changed, nothing for a bookmark or a repetition.
+    def apply(self, event: WatchEvent[ObjectT]) -> tuple[Change[ObjectT], ...]:
+        """Take one event; return its changes, none for a bookmark or a repetition.
 
-        A namesake that comes before its predecessor's deletion was told brings that with it.
+        An event about an object with another UID implies the old object's deletion.
         """
         if isinstance(event, Bookmark):
             self._advance(event.resource_version)
@@ -79,11 +81,11 @@ class ReflectorState(Generic[ObjectT]):
         known = self._objects.get(item.metadata.name)
         advanced = self._advance(version)
         if known is None:
-            if not advanced or isinstance(event, Removed):
+            if not advanced or isinstance(event, Deleted):
                 return ()
         elif not version or not is_newer(version, known.metadata.resource_version):
             return ()
-        if isinstance(event, Removed):
+        if isinstance(event, Deleted):
             del self._objects[item.metadata.name]
             return (Change(item, deleted=True),)
         self._objects[item.metadata.name] = item
@@ -92,7 +94,7 @@ class ReflectorState(Generic[ObjectT]):
         return (Change(item),)
 
     def _advance(self, version: str) -> bool:
-        """Move on to ``version``; false, and no move, where it is not newer."""
+        """Move on to ``version``; return false, and do nothing, where it is not newer."""
         if not version or not is_newer(version, self.resource_version):
             return False
         self.resource_version = self._newest = version
@@ -100,12 +102,12 @@ class ReflectorState(Generic[ObjectT]):
 
 
 def is_newer(version: str, than: str | None) -> bool:
-    """Whether ``version`` comes after ``than`` in the life of one resource type.
+    """Whether a resource version is newer than another one of the same resource type.
 
-    Within a resource type served by kube-apiserver, versions are ordered as positive integers
-    of any length without leading zeros (KEP-5504, part of the API since 1.35 and true of every
-    release before). Versions of different types, Jobs and Pods, are never compared. Where
-    one has another form, which an aggregated API may choose, any difference counts as newer.
+    kube-apiserver's versions compare as positive integers of any length without leading zeros
+    (KEP-5504, part of the API since 1.35 and true of every release before). Versions of different
+    types, such as Jobs and Pods, are never compared. An aggregated API may have versions of another
+    form: then any difference counts as newer.
     """
     if than is None:
         return True
@@ -114,6 +116,5 @@ def is_newer(version: str, than: str | None) -> bool:
     return version != than
 
 
-def _same_version(one: ObjectT, other: ObjectT) -> bool:
-    a, b = one.metadata, other.metadata
-    return a.uid == b.uid and a.resource_version == b.resource_version
+def _identity(item: ObjectT) -> tuple[str | None, str | None]:
+    return item.metadata.uid, item.metadata.resource_version

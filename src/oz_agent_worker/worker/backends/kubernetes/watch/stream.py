@@ -1,7 +1,7 @@
-"""From the bytes of a watch to its events: no I/O, no state but the unfinished line.
+"""From the bytes of a watch to its events: no I/O, and no state but the unfinished line.
 
 A watch answers with one JSON document a line (Kubernetes API concepts, "Efficient
-detection of changes"). A line may arrive in any number of chunks and has no greatest length.
+detection of changes"). A line may arrive in any number of chunks and has no maximum length.
 """
 
 from collections.abc import Iterator
@@ -11,26 +11,25 @@ from typing import Any, Final, Generic
 import msgspec
 
 from oz_agent_worker.worker.backends.kubernetes.api.errors import Status, status_error
-from oz_agent_worker.worker.backends.kubernetes.api.rest import ObjectT, Resource
-from oz_agent_worker.worker.backends.kubernetes.objects import ObjectMeta
+from oz_agent_worker.worker.backends.kubernetes.api.rest import ObjectT, PartialObject, Resource
 
 __all__ = [
     "Bookmark",
-    "EventDecoder",
+    "Deleted",
     "LineSplitter",
-    "Removed",
     "UndecodableEventError",
     "Upserted",
+    "WatchDecoder",
     "WatchEvent",
 ]
 
 
 class UndecodableEventError(ValueError):
-    """A line of a watch is no event of the expected kind; the text has no content of it."""
+    """A line of a watch is no event of the expected form. The text quotes nothing of it."""
 
 
 class Upserted(msgspec.Struct, Generic[ObjectT], frozen=True):
-    """ADDED or MODIFIED: the object is as it stands here."""
+    """ADDED or MODIFIED: the object as it is."""
 
     object: ObjectT
 
@@ -43,20 +42,20 @@ class _Modified(Upserted[ObjectT], Generic[ObjectT], frozen=True, tag="MODIFIED"
     pass
 
 
-class Removed(msgspec.Struct, Generic[ObjectT], frozen=True, tag="DELETED"):
-    """DELETED: the object is gone; this was its last state, with the deletion's version."""
+class Deleted(msgspec.Struct, Generic[ObjectT], frozen=True, tag="DELETED"):
+    """DELETED: the object's last state, with the deletion's version."""
 
     object: ObjectT
 
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """BOOKMARK: everything up to this version has been sent."""
+    """BOOKMARK: the server has sent everything up to this version."""
 
     resource_version: str
 
 
-WatchEvent = Upserted[ObjectT] | Removed[ObjectT] | Bookmark
+WatchEvent = Upserted[ObjectT] | Deleted[ObjectT] | Bookmark
 
 
 class LineSplitter:
@@ -85,45 +84,41 @@ class _Frame(msgspec.Struct, frozen=True):
     object: msgspec.Raw
 
 
-class _Marked(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-
-
 _FRAME: Final = msgspec.json.Decoder(_Frame)
-_MARKED: Final = msgspec.json.Decoder(_Marked)
+_BOOKMARK: Final = msgspec.json.Decoder(PartialObject)
 _STATUS: Final = msgspec.json.Decoder(Status)
 
 
-class EventDecoder(Generic[ObjectT]):
+class WatchDecoder(Generic[ObjectT]):
     """Decodes the lines of a watch of one resource."""
 
     def __init__(self, resource: Resource[ObjectT]) -> None:
         self._path = resource.plural
         view = resource.decoder.type
-        changes: Any = _Added[view] | _Modified[view] | Removed[view]  # type: ignore[valid-type]
-        self._changes: msgspec.json.Decoder[Upserted[ObjectT] | Removed[ObjectT]]
+        changes: Any = _Added[view] | _Modified[view] | Deleted[view]  # type: ignore[valid-type]
+        self._changes: msgspec.json.Decoder[Upserted[ObjectT] | Deleted[ObjectT]]
         self._changes = msgspec.json.Decoder(changes)
 
     def decode(self, line: bytes) -> WatchEvent[ObjectT] | None:
-        """Decode a line; ``None`` for a type that this program does not know.
+        """Decode a line; return ``None`` for an event type that this program does not know.
 
         Raises:
             ApiStatusError: the event is ERROR: the server's Status, ``GoneError`` for code 410.
             UndecodableEventError: the line cannot be decoded.
         """
         try:
-            # Nearly every line is a change: it is read once, though its type decides on its form.
+            # Nearly every line is a change: it is decoded in one pass, its tag choosing the class.
             return self._changes.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return self._other(line, error)
+            return self._decode_other(line, error)
 
-    def _other(self, line: bytes, unchanged: Exception) -> WatchEvent[ObjectT] | None:
-        """Decode what is no change; ``unchanged`` says why it is none."""
+    def _decode_other(self, line: bytes, unchanged: Exception) -> WatchEvent[ObjectT] | None:
+        """Decode a line that is no change; ``unchanged`` says why not."""
         try:
             frame = _FRAME.decode(line)
             match frame.type:
                 case "BOOKMARK":
-                    return Bookmark(_MARKED.decode(frame.object).metadata.resource_version or "")
+                    return Bookmark(_BOOKMARK.decode(frame.object).metadata.resource_version or "")
                 case "ERROR":
                     status = _STATUS.decode(frame.object)
                 case "ADDED" | "MODIFIED" | "DELETED":

@@ -7,7 +7,7 @@ from oz_agent_worker.worker.backends.kubernetes.watch.consistency_check import (
 )
 
 
-def told(version: str) -> JobView:
+def watched(version: str) -> JobView:
     return JobView(metadata=ObjectMeta(name="j", resource_version=version))
 
 
@@ -16,17 +16,17 @@ def cached(version: str) -> PartialObject:
 
 
 def test_what_both_agree_on_is_no_difference() -> None:
-    assert differences(["j"], {"j": told("5")}, {"j": cached("5")}) == {}
+    assert differences(["j"], {"j": watched("5")}, {"j": cached("5")}) == {}
     assert differences(["j"], {}, {}) == {}
 
 
 def test_only_what_is_in_flight_counts() -> None:
-    assert differences([], {"j": told("5")}, {}) == {}
+    assert differences([], {"j": watched("5")}, {}) == {}
 
 
 def test_a_difference_names_both_versions() -> None:
-    assert differences(["j"], {"j": told("5")}, {"j": cached("6")}) == {"j": Difference("5", "6")}
-    assert differences(["j"], {"j": told("5")}, {}) == {"j": Difference("5", None)}
+    assert differences(["j"], {"j": watched("5")}, {"j": cached("6")}) == {"j": Difference("5", "6")}
+    assert differences(["j"], {"j": watched("5")}, {}) == {"j": Difference("5", None)}
     assert differences(["j"], {}, {"j": cached("6")}) == {"j": Difference(None, "6")}
 
 

@@ -13,18 +13,18 @@ from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
 
 
 class Recorder:
-    """A follower that keeps what it hears."""
+    """A handler that keeps what it hears."""
 
-    def __init__(self, uid: str = "u-1", stands_since: float = 100.0) -> None:
+    def __init__(self, uid: str = "u-1", created_at: float = 100.0) -> None:
         self.uid = uid
-        self.stands_since = stands_since
+        self.created_at = created_at
         self.touches = 0
         self.gone: list[JobView | None] = []
 
-    def touched(self) -> None:
+    def on_update(self) -> None:
         self.touches += 1
 
-    def vanished(self, last: JobView | None) -> None:
+    def on_delete(self, last: JobView | None) -> None:
         self.gone.append(last)
 
 
@@ -43,41 +43,41 @@ def index() -> JobIndex:
 
 
 @pytest.fixture
-def follower(index: JobIndex) -> Recorder:
+def handler(index: JobIndex) -> Recorder:
     recorder = Recorder()
-    index.follow("j", recorder)
+    index.add_handler("j", recorder)
     return recorder
 
 
-def test_a_change_is_told_to_those_it_concerns(index: JobIndex, follower: Recorder) -> None:
+def test_a_change_is_told_to_those_it_concerns(index: JobIndex, handler: Recorder) -> None:
     other = Recorder("u-2")
-    index.follow("k", other)
-    index.job_changed(Change(job()))
-    index.pod_changed(Change(pod("p")))
-    assert (follower.touches, other.touches) == (2, 0)
+    index.add_handler("k", other)
+    index.on_job_change(Change(job()))
+    index.on_pod_change(Change(pod("p")))
+    assert (handler.touches, other.touches) == (2, 0)
 
 
-def test_a_namesake_is_another_job(index: JobIndex, follower: Recorder) -> None:
-    index.job_changed(Change(job(uid="before")))
-    index.job_changed(Change(job(uid="before"), deleted=True))
-    assert (follower.touches, follower.gone) == (0, [])
-    index.pod_changed(Change(pod("old", job_uid="before")))
-    index.pod_changed(Change(pod("new")))
+def test_a_namesake_is_another_job(index: JobIndex, handler: Recorder) -> None:
+    index.on_job_change(Change(job(uid="before")))
+    index.on_job_change(Change(job(uid="before"), deleted=True))
+    assert (handler.touches, handler.gone) == (0, [])
+    index.on_pod_change(Change(pod("old", job_uid="before")))
+    index.on_pod_change(Change(pod("new")))
     assert index.pods("j", "u-1") == (pod("new"),)
 
 
-def test_a_deleted_job_is_gone_and_one_that_is_being_deleted_too(index: JobIndex, follower: Recorder) -> None:
+def test_a_deleted_job_is_gone_and_one_that_is_being_deleted_too(index: JobIndex, handler: Recorder) -> None:
     going = job(deletion_timestamp="2026-01-01T00:00:00Z")
-    index.job_changed(Change(going))
-    index.job_changed(Change(job(), deleted=True))
-    assert follower.gone == [going, job()]
+    index.on_job_change(Change(going))
+    index.on_job_change(Change(job(), deleted=True))
+    assert handler.gone == [going, job()]
     assert index.job("j") is None
 
 
 def test_a_pod_is_kept_in_its_latest_state(index: JobIndex) -> None:
-    index.pod_changed(Change(pod("p", "Pending")))
-    index.pod_changed(Change(pod("q", "Pending")))
-    index.pod_changed(Change(pod("p", "Running")))
+    index.on_pod_change(Change(pod("p", "Pending")))
+    index.on_pod_change(Change(pod("q", "Pending")))
+    index.on_pod_change(Change(pod("p", "Running")))
     assert sorted((p.metadata.name, p.phase) for p in index.pods("j", "u-1")) == [
         ("p", "Running"),
         ("q", "Pending"),
@@ -85,74 +85,74 @@ def test_a_pod_is_kept_in_its_latest_state(index: JobIndex) -> None:
 
 
 def test_a_pod_that_went_is_forgotten_unless_it_tells_how_its_job_in_flight_ended(
-    index: JobIndex, follower: Recorder
+    index: JobIndex, handler: Recorder
 ) -> None:
-    index.pod_changed(Change(pod("p", "Running")))
-    index.pod_changed(Change(pod("p", "Running"), deleted=True))
+    index.on_pod_change(Change(pod("p", "Running")))
+    index.on_pod_change(Change(pod("p", "Running"), deleted=True))
     assert index.pods("j", "u-1") == ()
-    index.pod_changed(Change(pod("p", "Failed"), deleted=True))
+    index.on_pod_change(Change(pod("p", "Failed"), deleted=True))
     assert index.pods("j", "u-1") == (pod("p", "Failed"),)
-    index.pod_changed(Change(pod("q", "Pending")))
+    index.on_pod_change(Change(pod("q", "Pending")))
     assert index.pods("j", "u-1") == (pod("q", "Pending"),)
-    index.pod_changed(Change(pod("q", "Pending"), deleted=True))
-    index.unfollow("j", follower)
+    index.on_pod_change(Change(pod("q", "Pending"), deleted=True))
+    index.remove_handler("j", handler)
     assert index.pods("j", "u-1") == ()
 
 
-def test_a_pod_of_no_job_concerns_nobody(index: JobIndex, follower: Recorder) -> None:
-    index.pod_changed(Change(PodView(metadata=ObjectMeta(name="stray"))))
-    assert follower.touches == 0
+def test_a_pod_of_no_job_concerns_nobody(index: JobIndex, handler: Recorder) -> None:
+    index.on_pod_change(Change(PodView(metadata=ObjectMeta(name="stray"))))
+    assert handler.touches == 0
 
 
 def test_a_list_without_a_job_that_stood_before_it_began_means_the_job_is_gone(index: JobIndex) -> None:
-    standing, missing, newer = Recorder("u-1"), Recorder("u-2"), Recorder("u-3", stands_since=300.0)
+    standing, missing, newer = Recorder("u-1"), Recorder("u-2"), Recorder("u-3", created_at=300.0)
     for name, recorder in {"standing": standing, "missing": missing, "newer": newer}.items():
-        index.follow(name, recorder)
-    index.job_changed(Change(job("standing", "u-1")))
-    index.jobs_listed(began=200.0)
+        index.add_handler(name, recorder)
+    index.on_job_change(Change(job("standing", "u-1")))
+    index.on_list(began=200.0)
     assert (standing.gone, missing.gone, newer.gone) == ([], [None], [])
 
 
-def test_two_may_follow_one_job(index: JobIndex, follower: Recorder) -> None:
+def test_a_job_may_have_two_handlers(index: JobIndex, handler: Recorder) -> None:
     second = Recorder()
-    index.follow("j", second)
-    assert [name for name, _ in index.in_flight()] == ["j", "j"]
-    index.unfollow("j", follower)
-    index.job_changed(Change(job()))
-    assert (follower.touches, second.touches) == (0, 1)
-    index.unfollow("j", second)
-    index.unfollow("j", second)
-    assert list(index.in_flight()) == []
+    index.add_handler("j", second)
+    assert [name for name, _ in index.handlers()] == ["j", "j"]
+    index.remove_handler("j", handler)
+    index.on_job_change(Change(job()))
+    assert (handler.touches, second.touches) == (0, 1)
+    index.remove_handler("j", second)
+    index.remove_handler("j", second)
+    assert list(index.handlers()) == []
 
 
-class Observer:
-    """One that keeps what it hears, and what the followers knew by then."""
+class Listener:
+    """One that keeps what it hears, and what the handlers knew by then."""
 
-    def __init__(self, follower: Recorder) -> None:
-        self.follower = follower
+    def __init__(self, handler: Recorder) -> None:
+        self.handler = handler
         self.heard: list[tuple[str, int]] = []
         self.lists = 0
 
-    def job_changed(self, change: Change[JobView]) -> None:
-        self.heard.append((change.object.metadata.name, self.follower.touches))
+    def on_job_change(self, change: Change[JobView]) -> None:
+        self.heard.append((change.object.metadata.name, self.handler.touches))
 
-    def jobs_listed(self) -> None:
+    def on_relist(self) -> None:
         self.lists += 1
 
 
-def test_an_observer_hears_of_every_job_once_its_followers_know(index: JobIndex, follower: Recorder) -> None:
-    observer = Observer(follower)
-    index.job_changed(Change(job()))
-    index.observe(observer)
-    index.job_changed(Change(JobView(metadata=job().metadata, status=JobStatus(active=1))))
-    index.job_changed(Change(job("k", "u-2")))
-    index.jobs_listed(began=0.0)
-    assert (observer.heard, observer.lists) == ([("j", 2), ("k", 2)], 1)
+def test_the_listener_hears_of_every_job_after_its_handlers(index: JobIndex, handler: Recorder) -> None:
+    listener = Listener(handler)
+    index.on_job_change(Change(job()))
+    index.set_listener(listener)
+    index.on_job_change(Change(JobView(metadata=job().metadata, status=JobStatus(active=1))))
+    index.on_job_change(Change(job("k", "u-2")))
+    index.on_list(began=0.0)
+    assert (listener.heard, listener.lists) == ([("j", 2), ("k", 2)], 1)
     assert sorted(view.metadata.name for view in index.jobs()) == ["j", "k"]
-    assert (index.is_followed("j"), index.is_followed("k")) == (True, False)
+    assert (index.has_handler("j"), index.has_handler("k")) == (True, False)
 
 
-def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, follower: Recorder) -> None:
+def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, handler: Recorder) -> None:
     def version(number: str) -> tuple[JobView, PodView]:
         metadata = ObjectMeta(name="j", uid="u-1", resource_version=number)
         labels = Labels(job_name="j", job_uid="u-1")
@@ -162,8 +162,8 @@ def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, fol
 
     for number in ("1", "2"):
         changed_job, changed_pod = version(number)
-        index.job_changed(Change(changed_job))
-        index.pod_changed(Change(changed_pod))
-    assert follower.touches == 2
+        index.on_job_change(Change(changed_job))
+        index.on_pod_change(Change(changed_pod))
+    assert handler.touches == 2
     assert index.job("j") == changed_job
     assert index.pods("j", "u-1") == (changed_pod,)

@@ -1,4 +1,4 @@
-"""The reflector's state and the watch's stream against a model of the API server's watch protocol.
+"""The reflector's store and the watch's stream against a model of the API server's watch protocol.
 
 The model has versions that other collections share, a history that is compacted at any time,
 bookmarks, and lists as of any moment. Its watches are bytes: they come in chunks of any size, are
@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from oz_agent_worker.worker.backends.kubernetes.api.errors import GoneError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta
-from oz_agent_worker.worker.backends.kubernetes.watch.store import Change, ReflectorState
-from oz_agent_worker.worker.backends.kubernetes.watch.stream import EventDecoder, LineSplitter
+from oz_agent_worker.worker.backends.kubernetes.watch.store import Change, Store
+from oz_agent_worker.worker.backends.kubernetes.watch.stream import LineSplitter, WatchDecoder
 
 NAMES = st.sampled_from(["a", "b", "ü"])
-EVENTS = EventDecoder(JOBS)
+EVENTS = WatchDecoder(JOBS)
 COUNTS = st.integers(min_value=1, max_value=4)
 
 
@@ -98,7 +98,7 @@ class ReflectorMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = ApiModel()
-        self.state: ReflectorState[JobView] = ReflectorState()
+        self.store: Store[JobView] = Store()
         self.splitter = LineSplitter()
         self.position: int | None = None
         self.newest = 0
@@ -137,32 +137,32 @@ class ReflectorMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.position is None)
     @rule(back=st.integers(min_value=0, max_value=6))
     def a_list_of_the_past_or_present(self, back: int) -> None:
-        self.state.forget()
+        self.store.require_relist()
         self.read_list(max(self.server.version - back, min(self.server.at)))
 
     def read_list(self, version: int) -> None:
         """Take a list as of a version, unless it is from before what was told."""
-        assert self.state.is_before(str(version)) == (version < self.newest)
+        assert self.store.is_outdated(str(version)) == (version < self.newest)
         if version < self.newest:
             return
         listed = self.server.at[version]
         before = {(item.name, item.uid) for item in self.told.values()}
         after = {(item.name, item.uid) for item in listed.values()}
         views = [_view(item) for item in listed.values()]
-        heard = self.hear(self.state.apply_list(views, str(version)))
+        heard = self.hear(self.store.replace(views, str(version)))
         assert {(item.name, item.uid) for item, gone in heard if gone} == before - after
         assert self.told == listed
         self.newest = version
 
     # Watches -------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.position is None and self.state.resource_version is not None)
+    @precondition(lambda self: self.position is None and self.store.resource_version is not None)
     @rule()
     def a_watch_is_opened(self) -> None:
-        version = int(self.state.resource_version or 0)
+        version = int(self.store.resource_version or 0)
         assert version == self.newest, "it begins where it left off"
         if version < self.server.compacted:
-            self.state.forget()
+            self.store.require_relist()
         else:
             self.position = version
             self.splitter = LineSplitter()
@@ -217,9 +217,9 @@ class ReflectorMachine(RuleBasedStateMachine):
     def all_is_told(self) -> None:
         """The consistent point: whatever it takes, the reflector is where the server is."""
         if self.position is None:
-            if self.state.resource_version is not None:
+            if self.store.resource_version is not None:
                 self.a_watch_is_opened()
-            if self.state.resource_version is None:
+            if self.store.resource_version is None:
                 self.read_list(self.server.version)
                 self.a_watch_is_opened()
         self.events_arrive(len(self.server.history) or 1, 50)
@@ -230,7 +230,7 @@ class ReflectorMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_told_is_what_is_known(self) -> None:
-        assert self.told == {name: _item(view) for name, view in self.state.objects.items()}
+        assert self.told == {name: _item(view) for name, view in self.store.objects.items()}
 
     # The subscriber's side -----------------------------------------------------------------------
 
@@ -242,9 +242,9 @@ class ReflectorMachine(RuleBasedStateMachine):
                 for line in self.splitter.feed(data[start : start + size]):
                     event = EVENTS.decode(line)
                     assert event is not None
-                    heard += self.hear(self.state.apply_event(event))
+                    heard += self.hear(self.store.apply(event))
         except GoneError:
-            self.state.forget()
+            self.store.require_relist()
             self.position = None
         return heard
 

@@ -1,10 +1,10 @@
-"""The reflector's state, step by step; ``test_reflector_model`` has what steps add up to."""
+"""The reflector's store, step by step; ``test_reflector_model`` has what steps add up to."""
 
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta
-from oz_agent_worker.worker.backends.kubernetes.watch.store import Change, ReflectorState, is_newer
-from oz_agent_worker.worker.backends.kubernetes.watch.stream import Bookmark, Removed, Upserted
+from oz_agent_worker.worker.backends.kubernetes.watch.store import Change, Store, is_newer
+from oz_agent_worker.worker.backends.kubernetes.watch.stream import Bookmark, Deleted, Upserted
 
 
 def job(name: str, version: int | str, uid: str = "u") -> JobView:
@@ -12,68 +12,68 @@ def job(name: str, version: int | str, uid: str = "u") -> JobView:
 
 
 def test_a_list_tells_differences_alone_and_the_deleted_first() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([job("kept", 1), job("changed", 2), job("gone", 3), job("replaced", 4, "old")], "5")
-    kept = state.objects["kept"]
-    changes = state.apply_list([job("kept", 1), job("changed", 7), job("replaced", 8, "new")], "9")
+    store: Store[JobView] = Store()
+    store.replace([job("kept", 1), job("changed", 2), job("gone", 3), job("replaced", 4, "old")], "5")
+    kept = store.objects["kept"]
+    changes = store.replace([job("kept", 1), job("changed", 7), job("replaced", 8, "new")], "9")
     assert [(c.object.metadata.name, c.deleted, c.object.metadata.uid) for c in changes] == [
         ("gone", True, "u"),
         ("replaced", True, "old"),
         ("changed", False, "u"),
         ("replaced", False, "new"),
     ]
-    assert state.objects["kept"] is kept
-    assert state.resource_version == "9"
+    assert store.objects["kept"] is kept
+    assert store.resource_version == "9"
 
 
 def test_a_list_is_the_authority_also_where_versions_went_back() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([job("a", 1000)], "1000")
-    assert [c.object for c in state.apply_list([job("a", 10)], "12")] == [job("a", 10)]
-    assert state.apply_event(Upserted(job("a", 13))) == (Change(job("a", 13)),)
+    store: Store[JobView] = Store()
+    store.replace([job("a", 1000)], "1000")
+    assert [c.object for c in store.replace([job("a", 10)], "12")] == [job("a", 10)]
+    assert store.apply(Upserted(job("a", 13))) == (Change(job("a", 13)),)
 
 
 def test_a_deletion_of_what_is_unknown_is_no_change() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([], "5")
-    assert state.apply_event(Removed(job("a", 6))) == ()
-    assert state.resource_version == "6"
+    store: Store[JobView] = Store()
+    store.replace([], "5")
+    assert store.apply(Deleted(job("a", 6))) == ()
+    assert store.resource_version == "6"
 
 
 def test_a_bookmark_without_a_version_moves_nothing() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([], "5")
-    assert state.apply_event(Bookmark("")) == ()
-    assert state.resource_version == "5"
+    store: Store[JobView] = Store()
+    store.replace([], "5")
+    assert store.apply(Bookmark("")) == ()
+    assert store.resource_version == "5"
 
 
 def test_an_event_that_others_overtook_counts_for_an_object_that_stands() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([job("a", 2), job("b", 3)], "5")
-    assert state.apply_event(Upserted(job("b", 9))) == (Change(job("b", 9)),)
-    assert state.apply_event(Upserted(job("a", 8))) == (Change(job("a", 8)),)
-    assert state.apply_event(Removed(job("b", 8))) == ()
-    assert state.apply_event(Upserted(job("c", 7))) == (), "it may be long gone"
-    assert state.resource_version == "9"
+    store: Store[JobView] = Store()
+    store.replace([job("a", 2), job("b", 3)], "5")
+    assert store.apply(Upserted(job("b", 9))) == (Change(job("b", 9)),)
+    assert store.apply(Upserted(job("a", 8))) == (Change(job("a", 8)),)
+    assert store.apply(Deleted(job("b", 8))) == ()
+    assert store.apply(Upserted(job("c", 7))) == (), "it may be long gone"
+    assert store.resource_version == "9"
 
 
 def test_a_namesake_tells_of_the_deletion_that_it_overtook() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([job("a", 2, "old")], "5")
-    changes = state.apply_event(Upserted(job("a", 9, "new")))
+    store: Store[JobView] = Store()
+    store.replace([job("a", 2, "old")], "5")
+    changes = store.apply(Upserted(job("a", 9, "new")))
     assert changes == (Change(job("a", 2, "old"), deleted=True), Change(job("a", 9, "new")))
-    assert state.apply_event(Removed(job("a", 8, "old"))) == ()
+    assert store.apply(Deleted(job("a", 8, "old"))) == ()
 
 
 def test_what_a_list_may_not_come_before() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    assert not state.is_before("1")
-    state.apply_list([], "10")
-    state.apply_event(Bookmark("12"))
-    state.forget()
-    assert [state.is_before(version) for version in ("9", "11", "12", "13")] == [True, True, False, False]
-    state.apply_list([], "9")
-    assert not state.is_before("9")
+    store: Store[JobView] = Store()
+    assert not store.is_outdated("1")
+    store.replace([], "10")
+    store.apply(Bookmark("12"))
+    store.require_relist()
+    assert [store.is_outdated(version) for version in ("9", "11", "12", "13")] == [True, True, False, False]
+    store.replace([], "9")
+    assert not store.is_outdated("9")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_versions_are_integers_of_any_length(version: str, than: str | None, new
 
 
 def test_versions_of_another_form_count_unless_they_are_the_same() -> None:
-    state: ReflectorState[JobView] = ReflectorState()
-    state.apply_list([job("a", "x")], "x")
-    assert state.apply_event(Upserted(job("a", "y"))) == (Change(job("a", "y")),)
-    assert state.apply_event(Upserted(job("a", "y"))) == ()
+    store: Store[JobView] = Store()
+    store.replace([job("a", "x")], "x")
+    assert store.apply(Upserted(job("a", "y"))) == (Change(job("a", "y")),)
+    assert store.apply(Upserted(job("a", "y"))) == ()

@@ -11,11 +11,11 @@ from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 from oz_agent_worker.worker.backends.kubernetes.watch.stream import (
     Bookmark,
-    EventDecoder,
+    Deleted,
     LineSplitter,
-    Removed,
     UndecodableEventError,
     Upserted,
+    WatchDecoder,
     WatchEvent,
 )
 
@@ -25,7 +25,7 @@ def line(event_type: str, **content: Any) -> bytes:
 
 
 def decode(line: bytes) -> WatchEvent[JobView] | None:
-    return EventDecoder(JOBS).decode(line)
+    return WatchDecoder(JOBS).decode(line)
 
 
 JOB: dict[str, Any] = {"metadata": {"name": "jöb", "uid": "u", "resourceVersion": "7"}}
@@ -63,7 +63,7 @@ def test_events_by_type() -> None:
         event = decode(line(kind, **JOB))
         assert isinstance(event, Upserted)
         assert event.object.metadata.name == "jöb"
-    assert isinstance(decode(line("DELETED", **JOB)), Removed)
+    assert isinstance(decode(line("DELETED", **JOB)), Deleted)
     bookmark = decode(line("BOOKMARK", kind="Job", metadata={"resourceVersion": "12"}))
     assert bookmark == Bookmark("12")
 
