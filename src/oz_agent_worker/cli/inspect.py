@@ -25,6 +25,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.inspector import Insp
 from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import render_text
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import NoSuchTaskError, TaskJob
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import INSPECTION, summary
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.config.load import WorkerFlags, read_file
 from oz_agent_worker.worker.config.schema import KubernetesConfig
@@ -40,7 +41,6 @@ T = TypeVar("T")
 _COLOURS: Final[Mapping[State, str]] = {
     State.RUNNING: "cyan", State.SUCCEEDED: "green", State.FAILED: "red", State.ENDING: "yellow",
 }  # fmt: skip
-_PERMISSIONS: Final = "jobs: list, get; pods: list; pods/log: get; events: list"
 
 
 def cluster_options(function: F) -> F:
@@ -289,7 +289,7 @@ def _words(error: ApiError, credentials: Credentials, namespace: str) -> str:
     if isinstance(error, ForbiddenError):
         return (
             f"{credentials.description} may not read tasks in namespace {namespace!r}: {error.message}."
-            f" Needed are {_PERMISSIONS}"
+            f" Needed are {summary(INSPECTION)}"
         )
     if isinstance(error, UnauthorizedError):
         return (

@@ -20,11 +20,16 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """``detail`` is what was seen; ``fix`` says what to change, and may have several lines."""
+    """``detail`` is what was seen; ``fix`` says what to change, and may have several lines.
+
+    ``startup`` is what a starting worker says instead: its error if the check failed, else the
+    warnings that it logs.
+    """
 
     severity: Severity
     detail: str
     fix: str = ""
+    startup: tuple[str, ...] = ()
 
 
 def ok(detail: str) -> CheckResult:
@@ -32,14 +37,14 @@ def ok(detail: str) -> CheckResult:
     return CheckResult(Severity.OK, detail)
 
 
-def warn(detail: str, fix: str = "") -> CheckResult:
+def warn(detail: str, fix: str = "", *, startup: tuple[str, ...] = ()) -> CheckResult:
     """Tasks run, but something deserves a look."""
-    return CheckResult(Severity.WARN, detail, fix)
+    return CheckResult(Severity.WARN, detail, fix, startup)
 
 
-def fail(detail: str, fix: str = "") -> CheckResult:
+def fail(detail: str, fix: str = "", *, startup: tuple[str, ...] = ()) -> CheckResult:
     """Tasks would not run."""
-    return CheckResult(Severity.FAIL, detail, fix)
+    return CheckResult(Severity.FAIL, detail, fix, startup)
 
 
 def skip(why: str) -> CheckResult:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from oz_agent_worker.cli.main import root
 from oz_agent_worker.worker.app import WorkerOptions
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import label_selector
-from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions, summary
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.chart.helmcli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
@@ -343,7 +343,7 @@ def test_the_notes_leave_out_what_is_not_so(helm: Helm) -> None:
     assert "wk-0123456789" not in said
 
 
-RULES = "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
+RULES = summary(needed_permissions(KubernetesConfig()))
 HERE = f"The worker needs these in namespace agents; `helm test` asks for each:\n  {RULES}\n"
 THERE = f"The worker needs these in namespace oz-tasks; `helm test` asks for each:\n  {RULES}\n"
 BESIDES = "And in namespace agents, to see whether the worker before it is gone:\n  pods: get\n"
@@ -373,6 +373,14 @@ def test_the_notes_name_the_permissions_that_were_not_made(
     said = notes(helm, "minimal", *options)
     assert says in said
     assert omits not in said
+
+
+@pytest.mark.parametrize("task_env_secret", [False, True])
+def test_the_notes_name_every_permission_that_the_worker_needs(helm: Helm, task_env_secret: bool) -> None:
+    secret = f"--set=kubernetesBackend.taskEnvSecret={str(task_env_secret).lower()}"
+    said = notes(helm, "minimal", "--set=rbac.create=false", secret)
+    needed = needed_permissions(KubernetesConfig(task_env_secret=task_env_secret))
+    assert f"\n  {summary(needed)}\n" in said
 
 
 def test_the_notes_say_how_a_config_of_the_operators_comes_to_count(helm: Helm) -> None:

@@ -111,16 +111,16 @@ def _create_kubernetes(section: KubernetesConfig, context: BackendContext) -> Ba
 async def _kubernetes_checks(
     section: KubernetesConfig, context: BackendContext, may_create: bool
 ) -> AsyncIterator[Sequence[Check]]:
-    from .kubernetes.preflight.doctor import KubernetesDoctor
+    from .kubernetes.preflight.preflight import Preflight
 
-    async with KubernetesDoctor(
+    async with Preflight(
         section,
         worker_id=context.worker_id,
         cleanup=context.cleanup,
         environ=context.environ,
-        with_job=may_create,
-    ) as doctor:
-        yield doctor.checks()
+        may_create=may_create,
+    ) as preflight:
+        yield preflight.checks()
 
 
 def _kubernetes_problems(section: KubernetesConfig) -> Iterator[str]:

@@ -194,8 +194,8 @@ class KubernetesBackend:
         if self._settings.preflight is None:
             return
         preflight = Preflight(
-            client,
             self._config,
+            client=client,
             worker_id=self._worker_id,
             cleanup=self._cleanup,
             policy=policy,

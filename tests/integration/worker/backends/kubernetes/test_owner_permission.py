@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
-from oz_agent_worker.worker.backends.kubernetes.preflight.doctor import KubernetesDoctor
+from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import Preflight
 from oz_agent_worker.worker.checks import CheckResult, Severity, run_checks
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
@@ -55,9 +55,9 @@ def environ(api_tier: ApiTier, elsewhere: str) -> dict[str, str]:
 
 async def results(namespace: str, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, CheckResult]]:
     config = KubernetesConfig(namespace=namespace)
-    doctor = KubernetesDoctor(config, worker_id="w", cleanup=True, environ=environ, with_job=False)
-    async with doctor:
-        async for name, result in run_checks(doctor.checks()):
+    preflight = Preflight(config, worker_id="w", cleanup=True, environ=environ, may_create=False)
+    async with preflight:
+        async for name, result in run_checks(preflight.checks()):
             yield name, result
 
 

@@ -28,7 +28,7 @@ SETTINGS = dataclasses.replace(
     QUICK,
     patience=1.0,
     preflight=PreflightSettings(
-        patience=1.0, refusal_patience=0.5, trial=ProbeRunSettings(admission=5.0, whole=5.0)
+        patience=1.0, refusal_patience=0.5, probe=ProbeRunSettings(admission=5.0, whole=5.0)
     ),
 )
 
@@ -39,12 +39,12 @@ Start = Callable[..., Any]
 def start(api_tier: ApiTier, namespace: str) -> Start:
     """Start a backend with a preflight, as the user ``worker``, and close it again."""
 
-    async def started(*, user: str = "worker", trial: ProbeRunSettings | None = None, **keys: Any) -> None:
+    async def started(*, user: str = "worker", probe: ProbeRunSettings | None = None, **keys: Any) -> None:
         keys = {"namespace": namespace, "unschedulable_timeout": 1.0, "pull_grace": 1.0, **keys}
         config = KubernetesConfig(kubeconfig=str(api_tier.kubeconfig(user)), **keys)
         settings = SETTINGS
-        if trial is not None:
-            settings = dataclasses.replace(settings, preflight=PreflightSettings(trial=trial))
+        if probe is not None:
+            settings = dataclasses.replace(settings, preflight=PreflightSettings(probe=probe))
         backend = KubernetesBackend(config, worker_id="w", cleanup=True, environ={}, settings=settings)
         try:
             await backend.start(leave_alone)
@@ -288,21 +288,21 @@ async def test_a_container_that_never_ends(
     api_tier: ApiTier, namespace: str, start: Start, node: Any
 ) -> None:
     async with node(behaviours.runs_until_cancelled()):
-        said = await diagnosis(start, trial=ProbeRunSettings(whole=0.5))
+        said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
     assert "did not end within 0.5 s: container `task` still runs" in said
     assert "native sidecar" in said
     assert jobs_in(api_tier, namespace) == []
 
 
 async def test_a_cluster_without_a_scheduler(start: Start) -> None:
-    said = await diagnosis(start, trial=ProbeRunSettings(whole=0.5))
+    said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
     assert "no scheduler has looked at the preflight Pod within 0.5 s" in said
 
 
 async def test_a_volume_that_cannot_be_mounted(start: Start, node: Any) -> None:
     words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
     async with node(behaviours.failed_mount(words)):
-        said = await diagnosis(start, trial=ProbeRunSettings(whole=1.0))
+        said = await diagnosis(start, probe=ProbeRunSettings(whole=1.0))
     assert f"the cluster says: FailedMount: {words}" in said
     assert "create what the volumes in backend.kubernetes.pod_template name" in said
 

@@ -26,7 +26,7 @@ SETTINGS = dataclasses.replace(
     QUICK,
     patience=1.0,
     preflight=PreflightSettings(
-        patience=1.0, refusal_patience=0.5, trial=ProbeRunSettings(admission=5.0, whole=5.0)
+        patience=1.0, refusal_patience=0.5, probe=ProbeRunSettings(admission=5.0, whole=5.0)
     ),
 )
 
@@ -79,7 +79,7 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again(
     for verb, resource in (("list", "events"), ("watch", "pods"), ("create", "jobs")):
         server.faults[verb, resource].extend([forbidden(verb, resource)] * 2)
     patient = dataclasses.replace(
-        SETTINGS, preflight=PreflightSettings(refusal_patience=4.0, trial=ProbeRunSettings())
+        SETTINGS, preflight=PreflightSettings(refusal_patience=4.0, probe=ProbeRunSettings())
     )
 
     async def start() -> None:
@@ -124,12 +124,12 @@ async def test_what_can_only_warn_stops_no_start(
         load_credentials(str(server.kubeconfig(tmp_path)), environ={}), settings=quick
     ) as client:
         preflight = Preflight(
-            client,
             KubernetesConfig(namespace="ns"),
+            client=client,
             worker_id="w",
             cleanup=True,
             policy=ObservationPolicy(),
-            settings=PreflightSettings(trial=ProbeRunSettings(admission=5.0, whole=5.0)),
+            settings=PreflightSettings(probe=ProbeRunSettings(admission=5.0, whole=5.0)),
             environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OZ_POD_NAMESPACE": "elsewhere"},
         )
         await asyncio.gather(preflight.run(), finish_preflight(server))
@@ -149,8 +149,8 @@ async def test_a_job_that_somebody_deletes_is_told(server: ApiServer, start: Sta
 
 
 async def test_no_pod_and_no_word_why(server: ApiServer, tmp_path: Path) -> None:
-    trial = ProbeRunSettings(admission=0.3)
-    settings = dataclasses.replace(SETTINGS, preflight=PreflightSettings(trial=trial))
+    probe = ProbeRunSettings(admission=0.3)
+    settings = dataclasses.replace(SETTINGS, preflight=PreflightSettings(probe=probe))
     with pytest.raises(PreflightError, match="made no Pod for the preflight Job within"):
         async with running_backend(server.kubeconfig(tmp_path), "ns", settings=settings):
             pass

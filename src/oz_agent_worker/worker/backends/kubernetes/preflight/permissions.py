@@ -1,20 +1,26 @@
-"""What the worker must be allowed to do in its namespace, asked one by one.
+"""What the worker must be allowed to do, and whether it is.
 
-The API server is asked for its own judgement (SelfSubjectAccessReview). Where that is not
-to be had, and where the answer is no, the thing itself is tried in a way that changes
-nothing: a list of one item, a read or a deletion of a name that nobody has, a creation as
-a dry run. Authorisation comes before existence, so that 404 means allowed.
+This is the one list of the worker's permissions: tests compare the chart's Role, its notes and
+the documents with it.
+
+The API server is asked for its own judgement (authorization/v1, SelfSubjectAccessReview). Where it
+gives none or says no, the request itself is tried in a way that changes nothing: a list of one
+item, a read or a deletion of a name that no object has, a creation as a dry run. The API server
+checks authorization before existence, so 404 means allowed.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import own_namespace
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
+from oz_agent_worker.worker.backends.kubernetes.api.credentials import SERVICE_ACCOUNT
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiStatusError,
     ForbiddenError,
@@ -22,9 +28,20 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS, SECRETS, Request, Resource
 from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_missing_permissions
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-__all__ = ["Grant", "Permission", "needed_permissions", "review", "role_rules", "summary"]
+__all__ = [
+    "INSPECTION",
+    "OWNER_PERMISSION",
+    "Permission",
+    "explain_refusals",
+    "needed_permissions",
+    "owner_namespace",
+    "refused_permissions",
+    "role_rules",
+    "summary",
+]
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _RESOURCES: Final[Mapping[str, Resource[Any]]] = {
@@ -33,10 +50,12 @@ _RESOURCES: Final[Mapping[str, Resource[Any]]] = {
     "events": EVENTS,
     "secrets": SECRETS,
 }
-#: Seconds until what is missing is asked for again.
-_AGAIN: Final = 0.5
+#: Seconds between two tries of a permission that is missing.
+_RETRY_AFTER: Final = 0.5
 #: How long a watch that is only tried may stay open, in seconds.
-_TRIED_WATCH: Final = 1
+_WATCH_TIMEOUT: Final = 1
+#: Up to this many missing permissions are named one by one, each with its purpose.
+_FEW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +71,9 @@ class Permission:
         return f"{self.resource}: {self.verb}"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Whether a permission is given; ``words`` are the cluster's where it is not."""
-
-    permission: Permission
-    allowed: bool
-    words: str = ""
-
-
 _ALWAYS: Final = (
     Permission("batch", "jobs", "create", "run a task"),
-    Permission("batch", "jobs", "get", "take over a Job that stands"),
+    Permission("batch", "jobs", "get", "adopt a Job that exists already"),
     Permission("batch", "jobs", "list", "follow the tasks"),
     Permission("batch", "jobs", "watch", "follow the tasks"),
     Permission("batch", "jobs", "delete", "cancel a task, and clean up"),
@@ -74,10 +84,21 @@ _ALWAYS: Final = (
     Permission("", "events", "list", "say why a task does not start"),
 )
 _SECRET: Final = Permission("", "secrets", "create", "keep a task's variables (task_env_secret)")
+#: Needed in the namespace of the worker's own Pod. A Job names the Pod of the worker that owns it;
+#: only a look at that Pod tells whether another worker may adopt the Job. Tasks run without it.
+OWNER_PERMISSION: Final = Permission(
+    "", "pods", "get", "see whether the worker that owns a Job is still there"
+)
+#: What the commands that look into tasks need of a person's account.
+INSPECTION: Final = tuple(
+    permission
+    for permission in _ALWAYS
+    if str(permission) in {"jobs: list", "jobs: get", "pods: list", "pods/log: get", "events: list"}
+)
 
 
 def needed_permissions(config: KubernetesConfig) -> tuple[Permission, ...]:
-    """All that the worker needs with this configuration; nothing of it is cluster-wide."""
+    """Return what the worker needs in the tasks' namespace; nothing of it is cluster-wide."""
     return (*_ALWAYS, _SECRET) if config.task_env_secret else _ALWAYS
 
 
@@ -103,15 +124,41 @@ def _grouped(permissions: Iterable[Permission]) -> dict[tuple[str, str], list[st
     return found
 
 
-async def review(
+def owner_namespace(
+    config: KubernetesConfig, environ: Mapping[str, str], service_account: Path = SERVICE_ACCOUNT
+) -> str | None:
+    """Return the namespace of the worker's own Pod; ``None`` if it is the tasks' or not of this cluster.
+
+    A kubeconfig that is configured may lead to another cluster than the worker's own.
+    """
+    if config.kubeconfig is not None or "KUBERNETES_SERVICE_HOST" not in environ:
+        return None
+    namespace = own_namespace(environ, service_account)
+    return namespace if namespace != config.namespace else None
+
+
+def explain_refusals(refused: Mapping[Permission, str], description: str, namespace: str) -> Finding:
+    """Explain missing permissions with the words of the first refusal.
+
+    ``description`` names the credentials.
+    """
+    few = len(refused) <= _FEW
+    named = "; ".join(f"{p} (to {p.purpose})" for p in refused) if few else summary(refused)
+    words = next(filter(None, refused.values()), "")
+    return explain_missing_permissions(
+        named, role_rules(refused), words, description=description, namespace=namespace
+    )
+
+
+async def refused_permissions(
     client: KubernetesClient,
     namespace: str,
-    permissions: Sequence[Permission],
+    permissions: Iterable[Permission],
     *,
     unique: str,
     patience: float = REFUSAL_PATIENCE,
-) -> list[Grant]:
-    """Find out what is allowed, in the order of ``permissions``, all at the same time.
+) -> dict[Permission, str]:
+    """Find out which permissions are missing, with the cluster's words on each; all at the same time.
 
     ``unique`` is a name that no object has. What is missing is asked for again for
     ``patience`` seconds: an API server that has just started may not know its roles yet.
@@ -119,15 +166,14 @@ async def review(
     Raises:
         ApiError: the API server cannot be asked.
     """
-    grace, found = GracePeriod(patience), dict[Permission, Grant]()
-    missing: Sequence[Permission] = permissions
+    grace = GracePeriod(patience)
+    refused = dict.fromkeys(permissions, "")
     while True:
-        asking = (_granted(client, namespace, permission, unique) for permission in missing)
-        found |= {grant.permission: grant for grant in await asyncio.gather(*asking)}
-        missing = [permission for permission in permissions if not found[permission].allowed]
-        if not missing or grace.is_over():
-            return [found[permission] for permission in permissions]
-        await asyncio.sleep(_AGAIN)
+        answers = await asyncio.gather(*(_refusal(client, namespace, p, unique) for p in refused))
+        refused = {p: words for p, words in zip(refused, answers, strict=True) if words is not None}
+        if not refused or grace.is_over():
+            return refused
+        await asyncio.sleep(_RETRY_AFTER)
 
 
 class _ReviewStatus(msgspec.Struct, frozen=True):
@@ -143,16 +189,18 @@ class _Review(msgspec.Struct, frozen=True):
 _REVIEW: Final = msgspec.json.Decoder(_Review)
 
 
-async def _granted(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> Grant:
+async def _refusal(
+    client: KubernetesClient, namespace: str, permission: Permission, unique: str
+) -> str | None:
+    """Return the cluster's words on a missing permission; ``None`` if it is granted."""
     if await _reviewed(client, namespace, permission):
-        return Grant(permission, allowed=True)
-    # A refusal is tried all the same: it names the user, and an authorizer may be wrong of itself.
-    words = await _tried(client, namespace, permission, unique)
-    return Grant(permission, allowed=words is None, words=words or "")
+        return None
+    # Try it although the review says no: the refusal names the user, and an authorizer may misjudge itself.
+    return await _tried(client, namespace, permission, unique)
 
 
 async def _reviewed(client: KubernetesClient, namespace: str, permission: Permission) -> bool:
-    """The server's own judgement; false too where it gives none."""
+    """Return the server's own judgement; false also if it gives none."""
     request = _review_request(namespace, permission)
     try:
         answer = await client.exchange(request)
@@ -183,13 +231,13 @@ def _review_request(namespace: str, permission: Permission) -> Request:
 
 
 async def _tried(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> str | None:
-    """Try it; ``None`` where it is allowed, else the server's words."""
+    """Try the request; return ``None`` if it is allowed, else the server's words."""
     try:
         await _attempt(client, namespace, permission, unique)
     except UnauthorizedError:
         raise
     except ForbiddenError as error:
-        # Admission comes after authorisation: what it refuses was allowed.
+        # Admission comes after authorization: a request that admission refuses was allowed.
         return error.message if "cannot " in error.message or permission.verb != "create" else None
     except ApiStatusError as error:
         if error.transient:
@@ -207,7 +255,7 @@ async def _attempt(client: KubernetesClient, namespace: str, permission: Permiss
                 namespace,
                 label_selector=f"oz-preflight={unique}",
                 resource_version="0",
-                timeout_seconds=_TRIED_WATCH,
+                timeout_seconds=_WATCH_TIMEOUT,
                 silence=10.0,
             )
             async with watching:

@@ -1,162 +1,413 @@
-"""Shown before the first task: permissions, the Pod template, and a Job of a task's own shape.
+"""Shows that tasks can run: the checks that ``doctor`` lists, and that a starting worker must pass.
 
-Nothing here passes by luck. A permission is asked for or tried; the check of the template
-has a mistake in it that must be found; the Job must have run to its end.
+Nothing here passes by luck. A permission is asked for or tried; the check of the template has
+a mistake in it that must be found; the preflight Job must have run to its end.
 """
 
+import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
-from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
+from oz_agent_worker.worker.backends.kubernetes.api import rest
+from oz_agent_worker.worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
+from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
+from oz_agent_worker.worker.backends.kubernetes.api.errors import (
+    ApiError,
+    ApiStatusError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
+from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, RetryPolicy
-from oz_agent_worker.worker.backends.kubernetes.api.server_info import read_server_info
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import ObservationPolicy
-from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_missing_permissions
-from oz_agent_worker.worker.checks import Severity
+from oz_agent_worker.worker.backends.kubernetes.api.server_info import (
+    OLDEST,
+    ServerInfo,
+    parse_version,
+    read_server_info,
+)
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_api_error
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
+from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks, skip, warn
+from oz_agent_worker.worker.clock_skew import judge_clock
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-from .owner_permission import OWNER_SIGHT, check_owner_sight, owners_namespace
-from .permissions import Grant, needed_permissions, review, role_rules, summary
-from .probe_run import ProbeRun, ProbeRunSettings
-from .template_check import check_template
+from .namespace_checks import check_limit_ranges, check_pod_security, check_quotas, is_pod_security
+from .permissions import (
+    OWNER_PERMISSION,
+    Permission,
+    explain_refusals,
+    needed_permissions,
+    owner_namespace,
+    refused_permissions,
+    role_rules,
+    summary,
+)
+from .probe_run import ProbeResult, ProbeRun, ProbeRunSettings, Stage
+from .template_check import TemplateResult, check_template
 
-__all__ = ["Preflight", "PreflightSettings", "missing_permissions"]
+__all__ = ["Preflight", "PreflightSettings", "judge_stage"]
 
 _logger = logging.getLogger(__name__)
 
-#: How many missing permissions are told one by one, each with its purpose.
-_FEW = 3
+T = TypeVar("T")
+
+#: For doctor's requests: whoever runs doctor can run it again.
+_DOCTOR_RETRIES: Final = RetryPolicy(budget=3.0, longest=1.0)
+_CREDENTIALS: Final = "credentials"
+_SERVER: Final = "API server"
+_CLOCK: Final = "API server's clock"
+_NAMESPACE: Final = "namespace"
+_TEMPLATE: Final = "task template"
+_POD_SECURITY: Final = "Pod Security"
+_QUOTAS: Final = "quotas"
+_LIMIT_RANGES: Final = "limit ranges"
+_IMAGE_VOLUMES: Final = "image volumes"
+_STAGES: Final = (
+    (Stage.ADMITTED, "admission", "the Pod of the preflight Job was admitted"),
+    (Stage.SCHEDULED, "scheduling", "a node took it"),
+    (Stage.PULLED, "image pull", "its images were pulled"),
+    (Stage.ENDED, "preflight Job", "it ran to its end"),
+)
+#: What a starting worker leaves out: it needs more requests, or warns of what the probe Job shows anyway.
+_DOCTOR_ONLY: Final = frozenset(
+    {_CREDENTIALS, _CLOCK, _NAMESPACE, _POD_SECURITY, _QUOTAS, _LIMIT_RANGES, _IMAGE_VOLUMES}
+)
+_NEEDED_BY_JOB: Final = frozenset({"jobs: create", "jobs: get", "jobs: delete", "pods: list"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreflightSettings:
     """Times in seconds.
 
-    ``patience``: how long an API server that does not answer is waited for; ``refusal_patience``: how
-    long a permission that is missing is asked for again.
+    ``patience``: how long to wait for an API server that does not answer. ``refusal_patience``:
+    how long to ask again for a permission that is missing.
     """
 
     patience: float = 10.0
     refusal_patience: float = REFUSAL_PATIENCE
-    trial: ProbeRunSettings = field(default_factory=ProbeRunSettings)
+    probe: ProbeRunSettings = field(default_factory=ProbeRunSettings)
 
 
 class Preflight:
-    """Checks one cluster for one worker.
+    """The checks of one cluster for one worker; an async context manager.
 
-    ``environ`` says whether the worker is a Pod of it; ``clock`` gives seconds, and never runs backwards.
+    Without ``client`` the first check opens one, which the context closes. ``environ`` says whether
+    the worker is a Pod of the cluster. ``may_create``: whether to run the probe Job. ``clock`` gives
+    seconds, and never runs backwards.
     """
 
     def __init__(
         self,
-        client: KubernetesClient,
         config: KubernetesConfig,
         *,
         worker_id: str,
         cleanup: bool,
-        policy: ObservationPolicy,
-        settings: PreflightSettings,
         environ: Mapping[str, str],
+        client: KubernetesClient | None = None,
+        policy: ObservationPolicy | None = None,
+        settings: PreflightSettings | None = None,
+        may_create: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
         self._config = config
         self._worker_id = worker_id
         self._cleanup = cleanup
-        self._policy = policy
-        self._settings = settings
-        self._owners = owners_namespace(config, environ)
+        self._environ = environ
+        self._client = client
+        self._policy = policy or observation_policy(config, ObservationPolicy())
+        self._settings = settings or PreflightSettings()
+        patience = RetryPolicy(budget=self._settings.patience, longest=1.0)
+        self._server_retries = _DOCTOR_RETRIES if client is None else patience
+        self._may_create = may_create
         self._clock = clock
+        self._stack = AsyncExitStack()
+        self._permissions = needed_permissions(config)
+        self._owner_namespace = owner_namespace(config, environ)
+        self._server = _once(self._read_server)
+        self._refused = _once(self._ask_permissions)
+        self._template = _once(self._check_template)
+        self._probe = _once(self._run_probe)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
 
     async def run(self) -> None:
-        """Return when tasks can run.
+        """Run the checks of a starting worker; return when tasks can run.
 
         Raises:
-            PreflightError: they cannot; the text is one diagnosis.
-            ApiError: the API server cannot be asked.
+            PreflightError: they cannot; the text explains the first check that failed.
         """
         began = self._clock()
-        await read_server_info(self._client, RetryPolicy(budget=self._settings.patience, longest=1.0))
-        await self._permissions()
-        # Only what passed is worth a warning: what did not is told by the one diagnosis.
-        warnings = [*await self._template(), *await self._trial(), *await self._owner_sight()]
+        warnings: list[str] = []
+        async for _, result in run_checks(check for check in self.checks() if check.name not in _DOCTOR_ONLY):
+            if result.severity is Severity.FAIL:
+                raise PreflightError("\n".join(result.startup) or result.detail)
+            warnings += result.startup
+        # Log warnings only of a preflight that passes: a failure is explained by its error alone.
         for warning in warnings:
             _logger.warning("Preflight: %s", warning)
         _logger.info("Preflight passed in %.1f s", self._clock() - began)
 
-    async def _permissions(self) -> None:
-        grants = await review(
-            self._client,
+    def checks(self) -> list[Check]:
+        """Return all checks, in the order in which ``doctor`` shows them."""
+        return [Check(name, self._explained(run), needs) for name, run, needs in self._all_checks()]
+
+    def _all_checks(self) -> Iterator[tuple[str, Callable[[], Awaitable[CheckResult]], tuple[str, ...]]]:
+        config = self._config
+        yield _CREDENTIALS, self._credentials, ()
+        yield _SERVER, self._server_version, (_CREDENTIALS,)
+        yield _CLOCK, self._server_clock, (_SERVER,)
+        for permission in self._permissions:
+            yield str(permission), self._permission_check(permission), (_SERVER,)
+        if self._owner_namespace is not None:
+            yield f"{OWNER_PERMISSION} ({self._owner_namespace})", self._owner_permission, (_SERVER,)
+        yield _NAMESPACE, self._namespace_exists, (_SERVER, "jobs: create")
+        yield _TEMPLATE, self._task_template, (_NAMESPACE,)
+        yield _POD_SECURITY, self._pod_security, (_NAMESPACE,)
+        yield _QUOTAS, lambda: check_quotas(self._open, config.namespace), (_NAMESPACE,)
+        yield _LIMIT_RANGES, lambda: check_limit_ranges(self._open, config.namespace), (_NAMESPACE,)
+        yield _IMAGE_VOLUMES, self._image_volumes, (_NAMESPACE,)
+        job_needs = (_NAMESPACE, _TEMPLATE, *(p for p in map(str, self._permissions) if p in _NEEDED_BY_JOB))
+        for stage, name, passed in _STAGES:
+            yield name, self._stage_check(stage, passed), job_needs
+
+    def _explained(self, run: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitable[CheckResult]]:
+        """Make a check fail with an explanation where the API server cannot be asked."""
+
+        async def check() -> CheckResult:
+            try:
+                return await run()
+            except ApiError as error:
+                finding = explain_api_error(
+                    error,
+                    server=self._open.credentials.server,
+                    description=self._open.credentials.description,
+                    namespace=self._config.namespace,
+                    permissions=summary(self._permissions),
+                )
+                return _failure(finding, str(finding))
+
+        return check
+
+    # The server and its permissions ------------------------------------------------------------
+
+    @property
+    def _open(self) -> KubernetesClient:
+        assert self._client is not None
+        return self._client
+
+    async def _credentials(self) -> CheckResult:
+        credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
+        settings = ClientSettings(
+            connect_timeout=5.0, request_timeout=15.0, create=_DOCTOR_RETRIES, read=_DOCTOR_RETRIES
+        )
+        self._client = await self._stack.enter_async_context(KubernetesClient(credentials, settings=settings))
+        through = f", through {credentials.proxy}" if credentials.proxy is not None else ""
+        return ok(credentials.description + through)
+
+    async def _read_server(self) -> ServerInfo:
+        return await read_server_info(self._open, self._server_retries)
+
+    async def _server_version(self) -> CheckResult:
+        info = await self._server()
+        server, version = self._open.credentials.server, parse_version(info.version)
+        if version is None:
+            return ok(f"{server}; it does not tell its version")
+        detail = f"{server}, Kubernetes {info.version}"
+        if version < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            return warn(
+                f"{detail}: native sidecars need {oldest}", f"upgrade the cluster to {oldest} or newer"
+            )
+        return ok(detail)
+
+    async def _server_clock(self) -> CheckResult:
+        return judge_clock((await self._server()).skew)
+
+    async def _ask_permissions(self) -> dict[Permission, str]:
+        return await refused_permissions(
+            self._open,
             self._config.namespace,
-            needed_permissions(self._config),
+            self._permissions,
             unique=_unique(),
             patience=self._settings.refusal_patience,
         )
-        missing = [grant for grant in grants if not grant.allowed]
-        if missing:
-            raise _failure(missing_permissions(missing, self._config, self._client.credentials.description))
 
-    async def _owner_sight(self) -> tuple[str, ...]:
-        if self._owners is None:
-            return ()
+    def _permission_check(self, permission: Permission) -> Callable[[], Awaitable[CheckResult]]:
+        async def check() -> CheckResult:
+            refused, namespace = await self._refused(), self._config.namespace
+            if permission not in refused:
+                return ok(f"to {permission.purpose}")
+            # A starting worker names all missing permissions at once.
+            whole = explain_refusals(refused, self._open.credentials.description, namespace)
+            rule = f"add to the worker's Role in namespace {namespace}:\n{role_rules([permission])}"
+            return CheckResult(Severity.FAIL, refused[permission], rule, (f"preflight: {whole}",))
+
+        return check
+
+    async def _owner_permission(self) -> CheckResult:
+        """Ask for the one permission in the worker's own namespace; tasks run without it.
+
+        The others are granted by now, so that a refusal is believed at once.
+        """
+        namespace = self._owner_namespace or ""
         try:
-            verdict = await check_owner_sight(self._client, self._owners, unique=_unique())
-        except ApiError as error:  # tasks run without it
-            return (f"whether the worker may {OWNER_SIGHT.purpose} could not be asked: {error}",)
-        if verdict.severity is Severity.OK:
-            return ()
-        return (f"{verdict.detail}; grant {OWNER_SIGHT} in namespace {self._owners}",)
+            refused = await refused_permissions(
+                self._open, namespace, [OWNER_PERMISSION], unique=_unique(), patience=0.0
+            )
+        except ApiError as error:
+            detail = f"whether the worker may {OWNER_PERMISSION.purpose} could not be asked: {error}"
+            return warn(detail, startup=(detail,))
+        if not refused:
+            return ok(f"to {OWNER_PERMISSION.purpose}")
+        detail = (
+            "after a restart, running tasks of an earlier worker are left alone until they end:"
+            f" {refused[OWNER_PERMISSION]}"
+        )
+        return warn(
+            detail,
+            f"add a Role in namespace {namespace}, bound to the worker (the chart has both, with"
+            " rbac.create):\n" + role_rules([OWNER_PERMISSION]),
+            startup=(f"{detail}; grant {OWNER_PERMISSION} in namespace {namespace}",),
+        )
 
-    async def _template(self) -> tuple[str, ...]:
-        check = await check_template(
-            self._client,
+    # The namespace and the template -------------------------------------------------------------
+
+    async def _namespace_exists(self) -> CheckResult:
+        """Create a Job as a dry run: a list of a namespace that does not exist is merely empty."""
+        request = rest.create(
+            JOBS, self._config.namespace, {"metadata": {"name": "oz-preflight"}}, dry_run=True
+        )
+        try:
+            await self._open.exchange(request)
+        except NotFoundError as error:
+            return fail(
+                error.message,
+                f"create it (kubectl create namespace {self._config.namespace}), or correct"
+                " backend.kubernetes.namespace",
+            )
+        except ApiStatusError as error:
+            if error.transient or error.code == 401:
+                raise
+        return ok(self._config.namespace)
+
+    async def _check_template(self) -> TemplateResult:
+        return await check_template(
+            self._open,
             self._config,
             worker_id=self._worker_id,
             cleanup=self._cleanup,
             unique=_unique(),
         )
-        if check.diagnosis is not None:
-            raise _failure(check.diagnosis)
-        return check.warnings
 
-    async def _trial(self) -> tuple[str, ...]:
-        trial = ProbeRun(
-            self._client,
+    async def _task_template(self) -> CheckResult:
+        found = await self._template()
+        if found.finding is not None:
+            return _failure(found.finding)
+        # What a Pod Security level would say has a check of its own.
+        shown = [text for text in found.warnings if not is_pod_security(text)]
+        if shown:
+            fix = "correct the config file, if it is not meant so"
+            return warn("; ".join(shown), fix, startup=found.warnings)
+        detail = "every field is known, and the Job of a task is accepted as a dry run"
+        return CheckResult(Severity.OK, detail, startup=found.warnings)
+
+    async def _pod_security(self) -> CheckResult:
+        warnings = (await self._template()).warnings
+        return await check_pod_security(self._open, self._config.namespace, warnings)
+
+    async def _image_volumes(self) -> CheckResult:
+        """Send a Pod with an image volume: a server without the feature drops it, and misses a type."""
+        used, image = self._config.use_image_volumes, self._config.preflight_image
+        pod = {
+            "restartPolicy": "Never",
+            "containers": [{"name": "task", "image": image}],
+            "volumes": [{"name": "v", "image": {"reference": image}}],
+        }
+        job = {"metadata": {"name": "oz-preflight"}, "spec": {"template": {"spec": pod}}}
+        try:
+            await self._open.exchange(rest.create(JOBS, self._config.namespace, job, dry_run=True))
+        except InvalidError as error:
+            if "volumes[0]" not in error.message:
+                raise
+            fix = "set backend.kubernetes.use_image_volumes to false, or enable the feature gate ImageVolume"
+            detail = "not supported by this API server"
+            return fail(detail, fix) if used else ok(f"{detail}, and not used")
+        except ForbiddenError as error:
+            return skip(f"a dry run is refused: {error.message}")
+        return ok(
+            "supported by the API server" + ("; the nodes need containerd 2.1 or newer" if used else "")
+        )
+
+    # The probe Job ------------------------------------------------------------------------------
+
+    async def _run_probe(self) -> ProbeResult:
+        probe = ProbeRun(
+            self._open,
             self._config,
             worker_id=self._worker_id,
             unique=_unique(),
             policy=self._policy,
-            settings=self._settings.trial,
+            settings=self._settings.probe,
             clock=self._clock,
         )
-        result = await trial.run()
-        if result.diagnosis is not None:
-            raise _failure(result.diagnosis)
-        if result.pending is None:
-            return ()
-        return (f"no node takes a task's Pod yet, and tasks will wait for one ({result.pending})",)
+        return await probe.run()
+
+    def _stage_check(self, stage: Stage, passed: str) -> Callable[[], Awaitable[CheckResult]]:
+        async def check() -> CheckResult:
+            if not self._may_create:
+                return skip("left out by --no-job")
+            return judge_stage(await self._probe(), stage, passed)
+
+        return check
 
 
-def missing_permissions(missing: list[Grant], config: KubernetesConfig, description: str) -> Finding:
-    """One diagnosis of all permissions that are missing, in the words of the first refusal."""
-    permissions = [grant.permission for grant in missing]
-    few = len(permissions) <= _FEW
-    named = "; ".join(f"{p} (to {p.purpose})" for p in permissions) if few else summary(permissions)
-    words = next((grant.words for grant in missing if grant.words), "")
-    return explain_missing_permissions(
-        named, role_rules(permissions), words, description=description, namespace=config.namespace
-    )
+def _once(find: Callable[[], Coroutine[None, None, T]]) -> Callable[[], Awaitable[T]]:
+    """Return a function that calls ``find`` once, and gives its result or error to every caller."""
+    tasks: list[asyncio.Task[T]] = []
+
+    async def get() -> T:
+        if not tasks:
+            tasks.append(asyncio.create_task(find()))
+        return await tasks[0]
+
+    return get
 
 
-def _failure(diagnosis: Finding) -> PreflightError:
-    return PreflightError(f"preflight: {diagnosis}")
+def _failure(finding: Finding, startup: str = "") -> CheckResult:
+    """Make a failed check of a finding; ``startup`` is the error of a failed start, if it is special."""
+    words = f"\nthe cluster says: {finding.words}" if finding.words else ""
+    return fail(finding.what + words, finding.mend, startup=(startup or f"preflight: {finding}",))
+
+
+def judge_stage(result: ProbeResult, stage: Stage, passed: str) -> CheckResult:
+    """Say what the probe Job shows of one stage; the stage at which it stopped explains why."""
+    if stage != result.stopped_at:
+        return ok(passed) if result.reached >= stage else skip("not reached")
+    if result.pending is not None:
+        return warn(
+            f"no node takes it yet: {result.pending}",
+            "tasks wait for the autoscaler; with backend.kubernetes.preflight_unschedulable: fail they"
+            " would be refused",
+            startup=(f"no node takes a task's Pod yet, and tasks will wait for one ({result.pending})",),
+        )
+    assert result.diagnosis is not None
+    return _failure(result.diagnosis)
 
 
 def _unique() -> str:
-    """Letters and digits that tell one attempt from the next."""
+    """Return letters and digits that tell one attempt from the next."""
     return secrets.token_hex(4)

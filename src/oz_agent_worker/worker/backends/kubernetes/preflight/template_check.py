@@ -1,4 +1,4 @@
-"""The Job of a task as a dry run: is every field known, and would the cluster take the Job?"""
+"""Sends the Job of a task as a dry run: is every field known, and would the cluster take the Job?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,36 +22,35 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import build_sample_job
 
-__all__ = ["TemplateCheck", "check_template"]
+__all__ = ["TemplateResult", "check_template"]
 
-#: A field that no Job has: a server that does not complain of it looks at no field at all.
+#: A field that no Job has: a server that accepts it checks no field at all.
 _CANARY: Final = "ozFieldThatNoJobHas"
 _UNCHECKED: Final = (
     "this API server does not check the fields of what it is sent (older than Kubernetes 1.25):"
-    " a misspelt field of backend.kubernetes.pod_template is ignored, and nobody is told"
+    " a misspelt field of backend.kubernetes.pod_template is ignored without a warning"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateCheck:
+class TemplateResult:
     """What the dry run showed.
 
-    ``diagnosis`` says why no task would be taken; ``warnings`` are worth a look, those of the
-    server among them. ``strict``: the server looked at every field.
+    ``finding`` says why no task would be taken; ``warnings`` are worth a look, those of the
+    server included.
     """
 
-    diagnosis: Finding | None = None
+    finding: Finding | None = None
     warnings: tuple[str, ...] = ()
-    strict: bool = True
 
 
 async def check_template(
     client: KubernetesClient, config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str
-) -> TemplateCheck:
-    """Send the Job of a task, strict about its fields; nothing of it is kept.
+) -> TemplateResult:
+    """Send the Job of a task as a dry run with strict field validation.
 
-    Two requests: one shows the fields, with one among them that must be found, so that the
-    check cannot pass where nothing is checked. The other goes through validation and admission.
+    Two requests. The first has one unknown field added that the server must find, so that the check
+    cannot pass where nothing is checked. The second goes through validation and admission.
 
     Raises:
         ApiError: the API server cannot be asked.
@@ -59,12 +58,12 @@ async def check_template(
     try:
         job = build_sample_job(config, worker_id=worker_id, cleanup=cleanup, unique=unique)
     except AssignmentError as error:
-        return TemplateCheck(
+        return TemplateResult(
             Finding(f"no Job can be made of a task: {error}", mend="correct the config file")
         )
-    strict, diagnosis = await _fields(client, config, job)
-    if diagnosis is not None:
-        return TemplateCheck(diagnosis)
+    strict, finding = await _check_fields(client, config, job)
+    if finding is not None:
+        return TemplateResult(finding)
     try:
         answer = await client.exchange(rest.create(JOBS, config.namespace, job, dry_run=True))
     except UnauthorizedError:
@@ -72,20 +71,20 @@ async def check_template(
     except ApiStatusError as error:
         if error.transient:
             raise
-        return TemplateCheck(_refused(error, job, config), strict=strict)
-    told = tuple(in_config_terms(text, job, config) for text in answer.warnings)
-    return TemplateCheck(None, told if strict else (_UNCHECKED, *told), strict)
+        return TemplateResult(_explain_rejection(error, job, config))
+    warnings = tuple(in_config_terms(text, job, config) for text in answer.warnings)
+    return TemplateResult(None, warnings if strict else (_UNCHECKED, *warnings))
 
 
-async def _fields(
+async def _check_fields(
     client: KubernetesClient, config: KubernetesConfig, job: Mapping[str, Any]
 ) -> tuple[bool, Finding | None]:
-    """Whether the server checks fields, and what it found."""
+    """Return whether the server checks fields, and what it found."""
     marked = {**job, "spec": {**job["spec"], _CANARY: True}}
     try:
         await client.exchange(rest.create(JOBS, config.namespace, marked, dry_run=True))
     except (UnauthorizedError, ForbiddenError, NotFoundError):
-        # Neither comes from the decoder; the second request tells.
+        # These do not come from the decoder; the second request meets them again.
         return True, None
     except ApiStatusError as error:
         if error.transient:
@@ -99,10 +98,10 @@ async def _fields(
     return False, None
 
 
-def _refused(error: ApiStatusError, job: Mapping[str, Any], config: KubernetesConfig) -> Finding:
+def _explain_rejection(error: ApiStatusError, job: Mapping[str, Any], config: KubernetesConfig) -> Finding:
     if not isinstance(error, InvalidError):
         return explain_refusal(error.message, config)
-    # "Job.batch "name" is invalid: path: what": the name is the sample's, and means nothing.
+    # "Job.batch "name" is invalid: path: what": the sample's name means nothing to the reader.
     words = error.message.partition(" is invalid: ")[2] or error.message
     return Finding(
         "the Job of a task is not valid",

@@ -2,31 +2,28 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.preflight.namespace_checks import (
-    Quota,
     is_pod_security,
-    worst_quota,
+    judge_quotas,
 )
 from oz_agent_worker.worker.checks import Severity
 
 
-def quota(name: str, hard: dict[str, str], used: dict[str, str] | None) -> Quota:
-    content: Any = {"metadata": {"name": name}, "status": {"hard": hard, "used": used}}
-    return msgspec.convert(content, Quota)
+def quota(name: str, hard: dict[str, str], used: dict[str, str] | None) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"hard": hard, "used": used}}
 
 
 def test_without_quotas_there_is_room() -> None:
-    assert worst_quota((), "agents").detail == "none"
+    assert judge_quotas((), "agents").detail == "none"
 
 
 def test_what_is_used_is_told() -> None:
-    verdict = worst_quota(
+    result = judge_quotas(
         (quota("q", {"pods": "10", "limits.cpu": "4"}, {"pods": "3", "limits.cpu": "1500m"}),), "a"
     )
-    assert (verdict.severity, verdict.detail) == (Severity.OK, "limits.cpu 1500m/4, pods 3/10")
+    assert (result.severity, result.detail) == (Severity.OK, "limits.cpu 1500m/4, pods 3/10")
 
 
 @pytest.mark.parametrize(
@@ -38,10 +35,10 @@ def test_what_is_used_is_told() -> None:
     ],
 )
 def test_a_full_quota_fails_with_a_way_out(hard: dict[str, str], used: dict[str, str] | None) -> None:
-    verdict = worst_quota((quota("roomy", {"pods": "9"}, {}), quota("small", hard, used)), "agents")
-    assert verdict.severity is Severity.FAIL
-    assert verdict.detail.startswith("`small` is full: ")
-    assert "kubectl -n agents edit resourcequota small" in verdict.fix
+    result = judge_quotas((quota("roomy", {"pods": "9"}, {}), quota("small", hard, used)), "agents")
+    assert result.severity is Severity.FAIL
+    assert result.detail.startswith("`small` is full: ")
+    assert "kubectl -n agents edit resourcequota small" in result.fix
 
 
 def test_what_tells_of_pod_security() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.preflight.owner_permission import owners_namespace
+from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import owner_namespace
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
@@ -25,9 +25,9 @@ def test_where_a_worker_s_siblings_are(
 ) -> None:
     if mounted is not None:
         (tmp_path / "namespace").write_text(mounted)
-    assert owners_namespace(KubernetesConfig(namespace="tasks"), environ, tmp_path) == expected
+    assert owner_namespace(KubernetesConfig(namespace="tasks"), environ, tmp_path) == expected
 
 
 def test_a_kubeconfig_may_lead_to_another_cluster(tmp_path: Path) -> None:
     config = KubernetesConfig(namespace="tasks", kubeconfig="c")
-    assert owners_namespace(config, {**IN_POD, "OZ_POD_NAMESPACE": "workers"}, tmp_path) is None
+    assert owner_namespace(config, {**IN_POD, "OZ_POD_NAMESPACE": "workers"}, tmp_path) is None

@@ -7,12 +7,11 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     status_error,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import (
-    Grant,
     Permission,
+    explain_refusals,
     needed_permissions,
     summary,
 )
-from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import missing_permissions
 from oz_agent_worker.worker.backends.kubernetes.status.finding import (
     Finding,
     explain_api_error,
@@ -85,7 +84,7 @@ def test_a_server_that_is_not_well() -> None:
 
 
 def test_one_permission_that_is_missing() -> None:
-    diagnosis = missing_permissions([Grant(EVENTS, allowed=False, words=WORDS)], CONFIG, "in-cluster")
+    diagnosis = explain_refusals({EVENTS: WORDS}, "in-cluster", "agents")
     assert str(diagnosis) == (
         "the worker lacks permissions in namespace 'agents':"
         " events: list (to say why a task does not start)\n"
@@ -96,8 +95,8 @@ def test_one_permission_that_is_missing() -> None:
 
 
 def test_all_permissions_that_are_missing() -> None:
-    grants = [Grant(p, allowed=False, words=WORDS) for p in needed_permissions(CONFIG)]
-    text = str(missing_permissions(grants, CONFIG, "in-cluster"))
+    refused = dict.fromkeys(needed_permissions(CONFIG), WORDS)
+    text = str(explain_refusals(refused, "in-cluster", "agents"))
     assert text == (
         f"the worker lacks permissions in namespace 'agents': {ALL}\n"
         f"  the cluster says: {WORDS}\n"
