@@ -329,7 +329,7 @@ async def test_a_worker_that_cannot_run_tasks_ends_with_one_diagnosis(
         what == f"error: preflight: the ResourceQuota `small` of namespace {namespace} has no room for a task"
     )
     assert words.startswith("  the cluster says: pods ")
-    assert mend.startswith("  to mend it: raise the quota ")
+    assert mend.startswith("  fix: raise the quota ")
     assert "Traceback" not in done.stderr
     assert "Listening" not in done.stderr
     assert jobs_in(api_tier, namespace) == []

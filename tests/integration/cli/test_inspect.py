@@ -171,7 +171,9 @@ async def test_a_job_without_a_pod_is_explained_with_what_refuses_it(
 
         await eventually(explained)
         text = (await command("explain", "crowded")).stdout
-    assert text.startswith("Task crowded-out waits: the Job has no Pod: there is no room for it in the")
+    assert text.startswith(
+        "Task crowded-out waits: the Job has no Pod, because there is no room for it in the"
+    )
 
 
 async def test_a_task_without_a_job_is_an_error_that_says_why_that_may_be(command: Command) -> None:

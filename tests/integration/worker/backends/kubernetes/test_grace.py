@@ -137,7 +137,7 @@ async def test_a_node_that_the_autoscaler_adds_and_that_never_comes(
     ):
         outcome = await run(backend)
     assert outcome.reason is FailureReason.UNSCHEDULABLE
-    assert "No node came within 1 s" in outcome.message
+    assert "No node takes its Pod within 1 s" in outcome.message
     assert "workers 1->2" in outcome.message
 
 
@@ -175,7 +175,7 @@ async def test_without_the_permission_to_list_events_a_pod_is_judged_by_its_stat
         outcomes = [await run(backend, name) for name in ("first", "second")]
         assert backend.stats.asked("list", "events") == 1
     assert [outcome.reason for outcome in outcomes] == [FailureReason.UNSCHEDULABLE] * 2
-    assert "found no node within 0.5 s" in outcomes[0].message
+    assert "No node takes its Pod within 0.5 s" in outcomes[0].message
     said = [record for record in caplog.records if "may not list events" in record.getMessage()]
     assert len(said) == 1
 

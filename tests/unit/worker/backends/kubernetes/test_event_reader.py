@@ -83,7 +83,7 @@ async def test_who_asks_is_told_what_the_events_say(
     assert reader.facts("job-1") is NOT_READ
     await ask(reader)
     facts = reader.facts("job-1")
-    assert (facts.about, facts.read_at, facts.mount) == ("uid-1", 1000.0, " (FailedMount: no secret)")
+    assert (facts.about, facts.read_at, facts.mount) == ("uid-1", 1000.0, "FailedMount: no secret")
     assert reader.facts("job-2") is NOT_READ
 
 

@@ -12,12 +12,14 @@ from datetime import datetime
 
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure
-from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
+from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster, quoted
 from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 
 from .task_jobs import TaskJob
@@ -177,8 +179,7 @@ def _problems(facts: TaskSnapshot) -> list[tuple[PodProblem, EventFacts]]:
 
 def _describe_problem(problem: PodProblem, told: EventFacts, facts: TaskSnapshot) -> _Answer | None:
     """Say a problem as it is now; ``None`` where it is the ordinary course of things."""
-    reason = problem.outcome.reason
-    word = reason.value if reason else ""
+    word = problem.reason.value
     outlook = _outlook(problem, facts.policy)
     if is_ordinary(problem):
         pod = last_pod(facts.pods)
@@ -186,17 +187,18 @@ def _describe_problem(problem: PodProblem, told: EventFacts, facts: TaskSnapshot
             return None
         if told.pulling:
             return _Answer(f"an image is being pulled{_on(pod)}: {_stage(pod)}.")
-        return _Answer(f"{_stage(pod)}{told.warning}.", word, outlook=outlook)
+        return _Answer(f"{_stage(pod)}{quoted(told.warning)}.", word, outlook=outlook)
+    finding = problem.finding
     if problem.key.endswith("/unschedulable"):
-        return _unschedulable(facts, told, outlook)
+        advice = "wait for the node" if told.scale_up is ScaleUp.COMING else finding.advice
+        return _Answer(f"{finding.statement()}.", word, advice, outlook)
     if problem.key.endswith("/lost"):
         return _lost(facts, word, outlook)
-    if reason is FailureReason.POD_MISSING and told.refusal not in (Refusal.QUOTA, Refusal.FINAL):
-        if not (told.refused or told.warning):
-            return None
-        return _Answer(f"its Job has no Pod yet{told.refused or told.warning}.", word, outlook=outlook)
-    message = problem.outcome.for_owner()
-    return _Answer(f"{message[:1].lower()}{message[1:]}.", word, outlook=outlook)
+    if problem.reason is FailureReason.POD_MISSING and told.refusal not in (Refusal.QUOTA, Refusal.FINAL):
+        words = told.refused or told.warning
+        return _Answer(f"its Job has no Pod yet{quoted(words)}.", word, outlook=outlook) if words else None
+    message = failed(problem.reason, f"{finding.statement()}: {finding.advice}", words=problem.text)
+    return _Answer(f"{message.for_owner()}.", word, outlook=outlook)
 
 
 def _lost(facts: TaskSnapshot, word: str, outlook: str) -> _Answer:
@@ -210,27 +212,9 @@ def _lost(facts: TaskSnapshot, word: str, outlook: str) -> _Answer:
     return _Answer(f"its node{node} does not say what became of its Pod.", word, outlook=outlook)
 
 
-def _unschedulable(facts: TaskSnapshot, told: EventFacts, outlook: str) -> _Answer:
-    pod = last_pod(facts.pods)
-    condition = pod.condition("PodScheduled") if pod else None
-    scheduler = quote_cluster(None, condition.message) if condition else ""
-    says, advice = f"no node takes its Pod{scheduler}", "add capacity, or change what the task asks for"
-    match told.scale_up:
-        case ScaleUp.COMING:
-            says, advice = f"{says}, and the autoscaler adds one{told.autoscaler}", "wait for the node"
-        case ScaleUp.REFUSED:
-            says += f", and the autoscaler adds none{told.autoscaler}"
-            advice = (
-                "let the Pod's requests, nodeSelector and tolerations fit a node group, or raise its limit"
-            )
-        case ScaleUp.UNKNOWN if told.autoscaler:
-            says += f"; the autoscaler says{told.autoscaler}"
-    return _Answer(f"{says}.", FailureReason.UNSCHEDULABLE.value, advice, outlook)
-
-
 def _outlook(problem: PodProblem, policy: ObservationPolicy) -> str:
     """How long the worker that has the task in hand looks on."""
-    if problem.outcome.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
+    if problem.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
         return "the worker waits without end (backend.kubernetes.unschedulable_timeout is 0)"
     if math.isinf(problem.grace):
         return ""

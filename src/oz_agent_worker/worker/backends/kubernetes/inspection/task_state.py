@@ -9,8 +9,9 @@ from typing import Final
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, event_facts
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure, is_unexplained
+from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
 from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 
 from .task_jobs import TaskJob
@@ -81,8 +82,8 @@ def reason_of(
         problems += [(problem, of_pod) for problem in pod_problems(pod, seen, of_pod)]
     for problem, told in sorted(problems, key=lambda pair: is_ordinary(pair[0])):
         warned = bool(told.warning) and not told.pulling
-        if problem.outcome.reason and (warned or not is_ordinary(problem)):
-            return problem.outcome.reason.value
+        if warned or not is_ordinary(problem):
+            return problem.reason.value
     return ""
 
 

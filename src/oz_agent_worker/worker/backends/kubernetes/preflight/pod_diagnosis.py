@@ -8,6 +8,7 @@ from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
+from oz_agent_worker.worker.backends.kubernetes.status.pending import no_node
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import is_own_container
@@ -53,9 +54,10 @@ def of_outcome(
     """
     reason = outcome.reason
     if reason is FailureReason.UNSCHEDULABLE:
-        return _unschedulable(scheduler_words(pods, facts), config)
+        what = no_node("a task's", config.unschedulable_timeout)
+        return Finding(what, scheduler_words(pods, facts), _NODE_MEND)
     if reason is FailureReason.VOLUME_MOUNT:
-        return _not_mounted(_unquoted(facts.mount))
+        return _not_mounted(facts.mount)
     if reason in {FailureReason.IMAGE_PULL, FailureReason.INVALID_IMAGE}:
         return _no_image(pods, manifest, config)
     waiting = next(_waiting(pods), None)
@@ -70,7 +72,7 @@ def of_outcome(
 
 def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> str:
     """What the scheduler, and then the autoscaler, say of the Pod that waits for a node."""
-    told = [_unscheduled(pod) for pod in pods] + [_unquoted(facts.autoscaler)]
+    told = [_unscheduled(pod) for pod in pods] + [facts.autoscaler]
     return "; ".join(words for words in told if words)
 
 
@@ -84,16 +86,6 @@ def _unscheduled(pod: PodView) -> str:
     if condition is None or condition.status != "False":
         return ""
     return condition.message or condition.reason or ""
-
-
-def _unquoted(words: str) -> str:
-    """Words that stand alone, without the parentheses of a quotation (``wording.said``)."""
-    return words.strip().removeprefix("(").removesuffix(")")
-
-
-def _unschedulable(words: str, config: KubernetesConfig) -> Finding:
-    patience = f" within {config.unschedulable_timeout:g} s" if config.unschedulable_timeout else ""
-    return Finding(f"no node takes a task's Pod{patience}", words, _NODE_MEND)
 
 
 def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Finding:

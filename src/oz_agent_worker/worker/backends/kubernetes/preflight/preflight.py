@@ -390,7 +390,7 @@ def _once(find: Callable[[], Coroutine[None, None, T]]) -> Callable[[], Awaitabl
 def _failure(finding: Finding, startup: str = "") -> CheckResult:
     """Make a failed check of a finding; ``startup`` is the error of a failed start, if it is special."""
     words = f"\nthe cluster says: {finding.words}" if finding.words else ""
-    return fail(finding.what + words, finding.mend, startup=(startup or f"preflight: {finding}",))
+    return fail(finding.what + words, finding.advice, startup=(startup or f"preflight: {finding}",))
 
 
 def judge_stage(result: ProbeResult, stage: Stage, passed: str) -> CheckResult:

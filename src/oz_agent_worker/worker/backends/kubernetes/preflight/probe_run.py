@@ -153,7 +153,7 @@ class ProbeRun:
             )
         except AssignmentError as error:
             what = f"no Job can be made of a task: {error}"
-            return self._failed(Stage.ADMITTED, Finding(what, mend="correct the config file"))
+            return self._failed(Stage.ADMITTED, Finding(what, advice="correct the config file"))
         name: str = manifest["metadata"]["name"]
         refused: ProbeResult | None = None
         try:

@@ -59,7 +59,7 @@ async def check_template(
         job = build_sample_job(config, worker_id=worker_id, cleanup=cleanup, unique=unique)
     except AssignmentError as error:
         return TemplateResult(
-            Finding(f"no Job can be made of a task: {error}", mend="correct the config file")
+            Finding(f"no Job can be made of a task: {error}", advice="correct the config file")
         )
     strict, finding = await _check_fields(client, config, job)
     if finding is not None:

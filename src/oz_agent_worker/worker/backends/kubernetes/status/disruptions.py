@@ -1,4 +1,4 @@
-"""Pods that the cluster ended, or lost, for reasons of its own. Pure."""
+"""Disruptions: Pods that the cluster ended or lost for reasons of its own. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
 
-from .messages import capitalized, quote_cluster
-from .policy import ObservationPolicy, PodProblem
+from .finding import Finding, PodProblem
+from .messages import cluster_words, quote_cluster
+from .policy import ObservationPolicy
 
 __all__ = ["DISRUPTION_EVENTS", "disruption", "disruption_from_events", "lost_pod_problems"]
 
@@ -83,40 +84,40 @@ _BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
         _NOT_READY: _LOST,  # node lifecycle controller
     }
 )
-#: Reasons of events that tell why a Pod is gone.
+#: Reasons of the events that show a disruption.
 DISRUPTION_EVENTS: Final = tuple(_BY_EVENT)
 # kubelet, eviction: emptyDirMessageFmt, podEphemeralStorageMessageFmt, containerEphemeralStorageMessageFmt.
 _LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
 
 
 def disruption(pod: PodView) -> Outcome | None:
-    """The outcome of a Pod that did not end by itself; ``None`` where it did."""
+    """Return the outcome of a Pod that was disrupted; ``None`` where it ended by itself."""
     target = _target(pod)
     kind = _BY_POD_REASON.get(pod.reason or "")
     if kind is not None:
-        return _outcome(_sharpened(kind, pod.message), pod, pod.reason, pod.message)
-    # For all that the API server knows, a container runs.
+        return _outcome(_specific(kind, pod.message), pod, pod.reason, pod.message)
+    # The API server's last word is that a container runs.
     unconfirmed = any(container.running is not None for container in pod.container_statuses)
     if target is not None:
         kind = _BY_TARGET.get(target.reason or "", _DRAINED)
-        # A NoExecute taint drives Pods away, and stands for a node that is not reachable.
+        # The taint manager also evicts Pods from a node that is not reachable (a NoExecute taint).
         if unconfirmed and target.reason == "DeletionByTaintManager":
             kind = _LOST
         return _outcome(kind, pod, target.reason, target.message)
-    # Pod garbage collector: a Pod of a node that is out of service has no condition of its own.
+    # Pod garbage collector: it sets no condition on the Pods of a node that is out of service.
     return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and pod.phase == "Failed" else None
 
 
 def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
-    """The outcome of a Pod that is gone, from the events about it, the oldest first.
+    """Return the outcome of a deleted Pod, from the events about it, the oldest first.
 
-    ``None`` where they tell of no disruption. A node that was not ready is why only if nothing
-    but the taint that says so came after it: the Pod may have gone on.
+    ``None`` where they show no disruption. ``NodeNotReady`` explains the end only if no event but
+    the eviction for that taint came after it: otherwise the Pod may have gone on.
     """
     telling: list[EventView] = []
     for event in events:
-        if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the try to evict came to nothing
-            telling = [told for told in telling if told.reason != _SCALE_DOWN]
+        if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the eviction failed
+            telling = [other for other in telling if other.reason != _SCALE_DOWN]
         elif (event.reason or "") in _BY_EVENT and not _is_revoked(event):
             telling.append(event)
     while telling:
@@ -125,9 +126,8 @@ def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
             event = telling[-1]
         elif event.reason == _NOT_READY and event is not events[-1]:
             continue
-        kind = _sharpened(_BY_EVENT[event.reason or ""], event.message)
-        what = capitalized(kind.what.format(node="", on=""))
-        return failed(kind.reason, f"{what}{quote_cluster(event.reason, event.message)}: {kind.advice}")
+        kind = _specific(_BY_EVENT[event.reason or ""], event.message)
+        return _outcome(kind, None, event.reason, event.message)
     return None
 
 
@@ -136,35 +136,36 @@ def _is_revoked(event: EventView) -> bool:
     return event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
 
 
-def _sharpened(kind: _Kind, message: str | None) -> _Kind:
+def _specific(kind: _Kind, message: str | None) -> _Kind:
     over_limit = kind is _EVICTED and any(words in (message or "") for words in _LIMIT_WORDS)
     return _OVER_LIMIT if over_limit else kind
 
 
 def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
-    """Yield what becomes of a Pod whose node does not say that it has ended, or anything at all."""
+    """Yield the problem of a Pod whose node does not confirm its end, or reports nothing at all."""
     if pod.has_ended:
         return
     target = _target(pod)
     grace = float(pod.metadata.deletion_grace_period_seconds or 0) + policy.lost_timeout
+    words = cluster_words(pod.reason, pod.message)
     if pod.metadata.deletion_timestamp:
+        target_words = quote_cluster(target.reason, target.message) if target else ""
         what = (
             f"the Pod was told to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
-            f"{quote_cluster(target.reason, target.message) if target else ''}"
+            f"{target_words}"
         )
     elif pod.phase == "Unknown":
         what = f"the node{_on(pod)} has told nothing of the Pod for {grace:g} s"
     else:
         return
-    text = f"{what}{quote_cluster(pod.reason, pod.message)}: see whether the node is ready, and {_RETRY}"
-    key = f"{pod.identity}/lost"
-    yield PodProblem(key, grace, failed(FailureReason.NODE_LOST, capitalized(text)))
+    finding = Finding(what, words, f"see whether the node is ready, and {_RETRY}")
+    yield PodProblem(f"{pod.identity}/lost", grace, FailureReason.NODE_LOST, finding)
 
 
-def _outcome(kind: _Kind, pod: PodView, reason: str | None, message: str | None) -> Outcome:
-    node = f" from node {pod.node_name}" if pod.node_name else ""
-    what = kind.what.format(node=node, on=_on(pod))
-    return failed(kind.reason, f"{capitalized(what)}{quote_cluster(reason, message)}: {kind.advice}")
+def _outcome(kind: _Kind, pod: PodView | None, reason: str | None, message: str | None) -> Outcome:
+    on = _on(pod) if pod is not None else ""
+    what = kind.what.format(node=f" from node{on}" if on else "", on=on)
+    return failed(kind.reason, Finding(what, cluster_words(reason, message), kind.advice).sentence())
 
 
 def _on(pod: PodView) -> str:

@@ -17,8 +17,9 @@ from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView,
 
 from .events import NOT_READ, EventFacts
 from .failure import explain_failure
+from .finding import PodProblem
 from .pending import missing_pod_problems
-from .policy import ObservationPolicy, PodProblem
+from .policy import ObservationPolicy
 from .waiting import pod_problems
 
 __all__ = ["Evaluation", "Observation", "ObservationPolicy", "TaskPhase", "evaluate"]
@@ -120,7 +121,7 @@ def _evaluate_problems(
     """
     keys = frozenset(problem.key for problem in problems)
     moments: list[float] = []
-    ends: list[tuple[float, Outcome]] = []
+    ends: list[tuple[float, PodProblem]] = []
     ask = ""
     for problem in problems:
         since = first_seen.get(problem.key, now)
@@ -132,9 +133,9 @@ def _evaluate_problems(
             if events.about != problem.about or events.read_at < over_at:
                 moments.append(over_at)
                 over_at += policy.ask_patience
-        ends.append((over_at, problem.outcome))
-    first, outcome = min(ends, key=lambda end: end[0])
+        ends.append((over_at, problem))
+    first, worst = min(ends, key=lambda end: end[0])
     if first <= now:
-        return Evaluation(outcome, None, phase, keys)
+        return Evaluation(worst.outcome, None, phase, keys)
     coming = [moment for moment in (first, *moments) if now < moment < math.inf]
     return Evaluation(None, min(coming, default=None), phase, keys, ask)

@@ -1,7 +1,7 @@
-"""What the events of a Pod or a Job tell of its problem. Pure.
+"""What the events of a Pod or a Job say about its problem. Pure.
 
 Events are hints: they come late, are repeated, merged and dropped, and stay after what they
-tell of has passed. The newest word on a question counts.
+report has passed. So the newest event on a question counts.
 """
 
 import math
@@ -17,7 +17,7 @@ from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 
 from .admission import is_temporary_refusal, refusal_message
-from .messages import quote_cluster, task_text
+from .messages import cluster_words, task_text
 
 __all__ = [
     "NOT_READ",
@@ -57,8 +57,8 @@ class EventFacts:
 
     ``about`` is its UID; ``read_at`` when they were read, in seconds of the worker's clock:
     never is minus infinity, and infinity where they cannot be read, which asking again
-    does not change. The texts quote the cluster, ready to be put behind a statement
-    (``wording.said``), and are empty where it said nothing.
+    does not change. The texts are the cluster's words, and empty
+    where it said nothing.
 
     ``mount``: why volumes are not mounted; ``pulling``: an image is being pulled;
     ``autoscaler``: the words behind ``scale_up``; ``refused``: the words behind
@@ -129,13 +129,13 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
     return EventFacts(
         about=about,
         read_at=read_at,
-        mount=_quote(_mount_failure(ordered)),
+        mount=_words(_mount_failure(ordered)),
         pulling=image is not None and image.reason == "Pulling",
         scale_up=_decision(autoscaler),
-        autoscaler=_quote(autoscaler),
+        autoscaler=_words(autoscaler),
         refusal=_refusal(refusal),
-        refused=_quote_refusal(refusal) if refusal is not None else "",
-        warning=_quote(warning),
+        refused=_refusal_words(refusal),
+        warning=_words(warning),
         words=task_text(warning.message) if warning is not None and quotes_task(warning) else None,
     )
 
@@ -189,16 +189,16 @@ def quotes_task(event: EventView) -> bool:
     return event.reason in _QUOTING
 
 
-def _quote(event: EventView | None) -> str:
-    return (
-        quote_cluster(event.reason, None if quotes_task(event) else event.message)
-        if event is not None
-        else ""
-    )
+def _refusal_words(event: EventView | None) -> str:
+    if event is None:
+        return ""
+    return cluster_words(event.reason, refusal_message(event.message or ""), limit=_MAX_REFUSAL)
 
 
-def _quote_refusal(event: EventView) -> str:
-    return quote_cluster(event.reason, refusal_message(event.message or ""), limit=_MAX_REFUSAL)
+def _words(event: EventView | None) -> str:
+    if event is None:
+        return ""
+    return cluster_words(event.reason, None if quotes_task(event) else event.message)
 
 
 def last_seen(event: EventView) -> float:

@@ -1,8 +1,12 @@
-"""Why tasks cannot run, for the operator: what failed, the cluster's own words, what to change."""
+"""What is wrong, as data: composed into text only where it is shown. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import Outcome, failed
+from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiError,
     ApiStatusError,
@@ -11,28 +15,71 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     UnreachableError,
 )
 
-__all__ = ["Finding", "explain_api_error", "explain_field_errors", "explain_missing_permissions"]
+from .messages import capitalized, quoted
+
+__all__ = [
+    "Finding",
+    "PodProblem",
+    "explain_api_error",
+    "explain_field_errors",
+    "explain_missing_permissions",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``what`` failed; ``words`` are the cluster's, ``mend`` says what to change. Both may be empty.
+    """What is wrong, in the present tense and without a capital letter; all but ``what`` may be empty.
 
-    A ``mend`` may have several lines, such as a piece of YAML to copy.
+    ``words`` are the cluster's own. ``advice`` says what to change, and may have several lines, such
+    as a piece of YAML to copy. ``duration`` says how long it lasts where it fails a task (`` within
+    30 s``). ``more`` is a clause to follow the cluster's words.
     """
 
     what: str
     words: str = ""
-    mend: str = ""
+    advice: str = ""
+    duration: str = ""
+    more: str = ""
 
     def __str__(self) -> str:
-        """Give the whole as the lines that a failed start prints."""
+        """Write the lines that a failed start prints."""
         lines = [self.what]
         if self.words:
             lines.append(f"  the cluster says: {self.words}")
-        if self.mend:
-            lines.append("  to mend it: " + self.mend.replace("\n", "\n    "))
+        if self.advice:
+            lines.append("  fix: " + self.advice.replace("\n", "\n    "))
         return "\n".join(lines)
+
+    def statement(self) -> str:
+        """Say what is wrong at present, with the cluster's words."""
+        return f"{self.what}{quoted(self.words)}{self.more}"
+
+    def sentence(self) -> str:
+        """Write the sentence of a failed task: what, for how long, the cluster's words, advice."""
+        return f"{capitalized(self.what)}{self.duration}{quoted(self.words)}{self.more}: {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodProblem:
+    """A state of a Pod, or of a Job without one, that fails the task when it has lasted ``grace`` seconds.
+
+    ``key`` names the state across observations; the cluster's words about it change. ``about`` is the
+    UID of the object whose events tell more, empty where none do; they are worth reading after
+    ``ask_after`` seconds. ``text`` is what the task itself wrote about it.
+    """
+
+    key: str
+    grace: float
+    reason: FailureReason
+    finding: Finding
+    about: str = ""
+    ask_after: float = math.inf
+    text: TaskText | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the task ends if the problem lasts."""
+        return failed(self.reason, self.finding.sentence(), words=self.text)
 
 
 def explain_api_error(
@@ -57,7 +104,7 @@ def explain_api_error(
     if isinstance(error, UnreachableError):
         return Finding(
             f"the Kubernetes backend cannot start ({description}): {error}",
-            mend="check that the cluster runs, that this is its address,"
+            advice="check that the cluster runs, that this is its address,"
             " and that a firewall or proxy lets this machine reach it",
         )
     words = error.message if isinstance(error, ApiStatusError) else str(error)

@@ -1,4 +1,4 @@
-"""Parts that every failure message shares: who failed, what the cluster said, and what the task did."""
+"""Parts of failure messages: the reason, quotations of the cluster, and the task's own text. Pure."""
 
 from typing import Final
 
@@ -8,14 +8,22 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAI
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.manifest.sidecars import COPY_CONTAINER_PREFIX
 
-__all__ = ["MAX_QUOTE", "capitalized", "container_reason", "quote_cluster", "task_text"]
+__all__ = [
+    "MAX_QUOTE",
+    "capitalized",
+    "cluster_words",
+    "container_reason",
+    "quote_cluster",
+    "quoted",
+    "task_text",
+]
 
 #: The longest quotation in a message, in characters.
 MAX_QUOTE: Final = 400
 
 
 def container_reason(name: str, of_task: FailureReason, *, init: bool) -> FailureReason:
-    """The reason that a container's failure has: ``of_task``, or what its init container does."""
+    """Return the reason for a container's failure: ``of_task``, or one that names its init container."""
     if not init or name == TASK_CONTAINER:
         return of_task
     if name == SETUP_CONTAINER:
@@ -25,27 +33,36 @@ def container_reason(name: str, of_task: FailureReason, *, init: bool) -> Failur
     return FailureReason.INIT_CONTAINER
 
 
-def quote_cluster(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
-    """Quote the cluster in parentheses, on one line; empty where it said nothing.
+def cluster_words(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
+    """Join a reason and a message of the cluster on one line; empty where there is neither.
 
-    What a container wrote is no word of the cluster, though the kubelet hands it on in the same
-    fields: that is for ``task_text``.
+    Only for text of the cluster itself. A container's own text, which the kubelet passes on in the
+    same fields, is for ``task_text``.
     """
-    quote = ": ".join(part for part in (reason, _quoted(message, limit)) if part)
-    return f" ({quote})" if quote else ""
+    return ": ".join(part for part in (reason, _one_line(message, limit)) if part)
+
+
+def quoted(words: str) -> str:
+    """Put words in parentheses, to follow a statement; empty where there are none."""
+    return f" ({words})" if words else ""
+
+
+def quote_cluster(reason: str | None, message: str | None) -> str:
+    """Quote the cluster, to follow a statement (``cluster_words``, ``quoted``)."""
+    return quoted(cluster_words(reason, message))
 
 
 def task_text(message: str | None) -> TaskText | None:
     """What a container wrote, on one line; ``None`` where it wrote nothing."""
-    text = _quoted(message, MAX_QUOTE)
+    text = _one_line(message, MAX_QUOTE)
     return TaskText(text) if text else None
 
 
-def _quoted(message: str | None, limit: int) -> str:
-    """One line of ``limit`` characters at most.
+def _one_line(message: str | None, limit: int) -> str:
+    """One line of at most ``limit`` characters.
 
-    The end of a long message is kept: that is where a log's error stands, and where a chain of
-    wrapped errors names its cause.
+    Of a long message the end is kept: there a log has its error, and a chain of wrapped errors
+    its cause.
     """
     text = " ".join((message or "").split()).rstrip(". ")
     return text if len(text) <= limit else "…" + text[1 - limit :]

@@ -9,71 +9,75 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, ContainerStatus, JobView, PodView
 
 from .events import NOT_READ, EventFacts, Refusal, ScaleUp
-from .messages import capitalized, quote_cluster
-from .policy import ObservationPolicy, PodProblem
+from .finding import Finding, PodProblem
+from .messages import cluster_words, quoted
+from .policy import ObservationPolicy
 
-__all__ = ["missing_pod_problems", "scheduling_problems", "startup_problems"]
+__all__ = ["missing_pod_problems", "no_node", "scheduling_problems", "startup_problems"]
 
 #: Conditions of a Job that needs no Pod: it waits to be admitted (Kueue), or is about to end.
-_NEEDS_NONE: Final = ("Suspended", "FailureTarget", "SuccessCriteriaMet", "Complete", "Failed")
-#: Between two attempts of a Job that is retried, in seconds (Job controller, MaxJobPodFailureBackOff).
+_NEEDS_NO_POD: Final = ("Suspended", "FailureTarget", "SuccessCriteriaMet", "Complete", "Failed")
+#: The longest pause between two Pods of a Job, in seconds (Job controller, MaxJobPodFailureBackOff).
 _LONGEST_PAUSE: Final = 600.0
 
 
 def missing_pod_problems(
     job: JobView, pods: Sequence[PodView], policy: ObservationPolicy, facts: EventFacts = NOT_READ
 ) -> Iterator[PodProblem]:
-    """Yield why a Job has no Pod that runs or will run.
+    """Yield why a Job has no Pod that runs or will run; ``facts`` are from the Job's events.
 
-    Only a Job that the Job controller has started counts: in a burst it is behind, and
-    while it is away no Job gets a Pod. Neither is about the task. That it is behind shows in a
-    Pod which has ended and is not counted: after an API server's restart its own watches may
+    Nothing is wrong while the Job controller is behind. It may not have started the Job yet, as in a
+    burst. Or it has not counted a Pod that ended: after a restart of the API server its watches may
     take a minute to come back, and a Pod that succeeded is all that the Job needed.
     """
     status = job.status
     if status is None or status.start_time is None or status.active:
         return
-    if any(job.condition(kind) for kind in _NEEDS_NONE):
+    if any(job.condition(kind) for kind in _NEEDS_NO_POD):
         return
     if any(pod.phase != "Failed" for pod in pods) or len(pods) > (status.failed or 0):
         return
-    grace, why = _patience(policy, facts)
+    grace, finding = _no_pod(policy, facts)
     if status.failed and facts.refusal is None:
         grace += _LONGEST_PAUSE
-    outcome = failed(FailureReason.POD_MISSING, f"The Job has no Pod{why}")
     about = job.metadata.uid or ""
-    yield PodProblem(f"{about}/pod_missing", grace, outcome, about, policy.ask_after)
+    key = f"{about}/pod_missing"
+    yield PodProblem(key, grace, FailureReason.POD_MISSING, finding, about, policy.ask_after)
 
 
-def _patience(policy: ObservationPolicy, facts: EventFacts) -> tuple[float, str]:
-    """How long the state may last, and how a message goes on that says so."""
+def _no_pod(policy: ObservationPolicy, facts: EventFacts) -> tuple[float, Finding]:
+    """How long the state may last, in seconds, and what it is."""
     if facts.refusal is Refusal.QUOTA:
-        why = (
-            f": there is no room for it in the namespace's quota{facts.refused}. Raise the quota, or"
-            " backend.kubernetes.unschedulable_timeout where room comes free when other tasks end"
+        return policy.unschedulable_timeout or math.inf, Finding(
+            "the Job has no Pod, because there is no room for it in the namespace's quota",
+            facts.refused,
+            "raise the quota, or backend.kubernetes.unschedulable_timeout where room comes free when other"
+            " tasks end",
         )
-        return policy.unschedulable_timeout or math.inf, why
     if facts.refusal is Refusal.FINAL:
-        why = (
-            f": the cluster does not admit it{facts.refused}. Change backend.kubernetes.pod_template or the"
-            " policy; `oz-agent-worker doctor` shows what tasks need"
+        return policy.refusal_grace, Finding(
+            "the Job has no Pod, because the cluster does not admit it",
+            facts.refused,
+            "change backend.kubernetes.pod_template or the policy; `oz-agent-worker doctor` shows what tasks"
+            " need",
         )
-        return policy.refusal_grace, why
-    words = facts.refused or facts.warning
-    why = f" after {policy.stuck_timeout:g} s{words}: its events tell more (kubectl describe job)"
-    return policy.stuck_timeout, why
+    return policy.stuck_timeout, Finding(
+        "the Job has no Pod",
+        facts.refused or facts.warning,
+        "its events tell more (kubectl describe job)",
+        duration=f" after {policy.stuck_timeout:g} s",
+    )
 
 
 def scheduling_problems(
     pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ
 ) -> Iterator[PodProblem]:
-    """Yield why the Pod has no node. One behind a scheduling gate is in no problem.
+    """Yield why the Pod has no node. A Pod behind a scheduling gate has no problem.
 
-    An operator with ``unschedulable_timeout`` 0 has Pods wait for room as in a queue.
+    With an ``unschedulable_timeout`` of 0, Pods wait for room as in a queue.
     """
     if policy.unschedulable_timeout <= 0 or pod.node_name:
         return
@@ -83,47 +87,46 @@ def scheduling_problems(
         return
     if condition is not None and reason == "Unschedulable":  # core/v1, PodReasonUnschedulable
         yield _unschedulable(pod, condition, policy, facts)
-    else:
-        yield _unnoticed(pod, condition, policy)
+        return
+    finding = Finding(
+        "no scheduler has looked at the Pod",
+        cluster_words(reason, condition.message) if condition is not None else "",
+        "see whether the scheduler runs, and whether pod_template.schedulerName names one that does",
+        duration=f" within {policy.stuck_timeout:g} s",
+    )
+    key = f"{pod.identity}/unscheduled"
+    yield PodProblem(key, policy.stuck_timeout, FailureReason.UNSCHEDULABLE, finding)
+
+
+def no_node(whose: str, seconds: float | None = None) -> str:
+    """Say that no node takes ``whose`` Pod, such as ``its``, within so many seconds."""
+    return f"no node takes {whose} Pod" + (f" within {seconds:g} s" if seconds else "")
 
 
 def _unschedulable(
     pod: PodView, condition: Condition, policy: ObservationPolicy, facts: EventFacts
 ) -> PodProblem:
-    grace = policy.unschedulable_timeout
-    scheduler = quote_cluster(None, condition.message)
-    advice = "add capacity, or raise backend.kubernetes.unschedulable_timeout"
+    grace, more = policy.unschedulable_timeout, ""
+    advice = "add capacity, change what the task asks for, or raise backend.kubernetes.unschedulable_timeout"
     if facts.scale_up is ScaleUp.REFUSED:
-        grace = 0.0
-        what = f"no node fits the Pod{scheduler} and the autoscaler adds none{facts.autoscaler}"
+        grace, more = 0.0, f", and the autoscaler adds none{quoted(facts.autoscaler)}"
         advice = "let the Pod's requests, nodeSelector and tolerations fit a node group, or enlarge the group"
     elif facts.scale_up is ScaleUp.COMING:
         grace = max(grace, policy.scale_up_timeout)
-        what = f"no node came within {grace:g} s{scheduler} though the autoscaler adds one{facts.autoscaler}"
+        more = f", and the autoscaler adds one{quoted(facts.autoscaler)}"
         advice = "see why the node does not come, or raise backend.kubernetes.scale_up_timeout"
-    else:
-        what = f"the Pod found no node within {grace:g} s{scheduler}"
-        if facts.autoscaler:
-            what += f", and the autoscaler says{facts.autoscaler}"
+    elif facts.autoscaler:
+        more = f"; the autoscaler says{quoted(facts.autoscaler)}"
+    duration = f" within {grace:g} s" if grace else ""
+    finding = Finding(no_node("its"), cluster_words(None, condition.message), advice, duration, more)
     key = f"{pod.identity}/unschedulable"
-    return PodProblem(key, grace, _failure(f"{what}: {advice}"), pod.identity, policy.ask_after)
-
-
-def _unnoticed(pod: PodView, condition: Condition | None, policy: ObservationPolicy) -> PodProblem:
-    words = quote_cluster(condition.reason, condition.message) if condition is not None else ""
-    what = f"no scheduler found the Pod a node within {policy.stuck_timeout:g} s{words}"
-    advice = "see whether the scheduler runs, and whether pod_template.schedulerName names one that does"
-    return PodProblem(f"{pod.identity}/unscheduled", policy.stuck_timeout, _failure(f"{what}: {advice}"))
-
-
-def _failure(text: str) -> Outcome:
-    return failed(FailureReason.UNSCHEDULABLE, capitalized(text))
+    return PodProblem(key, grace, FailureReason.UNSCHEDULABLE, finding, pod.identity, policy.ask_after)
 
 
 def startup_problems(
     pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ
 ) -> Iterator[PodProblem]:
-    """Yield what keeps a Pod from starting that has a node, of which no container says why.
+    """Yield why a Pod with a node does not start, where no container's status says why.
 
     A container that runs before the task's, such as the setup command, is progress, however
     long it takes; so is an image that is being pulled.
@@ -137,51 +140,49 @@ def startup_problems(
     sandbox = pod.condition("PodReadyToStartContainers")
     has_sandbox = sandbox is not None and sandbox.status == "True"
     if facts.mount and not has_sandbox:
-        yield _mount(pod, policy, facts)
+        # kubelet, FailedMount; attach-detach controller, FailedAttachVolume. Both try again.
+        finding = Finding(
+            "the Pod's volumes cannot be mounted",
+            facts.mount,
+            "check that the Secrets, ConfigMaps and volume claims which its volumes name exist, and that the"
+            " node can attach them",
+        )
+        key, reason = f"{pod.identity}/volume_mount", FailureReason.VOLUME_MOUNT
+        yield PodProblem(key, policy.pull_grace, reason, finding, pod.identity, ask_after=0.0)
         return
-    # Volumes come before the sandbox, and images after it: with a sandbox there is nothing to ask for.
-    ask_after = policy.stuck_timeout if has_sandbox else policy.ask_after
-    kind = "pulling" if facts.pulling else "starting"
-    grace = math.inf if facts.pulling else policy.stuck_timeout
+    # Volumes are mounted before the sandbox is made, and images pulled after it: events of a Pod with
+    # a sandbox tell nothing that is worth a request.
+    reason, finding = _no_progress(pod, container, policy, facts)
     yield PodProblem(
-        f"{pod.identity}/{kind}/{done}",
-        grace,
-        failed(*_standstill(pod, container, policy, facts), words=facts.words),
+        f"{pod.identity}/{'pulling' if facts.pulling else 'starting'}/{done}",
+        math.inf if facts.pulling else policy.stuck_timeout,
+        reason,
+        finding,
         pod.identity,
-        policy.stuck_timeout if facts.pulling else ask_after,
+        policy.stuck_timeout if facts.pulling or has_sandbox else policy.ask_after,
+        facts.words,
     )
 
 
-def _mount(pod: PodView, policy: ObservationPolicy, facts: EventFacts) -> PodProblem:
-    """kubelet, FailedMount; attach-detach controller, FailedAttachVolume. Each is tried again."""
-    text = (
-        f"The Pod's volumes cannot be mounted{facts.mount}: check that the Secrets, ConfigMaps and volume"
-        " claims which its volumes name exist, and that the node can attach them"
-    )
-    outcome = failed(FailureReason.VOLUME_MOUNT, text)
-    return PodProblem(f"{pod.identity}/volume_mount", policy.pull_grace, outcome, pod.identity, 0.0)
-
-
-def _standstill(
+def _no_progress(
     pod: PodView, container: ContainerStatus | None, policy: ObservationPolicy, facts: EventFacts
-) -> tuple[FailureReason, str]:
-    time = f"{policy.stuck_timeout:g} s"
+) -> tuple[FailureReason, Finding]:
     namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
-    look = f"its events tell more (kubectl describe pod{namespace} {pod.metadata.name})"
+    advice = f"its events tell more (kubectl describe pod{namespace} {pod.metadata.name})"
     if container is None:
-        what = f"the node {pod.node_name} has not taken the Pod up in {time}{facts.warning}"
-        return FailureReason.NODE_LOST, capitalized(f"{what}: see whether the node is ready")
-    if container in pod.init_container_statuses:
-        what = f"init container `{container.name}` has not started in {time}{facts.warning}"
-        return FailureReason.INIT_STUCK, capitalized(f"{what}: {look}")
-    what = f"container `{container.name}` has not been created in {time}{facts.warning}"
-    return FailureReason.CONTAINER_CREATE, capitalized(f"{what}: {look}")
+        reason, what = FailureReason.NODE_LOST, f"the node {pod.node_name} has not taken the Pod up"
+        advice = "see whether the node is ready"
+    elif container in pod.init_container_statuses:
+        reason, what = FailureReason.INIT_STUCK, f"init container `{container.name}` has not started"
+    else:
+        reason, what = FailureReason.CONTAINER_CREATE, f"container `{container.name}` has not been created"
+    return reason, Finding(what, facts.warning, advice, duration=f" in {policy.stuck_timeout:g} s")
 
 
 def _stage(pod: PodView) -> tuple[int, ContainerStatus | None] | None:
-    """How many init containers are past, and which container waits; ``None`` while one works.
+    """How many init containers have ended, and which container waits; ``None`` while one works.
 
-    The container is ``None`` where the node has not said anything of the Pod.
+    The container is ``None`` where the node has reported nothing of the Pod.
     """
     native = pod.native_sidecars()
     for done, init in enumerate(pod.init_container_statuses):

@@ -1,8 +1,8 @@
 """What keeps a Pod from running, and for how long that may go on.
 
 Most of these states heal by themselves: a registry answers again, an autoscaler adds a
-node. A problem therefore fails its task only after a grace, unless what the cluster says
-shows that waiting cannot help.
+node. So a problem fails its task only after a grace, unless the cluster's words show that
+waiting does not help.
 """
 
 import re
@@ -12,21 +12,24 @@ from types import MappingProxyType
 from typing import Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import failed
-from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView, Waiting
+from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView
 
 from .disruptions import lost_pod_problems
 from .events import NOT_READ, EventFacts
-from .messages import capitalized, container_reason, quote_cluster, task_text
+from .finding import Finding, PodProblem
+from .messages import cluster_words, container_reason, task_text
 from .pending import scheduling_problems, startup_problems
-from .policy import ObservationPolicy, PodProblem
+from .policy import ObservationPolicy
 
-__all__ = ["START_FAILURES", "ObservationPolicy", "PodProblem", "pod_problems"]
+__all__ = ["START_FAILURES", "pod_problems"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """``quotes``: its message holds what a program of the Pod wrote."""
+    """A kind of waiting. ``quotes``: its message holds what a program of the Pod wrote.
+
+    ``heals``: it may pass by itself, so its task fails only after a grace.
+    """
 
     reason: FailureReason
     what: str
@@ -90,8 +93,8 @@ _WAITING: Final[Mapping[str, _Kind]] = MappingProxyType(
     }
 )
 
-# What registries and runtimes say where another attempt gives the same answer. A word that
-# is part of an image's name (next to a slash, a hyphen, a colon or a dot) says nothing.
+# What registries and runtimes say where another attempt gives the same answer. Words that are part
+# of an image's name (next to a slash, a hyphen, a colon or a dot) do not count.
 _HOPELESS: Final = re.compile(
     r"(?<![\w/.:@-])"
     r"(not found|manifest unknown|name unknown|denied|unauthorized|no basic auth credentials"
@@ -104,9 +107,9 @@ _HOPELESS: Final = re.compile(
 def pod_problems(
     pod: PodView, policy: ObservationPolicy, facts: EventFacts = NOT_READ
 ) -> Iterator[PodProblem]:
-    """Yield what keeps this Pod from running, or from ending; nothing for one that has ended.
+    """Yield what keeps this Pod from running or from ending; nothing for a Pod that has ended.
 
-    ``facts`` are what its own events say, as far as they have been read.
+    ``facts`` are from its own events, as far as they have been read.
     """
     if pod.status is None or pod.has_ended:
         return
@@ -115,43 +118,41 @@ def pod_problems(
         return
     if pod.phase != "Running":
         yield from scheduling_problems(pod, policy, facts)
-    told = [*_container_problems(pod, policy)]
-    yield from told
-    if not told:
+    found = [*_container_problems(pod, policy)]
+    yield from found
+    if not found:
         yield from startup_problems(pod, policy, facts)
 
 
 def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodProblem]:
-    for container in pod.init_container_statuses:
-        if container.waiting is not None:
-            yield from _waiting(pod, container, container.waiting, policy, init=True)
-    for container in pod.container_statuses:
-        if container.waiting is not None:
-            yield from _waiting(pod, container, container.waiting, policy, init=False)
+    """What the waiting containers say (core/v1, ContainerStateWaiting), init containers first."""
+    for container in pod.all_container_statuses:
+        kind, reason, message = _kind_of(container)
+        if kind is None:
+            continue
+        final = not kind.heals or (kind is _PULL and _HOPELESS.search(message or "") is not None)
+        failure = kind.reason
+        if kind in (_CREATE, _START, _HOOK):
+            init = container in pod.init_container_statuses
+            failure = container_reason(container.name, failure, init=init)
+        words = cluster_words(reason, None if kind.quotes else message)
+        yield PodProblem(
+            f"{pod.identity}/{container.name}/{kind.reason.value}",
+            0.0 if final else policy.pull_grace,
+            failure,
+            Finding(kind.what.format(name=container.name), words, kind.advice),
+            text=task_text(message) if kind.quotes else None,
+        )
 
 
-def _waiting(
-    pod: PodView, container: ContainerStatus, waiting: Waiting, policy: ObservationPolicy, *, init: bool
-) -> Iterator[PodProblem]:
-    kind, reason, message = _kind_of(container, waiting)
-    if kind is None:
-        return
-    final = not kind.heals or (kind is _PULL and _HOPELESS.search(message or "") is not None)
-    quote = quote_cluster(reason, None if kind.quotes else message)
-    text = f"{kind.what.format(name=container.name)}{quote}: {kind.advice}"
-    failure = kind.reason
-    if kind in (_CREATE, _START, _HOOK):
-        failure = container_reason(container.name, failure, init=init)
-    outcome = failed(failure, capitalized(text), words=task_text(message) if kind.quotes else None)
-    key = f"{pod.identity}/{container.name}/{kind.reason.value}"
-    yield PodProblem(key, 0.0 if final else policy.pull_grace, outcome)
-
-
-def _kind_of(container: ContainerStatus, waiting: Waiting) -> tuple[_Kind | None, str | None, str | None]:
-    """The problem's kind, and the reason and message that tell most of it."""
+def _kind_of(container: ContainerStatus) -> tuple[_Kind | None, str | None, str | None]:
+    """The kind of problem that a container has, if any, with the reason and message that say most."""
+    waiting = container.waiting
+    if waiting is None:
+        return None, None, None
     if waiting.reason == "CrashLoopBackOff":
         # kubelet, container.ErrCrashLoopBackOff: only a native sidecar is restarted. That it
-        # ends is its own affair; that it never started holds the task up for ever.
+        # ends does not matter to the task; if it cannot start, the task waits for ever.
         last = container.last_terminated
         if last is not None and last.reason in START_FAILURES:
             return _START, last.reason, last.message

@@ -101,7 +101,7 @@ ROWS = {
             ),
         ),
         (State.PENDING, "pod_missing"),
-        "waits: the Job has no Pod: there is no room for it in the namespace's quota",
+        "waits: the Job has no Pod, because there is no room for it in the namespace's quota",
     ),
     "a webhook that does not answer": (
         facts(
@@ -216,7 +216,7 @@ def test_one_causal_answer(known: TaskSnapshot, state: tuple[State, str], says: 
         (ROWS["no node"][0], "add capacity", "the worker fails the task when this has lasted 30 s"),
         (ROWS["no node, and patience without end"][0], "add capacity", "unschedulable_timeout is 0"),
         (ROWS["a node comes"][0], "wait for the node", "when this has lasted 600 s"),
-        (ROWS["no node comes"][0], "raise its limit", "the worker fails the task at once"),
+        (ROWS["no node comes"][0], "enlarge the group", "the worker fails the task at once"),
         (ROWS["an image that cannot be pulled"][0], "", "when this has lasted 60 s"),
         (ROWS["an image that is being pulled"][0], "", ""),
         (ROWS["suspended"][0], "a queue such as Kueue", ""),

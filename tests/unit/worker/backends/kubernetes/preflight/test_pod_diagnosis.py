@@ -79,7 +79,7 @@ def test_an_image_that_cannot_be_pulled(message: str, mend: str) -> None:
     assert explained(job(), pulling(message)) == (
         "the image registry.example/small:1 of container `task` cannot be pulled\n"
         f"  the cluster says: {message}\n"
-        f"  to mend it: {mend}"
+        f"  fix: {mend}"
     )
 
 
@@ -116,29 +116,29 @@ def test_no_node() -> None:
         "message": "0/3 nodes are available: 3 Insufficient cpu.",
     }
     waits = pod(phase="Pending", conditions=[condition], spec={})
-    facts = EventFacts(autoscaler=" (NotTriggerScaleUp: pod didn't trigger scale-up)")
+    facts = EventFacts(autoscaler="NotTriggerScaleUp: pod didn't trigger scale-up")
     outcome = failed(FailureReason.UNSCHEDULABLE, "whatever a task would be told")
     assert text(outcome, waits, facts=facts) == (
         "no node takes a task's Pod within 30 s\n"
         "  the cluster says: 0/3 nodes are available: 3 Insufficient cpu.; NotTriggerScaleUp: pod didn't"
         " trigger scale-up\n"
-        f"  to mend it: {MEND_NODE}"
+        f"  fix: {MEND_NODE}"
     )
     assert scheduler_words([waits]) == "0/3 nodes are available: 3 Insufficient cpu."
     assert str(of_standstill(300, [waits], [])) == (
         "no node takes a task's Pod within 300 s\n"
         "  the cluster says: 0/3 nodes are available: 3 Insufficient cpu.\n"
-        f"  to mend it: {MEND_NODE}"
+        f"  fix: {MEND_NODE}"
     )
 
 
 def test_a_volume() -> None:
     words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
-    facts = EventFacts(mount=f" (FailedMount: {words})")
+    facts = EventFacts(mount=f"FailedMount: {words}")
     expected = (
         "a volume of a task's Pod cannot be mounted\n"
         f"  the cluster says: FailedMount: {words}\n"
-        "  to mend it: create what the volumes in backend.kubernetes.pod_template name (Secret, ConfigMap,"
+        "  fix: create what the volumes in backend.kubernetes.pod_template name (Secret, ConfigMap,"
         " volume claim), or correct the names"
     )
     assert text(failed(FailureReason.VOLUME_MOUNT, "x"), pod(phase="Pending"), facts=facts) == expected
@@ -150,7 +150,7 @@ def test_a_container_that_cannot_be_created() -> None:
     assert explained(job(), pod(phase="Pending", containerStatuses=[wants])) == (
         "container `task` of a task's Pod cannot be created\n"
         '  the cluster says: CreateContainerConfigError: secret "missing" not found\n'
-        "  to mend it: create in namespace agents the Secret or ConfigMap that"
+        "  fix: create in namespace agents the Secret or ConfigMap that"
         " backend.kubernetes.pod_template names, or correct the name; or correct the security context"
     )
 
@@ -160,7 +160,7 @@ def test_a_container_that_ends_badly_is_told_with_its_log() -> None:
     assert explained(failed_job(), ended, log="exec format error") == (
         "container `task` of the preflight Pod ended with exit code 126\n"
         "  the cluster says: exec format error\n"
-        f"  to mend it: {MEND_PROGRAM}"
+        f"  fix: {MEND_PROGRAM}"
     )
 
 
@@ -172,7 +172,7 @@ def test_a_container_that_cannot_be_started() -> None:
     assert explained(failed_job(), ended) == (
         "container `task` of the preflight Pod ended with exit code 128\n"
         f"  the cluster says: StartError: {message}\n"
-        f"  to mend it: {MEND_PROGRAM}"
+        f"  fix: {MEND_PROGRAM}"
     )
 
 
@@ -181,7 +181,7 @@ def test_a_container_that_needs_more_memory() -> None:
     assert explained(failed_job(), ended) == (
         "container `task` of the preflight Pod ended with exit code 137 (SIGKILL)\n"
         "  the cluster says: OOMKilled\n"
-        "  to mend it: give it more memory in backend.kubernetes.preflight_resources"
+        "  fix: give it more memory in backend.kubernetes.preflight_resources"
     )
 
 
@@ -190,7 +190,7 @@ def test_a_container_of_the_template_is_the_templates_affair() -> None:
     assert explained(failed_job(), ended) == (
         "container `clone` of the preflight Pod ended with exit code 1\n"
         "  the cluster says: no such branch\n"
-        "  to mend it: correct backend.kubernetes.pod_template: the container `clone` is the template's"
+        "  fix: correct backend.kubernetes.pod_template: the container `clone` is the template's"
     )
 
 
@@ -215,7 +215,7 @@ def test_a_pod_that_does_not_end() -> None:
     stuck = pod(phase="Running", containerStatuses=[running("dind"), terminated("task", 0)])
     assert str(of_standstill(300, [stuck], [])) == (
         "the preflight Pod did not end within 300 s: container `dind` still runs\n"
-        "  to mend it: a task is over when all containers of its Pod have ended: where one serves the others,"
+        "  fix: a task is over when all containers of its Pod have ended: where one serves the others,"
         " make it an init container with restartPolicy: Always (a native sidecar)"
     )
 
@@ -224,7 +224,7 @@ def test_a_pod_that_does_not_start() -> None:
     creating = pod(phase="Pending", containerStatuses=[waiting("task", "ContainerCreating")])
     assert str(of_standstill(300, [creating], [event("Pulling", "Pulling image", "Normal")])) == (
         "the preflight Pod did not start within 300 s\n"
-        "  to mend it: check that its volumes can be mounted and that backend.kubernetes.preflight_image is a"
+        "  fix: check that its volumes can be mounted and that backend.kubernetes.preflight_image is a"
         " small image"
     )
 
@@ -232,7 +232,7 @@ def test_a_pod_that_does_not_start() -> None:
 def test_a_cluster_without_a_scheduler() -> None:
     assert str(of_standstill(300, [pod(phase="Pending", spec={})], [])) == (
         "no scheduler has looked at the preflight Pod within 300 s\n"
-        "  to mend it: see whether the scheduler runs, and whether schedulerName in"
+        "  fix: see whether the scheduler runs, and whether schedulerName in"
         " backend.kubernetes.pod_template names one that does"
     )
 
@@ -241,7 +241,7 @@ def test_no_pod_at_all() -> None:
     assert str(of_no_pod(30, "Job is suspended")) == (
         "the cluster made no Pod for the preflight Job within 30 s\n"
         "  the cluster says: Job is suspended\n"
-        "  to mend it: check that kube-controller-manager runs, and what else holds Jobs back in this"
+        "  fix: check that kube-controller-manager runs, and what else holds Jobs back in this"
         " namespace (Kueue?)"
     )
 

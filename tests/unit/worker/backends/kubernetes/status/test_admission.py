@@ -34,7 +34,7 @@ GOLDEN = {
         f"""\
 the Pod Security level `restricted` of namespace agents does not admit a task's Pod
   the cluster says: {POD_PREFIX}{RESTRICTED}
-  to mend it: give the Pods what the level asks for, under backend.kubernetes:
+  fix: give the Pods what the level asks for, under backend.kubernetes:
     use_image_volumes: true  # else sidecars are copied by a container that runs as root
     pod_template:
       securityContext:
@@ -50,7 +50,7 @@ the Pod Security level `restricted` of namespace agents does not admit a task's 
         f"""\
 the Pod Security level `baseline` of namespace agents does not admit a task's Pod
   the cluster says: {POD_PREFIX}{BASELINE}
-  to mend it: remove from backend.kubernetes.pod_template what the cluster names, or lower the level:
+  fix: remove from backend.kubernetes.pod_template what the cluster names, or lower the level:
     kubectl label namespace agents pod-security.kubernetes.io/enforce=privileged --overwrite""",
     ),
     "quota": (
@@ -58,7 +58,7 @@ the Pod Security level `baseline` of namespace agents does not admit a task's Po
         f"""\
 the ResourceQuota `small` of namespace agents has no room for a task
   the cluster says: {POD_PREFIX}{QUOTA}
-  to mend it: raise the quota (kubectl -n agents edit resourcequota small), or delete what fills it\
+  fix: raise the quota (kubectl -n agents edit resourcequota small), or delete what fills it\
  (kubectl -n agents get jobs,pods)""",
     ),
     "quota that wants resources said": (
@@ -66,7 +66,7 @@ the ResourceQuota `small` of namespace agents has no room for a task
         f"""\
 the ResourceQuota `cpu` of namespace agents refuses a task's Pod
   the cluster says: {POD_PREFIX}{SILENT}
-  to mend it: the quota cpu wants every container to say what it needs: set backend.kubernetes.resources\
+  fix: the quota cpu wants every container to say what it needs: set backend.kubernetes.resources\
  for tasks and backend.kubernetes.preflight_resources for the preflight, or give the namespace defaults\
  with a LimitRange""",
     ),
@@ -75,7 +75,7 @@ the ResourceQuota `cpu` of namespace agents refuses a task's Pod
         f"""\
 a LimitRange of namespace agents refuses a task's Pod
   the cluster says: {POD_PREFIX}{LIMIT}
-  to mend it: keep backend.kubernetes.preflight_resources (and backend.kubernetes.resources, for tasks)\
+  fix: keep backend.kubernetes.preflight_resources (and backend.kubernetes.resources, for tasks)\
  within the limits of the namespace: kubectl -n agents describe limitrange""",
     ),
     "service account": (
@@ -83,7 +83,7 @@ a LimitRange of namespace agents refuses a task's Pod
         f"""\
 the service account `bot` of task Pods does not exist in namespace agents
   the cluster says: {POD_PREFIX}{ACCOUNT}
-  to mend it: create it (kubectl -n agents create serviceaccount bot), or correct\
+  fix: create it (kubectl -n agents create serviceaccount bot), or correct\
  backend.kubernetes.service_account (pod_template.serviceAccountName)""",
     ),
     "priority class": (
@@ -91,7 +91,7 @@ the service account `bot` of task Pods does not exist in namespace agents
         f"""\
 the PriorityClass `low` of task Pods does not exist
   the cluster says: {POD_PREFIX}no PriorityClass with name low was found
-  to mend it: create it, or correct backend.kubernetes.pod_template.priorityClassName\
+  fix: create it, or correct backend.kubernetes.pod_template.priorityClassName\
  (kubectl get priorityclass)""",
     ),
     "runtime class": (
@@ -99,7 +99,7 @@ the PriorityClass `low` of task Pods does not exist
         f"""\
 the RuntimeClass `gvisor` of task Pods does not exist
   the cluster says: {POD_PREFIX}pod rejected: RuntimeClass "gvisor" not found
-  to mend it: create it, or correct backend.kubernetes.pod_template.runtimeClassName\
+  fix: create it, or correct backend.kubernetes.pod_template.runtimeClassName\
  (kubectl get runtimeclass)""",
     ),
     "Gatekeeper": (
@@ -107,7 +107,7 @@ the RuntimeClass `gvisor` of task Pods does not exist
         f"""\
 the admission policy `validation.gatekeeper.sh` refuses a task's Pod
   the cluster says: {GATEKEEPER}
-  to mend it: give the Pods what the policy asks for, with backend.kubernetes.pod_template, extra_labels\
+  fix: give the Pods what the policy asks for, with backend.kubernetes.pod_template, extra_labels\
  or extra_annotations; or have the namespace agents exempted from it""",
     ),
     "a webhook that is away": (
@@ -115,21 +115,21 @@ the admission policy `validation.gatekeeper.sh` refuses a task's Pod
         f"""\
 the admission webhook `policy.example.com` does not answer, so that no task's Pod is admitted
   the cluster says: {AWAY}
-  to mend it: have the cluster's administrators mend the webhook, or exempt the namespace agents from it""",
+  fix: have the cluster's administrators repair the webhook, or exempt the namespace agents from it""",
     ),
     "no namespace": (
         'namespaces "agents" not found',
         """\
 the namespace agents does not exist
   the cluster says: namespaces "agents" not found
-  to mend it: create it (kubectl create namespace agents), or correct backend.kubernetes.namespace""",
+  fix: create it (kubectl create namespace agents), or correct backend.kubernetes.namespace""",
     ),
     "permission": (
         'jobs.batch is forbidden: User "bot" cannot create resource "jobs" in API group "batch"',
         """\
 the worker may not create jobs in namespace agents
   the cluster says: jobs.batch is forbidden: User "bot" cannot create resource "jobs" in API group "batch"
-  to mend it: let the Role that is bound to the worker in namespace agents create jobs\
+  fix: let the Role that is bound to the worker in namespace agents create jobs\
  (apiGroups: ["batch"])""",
     ),
     "anything else": (
@@ -137,7 +137,7 @@ the worker may not create jobs in namespace agents
         f"""\
 the cluster does not admit a task's Pod in namespace agents
   the cluster says: {POD_PREFIX}the moon is in the wrong phase
-  to mend it: change backend.kubernetes.pod_template to what the cluster admits""",
+  fix: change backend.kubernetes.pod_template to what the cluster admits""",
     ),
 }
 
@@ -155,7 +155,7 @@ def test_policies_are_named(words: str, name: str) -> None:
 
 def test_who_uses_image_volumes_is_not_told_to() -> None:
     config = KubernetesConfig(namespace="agents", use_image_volumes=True)
-    assert "use_image_volumes" not in explain_refusal(POD + RESTRICTED, config).mend
+    assert "use_image_volumes" not in explain_refusal(POD + RESTRICTED, config).advice
 
 
 def test_the_job_controllers_own_words_are_left_out() -> None:

@@ -40,10 +40,10 @@ def test_no_events_say_nothing() -> None:
 @pytest.mark.parametrize(
     ("events", "mount"),
     [
-        ([event("FailedMount", MISSING_SECRET, at=5)], f" (FailedMount: {MISSING_SECRET})"),
-        ([event("FailedAttachVolume", "in use", at=5)], " (FailedAttachVolume: in use)"),
-        ([event("FailedMapVolume", "no path", at=5)], " (FailedMapVolume: no path)"),
-        ([event("FailedMount", "one", at=5), event("FailedMount", "two", at=7)], " (FailedMount: two)"),
+        ([event("FailedMount", MISSING_SECRET, at=5)], f"FailedMount: {MISSING_SECRET}"),
+        ([event("FailedAttachVolume", "in use", at=5)], "FailedAttachVolume: in use"),
+        ([event("FailedMapVolume", "no path", at=5)], "FailedMapVolume: no path"),
+        ([event("FailedMount", "one", at=5), event("FailedMount", "two", at=7)], "FailedMount: two"),
         ([event("FailedMount", "one", at=5), event("Pulling", at=5)], ""),
         ([event("FailedMount", "one", at=5), event("Pulled", at=9)], ""),
         ([event("FailedMount", "one", at=5), event("FailedCreatePodSandBox", "no IP", at=9)], ""),
@@ -57,12 +57,12 @@ def test_a_mount_that_fails(events: list[EventView], mount: str) -> None:
 @pytest.mark.parametrize("reason", ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"])
 def test_what_a_program_of_the_pod_printed_is_not_the_clusters_word(reason: str) -> None:
     found = facts(event("FailedMount", "one", at=5), event(reason, "probe failed:\n canary", at=9))
-    assert (found.warning, found.words) == (f" ({reason})", TaskText("probe failed: canary"))
+    assert (found.warning, found.words) == (f"{reason}", TaskText("probe failed: canary"))
 
 
 def test_the_clusters_own_warning() -> None:
     found = facts(event("Unhealthy", "canary", at=5), event("FailedCreatePodSandBox", "no IP", at=9))
-    assert (found.warning, found.words) == (" (FailedCreatePodSandBox: no IP)", None)
+    assert (found.warning, found.words) == ("FailedCreatePodSandBox: no IP", None)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_schedulers_own_words_are_no_autoscalers() -> None:
 def test_why_no_pod_is_created(message: str, refusal: Refusal) -> None:
     told = facts(event("FailedCreate", f"Error creating: {message}"))
     assert told.refusal is refusal
-    assert told.refused == f" (FailedCreate: {message})"
+    assert told.refused == f"FailedCreate: {message}"
 
 
 def test_a_refusal_is_over_when_a_pod_was_created() -> None:
@@ -158,7 +158,7 @@ def test_the_newest_warning_is_kept_whatever_it_is_about() -> None:
         event("FailedMount", "earlier", at=2),
         event("Pulling", at=20, kind="Normal"),
     )
-    assert told.warning == " (FailedCreatePodSandBox: no free IP)"
+    assert told.warning == "FailedCreatePodSandBox: no free IP"
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_what_may_not_be_read_is_never_out_of_date() -> None:
 
 
 def test_a_node_for_another_pod_counts_where_the_autoscaler_said_nothing() -> None:
-    assert with_scale_up(facts(), " (words)").scale_up is ScaleUp.COMING
+    assert with_scale_up(facts(), "words").scale_up is ScaleUp.COMING
     refused = facts(autoscaler("NotTriggerScaleUp", NOT_TRIGGERED, 5))
-    assert with_scale_up(refused, " (words)") == refused
+    assert with_scale_up(refused, "words") == refused
     waits = facts(autoscaler("NotTriggerScaleUp", BACKOFF, 5))
-    assert with_scale_up(waits, " (words)") == waits
+    assert with_scale_up(waits, "words") == waits

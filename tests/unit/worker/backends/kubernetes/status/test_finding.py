@@ -43,7 +43,7 @@ def status(code: int, message: str) -> ApiError:
 
 def test_parts_that_are_empty_are_left_out() -> None:
     assert str(Finding("it failed")) == "it failed"
-    assert str(Finding("it failed", mend="do this:\nthat")) == "it failed\n  to mend it: do this:\n    that"
+    assert str(Finding("it failed", advice="do this:\nthat")) == "it failed\n  fix: do this:\n    that"
 
 
 def test_credentials_that_are_refused() -> None:
@@ -51,7 +51,7 @@ def test_credentials_that_are_refused() -> None:
         "the Kubernetes API server https://k8s:6443 does not accept the credentials of"
         ' context "prod" of ~/.kube/config\n'
         "  the cluster says: Unauthorized\n"
-        "  to mend it: they may have expired: log in to the cluster again, or check the token or client"
+        "  fix: they may have expired: log in to the cluster again, or check the token or client"
         " certificate"
     )
 
@@ -60,7 +60,7 @@ def test_a_server_that_forbids() -> None:
     assert said(status(403, WORDS)) == (
         "the Kubernetes API server https://k8s:6443 forbids what tasks need in namespace 'agents'\n"
         f"  the cluster says: {WORDS}\n"
-        f'  to mend it: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
+        f'  fix: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
     )
 
 
@@ -68,7 +68,7 @@ def test_a_server_that_cannot_be_reached() -> None:
     assert said(UnreachableError("https://k8s:6443", "Connection refused")) == (
         'the Kubernetes backend cannot start (context "prod" of ~/.kube/config): the API server'
         " https://k8s:6443 cannot be reached: Connection refused\n"
-        "  to mend it: check that the cluster runs, that this is its address, and that a firewall or proxy"
+        "  fix: check that the cluster runs, that this is its address, and that a firewall or proxy"
         " lets this machine reach it"
     )
 
@@ -78,7 +78,7 @@ def test_a_server_that_is_not_well() -> None:
         "the Kubernetes API server https://k8s:6443 cannot do what the worker asks"
         ' (context "prod" of ~/.kube/config)\n'
         "  the cluster says: etcd is gone\n"
-        "  to mend it: check that this is the API server's address, and its health"
+        "  fix: check that this is the API server's address, and its health"
         " (kubectl get --raw /readyz)"
     )
 
@@ -89,7 +89,7 @@ def test_one_permission_that_is_missing() -> None:
         "the worker lacks permissions in namespace 'agents':"
         " events: list (to say why a task does not start)\n"
         f"  the cluster says: {WORDS}\n"
-        "  to mend it: add to the Role that is bound to the worker (in-cluster):\n"
+        "  fix: add to the Role that is bound to the worker (in-cluster):\n"
         '    - {apiGroups: [""], resources: ["events"], verbs: [list]}'
     )
 
@@ -100,7 +100,7 @@ def test_all_permissions_that_are_missing() -> None:
     assert text == (
         f"the worker lacks permissions in namespace 'agents': {ALL}\n"
         f"  the cluster says: {WORDS}\n"
-        "  to mend it: add to the Role that is bound to the worker (in-cluster):\n"
+        "  fix: add to the Role that is bound to the worker (in-cluster):\n"
         '    - {apiGroups: ["batch"], resources: ["jobs"], verbs: [create, get, list, watch, delete]}\n'
         '    - {apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]}\n'
         '    - {apiGroups: [""], resources: ["pods/log"], verbs: [get]}\n'
@@ -119,5 +119,5 @@ def test_fields_that_nobody_knows() -> None:
         "the Job of a task is not what Kubernetes takes:\n"
         "  backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?\n"
         '  the cluster says: unknown field "spec.template.spec.nodeSelectr"\n'
-        "  to mend it: correct the config file; `kubectl explain pod.spec` lists what a PodSpec can hold"
+        "  fix: correct the config file; `kubectl explain pod.spec` lists what a PodSpec can hold"
     )

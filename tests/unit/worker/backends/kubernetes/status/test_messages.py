@@ -6,6 +6,7 @@ from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.status.messages import (
     MAX_QUOTE,
     capitalized,
+    cluster_words,
     quote_cluster,
     task_text,
 )
@@ -21,7 +22,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.messages import (
         ("Error", "two\n lines", " (Error: two lines)"),
     ],
 )
-def test_said(reason: str | None, message: str | None, quote: str) -> None:
+def test_the_cluster_is_quoted(reason: str | None, message: str | None, quote: str) -> None:
     assert quote_cluster(reason, message) == quote
 
 
@@ -34,8 +35,8 @@ def test_a_long_message_keeps_its_end() -> None:
 
 def test_a_quotation_may_be_given_more_room() -> None:
     message = "x" * 900
-    assert quote_cluster(None, message, limit=1000) == f" ({message})"
-    assert len(quote_cluster(None, message, limit=500)) == 503
+    assert cluster_words(None, message, limit=1000) == message
+    assert len(cluster_words(None, message, limit=500)) == 500
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_quotation_may_be_given_more_room() -> None:
         ("noise " * 500 + "the cause", TaskText("…" + ("noise " * 500 + "the cause")[1 - MAX_QUOTE :])),
     ],
 )
-def test_own_words(message: str | None, words: TaskText | None) -> None:
+def test_the_task_s_own_text(message: str | None, words: TaskText | None) -> None:
     assert task_text(message) == words
 
 

@@ -10,20 +10,19 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, Refusal, ScaleUp
+from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
 from oz_agent_worker.worker.backends.kubernetes.status.pending import (
     missing_pod_problems,
     scheduling_problems,
     startup_problems,
 )
-from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import pod, running, terminated, waiting
 
 JOB_POLICY = ObservationPolicy(unschedulable_timeout=30.0, refusal_grace=10.0, stuck_timeout=600.0)
-QUOTA = EventFacts(about="job-1", refusal=Refusal.QUOTA, refused=" (FailedCreate: exceeded quota: small)")
-DENIED = EventFacts(about="job-1", refusal=Refusal.FINAL, refused=" (FailedCreate: violates PodSecurity)")
-WEBHOOK = EventFacts(
-    about="job-1", refusal=Refusal.PASSING, refused=" (FailedCreate: failed calling webhook)"
-)
+QUOTA = EventFacts(about="job-1", refusal=Refusal.QUOTA, refused="FailedCreate: exceeded quota: small")
+DENIED = EventFacts(about="job-1", refusal=Refusal.FINAL, refused="FailedCreate: violates PodSecurity")
+WEBHOOK = EventFacts(about="job-1", refusal=Refusal.PASSING, refused="FailedCreate: failed calling webhook")
 
 
 def seen(*conditions: str, **status: Any) -> JobView:
@@ -46,8 +45,8 @@ def only_missing_pod(
     ("facts", "grace", "words"),
     [
         (NOT_READ, 600.0, "The Job has no Pod after 600 s: its events tell more"),
-        (QUOTA, 30.0, "no room for it in the namespace's quota (FailedCreate: exceeded quota: small). Raise"),
-        (DENIED, 10.0, "the cluster does not admit it (FailedCreate: violates PodSecurity). Change"),
+        (QUOTA, 30.0, "no room for it in the namespace's quota (FailedCreate: exceeded quota: small): raise"),
+        (DENIED, 10.0, "the cluster does not admit it (FailedCreate: violates PodSecurity): change"),
         (WEBHOOK, 600.0, "The Job has no Pod after 600 s (FailedCreate: failed calling webhook): its events"),
     ],
     ids=["no word", "quota", "denied", "webhook away"],
@@ -109,9 +108,9 @@ def test_a_pod_that_has_ended_is_none_any_more() -> None:
 
 
 NODE_POLICY = ObservationPolicy(unschedulable_timeout=30.0, scale_up_timeout=600.0, stuck_timeout=900.0)
-COMING = EventFacts(about="uid-1", scale_up=ScaleUp.COMING, autoscaler=" (TriggeredScaleUp: workers 1->2)")
-REFUSED = EventFacts(about="uid-1", scale_up=ScaleUp.REFUSED, autoscaler=" (NotTriggerScaleUp: too big)")
-UNDECIDED = EventFacts(about="uid-1", autoscaler=" (FailedScheduling: no instance type fits)")
+COMING = EventFacts(about="uid-1", scale_up=ScaleUp.COMING, autoscaler="TriggeredScaleUp: workers 1->2")
+REFUSED = EventFacts(about="uid-1", scale_up=ScaleUp.REFUSED, autoscaler="NotTriggerScaleUp: too big")
+UNDECIDED = EventFacts(about="uid-1", autoscaler="FailedScheduling: no instance type fits")
 
 
 def waits(reason: str = "Unschedulable", message: str = "0/3 nodes are available:\n 3 few cpu.") -> PodView:
@@ -131,27 +130,30 @@ def only_scheduling(view: PodView, facts: EventFacts = NOT_READ, **policy: Any) 
         (
             NOT_READ,
             30.0,
-            "The Pod found no node within 30 s (0/3 nodes are available: 3 few cpu): add capacity, or raise"
+            "No node takes its Pod within 30 s (0/3 nodes are available: 3 few cpu): add"
+            " capacity, change what the task asks for, or raise"
             " backend.kubernetes.unschedulable_timeout",
         ),
         (
             UNDECIDED,
             30.0,
-            "The Pod found no node within 30 s (0/3 nodes are available: 3 few cpu), and the autoscaler says"
-            " (FailedScheduling: no instance type fits): add capacity, or raise"
+            "No node takes its Pod within 30 s (0/3 nodes are available: 3 few cpu); the autoscaler says"
+            " (FailedScheduling: no instance type fits): add capacity, change what the task"
+            " asks for, or raise"
             " backend.kubernetes.unschedulable_timeout",
         ),
         (
             COMING,
             600.0,
-            "No node came within 600 s (0/3 nodes are available: 3 few cpu) though the autoscaler adds one"
+            "No node takes its Pod within 600 s (0/3 nodes are available: 3 few cpu), and the autoscaler adds"
+            " one"
             " (TriggeredScaleUp: workers 1->2): see why the node does not come, or raise"
             " backend.kubernetes.scale_up_timeout",
         ),
         (
             REFUSED,
             0.0,
-            "No node fits the Pod (0/3 nodes are available: 3 few cpu) and the autoscaler adds none"
+            "No node takes its Pod (0/3 nodes are available: 3 few cpu), and the autoscaler adds none"
             " (NotTriggerScaleUp: too big): let the Pod's requests, nodeSelector and tolerations fit a node"
             " group, or enlarge the group",
         ),
@@ -201,9 +203,9 @@ def test_a_pod_that_no_scheduler_sees_to(view: PodView, words: str) -> None:
 
 
 START_POLICY = ObservationPolicy(pull_grace=60.0, stuck_timeout=600.0, ask_after=10.0)
-MOUNT = EventFacts(about="uid-1", mount=' (FailedMount: secret "key" not found)')
+MOUNT = EventFacts(about="uid-1", mount='FailedMount: secret "key" not found')
 PULLING = EventFacts(about="uid-1", pulling=True)
-NO_ADDRESS = EventFacts(about="uid-1", warning=" (FailedCreatePodSandBox: no free IP)")
+NO_ADDRESS = EventFacts(about="uid-1", warning="FailedCreatePodSandBox: no free IP")
 NATIVE = {"nodeName": "node-1", "initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
 
 
@@ -293,7 +295,7 @@ def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason
 
 def test_what_a_probe_printed_is_not_the_clusters_word() -> None:
     view = starting(running("proxy"), waiting("setup", "PodInitializing"), spec=NATIVE)
-    probed = EventFacts(about="uid-1", warning=" (Unhealthy)", words=TaskText("Startup probe failed: x"))
+    probed = EventFacts(about="uid-1", warning="Unhealthy", words=TaskText("Startup probe failed: x"))
     outcome = only_startup(view, probed).outcome
     assert "has not started in 600 s (Unhealthy)" in outcome.message
     assert outcome.for_owner().endswith("; in its own words: Startup probe failed: x")

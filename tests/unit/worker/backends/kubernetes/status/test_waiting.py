@@ -7,11 +7,9 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
-from oz_agent_worker.worker.backends.kubernetes.status.waiting import (
-    ObservationPolicy,
-    PodProblem,
-    pod_problems,
-)
+from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
+from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 from tests.unit.worker.backends.kubernetes.samples import pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0, pull_grace=60.0)
