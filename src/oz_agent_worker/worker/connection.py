@@ -184,13 +184,13 @@ class Connection:
             socket = await self._dial(http)
             try:
                 session = self._open_session(headers.get(CAPABILITIES_HEADER.lower()))
-                self._notify(events.Connected())
+                self._notify(events.ConnectionChanged(connected=True))
                 logger.info("Connected to Oz at %s", self._settings.url)
                 logger.info("Listening for tasks")
                 yield socket, session
             finally:
                 self._session = None
-                self._notify(events.Disconnected())
+                self._notify(events.ConnectionChanged(connected=False))
                 await _close(socket)
 
     async def _dial(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:

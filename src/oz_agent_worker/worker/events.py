@@ -1,138 +1,97 @@
-"""What a worker does and meets, told as it happens to whoever listens: metrics, traces, log fields.
+"""What happens in a worker, for listeners: metrics, traces, log fields.
 
-A notice says what happened in the worker's own terms and knows of no listener. Whoever
-tells one calls a ``Notify``; a listener neither blocks nor raises.
+An event says what happened in the worker's own terms and knows no listener. The code that
+meets it calls a ``Notify``. A listener neither blocks nor raises.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey
 
 __all__ = [
-    "AgentStarted",
-    "CancelRequested",
-    "CleanupFailed",
-    "Connected",
-    "Disconnected",
-    "JobNamed",
-    "Notice",
+    "ConnectionChanged",
+    "EventKind",
+    "KindInfo",
     "Notify",
     "Reconnecting",
     "RequestAnswered",
-    "TaskAdopted",
-    "TaskAssigned",
-    "TaskClaimed",
-    "TaskEnded",
-    "TaskRejected",
-    "TaskReleased",
-    "TraceBegan",
+    "TaskEvent",
     "WatchRestarted",
-    "WorkStarted",
+    "WatchStatus",
+    "WorkerEvent",
     "ignore_event",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAssigned:
-    """The worker took an assignment into its hands; ``created_at`` is the run's, RFC 3339."""
+class KindInfo:
+    """What one kind of task event means, and what the listeners make of it.
 
+    ``span_event`` is the name of its event in the task's span, ``counter`` the metric that it adds
+    1 to. The event's ``detail`` is shown under these names: ``label`` of the counter and of the span
+    event, ``log_field`` of the task's log lines, ``span_attribute`` of the span.
+    """
+
+    meaning: str
+    span_event: str | None = None
+    counter: str | None = None
+    label: str | None = None
+    log_field: str | None = None
+    span_attribute: str | None = None
+
+
+class EventKind(Enum):
+    """What happens to an execution; one entry here is all that a listener needs to know."""
+
+    ASSIGNED = KindInfo("an assignment was accepted", "task.assigned")
+    ADOPTED = KindInfo(
+        "an execution of an earlier worker is continued",
+        "task.taken_over",
+        counter="oz_worker_tasks_taken_over_total",
+    )
+    REJECTED = KindInfo(
+        "it was handed back to the control plane",
+        "task.rejected",
+        counter="oz_worker_tasks_rejected_total",
+        label="reason",
+    )
+    STARTED = KindInfo("the Job is created, or the first command about to run", "backend.started")
+    CLAIMED = KindInfo("the claim is queued", "task.claimed", counter="oz_worker_tasks_claimed_total")
+    JOB_NAMED = KindInfo("its Job is known", log_field="job", span_attribute="k8s.job.name")
+    AGENT_STARTED = KindInfo("the agent, or the Pod around it, was seen running", "task.started")
+    CANCEL_REQUESTED = KindInfo("the control plane asked for its end", "task.cancellation_requested")
+    ENDED = KindInfo("its outcome is known; the span event is named by the result")
+    CLEANUP_FAILED = KindInfo("what it left could not be removed", "cleanup.failed")
+    RELEASED = KindInfo("the worker holds nothing of it any more")
+    TRACE_BEGAN = KindInfo("it has a span", log_field="trace_id")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """Something that happened to one execution.
+
+    ``detail`` by kind: the time at which the run was created (``ASSIGNED``, RFC 3339), the
+    rejection's reason, the Job's name, the trace's ID in 32 hexadecimal digits (W3C Trace
+    Context); else empty. ``outcome`` is set for ``ENDED``. ``already_ended`` (``ADOPTED``): the
+    execution had ended before this worker found it. ``AGENT_STARTED`` may come more than once.
+    """
+
+    kind: EventKind
     key: ExecutionKey
-    created_at: str | None = None
+    detail: str = ""
+    outcome: Outcome | None = None
+    already_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAdopted:
-    """The worker goes on with an execution that an earlier worker left; ``ended``: it had ended before."""
+class ConnectionChanged:
+    """The connection to the control plane is there, or is gone."""
 
-    key: ExecutionKey
-    ended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRejected:
-    """An execution was handed back, before or after it was in hand."""
-
-    key: ExecutionKey
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskClaimed:
-    """The claim is on its way to the control plane."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class WorkStarted:
-    """The backend has the work: the Job is created, or the first command about to be run."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class JobNamed:
-    """Which Job an execution is."""
-
-    key: ExecutionKey
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStarted:
-    """The agent's program, or the Pod around it, was seen to run. May be told again."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """The control plane asked for the execution's end."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEnded:
-    """The outcome is known; its report is not delivered yet."""
-
-    key: ExecutionKey
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class CleanupFailed:
-    """What a reported execution left could not be removed."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReleased:
-    """Nothing of the execution is in the worker's hands any more."""
-
-    key: ExecutionKey
-
-
-@dataclass(frozen=True, slots=True)
-class TraceBegan:
-    """The execution has a span; ``trace_id`` in 32 hexadecimal digits (W3C Trace Context)."""
-
-    key: ExecutionKey
-    trace_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """There is a connection to the control plane."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The connection is no more."""
+    connected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,34 +113,37 @@ class RequestAnswered:
 
 @dataclass(frozen=True, slots=True)
 class WatchRestarted:
-    """A watch is to be opened once more; ``reason`` is ``ended``, ``error`` or ``relist``."""
+    """A watch has to be opened again; ``reason`` is ``ended``, ``error`` or ``relist``."""
 
     resource: str
     reason: str
 
 
-Notice: TypeAlias = (
-    TaskAssigned
-    | TaskAdopted
-    | TaskRejected
-    | TaskClaimed
-    | WorkStarted
-    | JobNamed
-    | AgentStarted
-    | CancelRequested
-    | TaskEnded
-    | CleanupFailed
-    | TaskReleased
-    | TraceBegan
-    | Connected
-    | Disconnected
-    | Reconnecting
-    | RequestAnswered
-    | WatchRestarted
-)
+WorkerEvent: TypeAlias = TaskEvent | ConnectionChanged | Reconnecting | RequestAnswered | WatchRestarted
 
-Notify: TypeAlias = Callable[[Notice], None]
+Notify: TypeAlias = Callable[[WorkerEvent], None]
 
 
-def ignore_event(notice: Notice) -> None:
-    """Nobody listens."""
+def ignore_event(event: WorkerEvent) -> None:
+    """Do nothing: the ``Notify`` where nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """The state of the watch of one resource, for probes and metrics; times in seconds.
+
+    ``running``: the task that keeps the watch has not ended. ``unheard_for``: since the server
+    last sent anything, a bookmark included. ``idle_for``: since the watch last did anything,
+    such as receive, or try to reach a server that does not answer; beyond ``idle_limit`` it hangs.
+    """
+
+    resource: str
+    running: bool
+    unheard_for: float
+    idle_for: float
+    idle_limit: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs and keeps within its own limit."""
+        return self.running and self.idle_for <= self.idle_limit

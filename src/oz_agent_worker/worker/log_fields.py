@@ -12,7 +12,7 @@ from typing import Final
 
 from oz_agent_worker.protocol.report import ExecutionKey
 
-from .events import JobNamed, Notice, TaskReleased, TraceBegan
+from .events import EventKind, TaskEvent, WorkerEvent
 
 __all__ = ["LogFields", "about"]
 
@@ -26,20 +26,18 @@ def about(key: ExecutionKey | None) -> None:
 
 
 class LogFields:
-    """Learns Jobs and traces of executions from notices, and names a log record's fields."""
+    """Listens to events for the Job and trace of each execution, and gives a log record its fields."""
 
     def __init__(self) -> None:
         self._known: dict[ExecutionKey, dict[str, str]] = {}
 
-    def __call__(self, notice: Notice) -> None:
-        """Learn from a notice."""
-        match notice:
-            case JobNamed(key, job):
-                self._known.setdefault(key, {})["job"] = job
-            case TraceBegan(key, trace_id):
-                self._known.setdefault(key, {})["trace_id"] = trace_id
-            case TaskReleased(key):
-                self._known.pop(key, None)
+    def __call__(self, event: WorkerEvent) -> None:
+        """Learn from an event."""
+        if isinstance(event, TaskEvent):
+            if (name := event.kind.value.log_field) is not None:
+                self._known.setdefault(event.key, {})[name] = event.detail
+            elif event.kind is EventKind.RELEASED:
+                self._known.pop(event.key, None)
 
     def of(self, record: logging.LogRecord) -> Mapping[str, str]:
         """Return ``task`` and ``execution``, ``job`` and ``trace_id`` where there are; else nothing."""

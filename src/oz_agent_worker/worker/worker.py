@@ -28,9 +28,9 @@ from oz_agent_worker.protocol.session import (
     FrameIgnored,
 )
 
-from . import events, log_fields
+from . import log_fields
 from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError, OwnedByAnotherWorkerError
-from .events import Notify
+from .events import EventKind, Notify, TaskEvent, ignore_event
 from .executions import ActiveExecution, Executions, NotStarted, TaskOutput
 from .task_spec import TaskSettings, build_task_spec
 
@@ -74,7 +74,7 @@ class Worker:
         settings: WorkerSettings,
         outbox: Outbox,
         logs: LogBook,
-        notify: Notify = events.ignore_event,
+        notify: Notify = ignore_event,
     ) -> None:
         self._backend = backend
         self._notify = notify
@@ -115,7 +115,7 @@ class Worker:
             logger.debug("Task %s is in hand already", found.key)
         elif self._accepting:
             logger.info("Task %s taken over", found.key)
-            self._notify(events.TaskAdopted(found.key, found.ended))
+            self._notify(TaskEvent(EventKind.ADOPTED, found.key, already_ended=found.ended))
             run = self._runs.open(found.key)
             self._claim(run)
             run.task = self._spawn(run, self._resume(run, found))
@@ -148,7 +148,7 @@ class Worker:
         elif 0 < self._settings.max_concurrent_tasks <= self._runs.active:
             self._reject(key, RejectionReason.AT_CAPACITY)
         else:
-            self._notify(events.TaskAssigned(key, assignment.created_at))
+            self._notify(TaskEvent(EventKind.ASSIGNED, key, assignment.created_at or ""))
             logger.info("Task %s assigned", key)
             run = self._runs.open(key)
             run.task = self._spawn(run, self._carry_out(run, assignment))
@@ -163,12 +163,12 @@ class Worker:
     def _reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
         logger.info("Task %s rejected: %s", key, reason)
         self.uplink.reject(key, reason)
-        self._notify(events.TaskRejected(key, reason.value))
+        self._notify(TaskEvent(EventKind.REJECTED, key, reason.value))
 
     def _refused(self, key: ExecutionKey, why: str) -> None:
         if self._runs.get(key) is not None:
             return
-        self._notify(events.TaskAssigned(key))
+        self._notify(TaskEvent(EventKind.ASSIGNED, key))
         run = self._runs.open(key)
         run.task = self._spawn(run, self._settle(run, _unusable(why)))
 
@@ -180,7 +180,7 @@ class Worker:
             logger.info("Task %s is not in hand: its cancellation is ignored", key)
         for run in runs:
             logger.info("Task %s: cancellation requested", run.key)
-            self._notify(events.CancelRequested(run.key))
+            self._notify(TaskEvent(EventKind.CANCEL_REQUESTED, run.key))
             self._stop(run, "cancellation requested")
 
     def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
@@ -206,7 +206,7 @@ class Worker:
         finally:
             self._runs.close(run)
             self._logs.forget(run.key)
-            self._notify(events.TaskReleased(run.key))
+            self._notify(TaskEvent(EventKind.RELEASED, run.key))
 
     async def _carry_out(self, run: ActiveExecution, assignment: Assignment) -> None:
         output = TaskOutput(run.key, self._logs, self.uplink.wake)
@@ -250,7 +250,7 @@ class Worker:
 
     async def _follow(self, run: ActiveExecution, execution: Execution, output: TaskOutput) -> None:
         """The work stands: claim it, wait for its end, report it, clean up."""
-        self._notify(events.WorkStarted(run.key))
+        self._notify(TaskEvent(EventKind.STARTED, run.key))
         self._claim(run)
         output.claimed()
         if run.stop_reason is not None:
@@ -262,7 +262,7 @@ class Worker:
             await execution.release(outcome)
         except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
             logger.warning("Task %s: cleaning up failed: %s", run.key, error)
-            self._notify(events.CleanupFailed(run.key))
+            self._notify(TaskEvent(EventKind.CLEANUP_FAILED, run.key))
 
     async def _outcome(self, run: ActiveExecution, execution: Execution) -> Outcome:
         try:
@@ -287,7 +287,7 @@ class Worker:
             run.claimed = True
             self._outbox.add(Claim(run.key))
             self.uplink.wake()
-            self._notify(events.TaskClaimed(run.key))
+            self._notify(TaskEvent(EventKind.CLAIMED, run.key))
 
     async def _settle(self, run: ActiveExecution, outcome: Outcome) -> None:
         """Claim and end a task that does not stand."""
@@ -300,7 +300,7 @@ class Worker:
         log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
         log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
         self._outbox.add(TerminalReport(run.key, outcome))
-        self._notify(events.TaskEnded(run.key, outcome))
+        self._notify(TaskEvent(EventKind.ENDED, run.key, outcome=outcome))
         self.uplink.wake()
         await run.delivered.wait()
         logger.debug("Task %s: the report is delivered", run.key)

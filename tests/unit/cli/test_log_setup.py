@@ -9,7 +9,7 @@ import pytest
 
 from oz_agent_worker.cli.log_setup import JsonFormatter, TextFormatter
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.events import JobNamed, TraceBegan
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 from oz_agent_worker.worker.log_fields import LogFields
 
 KEY = ExecutionKey("t1", "e1")
@@ -25,8 +25,8 @@ def record(message: str, *arguments: object, error: bool = False) -> logging.Log
 @pytest.fixture
 def fields() -> LogFields:
     fields = LogFields()
-    fields(JobNamed(KEY, "oz-1"))
-    fields(TraceBegan(KEY, "0af7651916cd43dd8448eb211c80319c"))
+    fields(TaskEvent(EventKind.JOB_NAMED, KEY, "oz-1"))
+    fields(TaskEvent(EventKind.TRACE_BEGAN, KEY, "0af7651916cd43dd8448eb211c80319c"))
     return fields
 
 

@@ -10,7 +10,7 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
-from oz_agent_worker.worker.events import TaskEnded
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 
 CANARY = "ghs_canary"
 WORDS = TaskText(f"fatal: unable to access 'https://x:{CANARY}@git.test'")
@@ -26,7 +26,14 @@ def test_they_say_that_they_are_not_shown() -> None:
 
 @pytest.mark.parametrize(
     "holder",
-    [WORDS, OUTCOME, TerminalReport(KEY, OUTCOME), TaskEnded(KEY, OUTCOME), [OUTCOME], OUTCOME.message],
+    [
+        WORDS,
+        OUTCOME,
+        TerminalReport(KEY, OUTCOME),
+        TaskEvent(EventKind.ENDED, KEY, outcome=OUTCOME),
+        [OUTCOME],
+        OUTCOME.message,
+    ],
     ids=["words", "outcome", "report", "notice", "list", "message"],
 )
 def test_no_log_line_shows_them_whatever_it_prints(holder: object) -> None:

@@ -12,9 +12,8 @@ from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import Assigned, CancellationRequested, Delivered
 from oz_agent_worker.worker.backends.base import Found, NoOutput, OutputSink
-from oz_agent_worker.worker.events import Notice
+from oz_agent_worker.worker.events import WatchStatus, WorkerEvent
 from oz_agent_worker.worker.task_spec import TaskSettings, TaskSpec
-from oz_agent_worker.worker.watch_status import WatchVitals
 from oz_agent_worker.worker.worker import Worker, WorkerSettings
 
 __all__ = ["Bench", "ScriptedBackend", "ScriptedExecution", "Step", "assignment", "settle"]
@@ -89,7 +88,7 @@ class ScriptedBackend:
     async def start(self, found: Callable[[Found], None]) -> None:
         pass
 
-    def watches(self) -> tuple[WatchVitals, ...]:
+    def watches(self) -> tuple[WatchStatus, ...]:
         return ()
 
     async def close(self) -> None:
@@ -117,7 +116,7 @@ class Bench:
     logs: LogBook = field(default_factory=LogBook)
     rejections: list[tuple[ExecutionKey, str]] = field(default_factory=list)
     wakes: int = 0
-    notices: list[Notice] = field(default_factory=list)
+    notices: list[WorkerEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings = WorkerSettings(

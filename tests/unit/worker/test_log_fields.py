@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.events import JobNamed, TaskReleased, TraceBegan
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 from oz_agent_worker.worker.log_fields import LogFields, about
 
 KEY, OTHER = ExecutionKey("t", "e"), ExecutionKey("u", "f")
@@ -54,8 +54,8 @@ async def test_the_argument_counts_more_than_the_task() -> None:
 
 def test_job_and_trace_are_known_until_the_task_is_left() -> None:
     fields = LogFields()
-    fields(JobNamed(KEY, "oz-1"))
-    fields(TraceBegan(KEY, "0af7"))
+    fields(TaskEvent(EventKind.JOB_NAMED, KEY, "oz-1"))
+    fields(TaskEvent(EventKind.TRACE_BEGAN, KEY, "0af7"))
     assert fields.of(record(KEY)) == {"task": "t", "execution": "e", "job": "oz-1", "trace_id": "0af7"}
-    fields(TaskReleased(KEY))
+    fields(TaskEvent(EventKind.RELEASED, KEY))
     assert fields.of(record(KEY)) == {"task": "t", "execution": "e"}

@@ -5,7 +5,7 @@ import pytest
 from oz_agent_worker.protocol.outbox import Claim
 from oz_agent_worker.protocol.outcome import cancelled, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
-from oz_agent_worker.worker.events import TaskAdopted
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 
 from .scripted import Bench, settle
 
@@ -56,7 +56,7 @@ async def test_the_hello_names_what_was_found() -> None:
 async def test_whether_it_had_ended_when_it_was_found_is_told(ended: bool) -> None:
     bench = Bench()
     bench.find("a", ended=ended).ended.set_result(succeeded())
-    assert bench.notices[0] == TaskAdopted(A, ended)
+    assert bench.notices[0] == TaskEvent(EventKind.ADOPTED, A, already_ended=ended)
     await settle()
     assert bench.sent() == [Claim(A), TerminalReport(A, succeeded())], "it is reported all the same"
     await bench.finish()

@@ -5,17 +5,7 @@ from oz_agent_worker.protocol.outcome import FailurePhase, cancelled, failed, su
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.session import Assigned, AssignmentRefused
 from oz_agent_worker.worker.backends.base import LaunchError
-from oz_agent_worker.worker.events import (
-    CancelRequested,
-    CleanupFailed,
-    TaskAdopted,
-    TaskAssigned,
-    TaskClaimed,
-    TaskEnded,
-    TaskRejected,
-    TaskReleased,
-    WorkStarted,
-)
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 
 from .scripted import Bench, Step, assignment, settle
 
@@ -29,13 +19,13 @@ async def test_a_task_that_succeeds() -> None:
     bench.backend.executions["t"].ended.set_result(succeeded())
     await settle()
     assert bench.notices == [
-        TaskAssigned(KEY, "2026-01-31T12:00:00Z"),
-        WorkStarted(KEY),
-        TaskClaimed(KEY),
-        TaskEnded(KEY, succeeded()),
+        TaskEvent(EventKind.ASSIGNED, KEY, "2026-01-31T12:00:00Z"),
+        TaskEvent(EventKind.STARTED, KEY),
+        TaskEvent(EventKind.CLAIMED, KEY),
+        TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),
     ]
     await bench.finish()
-    assert bench.notices[4:] == [TaskReleased(KEY)]
+    assert bench.notices[4:] == [TaskEvent(EventKind.RELEASED, KEY)]
 
 
 async def test_a_cancellation() -> None:
@@ -45,7 +35,10 @@ async def test_a_cancellation() -> None:
     await settle()
     bench.cancel("t")
     await settle()
-    assert bench.notices[-2:] == [CancelRequested(KEY), TaskEnded(KEY, cancelled())]
+    assert bench.notices[-2:] == [
+        TaskEvent(EventKind.CANCEL_REQUESTED, KEY),
+        TaskEvent(EventKind.ENDED, KEY, outcome=cancelled()),
+    ]
     await bench.finish()
 
 
@@ -54,8 +47,8 @@ async def test_a_worker_without_a_slot() -> None:
     bench.assign("t")
     bench.assign("u")
     await settle()
-    assert TaskRejected(ExecutionKey("u", "u"), "at_capacity") in bench.notices
-    assert TaskAssigned(ExecutionKey("u", "u")) not in bench.notices
+    assert TaskEvent(EventKind.REJECTED, ExecutionKey("u", "u"), "at_capacity") in bench.notices
+    assert TaskEvent(EventKind.ASSIGNED, ExecutionKey("u", "u")) not in bench.notices
     bench.backend.executions["t"].ended.set_result(succeeded())
     await settle()
     await bench.finish()
@@ -66,7 +59,11 @@ async def test_a_backend_that_cannot_be_reached_gives_the_task_back() -> None:
     bench.backend.launch_steps["t"] = Step(error=LaunchError("away"))
     bench.assign("t")
     await settle()
-    assert bench.notices == [TaskAssigned(KEY), TaskRejected(KEY, "backend_unavailable"), TaskReleased(KEY)]
+    assert bench.notices == [
+        TaskEvent(EventKind.ASSIGNED, KEY),
+        TaskEvent(EventKind.REJECTED, KEY, "backend_unavailable"),
+        TaskEvent(EventKind.RELEASED, KEY),
+    ]
 
 
 async def test_an_assignment_that_cannot_be_carried_out() -> None:
@@ -75,7 +72,11 @@ async def test_an_assignment_that_cannot_be_carried_out() -> None:
     await settle()
     why = "The assignment cannot be carried out: no"
     outcome = failed(FailureReason.AGENT_INVOCATION, why, phase=FailurePhase.ASSIGNMENT)
-    assert bench.notices == [TaskAssigned(KEY), TaskClaimed(KEY), TaskEnded(KEY, outcome)]
+    assert bench.notices == [
+        TaskEvent(EventKind.ASSIGNED, KEY),
+        TaskEvent(EventKind.CLAIMED, KEY),
+        TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
+    ]
     await bench.finish()
 
 
@@ -83,7 +84,11 @@ async def test_what_an_earlier_worker_left() -> None:
     bench = Bench()
     execution = bench.find("t")
     await settle()
-    assert bench.notices == [TaskAdopted(KEY), TaskClaimed(KEY), WorkStarted(KEY)]
+    assert bench.notices == [
+        TaskEvent(EventKind.ADOPTED, KEY),
+        TaskEvent(EventKind.CLAIMED, KEY),
+        TaskEvent(EventKind.STARTED, KEY),
+    ]
     execution.ended.set_result(succeeded())
     await settle()
     await bench.finish()
@@ -98,4 +103,7 @@ async def test_debris_that_stays() -> None:
     execution.ended.set_result(succeeded())
     await settle()
     await bench.finish()
-    assert bench.notices[-2:] == [CleanupFailed(KEY), TaskReleased(KEY)]
+    assert bench.notices[-2:] == [
+        TaskEvent(EventKind.CLEANUP_FAILED, KEY),
+        TaskEvent(EventKind.RELEASED, KEY),
+    ]

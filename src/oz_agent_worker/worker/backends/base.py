@@ -23,8 +23,8 @@ from typing import Final, Protocol
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.task_spec import TaskSpec
-from oz_agent_worker.worker.watch_status import WatchVitals
 
 __all__ = [
     "SHUTDOWN",
@@ -162,7 +162,7 @@ class Backend(Protocol):
         """
         ...
 
-    def watches(self) -> Sequence[WatchVitals]:
+    def watches(self) -> Sequence[WatchStatus]:
         """How the watches are that the backend lives by; empty before ``start`` has returned."""
         ...
 

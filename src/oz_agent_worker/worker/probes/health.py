@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from oz_agent_worker.worker.watch_status import WatchVitals
+from oz_agent_worker.worker.events import WatchStatus
 
 from .server import Response, Routes
 
@@ -25,7 +25,7 @@ class Check:
     detail: str
 
 
-def liveness(watches: Sequence[WatchVitals]) -> list[Check]:
+def liveness(watches: Sequence[WatchStatus]) -> list[Check]:
     """Judge whether the process does what it should; an answer implies a turning event loop."""
     return [Check("event_loop", True, "turns"), *map(_watch_check, watches)]
 
@@ -41,7 +41,7 @@ def readiness(*, preflight_passed: bool, connected: bool, stopping: bool) -> lis
     ]
 
 
-def _watch_check(watch: WatchVitals) -> Check:
+def _watch_check(watch: WatchStatus) -> Check:
     name = f"watch_{watch.resource}"
     if not watch.running:
         return Check(name, False, "its task has ended")
@@ -56,7 +56,7 @@ class Health:
     """Answers the probes. Its owner says when ``preflight_passed`` and when it is ``stopping``."""
 
     def __init__(
-        self, *, connected: Callable[[], bool], watches: Callable[[], Sequence[WatchVitals]]
+        self, *, connected: Callable[[], bool], watches: Callable[[], Sequence[WatchStatus]]
     ) -> None:
         self.preflight_passed = False
         self.stopping = False

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oz_agent_worker.protocol.outbox import Outbox
-from oz_agent_worker.worker.watch_status import WatchVitals
+from oz_agent_worker.worker.events import WatchStatus
 
 __all__ = ["Subjects"]
 
@@ -14,4 +14,4 @@ class Subjects:
     """Read on the event loop, about once a second."""
 
     outbox: Outbox
-    watches: Callable[[], Sequence[WatchVitals]]
+    watches: Callable[[], Sequence[WatchStatus]]

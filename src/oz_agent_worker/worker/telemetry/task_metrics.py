@@ -1,30 +1,22 @@
-"""Metrics from notices: the life of each task, the connection, and requests to the API server."""
+"""Metrics from events: the life of each task, the connection, and requests to the API server."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult
+from oz_agent_worker.protocol.outcome import FailurePhase, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.events import (
-    AgentStarted,
-    CleanupFailed,
-    Connected,
-    Disconnected,
-    Notice,
+    ConnectionChanged,
+    EventKind,
     Reconnecting,
     RequestAnswered,
-    TaskAdopted,
-    TaskAssigned,
-    TaskClaimed,
-    TaskEnded,
-    TaskRejected,
-    TaskReleased,
+    TaskEvent,
     WatchRestarted,
-    WorkStarted,
+    WorkerEvent,
 )
 
 from .instruments import Instruments
@@ -36,21 +28,21 @@ _NO_ANSWER: Final = 0
 
 @dataclass(slots=True)
 class _Task:
-    """``assigned`` and ``started`` in monotonic seconds; unset where they were not seen.
+    """``assigned`` and ``started`` in monotonic seconds; ``None`` where they were not seen.
 
-    ``ended``: its outcome was there to be known before this worker had the task, and is not counted.
+    ``already_ended``: it had ended before this worker found it, so its outcome is not counted.
     """
 
     phase: str
-    created_at: str | None = None
+    created_at: str = ""
     assigned: float | None = None
     started: float | None = None
     active: bool = True
-    ended: bool = False
+    already_ended: bool = False
 
 
 class TaskMetrics:
-    """A listener. It keeps the few times of each task in hand that its histograms need."""
+    """Listens to events. It keeps the times of each active task that its histograms need."""
 
     def __init__(
         self,
@@ -63,57 +55,53 @@ class TaskMetrics:
         self._monotonic = monotonic
         self._wall = wall
         self._tasks: dict[ExecutionKey, _Task] = {}
-        self._on: Mapping[type, Callable[[Any], None]] = {
-            TaskAssigned: self._assigned,
-            TaskAdopted: self._taken_over,
-            TaskRejected: self._rejected,
-            TaskClaimed: lambda notice: self._count("oz_worker_tasks_claimed_total"),
-            WorkStarted: self._stands,
-            AgentStarted: self._started,
-            TaskEnded: self._ended,
-            CleanupFailed: lambda notice: self._failure(FailurePhase.CLEANUP, FailureReason.CLEANUP),
-            TaskReleased: self._left,
-            Connected: lambda notice: self._instruments.set("oz_worker_connected", 1),
-            Disconnected: lambda notice: self._instruments.set("oz_worker_connected", 0),
-            Reconnecting: lambda notice: self._count(
-                "oz_worker_websocket_reconnects_total", reason=notice.reason
-            ),
-            RequestAnswered: self._request,
-            WatchRestarted: lambda notice: self._count(
-                "oz_worker_kubernetes_watch_restarts_total", resource=notice.resource, reason=notice.reason
-            ),
+        self._steps: Mapping[EventKind, Callable[[TaskEvent], None]] = {
+            EventKind.ASSIGNED: self._open,
+            EventKind.ADOPTED: self._open,
+            EventKind.REJECTED: self._close,
+            EventKind.STARTED: self._work_started,
+            EventKind.AGENT_STARTED: self._agent_started,
+            EventKind.ENDED: self._ended,
+            EventKind.CLEANUP_FAILED: lambda _: self._failure(FailurePhase.CLEANUP, FailureReason.CLEANUP),
+            EventKind.RELEASED: self._close,
         }
 
-    def __call__(self, notice: Notice) -> None:
-        """Measure what a notice says."""
-        if (measure := self._on.get(type(notice))) is not None:
-            measure(notice)
+    def __call__(self, event: WorkerEvent) -> None:
+        """Measure an event."""
+        match event:
+            case TaskEvent():
+                info = event.kind.value
+                if info.counter is not None:
+                    self._count(info.counter, **({info.label: event.detail} if info.label else {}))
+                if (step := self._steps.get(event.kind)) is not None:
+                    step(event)
+            case RequestAnswered():
+                self._request(event)
+            case WatchRestarted(resource, reason):
+                self._count("oz_worker_kubernetes_watch_restarts_total", resource=resource, reason=reason)
+            case ConnectionChanged(connected):
+                self._instruments.set("oz_worker_connected", int(connected))
+            case Reconnecting(reason):
+                self._count("oz_worker_websocket_reconnects_total", reason=reason)
 
     # ------------------------------------------------------------------------ one task
 
-    def _assigned(self, notice: TaskAssigned) -> None:
-        self._open(notice.key, _Task("creating", notice.created_at, self._monotonic()))
-
-    def _taken_over(self, notice: TaskAdopted) -> None:
-        self._count("oz_worker_tasks_taken_over_total")
-        self._open(notice.key, _Task("pending", ended=notice.ended))
-
-    def _open(self, key: ExecutionKey, task: _Task) -> None:
-        self._tasks[key] = task
+    def _open(self, event: TaskEvent) -> None:
+        if event.kind is EventKind.ASSIGNED:
+            task = _Task("creating", event.detail, self._monotonic())
+        else:
+            task = _Task("pending", already_ended=event.already_ended)
+        self._tasks[event.key] = task
         self._instruments.add("oz_worker_tasks_active", 1)
         self._in_phase(task.phase, 1)
 
-    def _rejected(self, notice: TaskRejected) -> None:
-        self._count("oz_worker_tasks_rejected_total", reason=notice.reason)
-        self._left(notice)
-
-    def _stands(self, notice: WorkStarted) -> None:
-        task = self._tasks.get(notice.key)
+    def _work_started(self, event: TaskEvent) -> None:
+        task = self._tasks.get(event.key)
         if task is not None and task.phase == "creating":
             self._move(task, "pending")
 
-    def _started(self, notice: AgentStarted) -> None:
-        task = self._tasks.get(notice.key)
+    def _agent_started(self, event: TaskEvent) -> None:
+        task = self._tasks.get(event.key)
         if task is None or task.phase not in ("creating", "pending"):
             return
         self._move(task, "running")
@@ -125,11 +113,14 @@ class TaskMetrics:
         waited = task.started - task.assigned if created is None else self._wall() - created
         self._record("oz_worker_task_queue_to_start_seconds", max(0.0, waited), since=since)
 
-    def _ended(self, notice: TaskEnded) -> None:
-        now, result = self._monotonic(), notice.outcome.result.value
-        task = self._tasks.get(notice.key)
-        if task is None or not task.ended:
-            self._outcome(notice.outcome)
+    def _ended(self, event: TaskEvent) -> None:
+        outcome, task = event.outcome, self._tasks.get(event.key)
+        assert outcome is not None, "an ENDED event has an outcome"
+        now, result = self._monotonic(), outcome.result.value
+        if task is None or not task.already_ended:
+            self._count("oz_worker_tasks_completed_total", result=result)
+            if outcome.result is TaskResult.FAILED:
+                self._failure(outcome.phase, outcome.reason or FailureReason.UNKNOWN)
         if task is None:
             return
         if task.assigned is not None:
@@ -137,20 +128,15 @@ class TaskMetrics:
         if task.started is not None:
             self._record("oz_worker_task_start_to_end_seconds", now - task.started, result=result)
         self._move(task, "finishing")
-        self._give_back_slot(task)
+        self._free_slot(task)
 
-    def _outcome(self, outcome: Outcome) -> None:
-        self._count("oz_worker_tasks_completed_total", result=outcome.result.value)
-        if outcome.result is TaskResult.FAILED:
-            self._failure(outcome.phase, outcome.reason or FailureReason.UNKNOWN)
-
-    def _left(self, notice: TaskReleased | TaskRejected) -> None:
-        task = self._tasks.pop(notice.key, None)
+    def _close(self, event: TaskEvent) -> None:
+        task = self._tasks.pop(event.key, None)
         if task is not None:
             self._in_phase(task.phase, -1)
-            self._give_back_slot(task)
+            self._free_slot(task)
 
-    def _give_back_slot(self, task: _Task) -> None:
+    def _free_slot(self, task: _Task) -> None:
         if task.active:
             task.active = False
             self._instruments.add("oz_worker_tasks_active", -1)
@@ -162,11 +148,11 @@ class TaskMetrics:
 
     # ---------------------------------------------------------------------------------
 
-    def _request(self, notice: RequestAnswered) -> None:
-        asked = {"verb": notice.verb, "resource": notice.resource}
-        code = "none" if notice.code == _NO_ANSWER else str(notice.code)
+    def _request(self, event: RequestAnswered) -> None:
+        asked = {"verb": event.verb, "resource": event.resource}
+        code = "none" if event.code == _NO_ANSWER else str(event.code)
         self._count("oz_worker_kubernetes_requests_total", **asked, code=code)
-        self._record("oz_worker_kubernetes_request_duration_seconds", notice.seconds, **asked)
+        self._record("oz_worker_kubernetes_request_duration_seconds", event.seconds, **asked)
 
     def _failure(self, phase: FailurePhase, reason: FailureReason) -> None:
         self._count("oz_worker_task_failures_total", phase=phase.value, reason=reason.value)
@@ -181,10 +167,8 @@ class TaskMetrics:
         self._instruments.record(name, value, **labels)
 
 
-def _timestamp(text: str | None) -> float | None:
-    """Read an RFC 3339 time, UTC where it names no zone; ``None`` where it is none."""
-    if text is None:
-        return None
+def _timestamp(text: str) -> float | None:
+    """Read an RFC 3339 time (UTC where it names no zone) as seconds since the epoch; else ``None``."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,41 +1,17 @@
-"""Traces from notices: one span a task, with an event for each step of its life."""
+"""Traces from events: one span a task, with an event for each step of its life."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, format_trace_id
 
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.events import (
-    AgentStarted,
-    CancelRequested,
-    CleanupFailed,
-    JobNamed,
-    Notice,
-    Notify,
-    TaskAdopted,
-    TaskAssigned,
-    TaskClaimed,
-    TaskEnded,
-    TaskRejected,
-    TaskReleased,
-    TraceBegan,
-    WorkStarted,
-)
+from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, WorkerEvent
 
 __all__ = ["SPAN_NAME", "TaskSpans"]
 
 SPAN_NAME: Final = "oz_worker.task"
 
-#: Notices that are an event of the span, and nothing else.
-_EVENTS: Final[Mapping[type, str]] = {
-    TaskClaimed: "task.claimed",
-    WorkStarted: "backend.started",
-    AgentStarted: "task.started",
-    CancelRequested: "task.cancellation_requested",
-    CleanupFailed: "cleanup.failed",
-}
 _ENDS: Final = {
     TaskResult.SUCCEEDED: "task.completed",
     TaskResult.FAILED: "task.failed",
@@ -45,7 +21,7 @@ _ENDS: Final = {
 
 
 class TaskSpans:
-    """A listener. A span begins with the assignment, and ends when the task is out of the worker's hands.
+    """Listens to events. A span begins with the assignment and ends when the worker releases the task.
 
     ``notify`` hears which trace an execution has. Spans hold IDs, results and failure
     reasons, and no text of a task.
@@ -56,60 +32,52 @@ class TaskSpans:
         self._notify = notify
         self._spans: dict[ExecutionKey, Span] = {}
 
-    def __call__(self, notice: Notice) -> None:
-        """Write down what a notice says."""
-        match notice:
-            case TaskAssigned(key):
-                self._begin(key, "task.assigned")
-            case TaskAdopted(key):
-                self._begin(key, "task.taken_over")
-            case TaskRejected(key, reason):
-                self._rejected(key, reason)
-            case JobNamed(key, job):
-                if span := self._spans.get(key):
-                    span.set_attribute("k8s.job.name", job)
-            case TaskEnded(key, outcome):
-                self._ended(key, outcome)
-            case TaskReleased(key):
-                self._end(key)
-            case TaskClaimed() | WorkStarted() | AgentStarted() | CancelRequested() | CleanupFailed():
-                if span := self._spans.get(notice.key):
-                    span.add_event(_EVENTS[type(notice)])
-            case _:
-                pass
+    def __call__(self, event: WorkerEvent) -> None:
+        """Record a task's event in its span."""
+        if not isinstance(event, TaskEvent):
+            return
+        kind, info = event.kind, event.kind.value
+        if kind in (EventKind.ASSIGNED, EventKind.ADOPTED):
+            self._begin(event.key)
+        elif kind is EventKind.REJECTED and event.key not in self._spans:
+            self._begin(event.key)
+            self._spans[event.key].add_event("task.assigned")
+        span = self._spans.get(event.key)
+        if span is None:
+            return
+        if info.span_event is not None:
+            span.add_event(info.span_event, {info.label: event.detail} if info.label else None)
+        if info.span_attribute is not None:
+            span.set_attribute(info.span_attribute, event.detail)
+        if event.outcome is not None:
+            _record_outcome(span, event.outcome)
+        if kind in (EventKind.REJECTED, EventKind.RELEASED):
+            self._end(event.key)
 
     def close(self) -> None:
-        """End the spans of what is left running, so that they are exported."""
+        """End the spans of the tasks that still run, so that they are exported."""
         for key in list(self._spans):
             self._spans[key].set_attribute("oz.left_running", True)
             self._end(key)
 
-    def _begin(self, key: ExecutionKey, event: str) -> None:
+    def _begin(self, key: ExecutionKey) -> None:
         attributes = {"oz.task_id": key.task_id, "oz.execution_id": key.execution_id}
         span = self._spans[key] = self._tracer.start_span(SPAN_NAME, attributes=attributes)
-        span.add_event(event)
-        self._notify(TraceBegan(key, format_trace_id(span.get_span_context().trace_id)))
-
-    def _rejected(self, key: ExecutionKey, reason: str) -> None:
-        if key not in self._spans:
-            self._begin(key, "task.assigned")
-        self._spans[key].add_event("task.rejected", {"reason": reason})
-        self._end(key)
-
-    def _ended(self, key: ExecutionKey, outcome: Outcome) -> None:
-        span = self._spans.get(key)
-        if span is None:
-            return
-        span.set_attribute("oz.result", outcome.result.value)
-        event: dict[str, str | int] = {}
-        if outcome.exit_code is not None:
-            event["exit_code"] = outcome.exit_code
-        if outcome.result is TaskResult.FAILED:
-            reason = outcome.reason.value if outcome.reason else "unknown"
-            event |= {"reason": reason, "phase": outcome.phase.value}
-            span.set_status(Status(StatusCode.ERROR, reason))
-        span.add_event(_ENDS[outcome.result], event)
+        trace_id = format_trace_id(span.get_span_context().trace_id)
+        self._notify(TaskEvent(EventKind.TRACE_BEGAN, key, trace_id))
 
     def _end(self, key: ExecutionKey) -> None:
         if span := self._spans.pop(key, None):
             span.end()
+
+
+def _record_outcome(span: Span, outcome: Outcome) -> None:
+    span.set_attribute("oz.result", outcome.result.value)
+    attributes: dict[str, str | int] = {}
+    if outcome.exit_code is not None:
+        attributes["exit_code"] = outcome.exit_code
+    if outcome.result is TaskResult.FAILED:
+        reason = outcome.reason.value if outcome.reason else "unknown"
+        attributes |= {"reason": reason, "phase": outcome.phase.value}
+        span.set_status(Status(StatusCode.ERROR, reason))
+    span.add_event(_ENDS[outcome.result], attributes)

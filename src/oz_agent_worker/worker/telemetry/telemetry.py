@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from oz_agent_worker.common.aio import cancel_and_wait
-from oz_agent_worker.worker.events import Notice, Notify
+from oz_agent_worker.worker.events import Notify, WorkerEvent
 from oz_agent_worker.worker.probes.server import Endpoint, Response
 
 from .exporter_settings import Choice, choose
@@ -75,7 +75,7 @@ class Telemetry:
         """Where metrics are to be scraped, with the Prometheus exporter."""
         return self._endpoint
 
-    def notify(self, notice: Notice) -> None:
+    def notify(self, notice: WorkerEvent) -> None:
         """Tell every listener."""
         for listener in self._listeners:
             try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notice, TaskEnded, WorkStarted
+from oz_agent_worker.worker.events import EventKind, TaskEvent, WorkerEvent
 from oz_agent_worker.worker.probes.server import Endpoint
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import behaviours
@@ -33,7 +33,7 @@ async def test_requests_watches_phases_and_probes(
     kubeconfig = await asyncio.to_thread(api_tier.kubeconfig, "worker", namespace)
     backend = {"kubernetes": {"namespace": namespace, "kubeconfig": str(kubeconfig)}}
     plane = Plane([one_task], EXTENDED)
-    heard: list[Notice] = []
+    heard: list[WorkerEvent] = []
     probes, listeners = Endpoint("127.0.0.1", port), [heard.append]
     async with (
         kubelet(behaviours.always(behaviours.succeed())),
@@ -49,10 +49,11 @@ async def test_requests_watches_phases_and_probes(
         }
         assert (await life.get(port, "/readyz"))[0] == 200
         seen = exposed((await life.get(port, "/metrics"))[1])
-    about = [type(n) for n in heard if isinstance(n, JobNamed | WorkStarted | AgentStarted | TaskEnded)]
-    assert about[:2] == [JobNamed, WorkStarted]
-    assert about[-2:] == [AgentStarted, TaskEnded]
-    (job,) = {n.job for n in heard if isinstance(n, JobNamed)}
+    wanted = {EventKind.JOB_NAMED, EventKind.STARTED, EventKind.AGENT_STARTED, EventKind.ENDED}
+    about = [e for e in heard if isinstance(e, TaskEvent) and e.kind in wanted]
+    assert [e.kind for e in about[:2]] == [EventKind.JOB_NAMED, EventKind.STARTED]
+    assert [e.kind for e in about[-2:]] == [EventKind.AGENT_STARTED, EventKind.ENDED]
+    (job,) = {e.detail for e in about if e.kind is EventKind.JOB_NAMED}
     assert job.startswith("oz-")
     requests = "oz_worker_kubernetes_requests_total"
     assert seen.value(requests, verb="create", resource="jobs", code="201") >= 1

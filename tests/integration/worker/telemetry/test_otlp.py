@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
 from oz_agent_worker import __version__
-from oz_agent_worker.worker.events import Notice, TraceBegan
+from oz_agent_worker.worker.events import EventKind, TaskEvent, WorkerEvent
 from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Plane, assignment, until
 
 from .collector import collector, values
@@ -66,7 +66,7 @@ async def test_metrics_arrive_with_their_resource_and_the_last_ones_at_the_end(
 
 
 async def test_one_span_a_task(tmp_path: Path, otel: Environ) -> None:
-    heard: list[Notice] = []
+    heard: list[WorkerEvent] = []
     async with collector() as receiver:
         environ = otel(
             OTEL_METRICS_EXPORTER="none",
@@ -87,7 +87,9 @@ async def test_one_span_a_task(tmp_path: Path, otel: Environ) -> None:
         "task.completed",
     ]
     assert values(span.attributes).items() >= {"oz.task_id": "t", "oz.execution_id": "t-e1"}.items()
-    assert [n.trace_id for n in heard if isinstance(n, TraceBegan)] == [span.trace_id.hex()]
+    assert [e.detail for e in heard if isinstance(e, TaskEvent) and e.kind is EventKind.TRACE_BEGAN] == [
+        span.trace_id.hex()
+    ]
     assert receiver.metric_requests == []
     assert b"canary" not in b"".join(r.SerializeToString() for r in receiver.trace_requests)
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.probes.health import Health
 from oz_agent_worker.worker.probes.server import Response
-from oz_agent_worker.worker.watch_status import WatchVitals
 
-WELL = WatchVitals("jobs", running=True, unheard_for=31.4, idle_for=31.4, idle_limit=400.0)
-DEAF = WatchVitals("pods", running=True, unheard_for=9000.0, idle_for=5.0, idle_limit=400.0)
-STUCK = WatchVitals("pods", running=True, unheard_for=500.0, idle_for=500.0, idle_limit=400.0)
-ENDED = WatchVitals("pods", running=False, unheard_for=1.0, idle_for=1.0, idle_limit=400.0)
+WELL = WatchStatus("jobs", running=True, unheard_for=31.4, idle_for=31.4, idle_limit=400.0)
+DEAF = WatchStatus("pods", running=True, unheard_for=9000.0, idle_for=5.0, idle_limit=400.0)
+STUCK = WatchStatus("pods", running=True, unheard_for=500.0, idle_for=500.0, idle_limit=400.0)
+ENDED = WatchStatus("pods", running=False, unheard_for=1.0, idle_for=1.0, idle_limit=400.0)
 
 
 def body(response: Response) -> dict[str, Any]:
@@ -21,12 +21,12 @@ def body(response: Response) -> dict[str, Any]:
     return document
 
 
-def health(*watches: WatchVitals, connected: bool = True) -> Health:
+def health(*watches: WatchStatus, connected: bool = True) -> Health:
     return Health(connected=lambda: connected, watches=lambda: watches)
 
 
 @pytest.mark.parametrize("watches", [(), (WELL,), (WELL, DEAF)])
-def test_a_process_that_lives(watches: tuple[WatchVitals, ...]) -> None:
+def test_a_process_that_lives(watches: tuple[WatchStatus, ...]) -> None:
     response = health(*watches).healthz()
     assert (response.status, body(response)["status"], body(response)["failing"]) == (200, "ok", [])
 
@@ -38,7 +38,7 @@ def test_a_process_that_lives(watches: tuple[WatchVitals, ...]) -> None:
         (ENDED, "watch_pods: its task has ended"),
     ],
 )
-def test_a_watch_that_does_not_do_what_it_should(watch: WatchVitals, failing: str) -> None:
+def test_a_watch_that_does_not_do_what_it_should(watch: WatchStatus, failing: str) -> None:
     response = health(WELL, watch).healthz()
     assert (response.status, body(response)["status"]) == (503, "unavailable")
     assert body(response)["failing"] == [failing]

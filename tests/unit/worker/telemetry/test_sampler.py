@@ -7,14 +7,14 @@ import pytest
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.outcome import succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
+from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from oz_agent_worker.worker.telemetry.sampler import Sampler
 from oz_agent_worker.worker.telemetry.sources import Subjects
-from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .exposition import instruments_for, scraped
 
-JOBS = WatchVitals("jobs", running=True, unheard_for=31.5, idle_for=1.0, idle_limit=400.0)
+JOBS = WatchStatus("jobs", running=True, unheard_for=31.5, idle_for=1.0, idle_limit=400.0)
 
 
 def test_outbox_and_watches() -> None:

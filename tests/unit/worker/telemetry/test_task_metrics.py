@@ -8,20 +8,12 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.events import (
-    AgentStarted,
-    CleanupFailed,
-    Connected,
-    Disconnected,
+    ConnectionChanged,
+    EventKind,
     Reconnecting,
     RequestAnswered,
-    TaskAdopted,
-    TaskAssigned,
-    TaskClaimed,
-    TaskEnded,
-    TaskRejected,
-    TaskReleased,
+    TaskEvent,
     WatchRestarted,
-    WorkStarted,
 )
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, label_sets
 from oz_agent_worker.worker.telemetry.task_metrics import TaskMetrics
@@ -72,8 +64,8 @@ def test_every_bounded_series_is_there_from_the_start_but_for_histograms() -> No
 
 def test_names_and_kinds_are_exact() -> None:
     rig = Rig()
-    rig.listener(TaskAssigned(KEY))
-    rig.listener(TaskEnded(KEY, succeeded()))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY))
+    rig.listener(TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()))
     kinds = rig.scrape().kinds
     assert kinds["oz_worker_tasks_claimed_total"] == "counter"
     assert kinds["oz_worker_tasks_active"] == "gauge"
@@ -85,21 +77,21 @@ def test_names_and_kinds_are_exact() -> None:
 
 def test_the_life_of_a_task() -> None:
     rig = Rig()
-    rig.listener(TaskAssigned(KEY, "2026-01-31T11:59:50Z"))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY, "2026-01-31T11:59:50Z"))
     assert rig.phases() == {"creating": 1}
     assert rig.scrape().value("oz_worker_tasks_active") == 1
-    rig.listener(WorkStarted(KEY))
-    rig.listener(TaskClaimed(KEY))
+    rig.listener(TaskEvent(EventKind.STARTED, KEY))
+    rig.listener(TaskEvent(EventKind.CLAIMED, KEY))
     assert rig.phases() == {"pending": 1}
     rig.later(5)
-    rig.listener(AgentStarted(KEY))
-    rig.listener(AgentStarted(KEY))
+    rig.listener(TaskEvent(EventKind.AGENT_STARTED, KEY))
+    rig.listener(TaskEvent(EventKind.AGENT_STARTED, KEY))
     assert rig.phases() == {"running": 1}
     rig.later(60)
-    rig.listener(TaskEnded(KEY, succeeded()))
+    rig.listener(TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()))
     assert rig.phases() == {"finishing": 1}
     assert rig.scrape().value("oz_worker_tasks_active") == 0
-    rig.listener(TaskReleased(KEY))
+    rig.listener(TaskEvent(EventKind.RELEASED, KEY))
     seen = rig.scrape()
     assert rig.phases() == {}
     assert seen.value("oz_worker_tasks_claimed_total") == 1
@@ -115,7 +107,7 @@ def test_the_life_of_a_task() -> None:
 @pytest.mark.parametrize(
     ("created_at", "since", "seconds"),
     [
-        (None, "assigned", 5),
+        ("", "assigned", 5),
         ("yesterday", "assigned", 5),
         ("2026-01-31T12:00:00+00:00", "created", 5),
         ("2026-01-31T12:00:00", "created", 5),
@@ -123,20 +115,20 @@ def test_the_life_of_a_task() -> None:
         ("2026-01-31T12:30:00Z", "created", 0),
     ],
 )
-def test_since_when_a_task_waited(created_at: str | None, since: str, seconds: float) -> None:
+def test_since_when_a_task_waited(created_at: str, since: str, seconds: float) -> None:
     rig = Rig()
-    rig.listener(TaskAssigned(KEY, created_at))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY, created_at))
     rig.later(5)
-    rig.listener(AgentStarted(KEY))
+    rig.listener(TaskEvent(EventKind.AGENT_STARTED, KEY))
     assert rig.scrape().value("oz_worker_task_queue_to_start_seconds_sum", since=since) == seconds
 
 
 def test_a_task_that_was_taken_over_has_a_phase_and_no_times() -> None:
     rig = Rig()
-    rig.listener(TaskAdopted(KEY))
+    rig.listener(TaskEvent(EventKind.ADOPTED, KEY))
     assert rig.phases() == {"pending": 1}
-    rig.listener(AgentStarted(KEY))
-    rig.listener(TaskEnded(KEY, succeeded()))
+    rig.listener(TaskEvent(EventKind.AGENT_STARTED, KEY))
+    rig.listener(TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()))
     seen = rig.scrape()
     assert seen.value("oz_worker_tasks_taken_over_total") == 1
     assert seen.value("oz_worker_tasks_completed_total", result="succeeded") == 1
@@ -148,12 +140,14 @@ def test_a_task_that_was_taken_over_has_a_phase_and_no_times() -> None:
 def test_an_end_that_was_there_before_the_take_over_is_not_counted(ended: bool) -> None:
     """A failed Job stays for its TTL: every worker that starts meanwhile finds and reports it."""
     rig = Rig()
-    rig.listener(TaskAdopted(KEY, ended=ended))
-    rig.listener(TaskEnded(KEY, failed(FailureReason.CONTAINER_EXIT, "x", exit_code=1)))
+    rig.listener(TaskEvent(EventKind.ADOPTED, KEY, already_ended=ended))
+    rig.listener(
+        TaskEvent(EventKind.ENDED, KEY, outcome=failed(FailureReason.CONTAINER_EXIT, "x", exit_code=1))
+    )
     assert rig.phases() == {"finishing": 1}
-    rig.listener(TaskReleased(KEY))
-    rig.listener(TaskAssigned(KEY))  # run anew, it counts again
-    rig.listener(TaskEnded(KEY, succeeded()))
+    rig.listener(TaskEvent(EventKind.RELEASED, KEY))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY))  # run anew, it counts again
+    rig.listener(TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()))
     seen = rig.scrape()
     assert seen.value("oz_worker_tasks_taken_over_total") == 1
     counted = 0 if ended else 1
@@ -166,10 +160,14 @@ def test_an_end_that_was_there_before_the_take_over_is_not_counted(ended: bool) 
 
 def test_a_failure_has_its_phase_and_reason() -> None:
     rig = Rig()
-    rig.listener(TaskAssigned(KEY))
-    rig.listener(TaskEnded(KEY, failed(FailureReason.JOB_CREATE, "x", phase=FailurePhase.ASSIGNMENT)))
-    rig.listener(CleanupFailed(KEY))
-    rig.listener(TaskEnded(OTHER, Outcome(TaskResult.FAILED, "of no known reason")))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY))
+    rig.listener(
+        TaskEvent(
+            EventKind.ENDED, KEY, outcome=failed(FailureReason.JOB_CREATE, "x", phase=FailurePhase.ASSIGNMENT)
+        )
+    )
+    rig.listener(TaskEvent(EventKind.CLEANUP_FAILED, KEY))
+    rig.listener(TaskEvent(EventKind.ENDED, OTHER, outcome=Outcome(TaskResult.FAILED, "of no known reason")))
     seen = rig.scrape()
     assert seen.value("oz_worker_task_failures_total", phase="assignment", reason="job_create") == 1
     assert seen.value("oz_worker_task_failures_total", phase="cleanup", reason="cleanup") == 1
@@ -179,10 +177,10 @@ def test_a_failure_has_its_phase_and_reason() -> None:
 
 def test_what_is_handed_back_takes_no_slot() -> None:
     rig = Rig()
-    rig.listener(TaskRejected(OTHER, "at_capacity"))
-    rig.listener(TaskAssigned(KEY))
-    rig.listener(TaskRejected(KEY, "backend_unavailable"))
-    rig.listener(TaskReleased(KEY))
+    rig.listener(TaskEvent(EventKind.REJECTED, OTHER, "at_capacity"))
+    rig.listener(TaskEvent(EventKind.ASSIGNED, KEY))
+    rig.listener(TaskEvent(EventKind.REJECTED, KEY, "backend_unavailable"))
+    rig.listener(TaskEvent(EventKind.RELEASED, KEY))
     seen = rig.scrape()
     assert seen.value("oz_worker_tasks_rejected_total", reason="at_capacity") == 1
     assert seen.value("oz_worker_tasks_rejected_total", reason="backend_unavailable") == 1
@@ -193,9 +191,9 @@ def test_what_is_handed_back_takes_no_slot() -> None:
 def test_the_connection() -> None:
     rig = Rig()
     rig.listener(Reconnecting("dial_failed"))
-    rig.listener(Connected())
+    rig.listener(ConnectionChanged(connected=True))
     assert rig.scrape().value("oz_worker_connected") == 1
-    rig.listener(Disconnected())
+    rig.listener(ConnectionChanged(connected=False))
     rig.listener(Reconnecting("remote_close"))
     seen = rig.scrape()
     assert seen.value("oz_worker_connected") == 0

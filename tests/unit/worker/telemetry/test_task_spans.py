@@ -10,22 +10,7 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.events import (
-    AgentStarted,
-    CancelRequested,
-    CleanupFailed,
-    Connected,
-    JobNamed,
-    Notice,
-    TaskAdopted,
-    TaskAssigned,
-    TaskClaimed,
-    TaskEnded,
-    TaskRejected,
-    TaskReleased,
-    TraceBegan,
-    WorkStarted,
-)
+from oz_agent_worker.worker.events import ConnectionChanged, EventKind, TaskEvent, WorkerEvent
 from oz_agent_worker.worker.telemetry.task_spans import TaskSpans
 
 KEY = ExecutionKey("t", "e")
@@ -36,10 +21,10 @@ class Rig:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.told: list[Notice] = []
+        self.told: list[WorkerEvent] = []
         self.spans = TaskSpans(provider.get_tracer("tests"), self.told.append)
 
-    def tell(self, *notices: Notice) -> None:
+    def tell(self, *notices: WorkerEvent) -> None:
         for notice in notices:
             self.spans(notice)
 
@@ -54,10 +39,20 @@ def names(span: ReadableSpan) -> list[str]:
 
 def test_a_task_that_succeeds() -> None:
     rig = Rig()
-    rig.tell(TaskAssigned(KEY), JobNamed(KEY, "oz-1"), WorkStarted(KEY), TaskClaimed(KEY), AgentStarted(KEY))
-    rig.tell(Connected(), TaskEnded(KEY, succeeded()), CleanupFailed(KEY))
+    rig.tell(
+        TaskEvent(EventKind.ASSIGNED, KEY),
+        TaskEvent(EventKind.JOB_NAMED, KEY, "oz-1"),
+        TaskEvent(EventKind.STARTED, KEY),
+        TaskEvent(EventKind.CLAIMED, KEY),
+        TaskEvent(EventKind.AGENT_STARTED, KEY),
+    )
+    rig.tell(
+        ConnectionChanged(connected=True),
+        TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),
+        TaskEvent(EventKind.CLEANUP_FAILED, KEY),
+    )
     assert rig.exporter.get_finished_spans() == ()
-    rig.tell(TaskReleased(KEY), TaskReleased(KEY))
+    rig.tell(TaskEvent(EventKind.RELEASED, KEY), TaskEvent(EventKind.RELEASED, KEY))
     span = rig.span()
     assert span.name == "oz_worker.task"
     assert names(span) == [
@@ -76,7 +71,7 @@ def test_a_task_that_succeeds() -> None:
     }
     assert span.status.status_code is StatusCode.UNSET
     assert span.context is not None
-    assert rig.told == [TraceBegan(KEY, f"{span.context.trace_id:032x}")]
+    assert rig.told == [TaskEvent(EventKind.TRACE_BEGAN, KEY, f"{span.context.trace_id:032x}")]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +87,12 @@ def test_a_task_that_succeeds() -> None:
 )
 def test_other_ends(outcome: Outcome, event: str) -> None:
     rig = Rig()
-    rig.tell(TaskAssigned(KEY), CancelRequested(KEY), TaskEnded(KEY, outcome), TaskReleased(KEY))
+    rig.tell(
+        TaskEvent(EventKind.ASSIGNED, KEY),
+        TaskEvent(EventKind.CANCEL_REQUESTED, KEY),
+        TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
+        TaskEvent(EventKind.RELEASED, KEY),
+    )
     assert names(rig.span()) == ["task.assigned", "task.cancellation_requested", event]
     assert "a text of the task" not in rig.span().to_json()
 
@@ -100,7 +100,11 @@ def test_other_ends(outcome: Outcome, event: str) -> None:
 def test_a_failure_says_why_and_marks_the_span() -> None:
     rig = Rig()
     outcome = failed(FailureReason.CONTAINER_EXIT, "x", exit_code=42)
-    rig.tell(TaskAssigned(KEY), TaskEnded(KEY, outcome), TaskReleased(KEY))
+    rig.tell(
+        TaskEvent(EventKind.ASSIGNED, KEY),
+        TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
+        TaskEvent(EventKind.RELEASED, KEY),
+    )
     span = rig.span()
     assert dict(span.events[-1].attributes or {}) == {
         "exit_code": 42,
@@ -110,17 +114,17 @@ def test_a_failure_says_why_and_marks_the_span() -> None:
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "container_exit")
 
 
-@pytest.mark.parametrize("before", [[], [TaskAssigned(KEY)]])
-def test_a_task_that_is_handed_back_has_a_span(before: list[Notice]) -> None:
+@pytest.mark.parametrize("before", [[], [TaskEvent(EventKind.ASSIGNED, KEY)]])
+def test_a_task_that_is_handed_back_has_a_span(before: list[WorkerEvent]) -> None:
     rig = Rig()
-    rig.tell(*before, TaskRejected(KEY, "at_capacity"), TaskReleased(KEY))
+    rig.tell(*before, TaskEvent(EventKind.REJECTED, KEY, "at_capacity"), TaskEvent(EventKind.RELEASED, KEY))
     assert names(rig.span()) == ["task.assigned", "task.rejected"]
     assert dict(rig.span().events[-1].attributes or {}) == {"reason": "at_capacity"}
 
 
 def test_what_is_left_running_is_exported_at_the_end() -> None:
     rig = Rig()
-    rig.tell(TaskAdopted(KEY), TaskClaimed(KEY))
+    rig.tell(TaskEvent(EventKind.ADOPTED, KEY), TaskEvent(EventKind.CLAIMED, KEY))
     rig.spans.close()
     assert names(rig.span()) == ["task.taken_over", "task.claimed"]
     assert (rig.span().attributes or {})["oz.left_running"] is True
@@ -128,5 +132,10 @@ def test_what_is_left_running_is_exported_at_the_end() -> None:
 
 def test_a_notice_about_an_unknown_task_is_passed_over() -> None:
     rig = Rig()
-    rig.tell(TaskClaimed(KEY), JobNamed(KEY, "x"), TaskEnded(KEY, succeeded()), TaskReleased(KEY))
+    rig.tell(
+        TaskEvent(EventKind.CLAIMED, KEY),
+        TaskEvent(EventKind.JOB_NAMED, KEY, "x"),
+        TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),
+        TaskEvent(EventKind.RELEASED, KEY),
+    )
     assert rig.exporter.get_finished_spans() == ()

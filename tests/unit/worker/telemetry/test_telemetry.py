@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from oz_agent_worker.worker.events import Connected, Notice
+from oz_agent_worker.worker.events import ConnectionChanged, WorkerEvent
 from oz_agent_worker.worker.telemetry.resource import Identity
 from oz_agent_worker.worker.telemetry.telemetry import Telemetry
 
@@ -14,16 +14,16 @@ IDENTITY = Identity(worker_id="w", version="1.2.3", backend="direct", max_concur
 
 
 def test_every_listener_hears_even_where_another_fails(caplog: pytest.LogCaptureFixture) -> None:
-    heard: list[Notice] = []
+    heard: list[WorkerEvent] = []
 
-    def broken(notice: Notice) -> None:
+    def broken(notice: WorkerEvent) -> None:
         raise RuntimeError("broken")
 
     telemetry = Telemetry((broken, heard.append))
-    telemetry.notify(Connected())
-    telemetry.notify(Connected())
-    assert heard == [Connected(), Connected()]
-    assert [r.getMessage() for r in caplog.records] == ["Telemetry failed at Connected"]
+    telemetry.notify(ConnectionChanged(connected=True))
+    telemetry.notify(ConnectionChanged(connected=True))
+    assert heard == [ConnectionChanged(connected=True), ConnectionChanged(connected=True)]
+    assert [r.getMessage() for r in caplog.records] == ["Telemetry failed at ConnectionChanged"]
 
 
 async def test_without_an_exporter_there_is_nothing() -> None:
@@ -47,7 +47,7 @@ async def test_an_exporter_that_cannot_be_made_is_said_and_nothing_else(
     with caplog.at_level(logging.DEBUG):
         telemetry = Telemetry()
         telemetry.begin(environ, IDENTITY)
-    telemetry.notify(Connected())
+    telemetry.notify(ConnectionChanged(connected=True))
     said = [(r.levelno, r.getMessage()) for r in caplog.records]
     assert [(number, text.partition(": interval")[0]) for number, text in said] == [
         (level, "Telemetry: the otlp exporter cannot be made")

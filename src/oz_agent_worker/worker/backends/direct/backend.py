@@ -22,9 +22,8 @@ from oz_agent_worker.worker.backends.base import (
 )
 from oz_agent_worker.worker.backends.journal import HeldError, Journal, JournalError, UnreadableError
 from oz_agent_worker.worker.config.schema import DirectConfig
-from oz_agent_worker.worker.events import Notify, ignore_event
+from oz_agent_worker.worker.events import Notify, WatchStatus, ignore_event
 from oz_agent_worker.worker.task_spec import TaskSpec
-from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .environment import HARNESS_HOMES, task_environment
 from .execution import DirectExecution, ExecutionPlan, HostExecution, TaskCommands
@@ -106,7 +105,7 @@ class DirectBackend:
         """The journal and this worker's slot there: one that is started anew has both again (``slots``)."""
         return self._instance
 
-    def watches(self) -> Sequence[WatchVitals]:
+    def watches(self) -> Sequence[WatchStatus]:
         """None: the backend waits for processes."""
         return ()
 

@@ -12,7 +12,7 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, cancelled, describe_exit_code, failed, succeeded
 from oz_agent_worker.worker.backends.base import SHUTDOWN
-from oz_agent_worker.worker.events import AgentStarted, Notify, ignore_event
+from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, ignore_event
 
 from .command import CommandNotStartedError
 from .dotenv import DotenvError
@@ -168,7 +168,7 @@ class DirectExecution(HostExecution):
     async def _run_agent(self) -> Outcome:
         routine = self._plan.routine
         environment = self._plan.environment.of_agent(routine.worker, self._exported)
-        begun = AgentStarted(self._holding.entry.key)
+        begun = TaskEvent(EventKind.AGENT_STARTED, self._holding.entry.key)
         try:
             code = await self._run(self._plan.agent, environment, lambda: routine.notify(begun))
         except CommandNotStartedError as error:

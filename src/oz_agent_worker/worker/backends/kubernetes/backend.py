@@ -15,9 +15,8 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, failed
 from oz_agent_worker.worker.backends.base import Found, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from oz_agent_worker.worker.events import JobNamed, Notify, ignore_event
+from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, WatchStatus, ignore_event
 from oz_agent_worker.worker.task_spec import TaskSpec
-from oz_agent_worker.worker.watch_status import WatchVitals
 
 from .adoption.adoption import Adoption
 from .adoption.decision import AdoptionPolicy, end_condition
@@ -167,12 +166,12 @@ class KubernetesBackend:
                 await create_environment_secret(ground.client, plan, created)
             job = created.job.metadata
             takeover.settle(job.name, job.uid)
-        self._notify(JobNamed(spec.key, job.name))
+        self._notify(TaskEvent(EventKind.JOB_NAMED, spec.key, job.name))
         return KubernetesExecution(
             ground, job.name, job.uid or "", created.since, output, inherited=created.adopted
         )
 
-    def watches(self) -> Sequence[WatchVitals]:
+    def watches(self) -> Sequence[WatchStatus]:
         """How the watches of Jobs and Pods are."""
         return self._monitor.vitals() if self._monitor is not None else ()
 

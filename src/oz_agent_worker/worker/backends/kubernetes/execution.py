@@ -9,7 +9,7 @@ from typing import Final
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed
 from oz_agent_worker.worker.backends.base import OutputSink
-from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notify, ignore_event
+from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, ignore_event
 
 from .adoption.decision import end_condition
 from .api.client import KubernetesClient
@@ -209,7 +209,7 @@ class KubernetesExecution:
     async def _conclude(self) -> Outcome:
         job = self._job()
         if job is not None and job.metadata.key is not None:
-            self._ground.notify(JobNamed(job.metadata.key, self._name))
+            self._ground.notify(TaskEvent(EventKind.JOB_NAMED, job.metadata.key, self._name))
         ended = end_condition(job) if self._inherited and job is not None else None
         ground, outcome = self._ground, await self._decided()
         outcome = await outcome_from_events(
@@ -272,7 +272,7 @@ class KubernetesExecution:
         job = self._job()
         if not self._started and job is not None and job.metadata.key is not None:
             self._started = True
-            self._ground.notify(AgentStarted(job.metadata.key))
+            self._ground.notify(TaskEvent(EventKind.AGENT_STARTED, job.metadata.key))
 
     def _note_problems(self, evaluation: Evaluation, now: float) -> None:
         self._first_seen = {key: self._first_seen.get(key, now) for key in evaluation.problems}

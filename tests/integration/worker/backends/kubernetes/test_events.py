@@ -13,7 +13,7 @@ from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from oz_agent_worker.worker.events import AgentStarted, JobNamed, Notice, RequestAnswered, WatchRestarted
+from oz_agent_worker.worker.events import EventKind, RequestAnswered, TaskEvent, WatchRestarted, WorkerEvent
 from tests.integration.worker.backends.harness import eventually, leave_alone
 
 from .apiserver import ApiServer, breaks, says
@@ -27,13 +27,13 @@ JOB = job_name(KEY)
 class Heard:
     """The notices so far."""
 
-    notices: list[Notice] = field(default_factory=list)
+    notices: list[WorkerEvent] = field(default_factory=list)
 
     def restarts(self, resource: str = "jobs") -> list[str]:
         return [n.reason for n in self.notices if isinstance(n, WatchRestarted) and n.resource == resource]
 
     def started(self) -> list[ExecutionKey]:
-        return [n.key for n in self.notices if isinstance(n, AgentStarted)]
+        return [n.key for n in self.notices if isinstance(n, TaskEvent) and n.kind is EventKind.AGENT_STARTED]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_requests_are_told_with_their_code_and_time(
     told = [n for n in heard.notices if isinstance(n, RequestAnswered) and n.verb == "create"]
     assert [(n.resource, n.code) for n in told] == [("jobs", 503), ("jobs", 201)]
     assert all(0 < n.seconds < 5 for n in told)
-    assert JobNamed(KEY, JOB) in heard.notices
+    assert TaskEvent(EventKind.JOB_NAMED, KEY, JOB) in heard.notices
 
 
 async def test_a_watch_that_the_server_ends(

@@ -9,7 +9,7 @@ from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
-from oz_agent_worker.worker.watch_status import WatchVitals
+from oz_agent_worker.worker.events import WatchStatus
 
 from .consistency_check import Difference, differences, persistent
 from .job_index import JobIndex
@@ -71,7 +71,7 @@ class JobMonitor:
         await self._pods.start(timeout)
         self._task = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
 
-    def vitals(self) -> tuple[WatchVitals, ...]:
+    def vitals(self) -> tuple[WatchStatus, ...]:
         """The state of both watches; empty before ``start`` has returned."""
         return (self._jobs.vitals(), self._pods.vitals()) if self._task is not None else ()
 

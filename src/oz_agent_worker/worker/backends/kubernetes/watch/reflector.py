@@ -33,7 +33,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.retry import (
     RetryPolicy,
     delays,
 )
-from oz_agent_worker.worker.watch_status import WatchVitals
+from oz_agent_worker.worker.events import WatchStatus
 
 from .store import Change, Store
 from .stream import LineSplitter, UndecodableEventError, WatchDecoder
@@ -118,11 +118,11 @@ class Reflector(Generic[ObjectT]):
         """The objects that exist, by name, as far as the server has said."""
         return self._store.objects
 
-    def vitals(self) -> WatchVitals:
+    def vitals(self) -> WatchStatus:
         """The state of the watch. While the server cannot be reached it receives nothing, and is not idle."""
         settings, now = self._settings, time.monotonic()
         longest = settings.timeout + settings.slack + settings.pauses.longest
-        return WatchVitals(
+        return WatchStatus(
             self._resource.plural,
             running=self._task is not None and not self._task.done(),
             unheard_for=now - self._received_at,
