@@ -75,8 +75,8 @@ STEPS: Final[tuple[Step, ...]] = (
     # The worker comes up.
     Step("worker-starting", _W, _O, rare=True, early=True),
     Step("preflight-job-created", _W, _A, f"{_CLIENT}.create_job", backend=_K8S, early=True),
-    Step("take-over-begun", _W, _B, f"{_WORKER}.take_over", rare=True, early=True),
-    Step("taken-over", _W, _A, f"{_WORKER}.take_over", rare=True, early=True),
+    Step("take-over-begun", _W, _B, f"{_WORKER}.adopt", rare=True, early=True),
+    Step("taken-over", _W, _A, f"{_WORKER}.adopt", rare=True, early=True),
     Step("hello-unsent", _W, _B, _WRITES, frame="worker_hello", early=True),
     Step("hello-sent", _W, _A, _WRITES, frame="worker_hello", early=True),
     # A task comes in and is made to stand.

@@ -15,7 +15,7 @@ from typing import Final
 
 from .report import ExecutionKey
 
-__all__ = ["MAX_HELD", "MAX_PIECE", "MAX_TOTAL", "LogBook", "LogPiece", "LogStream"]
+__all__ = ["MAX_HELD", "MAX_PIECE", "MAX_TOTAL", "LogBuffers", "LogChunk", "LogStream"]
 
 #: How much of one task's output is held, in bytes.
 MAX_HELD: Final = 1024 * 1024
@@ -26,7 +26,7 @@ MAX_PIECE: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LogPiece:
+class LogChunk:
     """``text`` stands at ``offset`` (UTF-8 bytes) of the execution's output."""
 
     key: ExecutionKey
@@ -76,7 +76,7 @@ class LogStream:
         self._sent = self._start
         self._marks.clear()
 
-    def take(self, barrier: int) -> LogPiece | None:
+    def take(self, barrier: int) -> LogChunk | None:
         """Give the next piece, if any; a pong to ping ``barrier`` will show its delivery."""
         if not self.has_due:
             return None
@@ -84,7 +84,7 @@ class LogStream:
         end = min(len(self._held), begin + MAX_PIECE)
         if end < len(self._held):
             end = _boundary_before(self._held, end)
-        piece = LogPiece(self.key, self._sent, self._held[begin:end].decode())
+        piece = LogChunk(self.key, self._sent, self._held[begin:end].decode())
         self._sent = self._start + end
         if self._marks and self._marks[-1][0] == barrier:
             self._marks.pop()
@@ -132,7 +132,7 @@ class _Sizes:
         return next(iter(self._classes[max(c for c, keys in self._classes.items() if keys)]))
 
 
-class LogBook:
+class LogBuffers:
     """The output of every execution in the worker's hands, ``max_total`` bytes at most.
 
     Only streams with something to write, or with something unconfirmed, are looked at:
@@ -206,7 +206,7 @@ class LogBook:
         """The executions with output to write, those that have waited longest first."""
         return list(self._due) if self.wanted else []
 
-    def take(self, key: ExecutionKey, barrier: int) -> LogPiece | None:
+    def take(self, key: ExecutionKey, barrier: int) -> LogChunk | None:
         """Give an execution's next piece, if any; a pong to ping ``barrier`` will show its delivery."""
         stream = self._streams.get(key)
         piece = stream.take(barrier) if stream else None

@@ -15,7 +15,7 @@ import msgspec
 from . import frames
 from .assignment import Assignment, AssignmentError, parse_assignment, trimmed
 from .frames import Capability
-from .log_stream import LogBook, LogPiece
+from .log_stream import LogBuffers, LogChunk
 from .outbox import Claim, Outbox
 from .report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
 
@@ -110,7 +110,7 @@ class Session:
     def __init__(
         self,
         outbox: Outbox,
-        logs: LogBook,
+        logs: LogBuffers,
         *,
         worker_id: str,
         capabilities: frozenset[Capability],
@@ -227,7 +227,7 @@ class Session:
         for ack_id, report in reports:
             yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None), report.key)
 
-    def _pieces(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogPiece]:
+    def _pieces(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogChunk]:
         """All that is left of an execution that ended; else one piece, so that each gets its turn."""
         while (piece := self._logs.take(key, barrier)) is not None:
             yield piece
@@ -253,7 +253,7 @@ class Session:
         return min(timers)
 
 
-def _output(piece: LogPiece) -> Text:
+def _output(piece: LogChunk) -> Text:
     key = piece.key
     frame = frames.TaskLog(
         task_id=key.task_id, execution_id=key.execution_id, offset=piece.offset, text=piece.text

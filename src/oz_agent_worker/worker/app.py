@@ -15,7 +15,7 @@ from typing import Final
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.common.proxy import proxy_for
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 
 from .backends.base import Backend
@@ -72,9 +72,9 @@ async def run_worker(
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )
-    outbox, logs = Outbox(clock=time.monotonic), LogBook()
+    outbox, logs = Outbox(clock=time.monotonic), LogBuffers()
     worker = Worker(backend, _worker_settings(config), outbox, logs, notify)
-    link = worker.uplink = Connection(
+    link = worker.connection = Connection(
         _link_settings(config, options, environ), worker, outbox, logs, notify=notify
     )
     health = Health(connected=lambda: link.connected, watches=backend.watches)
@@ -93,7 +93,7 @@ async def run_worker(
 
 async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> bool:
     """Start the backend; give up, and return false, where ``stop`` comes first."""
-    starting = asyncio.create_task(backend.start(worker.take_over), name="backend-start")
+    starting = asyncio.create_task(backend.start(worker.adopt), name="backend-start")
     if not await ends_before(starting, stop):
         await cancel_and_wait(starting)
         return False

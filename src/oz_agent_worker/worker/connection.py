@@ -21,7 +21,7 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.session import ACK_TIMEOUT, DEAD_AFTER, PING_INTERVAL, Event, Session, Text
@@ -87,7 +87,7 @@ class Connection:
         settings: ConnectionSettings,
         listener: ConnectionListener,
         outbox: Outbox,
-        logs: LogBook,
+        logs: LogBuffers,
         *,
         notify: Notify = events.ignore_event,
         monotonic: Callable[[], float] = time.monotonic,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.report import ExecutionKey
 
 from .backends.base import Execution
@@ -85,7 +85,7 @@ class TaskOutput:
     Nothing leaves before the claim, and nothing is taken after the end.
     """
 
-    def __init__(self, key: ExecutionKey, logs: LogBook, wake: Callable[[], None]) -> None:
+    def __init__(self, key: ExecutionKey, logs: LogBuffers, wake: Callable[[], None]) -> None:
         self._key = key
         self._logs = logs
         self._wake = wake

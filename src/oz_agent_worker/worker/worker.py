@@ -15,7 +15,7 @@ from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
 from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, TaskResult, cancelled, failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -29,12 +29,19 @@ from oz_agent_worker.protocol.session import (
 )
 
 from . import log_fields
-from .backends.base import SHUTDOWN, Backend, Execution, Found, LaunchError, OwnedByAnotherWorkerError
+from .backends.base import (
+    SHUTDOWN,
+    AdoptableExecution,
+    Backend,
+    Execution,
+    LaunchError,
+    OwnedByAnotherWorkerError,
+)
 from .events import EventKind, Notify, TaskEvent, ignore_event
 from .executions import ActiveExecution, Executions, NotStarted, TaskOutput
 from .task_spec import TaskSettings, build_task_spec
 
-__all__ = ["Uplink", "Worker", "WorkerSettings"]
+__all__ = ["FrameSender", "Worker", "WorkerSettings"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -48,7 +55,7 @@ class WorkerSettings:
     tasks: TaskSettings
 
 
-class Uplink(Protocol):
+class FrameSender(Protocol):
     """What the worker needs of its link."""
 
     def wake(self) -> None:
@@ -63,17 +70,17 @@ class Uplink(Protocol):
 class Worker:
     """Runs what the control plane assigns; see the module's text.
 
-    It is the ``ConnectionListener`` of its link. ``uplink`` is set before the first event.
+    It is the ``ConnectionListener`` of its link. ``connection`` is set before the first event.
     """
 
-    uplink: Uplink
+    connection: FrameSender
 
     def __init__(
         self,
         backend: Backend,
         settings: WorkerSettings,
         outbox: Outbox,
-        logs: LogBook,
+        logs: LogBuffers,
         notify: Notify = ignore_event,
     ) -> None:
         self._backend = backend
@@ -109,7 +116,7 @@ class Worker:
             executions=executions,
         )
 
-    def take_over(self, found: Found) -> None:
+    def adopt(self, found: AdoptableExecution) -> None:
         """Follow an execution that an earlier worker left, whether or not there is a slot for it."""
         if self._runs.get(found.key) is not None:
             logger.debug("Task %s is in hand already", found.key)
@@ -162,7 +169,7 @@ class Worker:
 
     def _reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
         logger.info("Task %s rejected: %s", key, reason)
-        self.uplink.reject(key, reason)
+        self.connection.reject(key, reason)
         self._notify(TaskEvent(EventKind.REJECTED, key, reason.value))
 
     def _refused(self, key: ExecutionKey, why: str) -> None:
@@ -209,7 +216,7 @@ class Worker:
             self._notify(TaskEvent(EventKind.RELEASED, run.key))
 
     async def _carry_out(self, run: ActiveExecution, assignment: Assignment) -> None:
-        output = TaskOutput(run.key, self._logs, self.uplink.wake)
+        output = TaskOutput(run.key, self._logs, self.connection.wake)
         launched = await self._launch(run, assignment, output)
         # With thousands of tasks in flight, what launched them must not be held.
         del assignment
@@ -222,8 +229,8 @@ class Worker:
         else:
             await self._follow(run, launched, output)
 
-    async def _resume(self, run: ActiveExecution, found: Found) -> None:
-        output = TaskOutput(run.key, self._logs, self.uplink.wake)
+    async def _resume(self, run: ActiveExecution, found: AdoptableExecution) -> None:
+        output = TaskOutput(run.key, self._logs, self.connection.wake)
         run.execution = found.follow(output)
         await self._follow(run, run.execution, output)
 
@@ -286,7 +293,7 @@ class Worker:
         if not run.claimed:
             run.claimed = True
             self._outbox.add(Claim(run.key))
-            self.uplink.wake()
+            self.connection.wake()
             self._notify(TaskEvent(EventKind.CLAIMED, run.key))
 
     async def _settle(self, run: ActiveExecution, outcome: Outcome) -> None:
@@ -301,7 +308,7 @@ class Worker:
         log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
         self._outbox.add(TerminalReport(run.key, outcome))
         self._notify(TaskEvent(EventKind.ENDED, run.key, outcome=outcome))
-        self.uplink.wake()
+        self.connection.wake()
         await run.delivered.wait()
         logger.debug("Task %s: the report is delivered", run.key)
 

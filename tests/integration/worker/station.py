@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.outcome import succeeded
 from oz_agent_worker.worker.connection import Connection, ConnectionSettings
@@ -29,14 +29,14 @@ class Station:
     settings: ConnectionSettings
     backend: ScriptedBackend = field(default_factory=ScriptedBackend)
     outbox: Outbox = field(default_factory=Outbox)
-    logs: LogBook = field(default_factory=LogBook)
+    logs: LogBuffers = field(default_factory=LogBuffers)
 
     def __post_init__(self) -> None:
         tasks = TaskSettings(server_root_url="https://oz.test")
         worker_settings = WorkerSettings(worker_id="w", max_concurrent_tasks=1, tasks=tasks)
         self.worker = Worker(self.backend, worker_settings, self.outbox, self.logs)
         self.link = Connection(self.settings, self.worker, self.outbox, self.logs)
-        self.worker.uplink = self.link
+        self.worker.connection = self.link
 
     @property
     def idle(self) -> bool:

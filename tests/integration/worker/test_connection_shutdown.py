@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.worker.connection import Connection, ConnectionSettings
 from oz_agent_worker.worker.task_spec import TaskSettings
@@ -20,7 +20,7 @@ HOUR = 3600.0
 
 
 def _link(url: str, *, retry_first: float) -> Connection:
-    outbox, logs = Outbox(), LogBook()
+    outbox, logs = Outbox(), LogBuffers()
     tasks = TaskSettings(server_root_url="https://oz.test")
     worker_settings = WorkerSettings(worker_id="w", max_concurrent_tasks=1, tasks=tasks)
     worker = Worker(ScriptedBackend(), worker_settings, outbox, logs)
@@ -28,7 +28,7 @@ def _link(url: str, *, retry_first: float) -> Connection:
         url=url, worker_id="w", api_key=Secret("k"), connect_timeout=HOUR,
         retry_first=retry_first, retry_cap=HOUR,
     )  # fmt: skip
-    link = worker.uplink = Connection(settings, worker, outbox, logs, uniform=lambda _low, high: high)
+    link = worker.connection = Connection(settings, worker, outbox, logs, uniform=lambda _low, high: high)
     return link
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from oz_agent_worker.protocol.frames import RunningExecution, WorkerHello
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import Outcome, cancelled
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -81,7 +81,7 @@ class ModelWorker:
         self.jobs = jobs
         self.told = told
         self.outbox = Outbox()
-        self.logs = LogBook()
+        self.logs = LogBuffers()
         self.steps: dict[ExecutionKey, Step] = {}
         self.wire: Wire | None = None
         self.session: Session | None = None

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from oz_agent_worker.protocol.frames import Capability, RunningExecution, WorkerHello
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.outcome import succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -30,7 +30,7 @@ class Worker:
 
     def __init__(self, capabilities: frozenset[Capability] = PUBLIC, now: float = 0.0) -> None:
         self.outbox = Outbox()
-        self.logs = LogBook()
+        self.logs = LogBuffers()
         self.session = self.connect(capabilities, now)
 
     def connect(self, capabilities: frozenset[Capability], now: float = 0.0) -> Session:

@@ -2,13 +2,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oz_agent_worker.protocol.log_stream import MAX_HELD, MAX_PIECE, MAX_TOTAL, LogBook, LogPiece, LogStream
+from oz_agent_worker.protocol.log_stream import (
+    MAX_HELD,
+    MAX_PIECE,
+    MAX_TOTAL,
+    LogBuffers,
+    LogChunk,
+    LogStream,
+)
 from oz_agent_worker.protocol.report import ExecutionKey
 
 A, B = ExecutionKey("a", "a"), ExecutionKey("b", "b")
 
 
-def _drained(stream: LogStream, barrier: int = 1) -> list[LogPiece]:
+def _drained(stream: LogStream, barrier: int = 1) -> list[LogChunk]:
     pieces = []
     while (piece := stream.take(barrier)) is not None:
         pieces.append(piece)
@@ -21,9 +28,9 @@ def _drained(stream: LogStream, barrier: int = 1) -> list[LogPiece]:
 def test_output_leaves_with_its_offset_in_bytes() -> None:
     stream = LogStream(A)
     stream.write("ä\n".encode())
-    assert _drained(stream) == [LogPiece(A, 0, "ä\n")]
+    assert _drained(stream) == [LogChunk(A, 0, "ä\n")]
     stream.write(b"next")
-    assert _drained(stream) == [LogPiece(A, 3, "next")]
+    assert _drained(stream) == [LogChunk(A, 3, "next")]
     assert _drained(stream) == []
 
 
@@ -33,23 +40,23 @@ def test_a_character_is_never_split() -> None:
     stream.write(first)
     assert not stream.has_due
     stream.write(second)
-    assert _drained(stream) == [LogPiece(A, 0, "€")]
+    assert _drained(stream) == [LogChunk(A, 0, "€")]
 
 
 def test_what_is_no_utf_8_is_replaced_and_counted_as_it_is_sent() -> None:
     stream = LogStream(A)
     stream.write(b"a\xffb")
     stream.write(b"c")
-    assert _drained(stream) == [LogPiece(A, 0, "a\ufffdbc")]
+    assert _drained(stream) == [LogChunk(A, 0, "a\ufffdbc")]
     stream.write(b"d")
-    assert _drained(stream) == [LogPiece(A, 6, "d")]
+    assert _drained(stream) == [LogChunk(A, 6, "d")]
 
 
 def test_the_end_closes_a_character_that_was_begun() -> None:
     stream = LogStream(A)
     stream.write(b"x\xe2\x82")
     stream.write(b"", final=True)
-    assert _drained(stream) == [LogPiece(A, 0, "x\ufffd")]
+    assert _drained(stream) == [LogChunk(A, 0, "x\ufffd")]
 
 
 def test_a_pong_frees_what_was_sent_before_its_ping() -> None:
@@ -62,7 +69,7 @@ def test_a_pong_frees_what_was_sent_before_its_ping() -> None:
     stream.confirm_barrier(1)
     assert (stream.confirmed, stream.has_due) == (False, True)
     stream.reset()
-    assert _drained(stream, barrier=3) == [LogPiece(A, 3, "twothree")]
+    assert _drained(stream, barrier=3) == [LogChunk(A, 3, "twothree")]
     stream.confirm_barrier(3)
     assert stream.confirmed
     stream.reset()
@@ -76,7 +83,7 @@ def test_a_pong_of_another_time_frees_nothing() -> None:
     stream.confirm_barrier(4)
     stream.reset()
     stream.confirm_barrier(5)
-    assert _drained(stream) == [LogPiece(A, 0, "one")]
+    assert _drained(stream) == [LogChunk(A, 0, "one")]
 
 
 def test_long_output_leaves_in_pieces_that_end_at_characters() -> None:
@@ -95,13 +102,13 @@ def test_the_oldest_output_is_dropped_where_nobody_takes_it() -> None:
     stream = LogStream(A, max_held=10)
     stream.write(b"0123456789")
     stream.write("€tail".encode())
-    assert _drained(stream) == [LogPiece(A, 7, "789€tail")]
+    assert _drained(stream) == [LogChunk(A, 7, "789€tail")]
 
 
 def test_dropping_never_leaves_half_a_character() -> None:
     stream = LogStream(A, max_held=5)
     stream.write("€€".encode())
-    assert _drained(stream) == [LogPiece(A, 3, "€")]
+    assert _drained(stream) == [LogChunk(A, 3, "€")]
 
 
 def test_dropping_what_was_sent_and_not_confirmed_is_harmless() -> None:
@@ -110,7 +117,7 @@ def test_dropping_what_was_sent_and_not_confirmed_is_harmless() -> None:
     _drained(stream, barrier=1)
     stream.write(b"efgh")
     stream.confirm_barrier(1)
-    assert _drained(stream, barrier=2) == [LogPiece(A, 4, "efgh")]
+    assert _drained(stream, barrier=2) == [LogChunk(A, 4, "efgh")]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=30), st.lists(st.booleans(), max_size=30))
@@ -158,14 +165,14 @@ def test_a_task_that_prints_without_end_holds_a_mebibyte() -> None:
 # ----------------------------------------------------------------------------- the book
 
 
-def _book() -> LogBook:
-    book = LogBook()
+def _book() -> LogBuffers:
+    book = LogBuffers()
     book.reset(wanted=True)
     return book
 
 
 def test_nothing_is_kept_for_a_peer_that_wants_no_output() -> None:
-    book = LogBook()
+    book = LogBuffers()
     book.reset(wanted=False)
     book.write(A, b"x")
     assert (len(book), book.has_due, book.due()) == (0, False, [])
@@ -175,11 +182,11 @@ def test_nothing_is_kept_for_a_peer_that_wants_no_output() -> None:
 
 def test_output_waits_for_the_first_connection() -> None:
     """What a task printed whose end was found at the start is not lost."""
-    book = LogBook()
+    book = LogBuffers()
     book.write(A, b"x")
     assert (book.wanted, book.has_due, book.due()) == (None, False, [])
     book.reset(wanted=True)
-    assert book.take(A, 1) == LogPiece(A, 0, "x")
+    assert book.take(A, 1) == LogChunk(A, 0, "x")
 
 
 def test_executions_take_turns() -> None:
@@ -187,12 +194,12 @@ def test_executions_take_turns() -> None:
     book.write(A, b"x" * (MAX_PIECE + 1))
     book.write(B, b"b")
     assert book.due() == [A, B]
-    assert book.take(A, 1) == LogPiece(A, 0, "x" * MAX_PIECE)
+    assert book.take(A, 1) == LogChunk(A, 0, "x" * MAX_PIECE)
     assert book.due() == [B, A]
-    assert book.take(B, 1) == LogPiece(B, 0, "b")
+    assert book.take(B, 1) == LogChunk(B, 0, "b")
     assert book.take(B, 1) is None
     assert book.due() == [A]
-    assert book.take(A, 1) == LogPiece(A, MAX_PIECE, "x")
+    assert book.take(A, 1) == LogChunk(A, MAX_PIECE, "x")
     assert not book.has_due
 
 
@@ -203,7 +210,7 @@ def test_output_that_is_held_back_leaves_with_the_first_write_that_is_not() -> N
     book.reset(wanted=True)
     assert not book.has_due
     book.write(A, b"")
-    assert book.take(A, 1) == LogPiece(A, 0, "early ")
+    assert book.take(A, 1) == LogChunk(A, 0, "early ")
 
 
 def test_silence_costs_nothing() -> None:
@@ -232,7 +239,7 @@ def test_a_new_connection_makes_unconfirmed_output_due() -> None:
     book.confirm_barrier(1)
     book.reset(wanted=True)
     assert book.due() == [B]
-    assert book.take(B, 3) == LogPiece(B, 0, "b")
+    assert book.take(B, 3) == LogChunk(B, 0, "b")
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -249,13 +256,13 @@ def test_output_waits_while_the_peer_wants_none(wanted: bool) -> None:
 # ------------------------------------------------------------------------- the whole book
 
 
-def _wanted_book(max_total: int) -> LogBook:
-    book = LogBook(max_total)
+def _wanted_book(max_total: int) -> LogBuffers:
+    book = LogBuffers(max_total)
     book.reset(wanted=True)
     return book
 
 
-def _text_of(book: LogBook, key: ExecutionKey) -> tuple[int, str]:
+def _text_of(book: LogBuffers, key: ExecutionKey) -> tuple[int, str]:
     """Where what is held of an execution begins, and its text."""
     pieces = []
     while (piece := book.take(key, 1)) is not None:
@@ -302,7 +309,7 @@ def test_room_that_is_freed_can_be_used() -> None:
     book.forget(A)
     assert book.held == 0
     book.write(B, b"b" * 100)
-    assert book.take(B, 1) == LogPiece(B, 0, "b" * 100)
+    assert book.take(B, 1) == LogChunk(B, 0, "b" * 100)
     book.confirm_barrier(1)
     assert book.held == 0
     book.write(A, b"a" * 100)

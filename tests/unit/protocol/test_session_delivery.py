@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import Ack, Capability, WorkerHello, encode_frame
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import Outcome, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -123,7 +123,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.outbox = Outbox()
-        self.logs = LogBook()
+        self.logs = LogBuffers()
         self.peer = Peer()
         self.session: Session | None = None
         self.writing: Iterator[Text | Ping] | None = None

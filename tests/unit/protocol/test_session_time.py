@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.protocol.frames import Capability
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.session import Delivered, Session
@@ -134,7 +134,7 @@ def test_any_sign_of_life_counts(sign: str) -> None:
 def test_death_comes_before_the_next_ping_where_it_is_nearer() -> None:
     session = Session(
         Outbox(),
-        LogBook(),
+        LogBuffers(),
         worker_id="w",
         capabilities=PUBLIC,
         hello=HELLO,

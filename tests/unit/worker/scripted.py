@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from oz_agent_worker.protocol.assignment import Assignment
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import Assigned, CancellationRequested, Delivered
-from oz_agent_worker.worker.backends.base import Found, NoOutput, OutputSink
+from oz_agent_worker.worker.backends.base import AdoptableExecution, NoOutput, OutputSink
 from oz_agent_worker.worker.events import WatchStatus, WorkerEvent
 from oz_agent_worker.worker.task_spec import TaskSettings, TaskSpec
 from oz_agent_worker.worker.worker import Worker, WorkerSettings
@@ -85,7 +85,7 @@ class ScriptedBackend:
         self.on_stop: Outcome | None = None
         self.stop_error: Exception | None = None
 
-    async def start(self, found: Callable[[Found], None]) -> None:
+    async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         pass
 
     def watches(self) -> tuple[WatchStatus, ...]:
@@ -108,12 +108,12 @@ class ScriptedBackend:
 
 @dataclass
 class Bench:
-    """A worker on a scripted backend, with a recording uplink."""
+    """A worker on a scripted backend, with a recording connection."""
 
     backend: ScriptedBackend = field(default_factory=ScriptedBackend)
     capacity: int = 0
     outbox: Outbox = field(default_factory=Outbox)
-    logs: LogBook = field(default_factory=LogBook)
+    logs: LogBuffers = field(default_factory=LogBuffers)
     rejections: list[tuple[ExecutionKey, str]] = field(default_factory=list)
     wakes: int = 0
     notices: list[WorkerEvent] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Bench:
             tasks=TaskSettings(server_root_url="https://oz.test"),
         )
         self.worker = Worker(self.backend, settings, self.outbox, self.logs, self.notices.append)
-        self.worker.uplink = self
+        self.worker.connection = self
 
     def wake(self) -> None:
         self.wakes += 1
@@ -150,7 +150,7 @@ class Bench:
             execution.output = output
             return execution
 
-        self.worker.take_over(Found(key, follow, ended))
+        self.worker.adopt(AdoptableExecution(key, follow, ended))
         return execution
 
     def sent(self) -> list[Claim | TerminalReport]:

@@ -6,7 +6,7 @@ The life of an execution::
     outcome   = await execution.wait()               # it ended: report it
     await execution.release(outcome)                 # the report is delivered: clean up
 
-What an earlier worker left is found and followed the same way (see ``Found``). The record
+What an earlier worker left is found and followed the same way (see ``AdoptableExecution``). The record
 of an execution, that it was started and how it ended, is the backend's: it stands before
 anything of the task runs, and goes with ``release``.
 
@@ -28,9 +28,9 @@ from oz_agent_worker.worker.task_spec import TaskSpec
 
 __all__ = [
     "SHUTDOWN",
+    "AdoptableExecution",
     "Backend",
     "Execution",
-    "Found",
     "LaunchError",
     "NoOutput",
     "OutputSink",
@@ -112,7 +112,7 @@ class Execution(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AdoptableExecution:
     """An execution of an earlier worker that stands and is this worker's to follow.
 
     ``follow`` takes it over and is called at most once; where the execution has ended, its
@@ -140,7 +140,7 @@ class Backend(Protocol):
         """See the class."""
         ...
 
-    async def start(self, found: Callable[[Found], None]) -> None:
+    async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Open what the backend needs and show that tasks can run.
 
         ``found`` is told of each execution that an earlier worker left: before this returns

@@ -4,7 +4,7 @@ import pytest
 
 from oz_agent_worker.protocol.outcome import TaskResult, cancelled
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.base import Backend, Found, NoOutput
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend, NoOutput
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 from .contractsteps import HOLDING, ContractSteps
@@ -82,7 +82,7 @@ class TakeOverContract(ContractSteps):
 
     async def test_a_worker_finds_nothing_of_its_own(self, harness: Harness) -> None:
         harness.agent("exit 0")
-        found: list[Found] = []
+        found: list[AdoptableExecution] = []
         backend = await harness.backend(found=found.append)
         execution = await backend.launch(task_spec(), NoOutput())
         await execution.release(await execution.wait())
@@ -92,7 +92,7 @@ class TakeOverContract(ContractSteps):
         backend = await harness.backend()
         assert backend.instance
 
-    async def restarted(self, harness: Harness) -> tuple[Backend, list[Found]]:
+    async def restarted(self, harness: Harness) -> tuple[Backend, list[AdoptableExecution]]:
         """Start the same worker once more; return it with what it has found by then."""
-        found: list[Found] = []
+        found: list[AdoptableExecution] = []
         return await harness.backend(found=found.append), found

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.base import Backend, Found
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 __all__ = [
@@ -35,7 +35,7 @@ WORKER_ENVIRON: Final = {
 }
 
 
-def leave_alone(found: Found) -> None:
+def leave_alone(found: AdoptableExecution) -> None:
     """Take nothing over."""
 
 
@@ -52,7 +52,9 @@ class Harness(Protocol):
         """Decide what the agent's program does from here on: a ``/bin/sh`` script, run with its arguments."""
         ...
 
-    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
+    async def backend(
+        self, *, cleanup: bool = True, found: Callable[[AdoptableExecution], None] = leave_alone
+    ) -> Backend:
         """Start a backend with ``WORKER_ENVIRON``; it is closed at the end of the test.
 
         A second one is the same worker after a restart; ``found`` is told of what the first left.

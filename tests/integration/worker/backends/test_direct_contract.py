@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.worker.backends.base import Backend, Found
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.config.schema import DirectConfig
 
@@ -30,7 +30,9 @@ class DirectHarness:
         self._program.write_text(f"#!/bin/sh\n{script}\n")
         self._program.chmod(0o755)
 
-    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
+    async def backend(
+        self, *, cleanup: bool = True, found: Callable[[AdoptableExecution], None] = leave_alone
+    ) -> Backend:
         config = DirectConfig(workspace_root=str(self._root), oz_path=str(self._program))
         backend = DirectBackend(
             config, worker_id="contract", cleanup=cleanup, environ=WORKER_ENVIRON, grace=0.3

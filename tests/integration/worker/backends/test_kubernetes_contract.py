@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.worker.backends.base import Backend, Found
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.cluster.apitier import ApiTier
@@ -36,7 +36,9 @@ class KubernetesHarness:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
         self.program.chmod(0o755)
 
-    async def backend(self, *, cleanup: bool = True, found: Callable[[Found], None] = leave_alone) -> Backend:
+    async def backend(
+        self, *, cleanup: bool = True, found: Callable[[AdoptableExecution], None] = leave_alone
+    ) -> Backend:
         config = KubernetesConfig(
             namespace=self._namespace,
             kubeconfig=str(self._tier.kubeconfig("worker")),

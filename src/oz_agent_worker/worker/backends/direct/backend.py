@@ -15,7 +15,7 @@ from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import (
     SHUTDOWN,
-    Found,
+    AdoptableExecution,
     LaunchError,
     OutputSink,
     OwnedByAnotherWorkerError,
@@ -109,7 +109,7 @@ class DirectBackend:
         """None: the backend waits for processes."""
         return ()
 
-    async def start(self, found: Callable[[Found], None]) -> None:
+    async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Find the agent, show that workspaces and records can be made, and tell what was left.
 
         Raises:
@@ -161,7 +161,7 @@ class DirectBackend:
 
     # ------------------------------------------------------------ what dead workers left
 
-    async def _keep_looking(self, found: Callable[[Found], None]) -> None:
+    async def _keep_looking(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Look again and again: another worker of this ID over this root may die, and not come back."""
         while True:
             await asyncio.sleep(self._look_interval)

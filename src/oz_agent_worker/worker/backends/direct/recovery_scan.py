@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.base import Execution, Found, OutputSink
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Execution, OutputSink
 from oz_agent_worker.worker.backends.journal import HeldError, Journal, JournalRecord
 
 from .instance_slots import InstanceSlots
@@ -34,7 +34,9 @@ class RecoveryScan:
         self.quiet = asyncio.Lock()
 
     async def look(
-        self, found: Callable[[Found], None], follow: Callable[[ExecutionKey, OutputSink], Execution]
+        self,
+        found: Callable[[AdoptableExecution], None],
+        follow: Callable[[ExecutionKey, OutputSink], Execution],
     ) -> None:
         """Take what is free, and tell ``found`` of each; ``follow`` is what it can then do."""
         async with self.quiet:
@@ -42,7 +44,7 @@ class RecoveryScan:
                 key = holding.entry.key
                 logger.info("Task %s was left by a worker that died", key)
                 self._held[key] = holding
-                found(Found(key, partial(follow, key), ended=holding.entry.outcome is not None))
+                found(AdoptableExecution(key, partial(follow, key), ended=holding.entry.outcome is not None))
 
     def _take_free(self) -> list[RecordLock]:
         held = []

@@ -13,7 +13,7 @@ from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, failed
-from oz_agent_worker.worker.backends.base import Found, LaunchError, OutputSink
+from oz_agent_worker.worker.backends.base import AdoptableExecution, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, WatchStatus, ignore_event
 from oz_agent_worker.worker.task_spec import TaskSpec
@@ -113,7 +113,7 @@ class KubernetesBackend:
         """Which of the workers of its ID this is, as its Jobs name their owner."""
         return self._instance
 
-    async def start(self, found: Callable[[Found], None]) -> None:
+    async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Reach the API server, show that tasks can run, watch what stands, and find what is to be followed.
 
         Raises:
@@ -204,7 +204,9 @@ class KubernetesBackend:
         )
         await preflight.run()
 
-    async def _begin_takeover(self, ground: ExecutionContext, found: Callable[[Found], None]) -> Adoption:
+    async def _begin_takeover(
+        self, ground: ExecutionContext, found: Callable[[AdoptableExecution], None]
+    ) -> Adoption:
         """Find out who this is, and what of the Jobs that stand is this worker's."""
         machine = this_machine()
         in_pod = self._config.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in self._environ
@@ -290,11 +292,15 @@ class KubernetesBackend:
         return str(diagnosis)
 
 
-def _tell(found: Callable[[Found], None], ground: ExecutionContext, job: JobView) -> None:
+def _tell(found: Callable[[AdoptableExecution], None], ground: ExecutionContext, job: JobView) -> None:
     """Tell of a Job that is this worker's to follow."""
     key = job.metadata.key
     assert key is not None, "a Job that names no execution is left alone"
-    found(Found(key, lambda output: _followed(ground, job, output), ended=end_condition(job) is not None))
+    found(
+        AdoptableExecution(
+            key, lambda output: _followed(ground, job, output), ended=end_condition(job) is not None
+        )
+    )
 
 
 def _followed(ground: ExecutionContext, job: JobView, output: OutputSink) -> KubernetesExecution:

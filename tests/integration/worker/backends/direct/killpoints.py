@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from oz_agent_worker.worker.backends.base import Found, NoOutput
+from oz_agent_worker.worker.backends.base import AdoptableExecution, NoOutput
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.backends.direct.execution import HostExecution
 from oz_agent_worker.worker.config.schema import DirectConfig
@@ -171,7 +171,7 @@ async def work(folder: Path) -> None:
         teardown_command=scratch.script("note teardown $$; setsid sleep 300 & note service $!"),
     )
     backend = DirectBackend(config, worker_id="w", cleanup=True, environ=WORKER_ENVIRON, grace=0.3)
-    left: list[Found] = []
+    left: list[AdoptableExecution] = []
     await backend.start(left.append)
     for found in left:
         execution = found.follow(NoOutput())

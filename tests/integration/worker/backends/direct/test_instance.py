@@ -14,7 +14,7 @@ from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
-from oz_agent_worker.worker.backends.base import Found, NoOutput
+from oz_agent_worker.worker.backends.base import AdoptableExecution, NoOutput
 from oz_agent_worker.worker.backends.direct import DirectBackend
 from oz_agent_worker.worker.backends.direct.record import DirectState
 from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
@@ -73,7 +73,7 @@ async def test_two_that_live_over_one_root_are_two_and_each_is_itself_again(host
 async def test_who_takes_what_a_dead_one_left_has_its_slot_until_that_is_delivered(host: Host) -> None:
     """Else the dead one's assignments could be sent to its successor, which knows nothing of them."""
     host.agent("note agent ran; hold never")
-    found = asyncio.Queue[Found]()
+    found = asyncio.Queue[AdoptableExecution]()
     first = await host.backend()
     second = await host.backend(found=found.put_nowait, look_interval=0.01)
     await first.launch(SPEC, NoOutput())
@@ -96,7 +96,7 @@ async def test_what_a_dead_one_left_is_its_successors_where_that_lives(host: Hos
     await first.launch(SPEC, NoOutput())
     await host.scratch.noted("agent")
     await first.close()
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     again = await host.backend(found=found.append)
     assert (again.instance, len(found)) == (first.instance, 1)
     with pytest.raises(Exception, match="under another worker"):
@@ -105,7 +105,7 @@ async def test_what_a_dead_one_left_is_its_successors_where_that_lives(host: Hos
 
 async def test_a_copy_of_a_record_is_nobodys_who_has_not_its_slot(host: Host) -> None:
     host.agent("note agent ran; hold never")
-    first, others = await host.backend(), list[Found]()
+    first, others = await host.backend(), list[AdoptableExecution]()
     await first.launch(SPEC, NoOutput())
     await host.scratch.noted("agent")
     (record,) = host.records()
@@ -161,7 +161,7 @@ async def test_a_record_that_cannot_be_removed_is_said_once_and_not_found_again(
         looks[0] += 1
         return take_free(journal)
 
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     backend = await host.backend(found=found.append, look_interval=0.01)
     await host.backend(found=found.append, look_interval=0.01)  # another worker of the ID
     monkeypatch.setattr(Path, "unlink", refused)

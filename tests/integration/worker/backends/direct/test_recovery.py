@@ -15,7 +15,7 @@ from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.base import Execution, Found, LaunchError, NoOutput
+from oz_agent_worker.worker.backends.base import AdoptableExecution, Execution, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.direct.environment import MARK
 from oz_agent_worker.worker.backends.direct.processes import ProcessSession
 from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
@@ -86,7 +86,7 @@ async def dead(host: Host) -> AsyncIterator[DeadWorker]:
 
 async def follow(host: Host, output: Recorder | None = None, **keys: Any) -> tuple[Execution, Outcome]:
     """Start a backend and follow the one execution that it finds, to its end."""
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     await host.backend(found=found.append, **keys)
     (one,) = found
     assert one.key == KEY
@@ -229,7 +229,7 @@ async def test_a_workspace_that_is_anothers_is_left_alone(host: Host, dead: Dead
 async def test_stopping_what_is_being_ended_waits_for_its_end(host: Host, dead: DeadWorker) -> None:
     dead.leave()
     process = await dead.process("sleep", "300")
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     await host.backend(found=found.append)
     execution = found[0].follow(NoOutput())
     await execution.stop("cancellation requested")
@@ -242,7 +242,7 @@ async def test_whether_the_record_tells_an_end_is_told(
     host: Host, dead: DeadWorker, outcome: Outcome | None
 ) -> None:
     dead.leave(outcome)
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     await host.backend(found=found.append)
     assert [one.ended for one in found] == [outcome is not None]
 
@@ -252,7 +252,7 @@ async def test_whether_the_record_tells_an_end_is_told(
 
 async def test_what_a_live_worker_has_is_neither_found_nor_launched(host: Host, dead: DeadWorker) -> None:
     entry = dead.hold()
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     backend = await host.backend(found=found.append)
     assert found == []
     with pytest.raises(LaunchError, match="is locked") as caught:
@@ -265,7 +265,7 @@ async def test_what_a_live_worker_has_is_neither_found_nor_launched(host: Host, 
 async def test_what_the_other_worker_leaves_when_it_dies_is_found_by_the_one_that_lives(
     host: Host, dead: DeadWorker
 ) -> None:
-    entry, found = dead.hold(), asyncio.Queue[Found]()
+    entry, found = dead.hold(), asyncio.Queue[AdoptableExecution]()
     await host.backend(found=found.put_nowait, look_interval=0.01)
     entry.let_go()
     async with asyncio.timeout(10):
@@ -284,7 +284,7 @@ async def test_an_assignment_of_what_was_left_follows_it_and_runs_nothing(
 ) -> None:
     if seen == "at the start":
         dead.leave()
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     backend = await host.backend(found=found.append)
     if seen == "since":
         dead.leave()
@@ -362,7 +362,7 @@ async def test_a_record_that_cannot_be_read_is_said_and_its_task_does_not_run(
     dead.leave()
     (path,) = host.records()
     path.write_bytes(path.read_bytes()[:40])
-    found: list[Found] = []
+    found: list[AdoptableExecution] = []
     backend = await host.backend(found=found.append)
     assert found == []
     assert str(path) in caplog.text

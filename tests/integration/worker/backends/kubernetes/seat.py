@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from oz_agent_worker.protocol.assignment import Assignment
-from oz_agent_worker.protocol.log_stream import LogBook
+from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -50,8 +50,8 @@ class Seat:
         self.reports: list[tuple[ExecutionKey, Outcome]] = []
         self.rejections: list[ExecutionKey] = []
         settings = WorkerSettings(worker_id="worker-a", max_concurrent_tasks=0, tasks=TASKS)
-        self.worker = Worker(backend, settings, self.outbox, LogBook())
-        self.worker.uplink = self
+        self.worker = Worker(backend, settings, self.outbox, LogBuffers())
+        self.worker.connection = self
         self._barrier = 0
 
     def wake(self) -> None:
@@ -115,7 +115,7 @@ async def seated(
         config, worker_id="worker-a", cleanup=True, environ=environ or {}, settings=settings
     )
     seat = Seat(backend)
-    await backend.start(seat.worker.take_over)
+    await backend.start(seat.worker.adopt)
     try:
         yield seat
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
-from oz_agent_worker.worker.backends.base import Found, LaunchError, NoOutput
+from oz_agent_worker.worker.backends.base import AdoptableExecution, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.kubernetes.adoption.decision import AdoptionPolicy
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import PodInstance, ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import this_machine, this_process
@@ -36,9 +36,9 @@ class Desk:
     """Keeps what was found."""
 
     def __init__(self) -> None:
-        self.found: list[Found] = []
+        self.found: list[AdoptableExecution] = []
 
-    def __call__(self, found: Found) -> None:
+    def __call__(self, found: AdoptableExecution) -> None:
         self.found.append(found)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.base import Found
+from oz_agent_worker.worker.backends.base import AdoptableExecution
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import LivenessSettings
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import this_machine
@@ -93,7 +93,7 @@ async def running_backend(
     settings: BackendSettings = QUICK,
     unschedulable_timeout: float = 1.0,
     pull_grace: float = 1.0,
-    found: Callable[[Found], None] = leave_alone,
+    found: Callable[[AdoptableExecution], None] = leave_alone,
     environ: Mapping[str, str] | None = None,
     **keys: Any,
 ) -> AsyncIterator[KubernetesBackend]:
