@@ -12,6 +12,7 @@ it goes soon.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from sys import intern
 from typing import Final
 
@@ -41,6 +42,7 @@ __all__ = [
     "Terminated",
     "Waiting",
     "last_pod",
+    "last_seen",
 ]
 
 
@@ -394,3 +396,14 @@ class EventView(_View, frozen=True):
     def component(self) -> str:
         """Who wrote it, such as ``kubelet``: the two APIs of events have a field each."""
         return (self.source.component if self.source else None) or self.reporting_component or ""
+
+    @property
+    def time(self) -> str | None:
+        """When the event last happened (RFC 3339); the two APIs of events have fields of their own."""
+        repeated = self.series.last_observed_time if self.series else None
+        return repeated or self.last_timestamp or self.event_time or self.metadata.creation_timestamp
+
+
+def last_seen(event: EventView) -> float:
+    """When an event last happened, in epoch seconds of the cluster; 0 where it does not say."""
+    return datetime.fromisoformat(event.time).timestamp() if event.time else 0.0

@@ -40,6 +40,9 @@ USER_AGENT: Final = f"oz-agent-worker/{__version__}"
 #: The most of a container's log that is kept, in bytes.
 LOG_LIMIT: Final = 1024 * 1024
 
+#: How many objects a page of a list has at most.
+PAGE: Final = 500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
@@ -184,9 +187,47 @@ class KubernetesClient:
                 raise
 
     async def list_events(self, namespace: str, field_selector: str) -> list[EventView]:
-        """Read the events that ``field_selector`` names, a page at most."""
-        page = await self.list_page(EVENTS, namespace, field_selector=field_selector, limit=500)
-        return list(page.items or ())
+        """Read the events that ``field_selector`` selects, such as ``involvedObject.uid=…``."""
+        return await self.list_all(EVENTS, namespace, field_selector=field_selector)
+
+    async def list_all(
+        self,
+        resource: Resource[ObjectT],
+        namespace: str,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> list[ObjectT]:
+        """Read a whole list, page by page."""
+        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        return [item async for page in pages for item in page.items or ()]
+
+    async def pages(
+        self,
+        resource: Resource[ObjectT],
+        namespace: str,
+        *,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        limit: int = PAGE,
+        policy: RetryPolicy | None = None,
+    ) -> AsyncIterator[ItemList[ObjectT]]:
+        """Yield the pages of a list, all as of one version (Kubernetes API concepts, chunks)."""
+        token: str | None = None
+        while True:
+            page = await self.list_page(
+                resource,
+                namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                limit=limit,
+                continue_token=token,
+                policy=policy,
+            )
+            yield page
+            token = page.metadata.continue_token
+            if not token:
+                return
 
     async def list_page(
         self,

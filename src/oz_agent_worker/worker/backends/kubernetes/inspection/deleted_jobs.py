@@ -14,16 +14,15 @@ from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import disruption_from_events
-from oz_agent_worker.worker.backends.kubernetes.status.events import last_seen
 from oz_agent_worker.worker.backends.kubernetes.status.failure import events_of_last_pod, pods_of_job
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
 
 from .explain import Explanation
 from .task_jobs import ambiguous, is_pod_name, pod_base
 from .task_state import State
-from .timeline import event_lines, event_time
+from .timeline import event_lines
 
 __all__ = ["DeletedJob", "explain_deleted", "find_deleted_jobs"]
 
@@ -120,7 +119,7 @@ def _at_the_beginning(trace: DeletedJob, text: str) -> bool:
 def explain_deleted(trace: DeletedJob, namespace: str, now: datetime) -> Explanation:
     """Explain a task from what is left of it."""
     says, outcome = _answer(trace)
-    time = event_time(trace.events[-1])
+    time = trace.events[-1].time
     seen = (now - datetime.fromisoformat(time)).total_seconds() if time else 0.0
     return Explanation(
         task_id=trace.run,

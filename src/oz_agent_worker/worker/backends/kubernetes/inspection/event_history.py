@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
-from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, ObjectT, Resource
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import DISRUPTION_EVENTS
 from oz_agent_worker.worker.backends.kubernetes.status.failure import (
@@ -23,52 +23,12 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from .task_jobs import TaskJob, pod_base, pod_prefix
 from .task_state import is_starting, lost_its_pods
 
-__all__ = ["all_events", "list_all", "outcome_from_events", "task_events", "telling_events"]
+__all__ = ["outcome_from_events", "task_events", "telling_events"]
 
 _logger = logging.getLogger(__name__)
 
 #: The most Pods of which a list of tasks reads all events: each costs a request.
 MOST_PODS: Final = 100
-_PAGE: Final = 500
-
-
-async def list_all(
-    client: KubernetesClient,
-    resource: Resource[ObjectT],
-    namespace: str,
-    *,
-    label_selector: str | None = None,
-    field_selector: str | None = None,
-) -> list[ObjectT]:
-    """Read a whole list, page by page.
-
-    Raises:
-        ApiError: it cannot be read.
-    """
-    items: list[ObjectT] = []
-    token: str | None = None
-    while True:
-        page = await client.list_page(
-            resource,
-            namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            limit=_PAGE,
-            continue_token=token,
-        )
-        items.extend(page.items or ())
-        token = page.metadata.continue_token
-        if not token:
-            return items
-
-
-async def all_events(client: KubernetesClient, namespace: str, field_selector: str) -> list[EventView]:
-    """Read the events that ``field_selector`` names, however many they are.
-
-    Raises:
-        ApiError: they cannot be read.
-    """
-    return await list_all(client, EVENTS, namespace, field_selector=field_selector)
 
 
 async def task_events(
@@ -80,9 +40,7 @@ async def task_events(
         ApiError: they cannot be read.
     """
 
-    async def about(selector: str) -> list[EventView]:
-        return await client.list_events(namespace, selector)
-
+    about = partial(client.list_events, namespace)
     of_job = await about(f"involvedObject.uid={job.metadata.uid}")
     gone = gone_pods(of_job, (pod.metadata.name for pod in pods))
     found = await asyncio.gather(
@@ -141,7 +99,7 @@ async def _of_lost(
     client: KubernetesClient, namespace: str, lost: Sequence[JobView]
 ) -> Mapping[str, list[EventView]]:
     """Which Pods those Jobs had, and all events of the last one where one tells why it is gone."""
-    created = await all_events(client, namespace, "involvedObject.kind=Job,reason=SuccessfulCreate")
+    created = await client.list_events(namespace, "involvedObject.kind=Job,reason=SuccessfulCreate")
     of_jobs: dict[str | None, list[EventView]] = defaultdict(list)
     for event in created:
         of_jobs[event.involved_object.uid if event.involved_object else None].append(event)
@@ -166,7 +124,7 @@ async def _disrupted(client: KubernetesClient, namespace: str) -> Mapping[str, C
     """The names of the Pods of which an event tells why they are gone, by what these hold of their Jobs'."""
     about = "involvedObject.kind=Pod,reason="
     lists = await asyncio.gather(
-        *(all_events(client, namespace, about + reason) for reason in DISRUPTION_EVENTS)
+        *(client.list_events(namespace, about + reason) for reason in DISRUPTION_EVENTS)
     )
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for event in (event for events in lists for event in events):
@@ -179,7 +137,7 @@ async def _of_warned(
     client: KubernetesClient, namespace: str, uids: Iterable[str]
 ) -> Mapping[str, list[EventView]]:
     """All events of those Pods that have a warning among them: what came after it counts as well."""
-    warnings = await all_events(client, namespace, "involvedObject.kind=Pod,type=Warning")
+    warnings = await client.list_events(namespace, "involvedObject.kind=Pod,type=Warning")
     warned = {event.involved_object.uid for event in warnings if event.involved_object}
     return await _about(client, namespace, "involvedObject.uid", [uid for uid in uids if uid in warned])
 

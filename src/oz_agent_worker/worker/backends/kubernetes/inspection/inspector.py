@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodVie
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .deleted_jobs import DeletedJob, find_deleted_jobs
-from .event_history import all_events, list_all, task_events, telling_events
+from .event_history import task_events, telling_events
 from .explain import TaskSnapshot
 from .task_jobs import TASK_JOBS, NoSuchTaskError, TaskJob, matching_jobs
 from .task_state import State, reason_of, state_of
@@ -125,7 +125,7 @@ class Inspector:
         events: list[EventView] = []
         try:
             for kind in ("Job", "Pod"):
-                events += await all_events(self._client, self._namespace, f"involvedObject.kind={kind}")
+                events += await self._client.list_events(self._namespace, f"involvedObject.kind={kind}")
             trace = next(iter(find_deleted_jobs(events, text.strip())), None)
             return None if trace is None or await self._stands(trace) else trace
         except ApiError as error:
@@ -166,4 +166,4 @@ class Inspector:
         return tuple(pod for pod in pods if pod.job_uid in (None, job.metadata.uid))
 
     async def _all(self, resource: Resource[ObjectT], selector: str) -> list[ObjectT]:
-        return await list_all(self._client, resource, self._namespace, label_selector=selector)
+        return await self._client.list_all(resource, self._namespace, label_selector=selector)

@@ -11,12 +11,13 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
     EventView,
     PodView,
     Terminated,
+    last_seen,
 )
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
 
 from .task_jobs import TaskJob
 
-__all__ = ["TimelineEntry", "event_lines", "event_time", "evidence_lines"]
+__all__ = ["TimelineEntry", "event_lines", "evidence_lines"]
 
 #: The most events that are shown, the newest of them.
 MAX_EVENTS: Final = 20
@@ -45,7 +46,7 @@ def evidence_lines(
 
 def event_lines(events: Sequence[EventView]) -> Iterator[TimelineEntry]:
     """Yield the newest events in the order of their time."""
-    ordered = sorted(events, key=lambda event: event_time(event) or "")
+    ordered = sorted(events, key=last_seen)
     for event in ordered[-MAX_EVENTS:]:
         yield _of_event(event)
 
@@ -116,11 +117,4 @@ def _of_event(event: EventView) -> TimelineEntry:
     by = f" by {event.component}" if event.component else ""
     text = f"{event.reason or 'no reason'}{by}{often}: {' '.join((event.message or '').split())}"
     about = event.involved_object.kind if event.involved_object else None
-    return TimelineEntry(f"event of {about or 'an object'}", text, event_time(event))
-
-
-def event_time(event: EventView) -> str | None:
-    """When an event happened last (RFC 3339): the two APIs of events have fields of their own."""
-    repeated = event.series.last_observed_time if event.series else None
-    told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)
-    return next((time for time in told if time), None)
+    return TimelineEntry(f"event of {about or 'an object'}", text, event.time)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code
-from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.pending import no_node
@@ -229,5 +229,5 @@ def event_words(events: Sequence[EventView]) -> str:
     warnings = [event for event in events if event.type == "Warning"]
     if not warnings:
         return ""
-    last = max(warnings, key=lambda e: e.last_timestamp or e.event_time or "")
+    last = max(warnings, key=last_seen)
     return f"{last.reason}: {last.message}"

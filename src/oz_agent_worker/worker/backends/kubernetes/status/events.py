@@ -8,13 +8,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_seen
 
 from .admission import is_temporary_refusal, refusal_message
 from .messages import cluster_words, task_text
@@ -25,7 +24,6 @@ __all__ = [
     "Refusal",
     "ScaleUp",
     "event_facts",
-    "last_seen",
     "quotes_task",
     "unreadable",
     "with_scale_up",
@@ -199,10 +197,3 @@ def _words(event: EventView | None) -> str:
     if event is None:
         return ""
     return cluster_words(event.reason, None if quotes_task(event) else event.message)
-
-
-def last_seen(event: EventView) -> float:
-    """When the event last happened, in epoch seconds of the cluster; 0 where it does not say."""
-    repeated = event.series.last_observed_time if event.series else None
-    told = (repeated, event.last_timestamp, event.event_time, event.metadata.creation_timestamp)
-    return max((datetime.fromisoformat(time).timestamp() for time in told if time), default=0.0)

@@ -20,10 +20,10 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
     PodView,
     Terminated,
     last_pod,
+    last_seen,
 )
 
 from .disruptions import disruption, disruption_from_events
-from .events import last_seen
 from .messages import container_reason, quote_cluster, task_text
 from .waiting import START_FAILURES
 

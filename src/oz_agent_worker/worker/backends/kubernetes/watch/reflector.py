@@ -256,23 +256,18 @@ class Reflector(Generic[ObjectT]):
         """Read the whole collection, page by page, all pages as of one version."""
         began = time.monotonic()
         items: list[ObjectT] = []
-        token: str | None = None
-        while True:
-            page = await self._client.list_page(
-                self._resource,
-                self._namespace,
-                label_selector=self._selector,
-                limit=self._settings.page,
-                continue_token=token,
-                policy=ONCE,
-            )
+        version = ""
+        async for page in self._client.pages(
+            self._resource,
+            self._namespace,
+            label_selector=self._selector,
+            limit=self._settings.page,
+            policy=ONCE,
+        ):
             self._received_at = time.monotonic()
             items.extend(page.items or ())
-            token = page.metadata.continue_token
-            if not token:
-                break
+            version = page.metadata.resource_version or ""
         self._client.stats.lists[self._resource.plural] += 1
-        version = page.metadata.resource_version or ""
         self._check_list(version)
         self._report(self._store.replace(items, version))
         self._on_list(began)
