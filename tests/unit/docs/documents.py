@@ -1,4 +1,4 @@
-"""The documents a reader sees, and what stands in them."""
+"""The documents a reader sees, and their contents."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from scripts.docs.parts import DOCS, ROOT
 __all__ = ["DOCUMENTS", "Block", "anchors", "blocks", "commands", "marked", "read", "table_column"]
 
 #: README.md and every page of the site.
-DOCUMENTS: Final = (ROOT / "README.md", *sorted(DOCS.glob("*.md")))
+DOCUMENTS: Final = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 
 _FENCE: Final = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w{}-]*)\n(?P<content>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE

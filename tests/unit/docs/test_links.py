@@ -6,12 +6,14 @@ from typing import Final
 
 import pytest
 
+from scripts.docs.parts import DOCS, ROOT
+
 from .documents import DOCUMENTS, anchors, read
 
 LINK: Final = re.compile(r"\]\((?!https?://)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
 def test_a_link_leads_somewhere(document: Path) -> None:
     for link in LINK.finditer(read(document)):
         target = document.parent / link["file"] if link["file"] else document
@@ -21,8 +23,17 @@ def test_a_link_leads_somewhere(document: Path) -> None:
 
 
 def test_every_page_is_linked_from_the_first() -> None:
-    index = next(document for document in DOCUMENTS if document.name == "index.md")
+    index = DOCS / "index.md"
     linked = {link["file"] for link in LINK.finditer(read(index))}
-    listed = set(re.findall(r"^([a-z-]+)$", read(index), re.MULTILINE))
-    pages = {document.name for document in DOCUMENTS} - {"README.md", "index.md"}
-    assert linked == {f"{page}.md" for page in listed} == pages
+    listed = set(re.findall(r"^([a-z/-]+)$", read(index), re.MULTILINE))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.glob("*.md")} - {"index.md"}
+    assert linked == {f"{page}.md" for page in listed} == pages | {"decisions/index.md"}
+
+
+def test_every_decision_is_linked_from_the_index_and_the_architecture() -> None:
+    records = {path.name for path in (DOCS / "decisions").glob("0*.md")}
+    assert records
+    for page, folder in ((DOCS / "decisions/index.md", ""), (DOCS / "architecture.md", "decisions/")):
+        assert {f"{folder}{record}" for record in records} <= {
+            link["file"] for link in LINK.finditer(read(page))
+        }
