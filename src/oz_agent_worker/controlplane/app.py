@@ -1,4 +1,11 @@
-"""The control plane as one object: opens the store, listens, dispatches, and shuts down."""
+"""The control plane as one object: the composition root.
+
+::
+
+    users, agents -- HTTP -------> api ---------+
+                                                +--> store <--- dispatcher, lease keeper
+    workers -------- WebSocket --> gateway -----+    (rules)
+"""
 
 import asyncio
 import logging
@@ -10,19 +17,19 @@ from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
+from starlette.applications import Starlette
 
 from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError, PreflightError
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
-from .api.routes import build_app
-from .gateway.connections import Connections
+from .api.routes import WORKER_SOCKET, build_app
 from .gateway.dispatcher import Dispatcher
 from .gateway.frame_handler import FrameHandler
 from .gateway.lease_keeper import LeaseKeeper
 from .gateway.services import Services
-from .gateway.subscribers import Subscribers
+from .gateway.worker_socket import WorkerSocket
 from .settings import ControlPlaneSettings, url_of
 from .store import keys
 from .store.database import Database
@@ -35,20 +42,18 @@ __all__ = ["ControlPlane"]
 
 _log = logging.getLogger(__name__)
 
-_WORKER_PATH: Final = "/api/v1/selfhosted/worker/ws"
-#: Open requests get so many seconds to finish once the server stops.
+#: Seconds that open requests get to finish when the server stops.
 _SHUTDOWN_SECONDS: Final = 1
-#: A connection whose peer does not answer a ping within 20 s of it, sent every 20 s, is dead.
+#: Seconds between two pings, and from a ping to its pong: without it the connection is closed.
 _PING_SECONDS: Final = 20.0
-#: The shortest key that an operator may bring: 128 bits as hexadecimal digits.
+#: Least characters of a key that an operator chose: 128 bits as hexadecimal digits.
 _SHORTEST_KEY: Final = 32
 
 
 class ControlPlane:
-    """A control plane that listens for as long as its ``async with`` block runs.
+    """A control plane that listens while its ``async with`` block runs.
 
-    It takes no signals and no event loop of its own, so that it can be a part of
-    another program.
+    It handles no signals and starts no event loop, so it can be a part of another program.
     """
 
     def __init__(self, settings: ControlPlaneSettings, *, clock: Clock = system_clock) -> None:
@@ -61,8 +66,8 @@ class ControlPlane:
         """Open the database and listen.
 
         Raises:
-            ConfigError: the database URL cannot be used.
-            PreflightError: the address or the database cannot be had.
+            ConfigError: the database URL is not valid.
+            PreflightError: the address or the database cannot be used.
         """
         async with AsyncExitStack() as stack:
             await self._start(stack)
@@ -88,15 +93,15 @@ class ControlPlane:
 
     @property
     def websocket_url(self) -> str:
-        """Where workers on this machine connect; they add their ``worker_id``."""
-        return "ws" + self.url.removeprefix("http") + _WORKER_PATH
+        """The URL for workers on this machine; they add their ``worker_id`` as a query parameter."""
+        return "ws" + self.url.removeprefix("http") + WORKER_SOCKET
 
     async def serve_forever(self) -> None:
-        """Wait until cancelled. Raises what ends the server, should it end by itself."""
+        """Wait until cancelled. Raises the server's error if it ends by itself."""
         await asyncio.shield(self._serving)
 
     async def create_api_key(self, name: str) -> Secret:
-        """Make an API key. It is stored as a hash: this is the only time it can be read."""
+        """Create an API key. Only its hash is stored, so it cannot be read again."""
         key = new_api_key()
         stored = await self._database.write(
             keys.add_key, str(uuid.uuid4()), name, hash_token(key), self._clock()
@@ -105,7 +110,7 @@ class ControlPlane:
         return key
 
     async def ensure_api_key(self, name: str, key: Secret) -> ApiKey:
-        """Store a key that the operator brings, unless it is there already.
+        """Store a key that the operator chose, unless it is stored already.
 
         Raises:
             ConfigError: the key is too short to be random.
@@ -117,11 +122,11 @@ class ControlPlane:
         )
 
     async def list_api_keys(self) -> list[ApiKey]:
-        """All keys, the revoked ones too."""
+        """All keys, including revoked ones."""
         return await self._database.read(keys.list_keys)
 
     async def revoke_api_key(self, key_id: str) -> bool:
-        """Revoke a key, and end the connections that came with it; False where none is valid."""
+        """Revoke a key and close the connections opened with it; False if no valid key has this ID."""
         revoked = await self._database.write(keys.revoke_key, key_id, self._clock())
         if revoked:
             _log.info("API key %s revoked", key_id)
@@ -129,45 +134,35 @@ class ControlPlane:
         return revoked
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        """Open everything, the listening socket last; ``stack`` closes it in reverse."""
+        """Build the parts and start them, the listening socket last; ``stack`` stops them in reverse."""
         stack.enter_context(exclusive(self.settings.database_url))
         self._database = await Database.open(self.settings.database_url)
         stack.push_async_callback(self._database.close)
 
-        woken = asyncio.Event()
-        self._connections = Connections(woken.set)
-        subscribers = Subscribers()
-        parts = (self.settings, self._database, self._connections)
-        lease_keeper = LeaseKeeper(*parts, subscribers, self._clock, woken.set)
+        services = Services(settings=self.settings, database=self._database, clock=self._clock)
+        lease_keeper = LeaseKeeper(services)
+        dispatcher = Dispatcher(services, lease_keeper)
+        frame_handler = FrameHandler(services, lease_keeper)
+        app = build_app(services, WorkerSocket(services, lease_keeper, frame_handler))
+        self._connections = services.connections
+
         await lease_keeper.start()
         stack.push_async_callback(lease_keeper.stop)
-        frame_handler = FrameHandler(*parts, lease_keeper, subscribers, self._clock, woken.set)
-        dispatcher = Dispatcher(*parts, lease_keeper, self._clock, woken)
-        services = Services(
-            settings=self.settings,
-            database=self._database,
-            connections=self._connections,
-            lease_keeper=lease_keeper,
-            subscribers=subscribers,
-            frame_handler=frame_handler,
-            clock=self._clock,
-            wake=woken.set,
-        )
         dispatching = asyncio.create_task(dispatcher.run(), name="dispatcher")
         stack.push_async_callback(cancel_and_wait, dispatching)
 
         listener = await asyncio.to_thread(_listen, self.settings.host, self.settings.port)
         stack.callback(listener.close)
         self._port = listener.getsockname()[1]
-        server = _Server(_server_config(services))
+        server = _Server(_server_config(app))
         self._serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         stack.push_async_callback(server.stop, self._serving)
-        stack.callback(subscribers.close)
+        stack.callback(services.subscribers.close)
         await server.ready.wait()
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn that leaves signals to the program around it."""
+    """A uvicorn server that leaves signals to the program around it."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -182,17 +177,17 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def stop(self, serving: "asyncio.Task[None]") -> None:
-        """Close every connection, and wait for the end."""
+        """Close every connection, and wait until the server has ended."""
         self.should_exit = True
         await serving
 
 
-def _server_config(services: Services) -> uvicorn.Config:
+def _server_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(services),
+        app,
         ws="websockets-sansio",
-        # A frame just over the limit is read, so that it can be logged and left out;
-        # one twice as large ends the connection.
+        # A frame just over the limit is read, so that it can be logged and ignored. One twice
+        # as large ends the connection.
         ws_max_size=2 * MAX_FRAME_BYTES,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,

@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from oz_agent_worker.controlplane.gateway.connections import Connections, WorkerConnection
+from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
 from oz_agent_worker.controlplane.gateway.dispatcher import Dispatcher
 from oz_agent_worker.controlplane.gateway.frame_handler import FrameHandler
 from oz_agent_worker.controlplane.gateway.lease_keeper import LeaseKeeper
-from oz_agent_worker.controlplane.gateway.subscribers import Subscribers
+from oz_agent_worker.controlplane.gateway.services import Services
 from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.scheduling import Capacity
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
@@ -33,17 +33,15 @@ class Plane:
     def __init__(self, settings: ControlPlaneSettings, database: StagedDatabase) -> None:
         self.settings = settings
         self.now = T0
-        self.woken = asyncio.Event()
         self._wakes_at: int | None = 0
         self.database = database
-        self.connections = Connections(self.woken.set)
-        self.subscribers = Subscribers()
-        parts = (settings, database, self.connections)
-        self.lease_keeper = LeaseKeeper(*parts, self.subscribers, self.clock, self.woken.set)
-        self.frame_handler = FrameHandler(
-            *parts, self.lease_keeper, self.subscribers, self.clock, self.woken.set
-        )
-        self.dispatcher = Dispatcher(*parts, self.lease_keeper, self.clock, self.woken)
+        self.services = Services(settings=settings, database=database, clock=self.clock)
+        self.woken = self.services.woken
+        self.connections = self.services.connections
+        self.subscribers = self.services.subscribers
+        self.lease_keeper = LeaseKeeper(self.services)
+        self.frame_handler = FrameHandler(self.services, self.lease_keeper)
+        self.dispatcher = Dispatcher(self.services, self.lease_keeper)
 
     @classmethod
     async def open(cls, path: Path, claim_timeout: float = 30.0, max_starts: int = 5) -> "Plane":
@@ -73,6 +71,7 @@ class Plane:
     def worker(self, worker_id: str = "w", limit: int = 0) -> WorkerConnection:
         """Connect a worker that says no hello, and is not waited for to say one."""
         connection = self.connections.connect(worker_id, "key", self.now)
+        self.services.wake()
         connection.settles_at = self.now
         connection.capacity = Capacity().sent_hello(limit)
         return connection
@@ -94,7 +93,7 @@ class Plane:
 
     async def leave(self, connection: WorkerConnection) -> None:
         """Break a connection, and wait until what follows is stored."""
-        self.lease_keeper.left(connection)
+        self.lease_keeper.disconnect(connection)
         await self.stored()
 
     async def stored(self) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Connection, select
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
@@ -99,7 +99,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
         plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
         result = self._do(_write(plane, reports.cancel, run_id, plane.now))
         if result.outcome is reports.CancelOutcome.REQUESTED:
-            plane.connections.cancel(run_id, result.worker_id, result.execution_id)
+            ref = ExecutionRef(run_id, result.execution_id)
+            plane.connections.cancel(ref, result.worker_id)
 
     @precondition(lambda self: self._living())
     @rule(seconds=st.sampled_from([1, 31, 601]))

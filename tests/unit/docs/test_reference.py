@@ -73,7 +73,7 @@ def test_what_is_behind_is_named(tmp_path: Path) -> None:
 
 
 def test_the_routes_are_those_of_the_application() -> None:
-    routes = build_app(MagicMock()).routes
+    routes = build_app(MagicMock(), MagicMock()).routes
     # What answers everything else says that there is nothing, and a plain GET at a WebSocket what it takes.
     sockets = {route.path for route in routes if isinstance(route, WebSocketRoute) and "{" not in route.path}
     there = {(path, "WebSocket") for path in sockets}

@@ -1,4 +1,4 @@
-"""The ASGI application: which handler stands where."""
+"""The ASGI application: its routes and their handlers."""
 
 import asyncio
 from typing import Final
@@ -26,39 +26,39 @@ from oz_agent_worker.controlplane.store import runs
 from .run_log import LogsApi
 from .runs import RunsApi, json_response
 
-__all__ = ["build_app"]
+__all__ = ["WORKER_SOCKET", "build_app"]
 
-_WORKER_SOCKET: Final = "/api/v1/selfhosted/worker/ws"
-#: A database that takes longer does not answer.
+#: Path of the WebSocket for workers.
+WORKER_SOCKET: Final = "/api/v1/selfhosted/worker/ws"
+#: Seconds after which the database counts as unavailable.
 _HEALTH_SECONDS: Final = 5.0
 
 
 async def upgrade_required(_: Request) -> Response:
-    """Tell a plain request at the worker's WebSocket what it takes (RFC 9110, 15.5.22)."""
+    """Refuse a plain request to the workers' WebSocket (426, RFC 9110, section 15.5.22)."""
     detail = "Workers connect here, with a WebSocket handshake."
     raise ProblemError(426, Code.INVALID_REQUEST, detail, headers={"Upgrade": "websocket"})
 
 
 async def no_socket(websocket: WebSocket) -> None:
-    """Refuse a handshake elsewhere as a wrong path, which a worker does not take for a refused key."""
+    """Refuse a WebSocket handshake at another path with 404: a worker would read 403 as a refused key."""
     problem = ProblemError(
-        404, Code.RESOURCE_NOT_FOUND, f"There is no WebSocket at {websocket.url.path}: try {_WORKER_SOCKET}."
+        404, Code.RESOURCE_NOT_FOUND, f"There is no WebSocket at {websocket.url.path}: try {WORKER_SOCKET}."
     )
     await websocket.send_denial_response(problem_response(websocket, problem))
 
 
-def build_app(services: Services) -> Starlette:
-    """Assemble the application."""
+def build_app(services: Services, worker_socket: WorkerSocket) -> Starlette:
+    """Build the application from its routes."""
     api = RunsApi(services)
     logs = LogsApi(services)
-    socket = WorkerSocket(services)
 
     async def livez(_: Request) -> Response:
-        """Whether the process answers, for whoever would restart it: that brings no database back."""
+        """Liveness: answers while the process runs, since a restart does not bring a database back."""
         return json_response({"status": "ok"})
 
     async def healthz(_: Request) -> Response:
-        """No key is asked for: whoever probes learns no more than whether runs can be taken."""
+        """Readiness: whether the database answers. It needs no key, and tells nothing else."""
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await services.database.read(runs.exists, "")
@@ -75,8 +75,8 @@ def build_app(services: Services) -> Starlette:
             Route("/api/v1/agent/runs/{run_id}", api.get, methods=["GET"]),
             Route("/api/v1/agent/runs/{run_id}/cancel", api.cancel, methods=["POST"]),
             Route("/api/v1/agent/runs/{run_id}/logs", logs.get, methods=["GET"]),
-            Route(_WORKER_SOCKET, upgrade_required, methods=["GET"]),
-            WebSocketRoute(_WORKER_SOCKET, socket.handle),
+            Route(WORKER_SOCKET, upgrade_required, methods=["GET"]),
+            WebSocketRoute(WORKER_SOCKET, worker_socket.handle),
             WebSocketRoute("/{path:path}", no_socket),
         ],
         exception_handlers={

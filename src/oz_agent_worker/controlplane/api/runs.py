@@ -11,6 +11,7 @@ from starlette.responses import Response
 from oz_agent_worker.controlplane.auth import ApiUser, authenticate_reader, authenticate_user
 from oz_agent_worker.controlplane.gateway.services import Services
 from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.cursor import CursorError, encode_cursor
@@ -113,9 +114,8 @@ class RunsApi:
                 detail = "The run is on its way: try again until its worker answers or its lease ends."
                 raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
             case reports.CancelOutcome.REQUESTED:
-                sent = self._services.connections.cancel(
-                    run_id, cancellation.worker_id, cancellation.execution_id
-                )
+                ref = ExecutionRef(run_id, cancellation.execution_id)
+                sent = self._services.connections.cancel(ref, cancellation.worker_id)
                 _log.info("run %s: cancellation %s", run_id, "sent" if sent else "waits for its worker")
             case reports.CancelOutcome.DONE:
                 _log.info("run %s cancelled in the queue", run_id)

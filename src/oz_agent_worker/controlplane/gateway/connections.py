@@ -1,15 +1,14 @@
-"""The connections of workers, and which of them holds which run.
+"""The connections of workers, and which of them has which run.
 
-All of it is memory: after a restart workers connect again and say what they hold.
+All of it is in memory: after a restart workers connect again and say what they have.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.scheduling import Capacity, ConnectionSnapshot
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import ControlPlaneFrame, TaskAssignment, TaskCancellation
@@ -18,67 +17,63 @@ __all__ = ["Connections", "Disconnected", "WorkerConnection"]
 
 _log = logging.getLogger(__name__)
 
-#: Frames that may wait for a slow worker; beyond that it is given no more runs.
-_OUTGOING: Final = 256
-#: A worker that will say hello does so at once; one that says nothing is given work after this.
-_GREETING: Final = micros(0.5)
+#: Frames that may wait for a slow worker; beyond that it gets no more runs.
+_MOST_OUTGOING: Final = 256
+#: A worker sends its hello at once; one that sends none gets runs after this time.
+_HELLO_TIMEOUT: Final = micros(0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """What a connection leaves behind: runs that it had, and assignments that were never sent.
-
-    Of those the run and the execution ID.
-    """
+    """What a closed connection leaves behind: its runs, and assignments that were never sent."""
 
     runs: tuple[str, ...] = ()
-    unsent: tuple[tuple[str, str], ...] = ()
+    unsent: tuple[ExecutionRef, ...] = ()
 
 
 class WorkerConnection:
     """One worker's WebSocket, as the rest of the control plane sees it.
 
-    ``refused`` are the claims that did not count, as run and execution ID.
+    ``refused`` are the executions of which a claim was refused.
     """
 
     def __init__(self, number: int, worker_id: str, key_id: str, now: int) -> None:
         self.number = number
         self.peer = Peer(worker_id)
         self.key_id = key_id
-        self.settles_at = now + _GREETING
+        self.settles_at = now + _HELLO_TIMEOUT
         self.capacity = Capacity(ready_at=self.settles_at)
         self.runs: set[str] = set()
-        self.refused: set[tuple[str, str | None]] = set()
+        self.refused: set[ExecutionRef] = set()
         self.outgoing: asyncio.Queue[ControlPlaneFrame] = asyncio.Queue()
         self.last_served = 0
         self.closing = asyncio.Event()
 
     def __str__(self) -> str:
-        return f"{self.worker_id}#{self.number}"
-
-    @property
-    def worker_id(self) -> str:
-        """The ID that its worker gave; others may have it too."""
-        return self.peer.worker_id
+        return f"{self.peer.worker_id}#{self.number}"
 
     def accept_hello(self, peer: Peer, max_concurrent_tasks: int) -> None:
-        """Take note of what the worker says of itself."""
+        """Record what the worker says of itself."""
         self.peer = peer
         self.capacity = self.capacity.sent_hello(max_concurrent_tasks)
 
-    def cancel(self, run_id: str, execution_id: str | None) -> None:
-        """Tell the worker to stop an execution; one that said no hello, all that it has of the run."""
-        named = execution_id if self.peer.sent_hello else None
-        self.send(TaskCancellation(task_id=run_id, execution_id=named))
+    def rejected(self, now: int) -> None:
+        """Record that the worker did not take a run that it was sent."""
+        self.capacity = self.capacity.rejected(len(self.runs), now)
+
+    def cancel(self, ref: ExecutionRef) -> None:
+        """Tell the worker to stop an execution; without a hello, all that it has of the run."""
+        execution_id = ref.execution_id if self.peer.sent_hello else None
+        self.send(TaskCancellation(task_id=ref.run_id, execution_id=execution_id))
 
     def send(self, frame: ControlPlaneFrame) -> None:
-        """Queue a frame; it is lost where the connection breaks first."""
+        """Queue a frame; it is lost if the connection breaks first."""
         self.outgoing.put_nowait(frame)
 
     @property
     def has_room(self) -> bool:
-        """Whether the worker keeps up with what it is sent."""
-        return self.outgoing.qsize() < _OUTGOING
+        """Whether the worker reads its frames fast enough."""
+        return self.outgoing.qsize() < _MOST_OUTGOING
 
     def snapshot(self, now: int) -> ConnectionSnapshot:
         """What scheduling needs to know of it at ``now``."""
@@ -90,24 +85,20 @@ class WorkerConnection:
             settled=self.peer.sent_hello or now >= self.settles_at,
         )
 
-    def drain(self) -> tuple[tuple[str, str], ...]:
-        """Empty the line of frames to send; returns the assignments among them."""
-        unsent = []
-        while not self.outgoing.empty():
-            frame = self.outgoing.get_nowait()
-            if isinstance(frame, TaskAssignment):
-                unsent.append((frame.task_id or "", frame.execution_id or ""))
-        return tuple(unsent)
+    def drain(self) -> tuple[ExecutionRef, ...]:
+        """Drop the frames that wait, and return the assignments among them."""
+        frames = [self.outgoing.get_nowait() for _ in range(self.outgoing.qsize())]
+        return tuple(
+            ExecutionRef(frame.task_id or "", frame.execution_id)
+            for frame in frames
+            if isinstance(frame, TaskAssignment)
+        )
 
 
 class Connections:
-    """Every connection, and the holder of each run in flight.
+    """The registry of open connections, and the holder of each run in flight."""
 
-    ``wake`` is called whenever there may be more to assign.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self) -> None:
         self._connections: dict[int, WorkerConnection] = {}
         self._holders: dict[str, WorkerConnection] = {}
         self._numbers = 0
@@ -118,22 +109,20 @@ class Connections:
         self._numbers += 1
         connection = WorkerConnection(self._numbers, worker_id, key_id, now)
         self._connections[connection.number] = connection
-        self._wake()
         return connection
 
     def disconnect(self, connection: WorkerConnection) -> Disconnected:
-        """Forget a connection, once or again. Its runs stay its worker's until their lease ends."""
+        """Remove a connection; its worker owns the runs until their leases end. Repeating it does nothing."""
         self._connections.pop(connection.number, None)
         unsent = connection.drain()
-        never_sent = {run_id for run_id, _ in unsent}
-        disconnected = Disconnected(tuple(sorted(connection.runs - never_sent)), unsent)
+        sent = connection.runs - {ref.run_id for ref in unsent}
         for run_id in connection.runs:
             self._holders.pop(run_id, None)
         connection.runs.clear()
-        return disconnected
+        return Disconnected(tuple(sorted(sent)), unsent)
 
     def superseded(self, connection: WorkerConnection) -> list[WorkerConnection]:
-        """Older connections of the same instance: it has one at a time, so those are dead."""
+        """Older connections of the same instance: an instance has one at a time, so they are dead."""
         instance = connection.peer.instance
         return [
             c
@@ -142,7 +131,7 @@ class Connections:
         ]
 
     def get(self, number: int) -> WorkerConnection | None:
-        """The connection with this number, while it is open."""
+        """The open connection with this number."""
         return self._connections.get(number)
 
     def holder(self, run_id: str) -> WorkerConnection | None:
@@ -154,7 +143,7 @@ class Connections:
         return self._holders.get(run_id, connection) is not connection
 
     def bind(self, run_id: str, connection: WorkerConnection) -> bool:
-        """Record that a connection has a run; the last word counts. False where it is gone."""
+        """Record that a connection, and no other, has a run; False if the connection is gone."""
         if connection.number not in self._connections:
             return False
         self.release(run_id)
@@ -163,14 +152,14 @@ class Connections:
         return True
 
     def release(self, run_id: str) -> WorkerConnection | None:
-        """Record that nobody has a run, and return who had it."""
+        """Record that no connection has a run, and return the one that had it."""
         connection = self._holders.pop(run_id, None)
         if connection is not None:
             connection.runs.discard(run_id)
         return connection
 
     def served(self, connection: WorkerConnection) -> None:
-        """Record that a connection was given a run: it goes to the end of the line."""
+        """Record that a connection was sent a run: its turn comes after all others."""
         self._served += 1
         connection.last_served = self._served
 
@@ -180,25 +169,25 @@ class Connections:
         return [c.snapshot(now) for c in order if not c.closing.is_set()]
 
     def next_ready(self, now: int) -> int | None:
-        """When the next pause of a connection ends."""
+        """The time at which the next pause of a connection ends."""
         pauses = (c.capacity.ready_at for c in self._connections.values())
         return min((at for at in pauses if at > now), default=None)
 
-    def cancel(self, run_id: str, worker_id: str, execution_id: str) -> bool:
-        """Tell the worker that has a run to stop it; False where that worker is not connected.
+    def cancel(self, ref: ExecutionRef, worker_id: str) -> bool:
+        """Tell a worker to stop an execution; False if the worker is not connected.
 
-        Every connection with its ID is told. A public worker that connected again said
-        nothing of its runs, and the connection before may be dead without a sign of it;
-        one that does not have the run takes no notice.
+        The frame goes to every connection with its ID. A public worker that reconnected did
+        not say what it has, and its older connection may be dead without a sign of it. A
+        worker ignores the cancellation of a run that it does not have.
         """
-        notified = [c for c in self._connections.values() if c.worker_id == worker_id]
+        notified = [c for c in self._connections.values() if c.peer.worker_id == worker_id]
         for connection in notified:
-            connection.cancel(run_id, execution_id)
+            connection.cancel(ref)
         return bool(notified)
 
     def drop_key(self, key_id: str) -> None:
-        """Close the connections that came with a key which is valid no longer."""
+        """Close the connections that were opened with a key that is revoked."""
         for connection in self._connections.values():
             if connection.key_id == key_id:
-                _log.info("worker %s is sent away: its key was revoked", connection)
+                _log.info("closing the connection of worker %s: its key was revoked", connection)
                 connection.closing.set()

@@ -1,6 +1,5 @@
-"""Hands runs to workers: wakes at events and at the nearest deadline, never to look around."""
+"""Sends runs to workers. It wakes at events and at the next deadline, and never polls."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,122 +12,111 @@ from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.leases import was_paused
 from oz_agent_worker.controlplane.rules.messages import brief, in_words
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
 from oz_agent_worker.controlplane.rules.scheduling import place_runs, reassign, returns_to_queue
-from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import lease_queries, queue
-from oz_agent_worker.controlplane.store.database import Database
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.store.tokens import hash_token, new_workload_token
-from oz_agent_worker.controlplane.times import Clock, micros
+from oz_agent_worker.controlplane.times import micros
 
 from .assignment_frame import task_assignment
-from .connections import Connections, WorkerConnection
+from .connections import WorkerConnection
 from .lease_keeper import LeaseKeeper
+from .services import Services
 
 __all__ = ["Dispatcher"]
 
 _log = logging.getLogger(__name__)
 
-#: Runs assigned in one transaction: bounds the memory that their prompts take.
+#: Runs that are assigned in one transaction: bounds the memory for their prompts.
 _BATCH: Final = 64
 _RETRY_SECONDS: Final = 1.0
 
-#: Stores that runs are sent out, at a time and with a deadline; returns those that still may be.
+#: Stores that runs are sent, at a time and with a deadline to claim them; returns those that may be sent.
 _Store = Callable[[Connection, Sequence[queue.Dispatch], int, int], list[Run]]
 
 
 class Dispatcher:
-    """The one task that moves runs out of the queue, and looks after those that are not answered."""
+    """The one task that assigns queued runs, and handles those that are not claimed."""
 
-    def __init__(
-        self,
-        settings: ControlPlaneSettings,
-        database: Database,
-        connections: Connections,
-        lease_keeper: LeaseKeeper,
-        clock: Clock,
-        woken: asyncio.Event,
-    ) -> None:
-        self._settings = settings
-        self._claim_timeout = micros(settings.claim_timeout)
-        self._database = database
-        self._connections = connections
+    def __init__(self, services: Services, lease_keeper: LeaseKeeper) -> None:
+        self._services = services
+        self._claim_timeout = micros(services.settings.claim_timeout)
+        self._database = services.database
+        self._connections = services.connections
+        self._clock = services.clock
         self._lease_keeper = lease_keeper
-        self._clock = clock
-        self._woken = woken
         self._due: int | None = None
 
     async def run(self) -> None:
-        """Dispatch until cancelled. What fails is logged and tried again."""
+        """Dispatch until cancelled. Errors are logged, and the step is tried again."""
         while True:
-            self._woken.clear()
+            self._services.woken.clear()
             try:
                 delay = await self.step()
             except SQLAlchemyError as error:
                 _log.error("the queue cannot be read or written, next try in 1 s: %s", brief(error))
                 delay = _RETRY_SECONDS
-            except Exception:  # noqa: BLE001 - the task must not end
-                # A control plane that takes runs and hands out none helps nobody.
+            except Exception:  # noqa: BLE001 - without this task no run would be assigned
                 _log.exception("dispatching failed, next try in 1 s")
                 delay = _RETRY_SECONDS
-            await wait_for_event(self._woken, delay)
+            await wait_for_event(self._services.woken, delay)
 
     async def step(self) -> float | None:
-        """Do all that is due. Returns the seconds until something falls due by itself, or None."""
-        await self._resume_after_a_pause()
-        await self._lease_keeper.settle()
+        """Do all that is due. Returns the seconds until the next deadline, None if there is none."""
+        await self._resume_after_pause()
+        await self._lease_keeper.retry_unstored()
         now = self._clock()
         deadlines = await self._database.read(queue.next_deadlines, now)
-        if deadlines.lease is not None and deadlines.lease <= now:
-            await self._lease_keeper.expire_due()
         if deadlines.lease is not None:
-            if self._lease_keeper.checkpoint_due <= now:
-                await self._lease_keeper.checkpoint()
-            await self._reassign_orphans()
+            await self._handle_leases(deadlines.lease, now)
         if deadlines.claim is not None and deadlines.claim <= now:
             await self._handle_unclaimed()
         while await self._assign_batch():
             pass
         now = self._clock()
         deadlines = await self._database.read(queue.next_deadlines, now)
-        # Where the first lease has just begun, the last checkpoint may be long ago.
+        # If the first lease has just begun, the last checkpoint may be long ago.
         checkpoint = max(now, self._lease_keeper.checkpoint_due) if deadlines.lease is not None else None
-        times = [t for t in (deadlines.next, checkpoint, self._connections.next_ready(now)) if t is not None]
-        self._due = min(times, default=None)
+        times = (deadlines.next, checkpoint, self._connections.next_ready(now))
+        self._due = min((t for t in times if t is not None), default=None)
         # A millisecond more than the difference: a timer that fires early would spin.
         return None if self._due is None else max(0, self._due - now) / 1_000_000 + 0.001
 
-    async def _resume_after_a_pause(self) -> None:
-        """Where nobody listened, workers cannot have answered: give them the time to."""
+    async def _resume_after_pause(self) -> None:
+        """Give workers time to answer after a pause in which their frames could not arrive."""
         late = 0 if self._due is None else self._clock() - self._due
         if was_paused(late):
-            _log.warning("nobody listened for %s: leases go on with what they had left", in_words(late))
+            _log.warning("dispatcher was stalled for %s; remaining lease time is kept", in_words(late))
             await self._lease_keeper.resume()
             self._due = None
 
+    async def _handle_leases(self, first_end: int, now: int) -> None:
+        if first_end <= now:
+            await self._lease_keeper.expire_due()
+        if self._lease_keeper.checkpoint_due <= now:
+            await self._lease_keeper.checkpoint()
+        await self._reassign_orphans()
+
     async def _reassign_orphans(self) -> None:
-        """Send again, to whoever cannot start it twice, what was sent to connections that are gone."""
+        """Send again what was sent to closed connections, to peers that cannot start it twice."""
         now = self._clock()
-        connections = self._connections.snapshots(now)
-        if not connections:
+        snapshots = self._connections.snapshots(now)
+        if not snapshots:
             return
-        worker_ids = {s.peer.worker_id for s in connections}
+        worker_ids = {s.peer.worker_id for s in snapshots}
         orphans = await self._database.read(lease_queries.orphans, worker_ids, now)
-        found = reassign([o for o in orphans if self._connections.holder(o.run_id) is None], connections)
+        found = reassign([o for o in orphans if self._connections.holder(o.run_id) is None], snapshots)
         pairs = [(r, c) for r in found if (c := self._connections.get(r.connection_id))]
-        kept = [
-            r.run_id
-            for r, connection in pairs
-            if not r.send and self._lease_keeper.hold(r.run_id, connection)
-        ]
-        if kept:
-            await self._database.write(lease_queries.clear, kept)
-        again = {r.run_id: connection for r, connection in pairs if r.send}
-        if again:
-            await self._send(again, partial(queue.send_again, grace=self._lease_keeper.grace))
+        held = [r.run_id for r, c in pairs if not r.send and self._lease_keeper.bind(r.run_id, c)]
+        if held:
+            await self._database.write(lease_queries.clear, held)
+        resent = {r.run_id: connection for r, connection in pairs if r.send}
+        if resent:
+            await self._send(resent, partial(queue.send_again, grace=self._lease_keeper.grace))
 
     async def _handle_unclaimed(self) -> None:
-        """Queue again what was not claimed, where that tells that it was not started, or let a lease run."""
+        """Queue unclaimed runs again if they were certainly not started; begin a lease for the others."""
         now = self._clock()
         back: list[str] = []
         wait: list[str] = []
@@ -137,50 +125,43 @@ class Dispatcher:
             returns = returns_to_queue(holder.peer if holder else None, resent=run.resent)
             (back if returns else wait).append(run.run_id)
         if wait:
-            _log.debug("%d runs are not claimed yet: waiting on", len(wait))
-            deadline = now + self._claim_timeout
-            await self._database.write(
-                queue.extend_deadline, wait, now, deadline, self._lease_keeper.lease_until
-            )
-        for returned in await self._database.write(queue.return_unclaimed, back, now) if back else ():
-            connection = self._connections.release(returned.run_id)
-            if connection is not None:
-                connection.capacity = connection.capacity.rejected(len(connection.runs), now)
-            _log.warning(
-                "run %s was not claimed by worker %s, queued again", returned.run_id, returned.worker_id
-            )
+            _log.debug("%d runs are not claimed yet: waiting longer", len(wait))
+            deadline, lease_until = now + self._claim_timeout, self._lease_keeper.lease_until
+            await self._database.write(queue.extend_deadline, wait, now, deadline, lease_until)
+        for run in await self._database.write(queue.return_unclaimed, back, now) if back else ():
+            holder = self._connections.release(run.run_id)
+            if holder is not None:
+                holder.rejected(now)
+            _log.warning("run %s was not claimed by worker %s, queued again", run.run_id, run.worker_id)
 
     async def _assign_batch(self) -> bool:
-        """Assign one batch. Returns whether there may be more to assign."""
+        """Assign one batch of queued runs. Returns whether there may be more to assign."""
         now = self._clock()
-        available = [c for c in self._connections.snapshots(now) if c.free != 0]
+        available = [s for s in self._connections.snapshots(now) if s.free != 0]
         if not available:
             return False
-        worker_ids = {c.peer.worker_id for c in available}
+        worker_ids = {s.peer.worker_id for s in available}
         queued = await self._database.read(queue.queued, now, worker_ids, _BATCH)
         placements = place_runs(queued, available)
         chosen = {p.run_id: c for p in placements if (c := self._connections.get(p.connection_id))}
-        if not chosen:
-            return False
-        await self._send(chosen, queue.assign)
-        return True
+        if chosen:
+            await self._send(chosen, queue.assign)
+        return bool(chosen)
 
     async def _send(self, chosen: dict[str, WorkerConnection], store: _Store) -> None:
-        """Send runs to the connections chosen for them, as far as ``store`` still finds it right."""
+        """Send runs to the connections chosen for them, if ``store`` still permits it."""
         tokens: dict[str, Secret] = {run_id: new_workload_token() for run_id in chosen}
-        peers = {run_id: connection.peer for run_id, connection in chosen.items()}
-        dispatches = [
-            queue.Dispatch(run_id, peer, hash_token(tokens[run_id])) for run_id, peer in peers.items()
-        ]
+        dispatches = [queue.Dispatch(r, c.peer, hash_token(tokens[r])) for r, c in chosen.items()]
+        peers = {d.run_id: d.peer for d in dispatches}
         now = self._clock()
         for run in await self._database.write(store, dispatches, now, now + self._claim_timeout):
-            connection = chosen[run.id]
+            connection, ref = chosen[run.id], ExecutionRef(run.id, run.execution_id)
             if not self._connections.bind(run.id, connection):
-                self._lease_keeper.withdraw([(run.id, run.execution_id)])
+                self._lease_keeper.withdraw([ref])
                 continue
-            if connection.peer != peers[run.id]:  # it said hello meanwhile
-                self._database.write(lease_queries.name_owner, [run.id], connection.peer)
+            if connection.peer != peers[run.id]:  # its hello arrived meanwhile
+                self._database.write(lease_queries.set_owner, [run.id], connection.peer)
             self._connections.served(connection)
-            connection.refused -= {(run.id, None), (run.id, run.execution_id)}
-            connection.send(task_assignment(run, tokens[run.id], self._settings))
+            connection.refused -= {ExecutionRef(run.id), ref}
+            connection.send(task_assignment(run, tokens[run.id], self._services.settings))
             _log.info("run %s assigned to worker %s", run.id, connection)

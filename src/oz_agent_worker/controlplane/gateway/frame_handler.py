@@ -1,8 +1,8 @@
-"""What frames from workers do.
+"""Applies the frames of workers to the store.
 
-A frame's database operation is queued in the order of arrival, and what follows from it
-(an acknowledgement, a wake-up) happens once it is committed. Frames need not wait for
-one another's commit, so that a worker's burst shares a few.
+The database operation of a frame is queued in the order of arrival. What follows from it, such
+as an acknowledgement or a wake-up, happens once the operation is committed. Frames do not wait
+for each other's commit, so a burst of them shares a few commits.
 """
 
 import asyncio
@@ -14,15 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.controlplane.rules.messages import brief, one_line, storable
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL
-from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import lease_queries, logs, queue, reports
-from oz_agent_worker.controlplane.store.database import Database
-from oz_agent_worker.controlplane.times import Clock
 from oz_agent_worker.protocol.frames import (
     Ack,
     FrameError,
+    RunningExecution,
     TaskClaimed,
     TaskCompleted,
     TaskFailed,
@@ -33,9 +31,9 @@ from oz_agent_worker.protocol.frames import (
     decode_worker_frame,
 )
 
-from .connections import Connections, WorkerConnection
+from .connections import WorkerConnection
 from .lease_keeper import LeaseKeeper
-from .subscribers import Subscribers
+from .services import Services
 
 __all__ = ["FrameHandler"]
 
@@ -43,39 +41,29 @@ _log = logging.getLogger(__name__)
 
 #: Frames of one connection that may wait for their commit.
 _WINDOW: Final = 256
-#: A frame longer than this is stored before the next is read: bounds what waits in memory.
+#: A frame with more characters is stored before the next one is read: bounds what waits in memory.
 _LARGE: Final = 256 * 1024
-#: Beyond what any run prints, and well within a database's integers.
+#: More bytes than any run prints, and well within the integers of a database.
 _LARGEST_OFFSET: Final = 2**53
-#: Of what a worker says of itself, so many characters are kept.
+#: Longest backend or instance name that is kept, in characters.
 _LONGEST_NAME: Final = 512
 
 
 class FrameHandler:
-    """Applies workers' frames to the store and the connections."""
+    """Applies workers' frames to the store and the registry of connections."""
 
-    def __init__(
-        self,
-        settings: ControlPlaneSettings,
-        database: Database,
-        connections: Connections,
-        lease_keeper: LeaseKeeper,
-        subscribers: Subscribers,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._connections = connections
+    def __init__(self, services: Services, lease_keeper: LeaseKeeper) -> None:
+        self._services = services
+        self._database = services.database
+        self._connections = services.connections
+        self._clock = services.clock
+        self._notify = services.subscribers.notify
         self._lease_keeper = lease_keeper
-        self._subscribers = subscribers
-        self._clock = clock
-        self._wake = wake
 
     async def consume(
         self, connection: WorkerConnection, receive: Callable[[], Awaitable[str | bytes]]
     ) -> None:
-        """Apply frames until ``receive`` raises, and finish what has begun before that goes on."""
+        """Apply frames until ``receive`` raises; finish those that have begun before that goes on."""
         window = asyncio.Semaphore(_WINDOW)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -84,13 +72,15 @@ class FrameHandler:
             window.release()
 
         try:
-            await self._send_cancellations(connection)
+            # The worker may have missed cancellations before it connected.
+            for run_id in await self._database.read(reports.pending_cancellations, connection.peer.worker_id):
+                connection.cancel(ExecutionRef(run_id))
             while True:
                 raw = await receive()
                 try:
                     frame = decode_worker_frame(raw)
                 except FrameError as error:
-                    _log.warning("worker %s sent a frame that is left out: %s", connection, error)
+                    _log.warning("worker %s sent a frame that is ignored: %s", connection, error)
                     continue
                 await window.acquire()
                 task = asyncio.create_task(self._apply_or_close(connection, frame))
@@ -102,9 +92,9 @@ class FrameHandler:
             await asyncio.gather(*tasks)
 
     async def _apply_or_close(self, connection: WorkerConnection, frame: WorkerFrame) -> None:
-        """Apply a frame; whatever goes wrong with it ends the connection and nothing else.
+        """Apply a frame; an error closes its connection and nothing else.
 
-        Its worker connects again then, and repeats what was not acknowledged.
+        The worker then reconnects, and sends again what was not acknowledged.
         """
         try:
             await self.apply(connection, frame)
@@ -119,174 +109,137 @@ class FrameHandler:
         """Apply one frame. Its write is queued before the first suspension."""
         match frame:
             case TaskClaimed():
-                await self._claimed(connection, frame)
+                await self._on_claimed(connection, frame)
             case TaskRejected():
-                await self._rejected(connection, frame)
+                await self._on_rejected(connection, frame)
             case TaskCompleted() | TaskFailed():
-                await self._ended(connection, frame)
+                await self._on_ended(connection, frame)
             case TaskLog():
-                await self._output(connection, frame)
+                await self._on_output(connection, frame)
             case WorkerHello():
-                await self._handle_hello(connection, frame)
+                await self._on_hello(connection, frame)
             case _:
-                pass  # a heartbeat: that it came is all it says
+                pass  # a heartbeat says nothing beyond its arrival
 
-    async def _handle_hello(self, connection: WorkerConnection, frame: WorkerHello) -> None:
+    async def _on_hello(self, connection: WorkerConnection, frame: WorkerHello) -> None:
         instance = storable(frame.instance or "", _LONGEST_NAME) or None
-        peer = Peer(connection.worker_id, storable(frame.backend, _LONGEST_NAME), instance)
+        peer = Peer(connection.peer.worker_id, storable(frame.backend, _LONGEST_NAME), instance)
         connection.accept_hello(peer, frame.max_concurrent_tasks)
         for older in self._connections.superseded(connection):
             _log.info("worker %s is dead: the same instance connected as %s", older, connection)
             older.closing.set()
-            self._lease_keeper.left(older)
+            self._lease_keeper.disconnect(older)
         if connection.runs:
-            self._database.write(lease_queries.name_owner, tuple(connection.runs), peer)
-        listed = [(e, self._write_claim(connection, e.task_id, e.execution_id)) for e in frame.executions]
-        held = 0
-        for execution, written in listed:
-            claim = await written
-            held += claim.accepted
-            self._settle_claim(connection, execution.task_id, execution.execution_id, claim)
+            self._database.write(lease_queries.set_owner, tuple(connection.runs), peer)
+        refs = [_ref(execution) for execution in frame.executions]
+        written = [self._write_claim(connection, ref) for ref in refs]
+        claims = [self._handle_claim(connection, ref, await w) for ref, w in zip(refs, written, strict=True)]
         _log.info(
-            "worker %s said hello: version %s, backend %s, at most %s tasks, holds %d runs",
+            "worker %s said hello: version %s, backend %s, at most %s tasks, has %d runs",
             connection,
             one_line(frame.version) if isinstance(frame.version, str) else "unknown",
             one_line(frame.backend),
             frame.max_concurrent_tasks or "any number of",
-            held,
+            sum(claims),
         )
-        self._wake()
+        self._services.wake()
 
-    async def _claimed(self, connection: WorkerConnection, frame: TaskClaimed) -> None:
-        claim = await self._write_claim(connection, frame.task_id, frame.execution_id)
-        self._settle_claim(connection, frame.task_id, frame.execution_id, claim)
-        if not claim.accepted:
+    async def _on_claimed(self, connection: WorkerConnection, frame: TaskClaimed) -> None:
+        ref = _ref(frame)
+        if not self._handle_claim(connection, ref, await self._write_claim(connection, ref)):
             return
-        _log.info("run %s claimed by worker %s", frame.task_id, connection)
+        _log.info("run %s claimed by worker %s", ref.run_id, connection)
         before = connection.capacity
         connection.capacity = before.claimed(len(connection.runs))
         if connection.capacity is not before:
-            self._wake()
+            self._services.wake()
 
     def _write_claim(
-        self, connection: WorkerConnection, run_id: str, execution_id: str | None
+        self, connection: WorkerConnection, ref: ExecutionRef
     ) -> "asyncio.Future[reports.ClaimResult]":
-        return self._database.write(
-            reports.claim,
-            run_id,
-            execution_id,
-            connection.peer,
-            self._clock(),
-            elsewhere=self._connections.is_elsewhere(run_id, connection),
-        )
+        elsewhere = self._connections.is_elsewhere(ref.run_id, connection)
+        return self._database.write(reports.claim, ref, connection.peer, self._clock(), elsewhere=elsewhere)
 
-    def _settle_claim(
-        self, connection: WorkerConnection, run_id: str, execution_id: str | None, claim: reports.ClaimResult
-    ) -> None:
+    def _handle_claim(
+        self, connection: WorkerConnection, ref: ExecutionRef, claim: reports.ClaimResult
+    ) -> bool:
+        """Do what follows from a stored claim; returns whether it was accepted."""
         if claim.accepted:
-            connection.refused.discard((run_id, execution_id))
-            self._lease_keeper.hold(run_id, connection)
-            self._subscribers.notify(run_id)
+            connection.refused.discard(ref)
+            self._lease_keeper.bind(ref.run_id, connection)
+            self._notify(ref.run_id)
             if claim.cancel:
-                connection.cancel(run_id, execution_id)
-            return
-        # A worker that starts claims once more what it finds ended, and was told of long ago.
+                connection.cancel(ref)
+            return True
+        # A worker that starts claims what it finds, also runs that ended long ago.
         level = logging.INFO if claim.ended else logging.WARNING
-        _log.log(level, "claim of run %s by worker %s refused: %s", one_line(run_id), connection, claim.why)
+        run_id = one_line(ref.run_id)
+        _log.log(level, "claim of run %s by worker %s refused: %s", run_id, connection, claim.why)
         if claim.cancel:
-            self._refuse(connection, run_id, execution_id)
+            self._refuse(connection, ref)
+        return False
 
-    def _refuse(self, connection: WorkerConnection, run_id: str, execution_id: str | None) -> None:
-        """Stop what has no right to run.
+    def _refuse(self, connection: WorkerConnection, ref: ExecutionRef) -> None:
+        """Tell a worker to stop an execution that it must not run.
 
-        A peer that cannot tell executions apart would stop the current one with it, so
-        where it has that too, it is told nothing.
+        A public worker cannot tell executions apart, and would stop the current one too. If
+        this connection has the current one, the worker is therefore told nothing.
         """
-        connection.refused.add((run_id, execution_id))
-        if connection.peer.sent_hello or self._connections.holder(run_id) is not connection:
-            connection.cancel(run_id, execution_id)
+        connection.refused.add(ref)
+        if connection.peer.sent_hello or self._connections.holder(ref.run_id) is not connection:
+            connection.cancel(ref)
 
-    async def _rejected(self, connection: WorkerConnection, frame: TaskRejected) -> None:
-        if self._connections.holder(frame.task_id) not in (None, connection):
-            _log.warning(
-                "rejection of run %s by worker %s ignored: another has it",
-                one_line(frame.task_id),
-                connection,
-            )
+    async def _on_rejected(self, connection: WorkerConnection, frame: TaskRejected) -> None:
+        ref, reason = _ref(frame), storable(frame.reason)
+        now, lease_until = self._clock(), self._lease_keeper.lease_until
+        if self._connections.is_elsewhere(ref.run_id, connection) or not await self._database.write(
+            queue.reject, ref, connection.peer, reason, now, lease_until
+        ):
+            run_id = one_line(ref.run_id)
+            _log.warning("rejection of run %s by worker %s ignored: not its run", run_id, connection)
             return
-        returned = await self._database.write(
-            queue.reject,
-            frame.task_id,
-            frame.execution_id,
-            connection.peer,
-            storable(frame.reason),
-            self._clock(),
-            self._lease_keeper.lease_until,
-        )
-        if not returned:
-            _log.warning(
-                "rejection of run %s by worker %s ignored: not its run", one_line(frame.task_id), connection
-            )
-            return
-        _log.info("run %s rejected by worker %s", frame.task_id, connection)
-        self._connections.release(frame.task_id)
-        connection.capacity = connection.capacity.rejected(len(connection.runs), self._clock())
-        self._subscribers.notify(frame.task_id)
-        self._wake()
+        _log.info("run %s rejected by worker %s", ref.run_id, connection)
+        self._connections.release(ref.run_id)
+        connection.rejected(self._clock())
+        self._notify(ref.run_id)
+        self._services.wake()
 
-    async def _ended(self, connection: WorkerConnection, frame: TaskCompleted | TaskFailed) -> None:
-        ending = outcome_of(frame)
-        finish = await self._database.write(
-            reports.finish,
-            frame.task_id,
-            frame.execution_id,
-            connection.peer,
-            ending,
-            self._clock(),
-            refused=(frame.task_id, frame.execution_id) in connection.refused,
+    async def _on_ended(self, connection: WorkerConnection, frame: TaskCompleted | TaskFailed) -> None:
+        ref, outcome = _ref(frame), outcome_of(frame)
+        refused = ref in connection.refused
+        result = await self._database.write(
+            reports.finish, ref, connection.peer, outcome, self._clock(), refused=refused
         )
         if frame.ack_id is not None:
             connection.send(Ack(ack_id=frame.ack_id))
-        if finish.changed:
-            _log.info("run %s ended %s at worker %s", frame.task_id, ending.state, connection)
-        else:
-            _log.info(
-                "report of run %s by worker %s changes nothing: %s",
-                one_line(frame.task_id),
-                connection,
-                finish.why,
-            )
-        if finish.state in TERMINAL:
-            self._connections.release(frame.task_id)
+        effect = f"run ended {outcome.state}" if result.changed else f"nothing changed, {result.why}"
+        _log.info("report of run %s by worker %s: %s", one_line(ref.run_id), connection, effect)
+        if result.state in TERMINAL:
+            self._connections.release(ref.run_id)
         connection.capacity = connection.capacity.ended(len(connection.runs))
-        self._subscribers.notify(frame.task_id)
-        self._wake()
+        self._notify(ref.run_id)
+        self._services.wake()
 
-    async def _output(self, connection: WorkerConnection, frame: TaskLog) -> None:
+    async def _on_output(self, connection: WorkerConnection, frame: TaskLog) -> None:
+        ref, run_id = _ref(frame), one_line(frame.task_id)
         if not 0 <= frame.offset <= _LARGEST_OFFSET:
-            _log.warning(
-                "output of run %s by worker %s ignored: its offset", one_line(frame.task_id), connection
-            )
+            _log.warning("output of run %s by worker %s ignored: its offset", run_id, connection)
             return
         piece = logs.Piece(frame.offset, frame.text.encode("utf-8", "replace"))
+        retention = self._services.settings.log_retention_bytes
         appended = await self._database.write(
-            logs.append,
-            frame.task_id,
-            frame.execution_id,
-            connection.peer,
-            piece,
-            retention=self._settings.log_retention_bytes,
-            now=self._clock(),
+            logs.append, ref, connection.peer, piece, retention=retention, now=self._clock()
         )
-        if appended.held and self._connections.holder(frame.task_id) is not connection:
-            self._lease_keeper.hold(frame.task_id, connection)
-        if appended.refused and (frame.task_id, frame.execution_id) not in connection.refused:
-            _log.warning("output of run %s by worker %s refused", one_line(frame.task_id), connection)
-            self._refuse(connection, frame.task_id, frame.execution_id)
+        if appended.held and self._connections.holder(ref.run_id) is not connection:
+            self._lease_keeper.bind(ref.run_id, connection)
+        if appended.refused and ref not in connection.refused:
+            _log.warning("output of run %s by worker %s refused", run_id, connection)
+            self._refuse(connection, ref)
         if appended.stored:
-            self._subscribers.notify(frame.task_id)
+            self._notify(ref.run_id)
 
-    async def _send_cancellations(self, connection: WorkerConnection) -> None:
-        """Repeat the cancellations that this worker may not have received."""
-        for run_id in await self._database.read(reports.pending_cancellations, connection.worker_id):
-            connection.cancel(run_id, None)
+
+def _ref(
+    frame: TaskClaimed | TaskRejected | TaskCompleted | TaskFailed | TaskLog | RunningExecution,
+) -> ExecutionRef:
+    return ExecutionRef(frame.task_id, frame.execution_id)

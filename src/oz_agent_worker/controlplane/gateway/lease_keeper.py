@@ -1,4 +1,4 @@
-"""Keeps leases in step with the connections: a run's lease runs while no connection certainly has it."""
+"""Keeps leases in step with the connections: a run has a lease while no connection certainly has the run."""
 
 import asyncio
 import logging
@@ -6,155 +6,152 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.controlplane.rules.leases import next_checkpoint
 from oz_agent_worker.controlplane.rules.messages import brief
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
 from oz_agent_worker.controlplane.rules.run_states import RunState
-from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store import lease_queries, queue
-from oz_agent_worker.controlplane.store.database import Database
-from oz_agent_worker.controlplane.times import Clock, micros
+from oz_agent_worker.controlplane.times import micros
 
-from .connections import Connections, WorkerConnection
-from .subscribers import Subscribers
+from .connections import WorkerConnection
+from .services import Services
 
 __all__ = ["LeaseKeeper"]
 
 _log = logging.getLogger(__name__)
 
-#: Runs given up in one transaction.
+#: Leases that are expired in one transaction.
 _BATCH: Final = 256
 
 
 class LeaseKeeper:
-    """Who is there, and what becomes of the runs of those who are not.
+    """Tracks connected workers and expires the leases of the others.
 
-    ``wake`` is called when there may be something to do for a run; ``grace`` is in microseconds.
+    ``grace`` is the length of a lease in microseconds.
     """
 
-    def __init__(
-        self,
-        settings: ControlPlaneSettings,
-        database: Database,
-        connections: Connections,
-        subscribers: Subscribers,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self.grace = micros(settings.worker_grace)
-        self._max_starts = settings.max_starts
-        self._database = database
-        self._connections = connections
-        self._subscribers = subscribers
-        self._clock = clock
-        self._wake = wake
-        self._owed: set[str] = set()
-        self._underway: Counter[str] = Counter()
-        self._started = self._checkpoint = clock()
+    def __init__(self, services: Services) -> None:
+        self.grace = micros(services.settings.worker_grace)
+        self._services = services
+        self._database = services.database
+        self._connections = services.connections
+        self._clock = services.clock
+        self._unstored: set[str] = set()
+        self._pending_writes: Counter[str] = Counter()
+        self._started = self._checkpoint = services.clock()
 
     @property
     def lease_until(self) -> int:
-        """Until when a worker that leaves at this moment is waited for."""
+        """The end of a lease that begins at this moment."""
         return self._clock() + self.grace
 
     async def start(self) -> None:
-        """Wait for the workers of the runs that an earlier control plane left in flight."""
-        self._started = self._checkpoint = self._clock()
-        await self._database.write(lease_queries.start, self._started, self.grace)
+        """Begin a lease for each run that an earlier control plane left in flight."""
+        await self._go_on(lease_queries.start)
+
+    async def resume(self) -> None:
+        """Continue leases after a time in which no control plane ran. Raises SQLAlchemyError."""
+        await self._go_on(lease_queries.resume)
+
+    async def _go_on(self, operation: Callable[[Connection, int, int], None]) -> None:
+        now = self._clock()
+        await self._database.write(operation, now, self.grace)
+        self._started = self._checkpoint = now
 
     async def stop(self) -> None:
-        """Note until when leases ran, for the next control plane."""
+        """Store the time until which leases ran, for the next control plane."""
         try:
-            await self._database.write(lease_queries.checkpoint, self._clock())
+            await self.checkpoint()
         except SQLAlchemyError as error:
-            _log.warning("leases ran until now, which cannot be stored: %s", brief(error))
+            _log.warning("the time until which leases ran cannot be stored: %s", brief(error))
 
     @property
     def checkpoint_due(self) -> int:
-        """When it is to be stored next that somebody listens, where leases run."""
+        """The time of the next checkpoint, if any lease runs."""
         return next_checkpoint(self._started, self._checkpoint, self.grace)
 
     async def checkpoint(self) -> None:
-        """Store that somebody listens. Raises SQLAlchemyError."""
+        """Store that a control plane runs at this moment. Raises SQLAlchemyError."""
         now = self._clock()
         await self._database.write(lease_queries.checkpoint, now)
         self._checkpoint = now
 
-    async def resume(self) -> None:
-        """Go on after a time in which nobody listened, as after a start. Raises SQLAlchemyError."""
-        now = self._clock()
-        await self._database.write(lease_queries.resume, now, self.grace)
-        self._started = self._checkpoint = now
-
-    def hold(self, run_id: str, connection: WorkerConnection) -> bool:
-        """A connection's worker has a run. False where the connection went meanwhile."""
-        held = self._connections.bind(run_id, connection)
-        if not held:
-            self._lost([run_id])
-        elif self._underway[run_id]:
-            # Another connection lost it after this one's word, which ended its lease, was queued.
+    def bind(self, run_id: str, connection: WorkerConnection) -> bool:
+        """Record that a connection has a run; False if the connection is gone."""
+        bound = self._connections.bind(run_id, connection)
+        if not bound:
+            self._begin_leases([run_id])
+        elif self._pending_writes[run_id]:
+            # Another connection lost the run after this one's claim was queued: the lease
+            # would begin although this connection has the run.
             self._follow_up(self._database.write(lease_queries.clear, [run_id]), ())
-        return held
+        return bound
 
-    def left(self, connection: WorkerConnection) -> None:
-        """A connection is gone. What follows for its runs is queued at once, before any later write."""
-        left = self._connections.disconnect(connection)
-        if left.unsent:
-            self.withdraw(left.unsent)
-        if left.runs:
-            self._lost(left.runs)
+    def disconnect(self, connection: WorkerConnection) -> None:
+        """Remove a connection. Leases for its runs are queued at once, before any later write."""
+        gone = self._connections.disconnect(connection)
+        if gone.unsent:
+            self.withdraw(gone.unsent)
+        if gone.runs:
+            self._begin_leases(gone.runs)
 
-    def withdraw(self, sendings: Collection[tuple[str, str]]) -> None:
-        """Assignments (run and execution ID) were not sent, nor will they be."""
-        written = self._database.write(queue.withdraw, sendings, self._clock(), self.lease_until)
-        self._follow_up(written, [run_id for run_id, _ in sendings])
+    def withdraw(self, unsent: Collection[ExecutionRef]) -> None:
+        """Take back assignments that were never sent."""
+        written = self._database.write(queue.withdraw, unsent, self._clock(), self.lease_until)
+        self._follow_up(written, [ref.run_id for ref in unsent])
 
-    def _lost(self, run_ids: Collection[str]) -> None:
+    def _begin_leases(self, run_ids: Collection[str]) -> None:
         written = self._database.write(lease_queries.begin, run_ids, self._clock(), self.lease_until)
         self._follow_up(written, run_ids)
 
     def _follow_up(self, written: "asyncio.Future[Any]", run_ids: Collection[str]) -> None:
-        self._underway.update(run_ids)
+        """Wake the dispatcher when a write is done; keep ``run_ids`` for a retry if it failed."""
+        self._pending_writes.update(run_ids)
 
         def done(future: "asyncio.Future[Any]") -> None:
-            self._underway -= Counter(run_ids)
-            if future.cancelled():
-                self._owed.update(run_ids)
-            elif (error := future.exception()) is not None:
-                _log.error("leases cannot be stored, to be tried again: %s", brief(error))
-                self._owed.update(run_ids)
-            self._wake()
+            self._pending_writes -= Counter(run_ids)
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                _log.error("leases cannot be stored, will be retried: %s", brief(error))
+            if error is not None or future.cancelled():
+                self._unstored.update(run_ids)
+            self._services.wake()
 
         written.add_done_callback(done)
 
-    async def settle(self) -> None:
-        """Store what could not be stored before. Raises SQLAlchemyError where it still cannot."""
-        if self._owed:
-            owed = set(self._owed)
-            alone = [run_id for run_id in owed if self._connections.holder(run_id) is None]
-            await self._database.write(lease_queries.begin, alone, self._clock(), self.lease_until)
-            self._owed -= owed
+    async def retry_unstored(self) -> None:
+        """Begin the leases that could not be stored before. Raises SQLAlchemyError if it fails again."""
+        if self._unstored:
+            unstored = set(self._unstored)
+            without = [run_id for run_id in unstored if self._connections.holder(run_id) is None]
+            await self._database.write(lease_queries.begin, without, self._clock(), self.lease_until)
+            self._unstored -= unstored
 
     async def expire_due(self) -> None:
-        """End the leases that have fallen due."""
+        """End the leases that are due, and with each the execution."""
         while due := await self._database.read(lease_queries.due, self._clock(), _BATCH):
-            kept = [lease.run_id for lease in due if self._is_kept(lease)]
-            if kept:
-                await self._database.write(lease_queries.clear, kept)
-            over = [lease.run_id for lease in due if lease.run_id not in kept]
-            for ended in await self._database.write(lease_queries.end, over, self._clock(), self._max_starts):
-                self._let_go(ended)
-                self._subscribers.notify(ended.run_id)
-                _log.warning("run %s is %s: %s", ended.run_id, ended.end.state, ended.end.message)
+            # Only a claim ends the lease of a pending run: its holder may not have read it.
+            held = {
+                lease.run_id
+                for lease in due
+                if lease.state is not RunState.PENDING and self._connections.holder(lease.run_id)
+            }
+            if held:
+                await self._database.write(lease_queries.clear, held)
+            over = [lease.run_id for lease in due if lease.run_id not in held]
+            starts = self._services.settings.max_starts
+            for expired in await self._database.write(lease_queries.expire, over, self._clock(), starts):
+                self._release(expired.ref)
+                self._services.subscribers.notify(expired.ref.run_id)
+                outcome = expired.outcome
+                _log.warning("run %s is %s: %s", expired.ref.run_id, outcome.state, outcome.message)
 
-    def _is_kept(self, lease: lease_queries.DueLease) -> bool:
-        """Whether somebody is there after all who has answered."""
-        return lease.state is not RunState.PENDING and self._connections.holder(lease.run_id) is not None
-
-    def _let_go(self, ended: lease_queries.Ended) -> None:
-        """Free the connection that was sent what is given up: it is to stop that, and be given less."""
-        holder = self._connections.release(ended.run_id)
+    def _release(self, ref: ExecutionRef) -> None:
+        """Stop an expired execution at the connection that was sent it, and send that one less."""
+        holder = self._connections.release(ref.run_id)
         if holder is not None:
-            holder.cancel(ended.run_id, ended.execution_id)
-            holder.capacity = holder.capacity.rejected(len(holder.runs), self._clock())
+            holder.cancel(ref)
+            holder.rejected(self._clock())

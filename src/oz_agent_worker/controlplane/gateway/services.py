@@ -1,15 +1,13 @@
-"""What the HTTP handlers share."""
+"""What the parts of one control plane share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.store.database import Database
 from oz_agent_worker.controlplane.times import Clock
 
 from .connections import Connections
-from .frame_handler import FrameHandler
-from .lease_keeper import LeaseKeeper
 from .subscribers import Subscribers
 
 __all__ = ["Services"]
@@ -17,13 +15,18 @@ __all__ = ["Services"]
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The parts of one control plane; ``wake`` makes the dispatcher look at the queue."""
+    """Settings, store, clock and the state in memory of one control plane.
+
+    The dispatcher waits for ``woken``.
+    """
 
     settings: ControlPlaneSettings
     database: Database
-    connections: Connections
-    lease_keeper: LeaseKeeper
-    subscribers: Subscribers
-    frame_handler: FrameHandler
     clock: Clock
-    wake: Callable[[], None]
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: Connections = field(default_factory=Connections)
+    subscribers: Subscribers = field(default_factory=Subscribers)
+
+    def wake(self) -> None:
+        """Make the dispatcher look for work."""
+        self.woken.set()

@@ -13,6 +13,8 @@ from oz_agent_worker.controlplane.problems import ProblemError, invalid, problem
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, encode_frame, format_capabilities
 
 from .connections import WorkerConnection
+from .frame_handler import FrameHandler
+from .lease_keeper import LeaseKeeper
 from .services import Services
 
 __all__ = ["WorkerSocket"]
@@ -20,26 +22,28 @@ __all__ = ["WorkerSocket"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_WORKER_ID: Final = 255
-#: A worker that takes no data for so many seconds is gone.
+#: A worker that reads nothing for so many seconds is disconnected.
 _WRITE_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 1.0
-#: RFC 6455, section 7.4.1: the server met a condition that kept it from going on.
+#: RFC 6455, section 7.4.1: an unexpected condition ends the connection.
 _INTERNAL_ERROR: Final = 1011
 
 
 class WorkerSocket:
     """Handler of ``/api/v1/selfhosted/worker/ws``."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, lease_keeper: LeaseKeeper, frame_handler: FrameHandler) -> None:
         self._services = services
+        self._lease_keeper = lease_keeper
+        self._frame_handler = frame_handler
 
     async def handle(self, websocket: WebSocket) -> None:
-        """Serve one worker until it goes. A handshake that is refused is answered by HTTP."""
+        """Serve one worker until it disconnects. A refused handshake gets an HTTP response."""
         try:
             user = await authenticate_user(websocket, self._services.database)
             worker_id = _worker_id(websocket)
         except ProblemError as problem:
-            _log.warning("a worker's connection was refused: %s", problem)
+            _log.warning("the connection of a worker was refused: %s", problem)
             await websocket.send_denial_response(problem_response(websocket, problem))
             return
         offered = format_capabilities(Capability)
@@ -47,27 +51,27 @@ class WorkerSocket:
         await self._serve(websocket, worker_id, user)
 
     async def _serve(self, websocket: WebSocket, worker_id: str, user: ApiUser) -> None:
-        connections = self._services.connections
-        connection = connections.connect(worker_id, user.key_id, self._services.clock())
+        services = self._services
+        connection = services.connections.connect(worker_id, user.key_id, services.clock())
+        services.wake()
         _log.info("worker %s connected with key %s", connection, user.name)
-        reader = asyncio.create_task(
-            self._services.frame_handler.consume(connection, lambda: _receive(websocket))
-        )
+        frames = self._frame_handler.consume(connection, lambda: _receive(websocket))
+        reader = asyncio.create_task(frames)
         writer = asyncio.create_task(self._pump(websocket, connection))
         closing = asyncio.create_task(connection.closing.wait())
         try:
             read_error, write_error, _ = await wait_first(reader, writer, closing)
         finally:
-            self._services.lease_keeper.left(connection)
-        # Closing fails where the peer has closed already, and waits for ever for one that
-        # takes no data: the connection is let go of either way.
+            self._lease_keeper.disconnect(connection)
+        # Closing fails if the peer has closed already, and never returns if the peer reads
+        # nothing. The connection is dropped either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await websocket.close(_INTERNAL_ERROR)
         _log.info("worker %s disconnected%s", connection, _reason(read_error, write_error))
 
     async def _pump(self, websocket: WebSocket, connection: WorkerConnection) -> None:
-        """Send what is due to one worker."""
+        """Send the queued frames to one worker."""
         full = False
         while True:
             frame = await connection.outgoing.get()
@@ -103,7 +107,7 @@ async def _receive(websocket: WebSocket) -> str | bytes:
 
 def _reason(read: object, written: object) -> str:
     if isinstance(written, TimeoutError):
-        return f": it took no data for {_WRITE_TIMEOUT:g} s"
+        return f": it read nothing for {_WRITE_TIMEOUT:g} s"
     if isinstance(read, WebSocketDisconnect):
         return f" (code {read.code})"
     failed = next((r for r in (read, written) if isinstance(r, Exception)), None)

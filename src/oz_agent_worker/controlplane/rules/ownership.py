@@ -11,16 +11,23 @@ name the journal and their slot in it: ``host/<journal>/<slot>``. A public worke
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from .run_states import TERMINAL, RunState
 
-__all__ = ["KUBERNETES", "Decision", "Peer", "RunRecord", "decide_claim", "decide_report"]
+__all__ = ["KUBERNETES", "Decision", "ExecutionRef", "Peer", "RunRecord", "decide_claim", "decide_report"]
 
 #: The backend whose Jobs, named after their execution, cannot be created twice in one namespace.
 KUBERNETES: Final = "kubernetes"
 
 _SLOT: Final = re.compile(r"(host/[0-9a-f]{32})/[0-9]+")
+
+
+class ExecutionRef(NamedTuple):
+    """An execution as a frame names it; without ``execution_id`` the run's current one is meant."""
+
+    run_id: str
+    execution_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-"""The queue: what waits, what is handed out, what comes back, and when to look again."""
+"""The queue: which runs wait, are assigned and come back, and when the next deadline is."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from oz_agent_worker.controlplane.rules.leases import Lease, extended_lease
-from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_report
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, RunRecord, decide_report
 from oz_agent_worker.controlplane.rules.run_states import RunState, cancellation_message
 from oz_agent_worker.controlplane.rules.scheduling import (
     OrphanedRun,
@@ -17,7 +18,7 @@ from oz_agent_worker.controlplane.rules.scheduling import (
 
 from .in_list import padded
 from .keys import drop_workload_tokens
-from .runs import Run, change, get_all, lock_run, move, owner_values
+from .runs import Run, change, get_all, lock_run, lock_runs, move, owner_values
 from .tables import runs, workload_tokens
 
 __all__ = [
@@ -36,10 +37,14 @@ __all__ = [
     "withdraw",
 ]
 
+_QUEUED: Final = runs.c.state == RunState.QUEUED.value
+_PENDING: Final = runs.c.state == RunState.PENDING.value
+_NO_OWNER: Final = owner_values(None) | {"resent": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A run that is about to be sent to ``peer``, and the hash of the token its agent will have."""
+    """A run that is about to be sent to ``peer``, and the hash of its agent's token."""
 
     run_id: str
     peer: Peer
@@ -48,7 +53,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """A run whose time to be claimed is over, and the worker that was sent it."""
+    """A run that was not claimed in time, and the worker that was sent it."""
 
     run_id: str
     worker_id: str | None
@@ -57,7 +62,7 @@ class Unclaimed:
 
 @dataclass(frozen=True, slots=True)
 class NextDeadlines:
-    """When something falls due by itself: a claim, a lease, the end of a run's delay."""
+    """The next deadline of each kind: to claim a run, the end of a lease, the end of a run's delay."""
 
     claim: int | None = None
     lease: int | None = None
@@ -70,62 +75,42 @@ class NextDeadlines:
 
 
 def next_deadlines(connection: Connection, now: int) -> NextDeadlines:
-    """What falls due next, each from the end of an index."""
-    claim = select(func.min(runs.c.claim_deadline)).where(runs.c.state == RunState.PENDING.value)
-    lease = select(func.min(runs.c.lease_until)).where(runs.c.lease_until.is_not(None))
-    delay = select(func.min(runs.c.not_before)).where(
-        runs.c.state == RunState.QUEUED.value, runs.c.not_before > now
+    """Read the next deadlines, each from the end of an index."""
+    firsts = (
+        select(func.min(runs.c.claim_deadline)).where(_PENDING),
+        select(func.min(runs.c.lease_until)).where(runs.c.lease_until.is_not(None)),
+        select(func.min(runs.c.not_before)).where(_QUEUED, runs.c.not_before > now),
     )
-    row = connection.execute(
-        select(claim.scalar_subquery(), lease.scalar_subquery(), delay.scalar_subquery())
-    ).one()
-    return NextDeadlines(*row)
+    return NextDeadlines(*connection.execute(select(*(s.scalar_subquery() for s in firsts))).one())
 
 
 def queued(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[QueuedRun]:
-    """The oldest runs that one of ``worker_ids`` may have at ``now``."""
-    statement = (
-        select(runs.c.id, runs.c.worker_host)
-        .where(
-            runs.c.state == RunState.QUEUED.value,
-            runs.c.not_before <= now,
-            or_(runs.c.worker_host.is_(None), runs.c.worker_host.in_(padded(worker_ids))),
-        )
-        .order_by(runs.c.seq)
-        .limit(limit)
-    )
-    return [QueuedRun(row.id, row.worker_host) for row in connection.execute(statement)]
+    """The oldest runs that may be assigned to one of ``worker_ids`` at ``now``."""
+    suits = or_(runs.c.worker_host.is_(None), runs.c.worker_host.in_(padded(worker_ids)))
+    statement = select(runs.c.id, runs.c.worker_host).where(_QUEUED, runs.c.not_before <= now, suits)
+    rows = connection.execute(statement.order_by(runs.c.seq).limit(limit))
+    return [QueuedRun(row.id, row.worker_host) for row in rows]
 
 
 def assign(connection: Connection, dispatches: Sequence[Dispatch], now: int, deadline: int) -> list[Run]:
-    """Move runs from the queue to their workers; those that are no longer queued stay out."""
+    """Move runs from the queue to their workers; returns those that were still queued."""
     taken = []
     for dispatch in dispatches:
         run = lock_run(connection, dispatch.run_id)
-        if run is None or run.state is not RunState.QUEUED:
-            continue
-        move(
-            connection,
-            run,
-            RunState.PENDING,
-            now,
-            **owner_values(dispatch.peer),
-            resent=False,
-            claim_deadline=deadline,
-            message=None,
-        )
-        _add_token(connection, dispatch, now)
-        taken.append(run.id)
-    return get_all(connection, taken)
+        if run is not None and run.state is RunState.QUEUED:
+            values = owner_values(dispatch.peer) | {"claim_deadline": deadline}
+            move(connection, run, RunState.PENDING, now, **values, resent=False, message=None)
+            taken.append(dispatch)
+    return _with_tokens(connection, taken, now)
 
 
 def send_again(
     connection: Connection, dispatches: Sequence[Dispatch], now: int, deadline: int, *, grace: int
 ) -> list[Run]:
-    """Give assignments that were not answered to other connections; runs that were meanwhile stay out.
+    """Send unclaimed executions to other connections; returns those that were still unclaimed.
 
-    Their execution stays the same, and their lease goes on, since only an answer ends it;
-    a worker that said hello has longer for that. See ``extended_lease``.
+    The execution stays the same. Its lease continues, since only an answer ends it; a worker
+    that sent a hello gets a longer one. See ``extended_lease``.
     """
     taken = []
     for dispatch in dispatches:
@@ -147,35 +132,36 @@ def send_again(
             lease_until=lease.until,
             updated_at=now,
         )
-        _add_token(connection, dispatch, now)
-        taken.append(run.id)
-    return get_all(connection, taken)
+        taken.append(dispatch)
+    return _with_tokens(connection, taken, now)
 
 
-def _add_token(connection: Connection, dispatch: Dispatch, now: int) -> None:
-    # Tokens of earlier sendings stay good: whichever of them arrived may be the one that runs.
-    token = {"token_hash": dispatch.token_hash, "run_id": dispatch.run_id, "created_at": now}
-    connection.execute(insert(workload_tokens), token)
+def _with_tokens(connection: Connection, taken: Sequence[Dispatch], now: int) -> list[Run]:
+    """Store the tokens of dispatched runs, and return the runs.
+
+    Earlier tokens of an execution stay valid: any of the assignments sent may be the one that runs.
+    """
+    if not taken:
+        return []
+    tokens = [{"token_hash": d.token_hash, "run_id": d.run_id, "created_at": now} for d in taken]
+    connection.execute(insert(workload_tokens), tokens)
+    return get_all(connection, [d.run_id for d in taken])
 
 
 def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
-    """The runs whose worker did not claim them in time, oldest first."""
-    statement = select(runs.c.id, runs.c.worker_id, runs.c.resent).where(
-        runs.c.state == RunState.PENDING.value, runs.c.claim_deadline <= now
-    )
-    return [Unclaimed(*row) for row in connection.execute(statement.order_by(runs.c.seq))]
+    """The runs that were not claimed in time, oldest first."""
+    statement = select(runs.c.id, runs.c.worker_id, runs.c.resent)
+    late = statement.where(_PENDING, runs.c.claim_deadline <= now).order_by(runs.c.seq)
+    return [Unclaimed(*row) for row in connection.execute(late)]
 
 
 def extend_deadline(
     connection: Connection, run_ids: Collection[str], now: int, deadline: int, lease_until: int
 ) -> None:
-    """Wait on for runs that were not claimed in time, under a lease. One that runs goes on."""
-    late = runs.c.id.in_(padded(run_ids)), runs.c.claim_deadline <= now
-    pending = runs.c.state == RunState.PENDING.value
+    """Give unclaimed runs a later deadline, and a lease unless one runs already."""
+    late = update(runs).where(runs.c.id.in_(padded(run_ids)), _PENDING, runs.c.claim_deadline <= now)
     connection.execute(
-        update(runs)
-        .where(*late, pending)
-        .values(
+        late.values(
             claim_deadline=deadline,
             lease_until=func.coalesce(runs.c.lease_until, lease_until),
             away_since=func.coalesce(runs.c.away_since, now),
@@ -184,33 +170,25 @@ def extend_deadline(
 
 
 def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[Unclaimed]:
-    """Put runs that were not claimed in time back into the queue; returns those that still were not."""
+    """Put unclaimed runs back into the queue; returns those that were still unclaimed."""
     returned = []
-    for run_id in run_ids:
-        run = lock_run(connection, run_id)
-        if run is None or run.state is not RunState.PENDING:
-            continue
-        put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
-        returned.append(Unclaimed(run_id, run.worker_id, run.resent))
+    for run in lock_runs(connection, run_ids):
+        if run.state is RunState.PENDING:
+            put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
+            returned.append(Unclaimed(run.id, run.worker_id, run.resent))
     return returned
 
 
 def reject(
-    connection: Connection,
-    run_id: str,
-    execution_id: str | None,
-    peer: Peer,
-    reason: str,
-    now: int,
-    lease_until: int,
+    connection: Connection, ref: ExecutionRef, peer: Peer, reason: str, now: int, lease_until: int
 ) -> bool:
-    """Take back a run that its worker will not run; False where it was not that worker's.
+    """Take back a run that its worker will not run; False if it is not that worker's run.
 
-    The worker has not started it. Where another was sent it before, that one may have: the
-    run waits for it, or for another that may be sent it, until ``lease_until``.
+    The worker has not started it. If another process was sent it before, that one may have:
+    then the run waits until ``lease_until`` for that process, or for one that may be sent it.
     """
-    run = lock_run(connection, run_id)
-    if run is None or run.owner is None or not decide_report(run, execution_id, peer).accepted:
+    run = lock_run(connection, ref.run_id)
+    if run is None or run.owner is None or not decide_report(run, ref.execution_id, peer).accepted:
         return False
     if run.state not in (RunState.PENDING, RunState.CLAIMED):
         return False
@@ -219,52 +197,46 @@ def reject(
         how = f"worker {peer.worker_id} had not started it"
         move(connection, run, RunState.CANCELLED, now, message=cancellation_message(run.cancelled_by, how))
     elif run.resent:
-        _orphan(connection, run, now, lease_until, message)
+        _await_answer(connection, run, now, lease_until, message)
     else:
-        drop_workload_tokens(connection, run_id)
+        drop_workload_tokens(connection, run.id)
         put_back(connection, run, now, message)
     return True
 
 
-def withdraw(
-    connection: Connection, sendings: Collection[tuple[str, str]], now: int, lease_until: int
-) -> list[str]:
-    """Take back assignments (run and execution ID) that were never written to their connection.
+def withdraw(connection: Connection, refs: Collection[ExecutionRef], now: int, lease_until: int) -> list[str]:
+    """Take back assignments that were never sent; returns the runs that are in the queue again.
 
-    Nobody can have started what was sent to nobody else: it waits for anybody, and no longer than
-    before. Where the assignment was not the first of its execution, whoever was sent that may
-    have started it: the run waits on for its worker. A run with a lease is such a one, since
-    no lease runs within the time to claim a first assignment.
-
-    Returns the runs that are in the queue again.
+    If it was the execution's first assignment, nobody can have started it: any worker may get
+    it, without a delay. Otherwise a process that got an earlier assignment may have started it,
+    and the run waits for its worker. A run with a lease is such a run, since no lease runs
+    within the time to claim a first assignment.
     """
     returned = []
-    for run_id, execution_id in sendings:
-        run = lock_run(connection, run_id)
-        if run is None or run.state is not RunState.PENDING or run.execution_id != execution_id:
+    for ref in refs:
+        run = lock_run(connection, ref.run_id)
+        if run is None or run.state is not RunState.PENDING or run.execution_id != ref.execution_id:
             continue
         if run.resent or run.lease_until is not None:
-            _orphan(connection, run, now, lease_until, None)
+            _await_answer(connection, run, now, lease_until, None)
         else:
-            drop_workload_tokens(connection, run_id)
-            _to_queue(connection, run, now, not_before=now)
-            returned.append(run_id)
+            drop_workload_tokens(connection, run.id)
+            move(connection, run, RunState.QUEUED, now, **_NO_OWNER, not_before=now)
+            returned.append(run.id)
     return returned
 
 
 def put_back(connection: Connection, run: RunRecord, now: int, message: str, **values: object) -> None:
-    """Queue a run again, behind a delay that grows each time."""
+    """Queue a run again, after a delay that grows each time."""
     attempts = run.attempts + 1
-    not_before = now + requeue_delay(attempts)
-    _to_queue(connection, run, now, attempts=attempts, not_before=not_before, message=message, **values)
+    values |= {"attempts": attempts, "not_before": now + requeue_delay(attempts), "message": message}
+    move(connection, run, RunState.QUEUED, now, **_NO_OWNER, **values)
 
 
-def _to_queue(connection: Connection, run: RunRecord, now: int, **values: object) -> None:
-    move(connection, run, RunState.QUEUED, now, **owner_values(None), resent=False, **values)
-
-
-def _orphan(connection: Connection, run: RunRecord, now: int, lease_until: int, message: str | None) -> None:
-    """Leave a run pending, with nobody who has it for certain."""
+def _await_answer(
+    connection: Connection, run: RunRecord, now: int, lease_until: int, message: str | None
+) -> None:
+    """Leave a run pending with a lease: a process that is not connected may have it."""
     attempts = run.attempts + 1
     values = {
         "attempts": attempts,

@@ -1,11 +1,11 @@
-"""What workers say about runs: claims, endings, and what they have in their hands."""
+"""Claims and terminal reports of workers, and cancellations by users."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
-from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_claim, decide_report
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, decide_claim, decide_report
 from oz_agent_worker.controlplane.rules.run_states import (
     TERMINAL,
     RunOutcome,
@@ -14,7 +14,7 @@ from oz_agent_worker.controlplane.rules.run_states import (
     cancelled_by_worker,
 )
 
-from .runs import lock_run, move, owned_by, take_hold
+from .runs import change, end, lock_run, move, owned_by, set_holder
 from .tables import runs
 
 __all__ = [
@@ -33,10 +33,7 @@ _RUNNING = (RunState.CLAIMED, RunState.INPROGRESS)
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What became of a claim; ``cancel``: whoever claims must be told to stop.
-
-    ``ended``: the run is over.
-    """
+    """The answer to a claim; ``cancel``: the worker must stop; ``ended``: the run has ended."""
 
     accepted: bool
     why: str
@@ -46,7 +43,7 @@ class ClaimResult:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """What became of a terminal report; ``state`` is None for an unknown run."""
+    """The effect of a terminal report; ``state`` is None for an unknown run."""
 
     changed: bool
     state: RunState | None
@@ -54,40 +51,43 @@ class ReportResult:
 
 
 class CancelOutcome(Enum):
-    """What became of a user's wish to cancel."""
+    """The effect of a user's request to cancel a run."""
 
     DONE = "done"
     """It was in the queue, and is cancelled."""
     REQUESTED = "requested"
-    """A worker has it, and must be told."""
+    """A worker has it, and must be told to stop it."""
     NOT_FOUND = "not found"
     ENDED = "ended"
     PENDING = "pending"
-    """It is on its way to a worker, until that answers or the lease ends."""
+    """It was sent to a worker; nothing is decided until that claims it or the lease ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """The effect of a request to cancel, and the worker and execution that must be stopped."""
+
+    outcome: CancelOutcome
+    worker_id: str = ""
+    execution_id: str = ""
 
 
 def claim(
-    connection: Connection,
-    run_id: str,
-    execution_id: str | None,
-    peer: Peer,
-    now: int,
-    *,
-    elsewhere: bool = False,
+    connection: Connection, ref: ExecutionRef, peer: Peer, now: int, *, elsewhere: bool = False
 ) -> ClaimResult:
-    """Record that a worker has a run in its hands. ``elsewhere``: another open connection has it.
+    """Record that a worker has a run. ``elsewhere``: another open connection has it.
 
-    A claim that is refused asks for a cancellation, but that of an unknown run: which
-    control plane that belongs to is not known here.
+    A worker whose claim is refused must stop. Only a claim of an unknown run has no effect: the
+    run may belong to another control plane.
     """
-    run = lock_run(connection, run_id)
+    run = lock_run(connection, ref.run_id)
     if run is None:
         return ClaimResult(accepted=False, why="no such run")
-    decision = decide_claim(run, execution_id, peer, elsewhere=elsewhere)
+    decision = decide_claim(run, ref.execution_id, peer, elsewhere=elsewhere)
     if not decision.accepted:
         return ClaimResult(accepted=False, why=decision.why, cancel=True, ended=run.state in TERMINAL)
     if run.state in _RUNNING:
-        take_hold(connection, run, peer)
+        set_holder(connection, run, peer)
         return ClaimResult(accepted=True, why="again", cancel=run.cancel_requested)
     move(connection, run, RunState.CLAIMED, now, **owned_by(peer), message=None)
     return ClaimResult(accepted=True, why="claimed")
@@ -95,59 +95,35 @@ def claim(
 
 def finish(
     connection: Connection,
-    run_id: str,
-    execution_id: str | None,
+    ref: ExecutionRef,
     peer: Peer,
-    ending: RunOutcome,
+    outcome: RunOutcome,
     now: int,
     *,
     refused: bool = False,
 ) -> ReportResult:
-    """Record a run's end by its owner's word. The first report wins, and any later one changes nothing.
+    """Record the end of a run as its owner reports it. The first report counts; later ones change nothing.
 
-    ``refused``: the claim of the connection that reports was.
+    ``refused``: a claim of the connection that reports was refused.
     """
-    run = lock_run(connection, run_id)
+    run = lock_run(connection, ref.run_id)
     if run is None:
         return ReportResult(changed=False, state=None, why="no such run")
-    decision = decide_report(run, execution_id, peer, refused=refused)
+    decision = decide_report(run, ref.execution_id, peer, refused=refused)
     if not decision.accepted:
         return ReportResult(changed=False, state=run.state, why=decision.why)
-    move(
-        connection,
-        run,
-        ending.state,
-        now,
-        **owned_by(peer),
-        message=_message(ending, run, peer),
-        error_code=ending.error_code,
-        retryable=ending.retryable,
-        exit_code=ending.exit_code,
-    )
-    return ReportResult(changed=True, state=ending.state, why=decision.why)
-
-
-def _message(ending: RunOutcome, run: RunRecord, peer: Peer) -> str | None:
-    if ending.state is RunState.CANCELLED:
-        return cancelled_by_worker(
-            peer.worker_id, ending.message, asked=run.cancel_requested, asked_by=run.cancelled_by
-        )
-    return ending.message or None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancellation:
-    """What became of a wish to cancel; which worker is to be told, and of which execution."""
-
-    outcome: CancelOutcome
-    worker_id: str = ""
-    execution_id: str = ""
+    if outcome.state is RunState.CANCELLED:
+        asked, by = run.cancel_requested, run.cancelled_by
+        message = cancelled_by_worker(peer.worker_id, outcome.message, asked=asked, asked_by=by)
+        outcome = replace(outcome, message=message)
+    end(connection, run, outcome, now, **owned_by(peer))
+    return ReportResult(changed=True, state=outcome.state, why=decision.why)
 
 
 def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> Cancellation:
-    """CancelOutcome a queued run; for a running one, store that its worker is to be told.
+    """Cancel a queued run; for a running one, store that its worker must stop it.
 
-    ``by`` is the name of the API key that asks, where known; the first wish counts.
+    ``by`` is the name of the API key that asks, if known; the first request counts.
     """
     run = lock_run(connection, run_id)
     if run is None:
@@ -161,13 +137,12 @@ def cancel(connection: Connection, run_id: str, now: int, by: str | None = None)
         move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
         return Cancellation(CancelOutcome.DONE)
     if not run.cancel_requested:
-        statement = update(runs).where(runs.c.id == run_id)
-        connection.execute(statement.values(cancel_requested=True, cancelled_by=by, updated_at=now))
+        change(connection, run, cancel_requested=True, cancelled_by=by, updated_at=now)
     return Cancellation(CancelOutcome.REQUESTED, run.worker_id or "", run.execution_id)
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:
-    """Runs that a worker has and must be told to stop."""
+    """Runs of a worker that it must be told to stop."""
     statement = select(runs.c.id).where(
         runs.c.worker_id == worker_id,
         runs.c.state.in_([s.value for s in _RUNNING]),

@@ -1,17 +1,17 @@
 """Runs: creating, reading, and moving them between states.
 
-``move`` is the one place where a state changes; a trigger of the database refuses any
-other move than those of ``states.TRANSITIONS``, should it come from elsewhere.
+``move`` is the only place where a state changes. A trigger in the database refuses every move
+that ``run_states.TRANSITIONS`` does not have.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
-from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
+from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunOutcome, RunState, can_move
 
 from .in_list import padded
 from .keys import drop_workload_tokens
@@ -23,24 +23,26 @@ __all__ = [
     "Run",
     "change",
     "create",
+    "end",
     "exists",
     "get",
     "get_all",
     "lock_run",
+    "lock_runs",
     "metadata_of",
     "move",
     "owned_by",
     "owner_of",
     "owner_values",
     "select_runs",
-    "take_hold",
+    "set_holder",
     "to_run",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """What a caller decides about a run. ``config`` is JSON text."""
+    """The values of a run that its creator sets. ``config`` is JSON text."""
 
     id: str
     execution_id: str
@@ -86,7 +88,7 @@ OWNER_COLUMNS: Final = (runs.c.worker_id, runs.c.worker_backend, runs.c.worker_i
 
 _OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
 _RUN_FIELDS = [f.name for f in fields(Run)]
-#: Built once: SQLAlchemy then finds the compiled statement without a walk through its parts.
+#: Built once: SQLAlchemy then finds the compiled statement without walking through its parts.
 _RECORD_FIELDS = [f.name for f in fields(RunRecord) if f.name != "owner"]
 _RECORD = select(*(runs.c[name] for name in _RECORD_FIELDS), *OWNER_COLUMNS)
 _LOCKED_RECORD = _RECORD.where(runs.c.id == bindparam("run_id")).with_for_update()
@@ -94,14 +96,14 @@ _CHANGE = update(runs).where(runs.c.id == bindparam("run_id"))
 
 
 def select_runs(prompt_length: int | None = None) -> Select[Any]:
-    """A SELECT of everything in Run; ``prompt_length``: at most so many characters of it."""
+    """A SELECT of the fields of Run, with at most ``prompt_length`` characters of the prompt."""
     prompt = func.substr(runs.c.prompt, 1, prompt_length) if prompt_length else runs.c.prompt
     shown = select(*_OWN, prompt.label("prompt"), api_keys.c.name.label("creator_name"))
     return shown.select_from(runs.join(api_keys))
 
 
 def to_run(row: RowMapping) -> Run:
-    """One row of ``select_runs`` as a Run; further columns are left out."""
+    """One row of ``select_runs`` as a Run; other columns are ignored."""
     values = {name: row[name] for name in _RUN_FIELDS}
     return Run(**values | {"state": RunState(values["state"])})
 
@@ -117,24 +119,24 @@ def create(connection: Connection, new: NewRun, metadata: Mapping[str, str], now
 
 
 def exists(connection: Connection, run_id: str) -> bool:
-    """Whether there is such a run."""
+    """Whether a run has this ID."""
     return connection.execute(select(runs.c.seq).where(runs.c.id == run_id)).first() is not None
 
 
 def get(connection: Connection, run_id: str) -> Run | None:
-    """One run, whole."""
+    """One run with its whole prompt."""
     row = connection.execute(select_runs().where(runs.c.id == run_id)).mappings().one_or_none()
     return to_run(row) if row else None
 
 
 def get_all(connection: Connection, run_ids: Sequence[str]) -> list[Run]:
-    """Runs, whole, oldest first."""
+    """Runs with their whole prompts, oldest first."""
     statement = select_runs().where(runs.c.id.in_(padded(run_ids))).order_by(runs.c.seq)
     return [to_run(row) for row in connection.execute(statement).mappings()]
 
 
 def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The metadata of runs by run ID; a run without any is absent."""
+    """The metadata of runs by run ID; a run without metadata is absent."""
     found: dict[str, dict[str, str]] = {}
     statement = select(run_metadata).where(run_metadata.c.run_id.in_(padded(run_ids)))
     for row in connection.execute(statement.order_by(run_metadata.c.run_id, run_metadata.c.key)):
@@ -154,11 +156,18 @@ def lock_run(connection: Connection, run_id: str) -> RunRecord | None:
     return RunRecord(**values | {"state": RunState(row["state"]), "owner": owner_of(row)})
 
 
+def lock_runs(connection: Connection, run_ids: Iterable[str]) -> Iterator[RunRecord]:
+    """Read and lock runs, each when its turn comes; unknown IDs are skipped."""
+    for run_id in run_ids:
+        run = lock_run(connection, run_id)
+        if run is not None:
+            yield run
+
+
 def owner_of(row: RowMapping) -> Peer | None:
     """The owner in a row that has ``OWNER_COLUMNS``."""
-    if row["worker_id"] is None:
-        return None
-    return Peer(row["worker_id"], row["worker_backend"], row["worker_instance"])
+    worker_id, backend, instance = (row[column.name] for column in OWNER_COLUMNS)
+    return None if worker_id is None else Peer(worker_id, backend, instance)
 
 
 def owner_values(owner: Peer | None) -> dict[str, Any]:
@@ -168,10 +177,10 @@ def owner_values(owner: Peer | None) -> dict[str, Any]:
 
 
 def move(connection: Connection, run: RunRecord, target: RunState, now: int, **values: Any) -> None:
-    """Move a run, whose head the caller has locked, into ``target`` and set ``values`` with it.
+    """Move a run that the caller has locked into ``target``, and set ``values`` too.
 
     Raises:
-        ValueError: ``states.TRANSITIONS`` has no such move.
+        ValueError: ``run_states.TRANSITIONS`` has no such move.
     """
     if not can_move(run.state, target):
         raise ValueError(f"run {run.id} cannot move from {run.state} to {target}")
@@ -188,17 +197,24 @@ def move(connection: Connection, run: RunRecord, target: RunState, now: int, **v
     change(connection, run, **values)
 
 
+def end(connection: Connection, run: RunRecord, outcome: RunOutcome, now: int, **values: Any) -> None:
+    """Move a run that the caller has locked into the terminal state of ``outcome``."""
+    values |= {"message": outcome.message or None, "error_code": outcome.error_code}
+    values |= {"retryable": outcome.retryable, "exit_code": outcome.exit_code}
+    move(connection, run, outcome.state, now, **values)
+
+
 def change(connection: Connection, run: RunRecord, **values: Any) -> None:
-    """Set what is not the state of a run, whose head the caller has locked."""
+    """Set other values than the state of a run that the caller has locked."""
     connection.execute(_CHANGE, {"run_id": run.id, **values})
 
 
 def owned_by(peer: Peer) -> dict[str, Any]:
-    """The values of a run that ``peer`` owns and certainly has: no lease runs."""
+    """The values of a run that ``peer`` owns and certainly has: it has no lease."""
     return owner_values(peer) | {"lease_until": None, "away_since": None}
 
 
-def take_hold(connection: Connection, run: RunRecord, peer: Peer) -> None:
-    """Record that ``peer`` has a run, whose head the caller has locked, in the state it is in."""
+def set_holder(connection: Connection, run: RunRecord, peer: Peer) -> None:
+    """Record that ``peer`` has a run that the caller has locked, and leave its state."""
     if run.owner != peer or run.lease_until is not None:
         change(connection, run, **owned_by(peer))

@@ -1,15 +1,10 @@
 from oz_agent_worker.controlplane.gateway.connections import Connections, Disconnected, WorkerConnection
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.scheduling import Capacity, ConnectionSnapshot
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import Ack, TaskAssignment, TaskCancellation
 
 NOW = micros(1000)
-
-
-def registry() -> tuple[Connections, list[None]]:
-    woken: list[None] = []
-    return Connections(lambda: woken.append(None)), woken
 
 
 def ready(connections: Connections, worker_id: str, limit: int = 0) -> WorkerConnection:
@@ -23,9 +18,8 @@ def free(connections: Connections, now: int = NOW) -> list[int | None]:
 
 
 def test_a_connection_is_given_nothing_before_it_could_say_hello() -> None:
-    connections, woken = registry()
+    connections = Connections()
     connections.connect("w", "key", NOW)
-    assert woken
     assert free(connections) == []
     later = connections.next_ready(NOW)
     assert later is not None
@@ -33,7 +27,7 @@ def test_a_connection_is_given_nothing_before_it_could_say_hello() -> None:
 
 
 def test_runs_in_flight_count_against_the_limit() -> None:
-    connections, _ = registry()
+    connections = Connections()
     connection = ready(connections, "w", 2)
     connections.bind("r1", connection)
     assert free(connections) == [1]
@@ -44,7 +38,7 @@ def test_runs_in_flight_count_against_the_limit() -> None:
 
 
 def test_the_last_to_claim_a_run_holds_it() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one, two = ready(connections, "w"), ready(connections, "w")
     connections.bind("r", one)
     connections.bind("r", two)
@@ -53,7 +47,7 @@ def test_the_last_to_claim_a_run_holds_it() -> None:
 
 
 def test_a_connection_that_is_gone_holds_nothing() -> None:
-    connections, _ = registry()
+    connections = Connections()
     connection = ready(connections, "w")
     connections.bind("r", connection)
     assert connections.disconnect(connection) == Disconnected(runs=("r",))
@@ -65,7 +59,7 @@ def test_a_connection_that_is_gone_holds_nothing() -> None:
 
 
 def test_a_connection_that_is_gone_takes_no_run_from_another() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one, two = ready(connections, "w"), ready(connections, "w")
     connections.disconnect(one)
     connections.bind("r", two)
@@ -74,18 +68,20 @@ def test_a_connection_that_is_gone_takes_no_run_from_another() -> None:
 
 
 def test_an_assignment_that_was_never_sent_is_told_from_one_that_was() -> None:
-    connections, _ = registry()
+    connections = Connections()
     connection = ready(connections, "w")
     for run_id in ("sent", "unsent"):
         connections.bind(run_id, connection)
         connection.send(TaskAssignment(task_id=run_id, execution_id="e"))
     connection.outgoing.get_nowait()
     connection.send(Ack(ack_id="1"))
-    assert connections.disconnect(connection) == Disconnected(runs=("sent",), unsent=(("unsent", "e"),))
+    assert connections.disconnect(connection) == Disconnected(
+        runs=("sent",), unsent=(ExecutionRef("unsent", "e"),)
+    )
 
 
 def test_of_one_instance_the_latest_connection_lives() -> None:
-    connections, _ = registry()
+    connections = Connections()
     me, other = Peer("w", "direct", "host/a"), Peer("w", "direct", "host/b")
     one, two, three, four = (ready(connections, "w") for _ in range(4))
     for connection, peer in ((one, me), (two, other), (three, me)):
@@ -95,7 +91,7 @@ def test_of_one_instance_the_latest_connection_lives() -> None:
 
 
 def test_a_connection_is_settled_once_it_said_hello_or_had_the_time_to() -> None:
-    connections, _ = registry()
+    connections = Connections()
     connection = connections.connect("w", "key", NOW)
     assert [s.settled for s in connections.snapshots(NOW)] == [False]
     assert [s.settled for s in connections.snapshots(NOW + micros(0.5))] == [True]
@@ -104,7 +100,7 @@ def test_a_connection_is_settled_once_it_said_hello_or_had_the_time_to() -> None
 
 
 def test_another_open_connection_may_have_a_run() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one, two = ready(connections, "w"), ready(connections, "w")
     assert not connections.is_elsewhere("r", two)
     connections.bind("r", one)
@@ -113,18 +109,18 @@ def test_another_open_connection_may_have_a_run() -> None:
 
 
 def test_a_cancellation_goes_to_every_connection_of_the_worker_alone() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one, two, other = ready(connections, "w"), ready(connections, "w"), ready(connections, "x")
     two.accept_hello(Peer("w", "direct"), 0)
-    assert connections.cancel("r", "w", "e")
+    assert connections.cancel(ExecutionRef("r", "e"), "w")
     assert one.outgoing.get_nowait() == TaskCancellation(task_id="r")
     assert two.outgoing.get_nowait() == TaskCancellation(task_id="r", execution_id="e")
     assert other.outgoing.empty()
-    assert not connections.cancel("r", "absent", "e")
+    assert not connections.cancel(ExecutionRef("r", "e"), "absent")
 
 
 def test_a_worker_that_reads_too_slowly_is_given_no_more() -> None:
-    connections, _ = registry()
+    connections = Connections()
     connection = ready(connections, "w")
     for number in range(256):
         connection.send(Ack(ack_id=str(number)))
@@ -133,7 +129,7 @@ def test_a_worker_that_reads_too_slowly_is_given_no_more() -> None:
 
 
 def test_served_connections_go_to_the_end_of_the_line() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one, two = ready(connections, "w"), ready(connections, "w")
     connections.served(one)
     connections.served(two)
@@ -142,7 +138,7 @@ def test_served_connections_go_to_the_end_of_the_line() -> None:
 
 
 def test_a_revoked_key_closes_its_connections_alone() -> None:
-    connections, _ = registry()
+    connections = Connections()
     one = connections.connect("w", "key-1", NOW)
     two = connections.connect("w", "key-2", NOW)
     connections.drop_key("key-1")

@@ -27,7 +27,7 @@ from tests.unit.controlplane.plane import Plane, assigned, heard
 
 
 async def assign(plane: Plane, worker: WorkerConnection) -> str:
-    run_id = await plane.queue(worker.worker_id)
+    run_id = await plane.queue(worker.peer.worker_id)
     await plane.dispatcher.step()
     assert assigned(worker) == [run_id]
     return run_id
@@ -276,7 +276,7 @@ async def test_bad_frames_are_logged_by_kind_and_size_and_harm_nothing(
     with caplog.at_level(logging.INFO):
         await consume(plane, worker, [*bad, encode_frame(Heartbeat()), encode_frame(claimed(run_id))])
     assert (await plane.run(run_id)).state is RunState.CLAIMED
-    left_out = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    left_out = [r.getMessage() for r in caplog.records if "is ignored" in r.getMessage()]
     assert len(left_out) == len(bad)
     assert "task_claimed frame of 58 bytes" in caplog.text
     assert "hunter2" not in caplog.text

@@ -76,7 +76,7 @@ async def test_a_connection_breaks_while_another_takes_its_run_over(plane: Plane
     frame = claim(execution) if word == "claim" else output
     said = asyncio.create_task(plane.frame_handler.apply(other, frame))
     await asyncio.sleep(0)  # its write is queued
-    plane.lease_keeper.left(connection)
+    plane.lease_keeper.disconnect(connection)
     await said
     await plane.stored()
     assert plane.connections.holder(execution.task_id) is other
@@ -90,7 +90,7 @@ async def test_a_claim_of_a_connection_that_broke_before_the_claim_of_the_next(p
     back.accept_hello(HOST, 0)
     both = [asyncio.create_task(plane.frame_handler.apply(c, claim(execution))) for c in (broken, back)]
     await asyncio.sleep(0)
-    plane.lease_keeper.left(broken)
+    plane.lease_keeper.disconnect(broken)
     await asyncio.gather(*both)
     await plane.stored()
     assert plane.connections.holder(execution.task_id) is back

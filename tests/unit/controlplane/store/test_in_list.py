@@ -41,7 +41,7 @@ def test_operations_on_any_number_of_runs_are_few_statements(connection: Connect
         queue.extend_deadline(connection, some, T0, T0, T0)
         lease_queries.begin(connection, some, T0, T0)
         lease_queries.clear(connection, some)
-        lease_queries.name_owner(connection, some, PUBLIC)
+        lease_queries.set_owner(connection, some, PUBLIC)
         assert queue.queued(connection, T0, some, 1)
         assert lease_queries.orphans(connection, some, T0) == []
     assert len(texts) <= 8 * 7  # eight operations; 1, 2, 4, 8, 16, 32 and 64 IDs

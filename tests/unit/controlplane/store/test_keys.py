@@ -1,6 +1,6 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
 from oz_agent_worker.controlplane.store.reports import CancelOutcome
@@ -36,8 +36,9 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     run_id = add_run(connection)
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
-    reports.claim(connection, run_id, None, Peer("w"), T0)
+    reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
     assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.REQUESTED
     assert keys.find_workload(connection, token) == run_id
-    reports.finish(connection, run_id, None, Peer("w"), RunOutcome(state=RunState.CANCELLED, message=""), T0)
+    outcome = RunOutcome(state=RunState.CANCELLED, message="")
+    reports.finish(connection, ExecutionRef(run_id), Peer("w"), outcome, T0)
     assert keys.find_workload(connection, token) is None

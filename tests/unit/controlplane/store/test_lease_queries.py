@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.rules.scheduling import OrphanedRun
 from oz_agent_worker.controlplane.store import keys, lease_queries, logs, queue, reports
@@ -36,7 +36,7 @@ def a_run(connection: Connection, state: RunState, peer: Peer = HOST, **more: An
     if state is not RunState.QUEUED:
         give(connection, run_id, peer)
     if state is RunState.CLAIMED:
-        reports.claim(connection, run_id, None, peer, T0)
+        reports.claim(connection, ExecutionRef(run_id), peer, T0)
     return run_id
 
 
@@ -81,7 +81,8 @@ def test_what_is_not_claimed_in_time_has_a_lease_from_then_on(connection: Connec
 
 def test_what_waits_or_has_ended_has_no_lease(connection: Connection) -> None:
     queued, ended = a_run(connection, RunState.QUEUED), a_run(connection, RunState.CLAIMED)
-    reports.finish(connection, ended, None, HOST, RunOutcome(state=RunState.SUCCEEDED, message=""), T0)
+    outcome = RunOutcome(state=RunState.SUCCEEDED, message="")
+    reports.finish(connection, ExecutionRef(ended), HOST, outcome, T0)
     lease_queries.begin(connection, [queued, ended], T0, T0 + GRACE)
     lease_queries.start(connection, T0, GRACE)
     assert queue.next_deadlines(connection, T0) == NextDeadlines()
@@ -156,12 +157,13 @@ def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) 
     lose(connection, run_id)
     match word:
         case "claim":
-            reports.claim(connection, run_id, execution, HOST, T0)
+            reports.claim(connection, ExecutionRef(run_id, execution), HOST, T0)
         case "output":
-            assert logs.append(connection, run_id, execution, HOST, Piece(0, b"x"), retention=10, now=T0).held
+            ref = ExecutionRef(run_id, execution)
+            assert logs.append(connection, ref, HOST, Piece(0, b"x"), retention=10, now=T0).held
         case _:
             ending = RunOutcome(state=RunState.SUCCEEDED, message="")
-            reports.finish(connection, run_id, execution, HOST, ending, T0)
+            reports.finish(connection, ExecutionRef(run_id, execution), HOST, ending, T0)
     assert lease_of(connection, run_id) == (None, None)
 
 
@@ -169,8 +171,9 @@ def test_a_word_of_another_instance_does_not(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED)
     execution = stored(connection, run_id).execution_id
     lose(connection, run_id)
-    assert not reports.claim(connection, run_id, execution, OTHER_HOST, T0).accepted
-    refused = logs.append(connection, run_id, execution, OTHER_HOST, Piece(0, b"x"), retention=10, now=T0)
+    assert not reports.claim(connection, ExecutionRef(run_id, execution), OTHER_HOST, T0).accepted
+    ref = ExecutionRef(run_id, execution)
+    refused = logs.append(connection, ref, OTHER_HOST, Piece(0, b"x"), retention=10, now=T0)
     assert (refused.refused, refused.stored) == (True, False)
     assert lease_of(connection, run_id) == (T0, T0 + GRACE)
 
@@ -179,32 +182,33 @@ def test_a_lease_that_ends(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED)
     lose(connection, run_id)
     assert lease_queries.due(connection, T0 + GRACE - 1, 10) == []
-    assert lease_queries.end(connection, [run_id], T0 + GRACE - 1, 5) == []
+    assert lease_queries.expire(connection, [run_id], T0 + GRACE - 1, 5) == []
     assert lease_queries.due(connection, T0 + GRACE, 10) == [DueLease(run_id, RunState.CLAIMED)]
-    (ended,) = lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    (ended,) = lease_queries.expire(connection, [run_id], T0 + GRACE, 5)
     run = stored(connection, run_id)
     assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
-    assert (run.worker_id, run.ended_at, run.message) == ("w", T0 + GRACE, ended.end.message)
+    assert (run.worker_id, run.ended_at, run.message) == ("w", T0 + GRACE, ended.outcome.message)
     assert lease_of(connection, run_id) == (None, None)
-    assert lease_queries.end(connection, [run_id], T0 + GRACE, 5) == []
+    assert lease_queries.expire(connection, [run_id], T0 + GRACE, 5) == []
 
 
 def test_a_run_that_is_safe_to_retry_is_queued_as_a_fresh_execution(connection: Connection) -> None:
     run_id = add_run(connection, safe_to_retry=True)
     token = give(connection, run_id, POD)
-    reports.claim(connection, run_id, None, POD, T0)
+    reports.claim(connection, ExecutionRef(run_id), POD, T0)
     before = stored(connection, run_id)
     lose(connection, run_id)
-    lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    lease_queries.expire(connection, [run_id], T0 + GRACE, 5)
     run, head = stored(connection, run_id), record_of(connection, run_id)
     assert (run.state, run.worker_id, head.retries, head.attempts) == (RunState.QUEUED, None, 1, 1)
     assert run.execution_id != before.execution_id
     assert keys.find_workload(connection, token) is None
     assert queue.next_deadlines(connection, T0 + GRACE).delay == T0 + GRACE + S
     # What is left of the first execution has no say any more.
-    assert reports.claim(connection, run_id, before.execution_id, POD, T0 + GRACE).cancel
+    assert reports.claim(connection, ExecutionRef(run_id, before.execution_id), POD, T0 + GRACE).cancel
     done = RunOutcome(state=RunState.SUCCEEDED, message="")
-    assert not reports.finish(connection, run_id, before.execution_id, POD, done, T0 + GRACE).changed
+    ref = ExecutionRef(run_id, before.execution_id)
+    assert not reports.finish(connection, ref, POD, done, T0 + GRACE).changed
 
 
 def test_a_run_that_is_safe_to_retry_is_started_so_often_and_no_more(connection: Connection) -> None:
@@ -214,7 +218,7 @@ def test_a_run_that_is_safe_to_retry_is_started_so_often_and_no_more(connection:
         give(connection, run_id, HOST, now)
         lose(connection, run_id, now)
         now += GRACE
-        lease_queries.end(connection, [run_id], now, 3)
+        lease_queries.expire(connection, [run_id], now, 3)
     run = stored(connection, run_id)
     assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
     assert "started 3 times, the most that is allowed" in (run.message or "")
@@ -224,7 +228,7 @@ def test_a_run_that_shall_be_cancelled_is(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED, safe_to_retry=True)
     reports.cancel(connection, run_id, T0, "alice")
     lose(connection, run_id)
-    lease_queries.end(connection, [run_id], T0 + GRACE, 5)
+    lease_queries.expire(connection, [run_id], T0 + GRACE, 5)
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED
     assert (run.message or "").startswith('Cancelled with the API key "alice"; worker w was away')
@@ -275,7 +279,7 @@ def test_of_a_public_worker_only_an_answer_ends_the_lease(connection: Connection
     lose(connection, run_id)
     assert send_again(connection, run_id, PUBLIC)
     assert lease_of(connection, run_id) == (T0, T0 + GRACE)
-    assert reports.claim(connection, run_id, None, PUBLIC, T0).accepted
+    assert reports.claim(connection, ExecutionRef(run_id), PUBLIC, T0).accepted
     assert lease_of(connection, run_id) == (None, None)
 
 
@@ -297,26 +301,27 @@ def test_a_rejection_by_one_of_several_that_were_sent_it_proves_nothing(
     lose(connection, run_id)
     send_again(connection, run_id, OTHER_POD)
     if claimed:
-        reports.claim(connection, run_id, None, OTHER_POD, T0)
-    assert queue.reject(connection, run_id, None, OTHER_POD, "full", T0 + S, T0 + S + GRACE)
+        reports.claim(connection, ExecutionRef(run_id), OTHER_POD, T0)
+    assert queue.reject(connection, ExecutionRef(run_id), OTHER_POD, "full", T0 + S, T0 + S + GRACE)
     run = stored(connection, run_id)
     assert (run.state, run.worker_id) == (RunState.PENDING, "w")
     lease = (T0 + S, T0 + S + GRACE) if claimed else (T0, T0 + GRACE)
     assert lease_of(connection, run_id) == lease
     # The first turns out to have it.
-    assert reports.claim(connection, run_id, run.execution_id, POD, T0 + 2 * S).accepted
+    assert reports.claim(connection, ExecutionRef(run_id, run.execution_id), POD, T0 + 2 * S).accepted
 
 
 def test_a_rejection_by_another_instance_is_ignored(connection: Connection) -> None:
     run_id = a_run(connection, RunState.PENDING, HOST)
-    assert not queue.reject(connection, run_id, None, OTHER_HOST, "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, ExecutionRef(run_id), OTHER_HOST, "full", T0, T0 + GRACE)
 
 
 def test_what_was_never_sent_waits_for_anybody_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
     token, execution = give(connection, run_id, HOST), stored(connection, run_id).execution_id
-    assert queue.withdraw(connection, [(run_id, "other")], T0, T0 + GRACE) == []
-    assert queue.withdraw(connection, [(run_id, execution), ("none", "e")], T0, T0 + GRACE) == [run_id]
+    assert queue.withdraw(connection, [ExecutionRef(run_id, "other")], T0, T0 + GRACE) == []
+    refs = [ExecutionRef(run_id, execution), ExecutionRef("none", "e")]
+    assert queue.withdraw(connection, refs, T0, T0 + GRACE) == [run_id]
     assert [w.run_id for w in queue.queued(connection, T0, ["x"], 10)] == [run_id]
     assert record_of(connection, run_id).attempts == 0
     assert keys.find_workload(connection, token) is None
@@ -327,7 +332,7 @@ def test_what_was_not_sent_a_second_time_may_still_run_from_the_first(connection
     execution = stored(connection, run_id).execution_id
     lose(connection, run_id)
     send_again(connection, run_id, OTHER_POD)
-    assert queue.withdraw(connection, [(run_id, execution)], T0, T0 + GRACE) == []
+    assert queue.withdraw(connection, [ExecutionRef(run_id, execution)], T0, T0 + GRACE) == []
     assert stored(connection, run_id).state is RunState.PENDING
     assert lease_of(connection, run_id) == (T0, T0 + GRACE)
 
@@ -337,7 +342,7 @@ def test_what_a_worker_says_of_itself_late_is_recorded(connection: Connection) -
         a_run(connection, RunState.PENDING, PUBLIC),
         a_run(connection, RunState.PENDING, Peer("x")),
     )
-    lease_queries.name_owner(connection, [run_id, other], HOST)
+    lease_queries.set_owner(connection, [run_id, other], HOST)
     assert record_of(connection, run_id).owner == HOST
     assert record_of(connection, other).owner == Peer("x")
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import logs, reports
 from oz_agent_worker.controlplane.store.logs import AppendResult, Piece, split_utf8
@@ -27,9 +28,8 @@ class Output:
     def append(self, start: int, text: str, execution_id: str | None = None) -> AppendResult:
         piece = Piece(start, text.encode())
         execution_id = execution_id or self.execution_id
-        return logs.append(
-            self.connection, self.run_id, execution_id, PUBLIC, piece, retention=self.retention, now=T0
-        )
+        ref = ExecutionRef(self.run_id, execution_id)
+        return logs.append(self.connection, ref, PUBLIC, piece, retention=self.retention, now=T0)
 
     def read(self, offset: int = 0) -> list[Piece]:
         pieces: list[Piece] = []
@@ -86,14 +86,13 @@ def test_output_of_another_execution_is_left_out(output: Output) -> None:
 def test_nothing_is_stored_for_nothing(output: Output) -> None:
     assert output.append(0, "") == AppendResult(stored=False)
     assert not logs.append(
-        output.connection, "none", "e", PUBLIC, Piece(0, b"x"), retention=10, now=T0
+        output.connection, ExecutionRef("none", "e"), PUBLIC, Piece(0, b"x"), retention=10, now=T0
     ).stored
 
 
 def test_late_output_is_stored_and_wakes_no_dead_run(output: Output) -> None:
-    reports.finish(
-        output.connection, output.run_id, None, PUBLIC, RunOutcome(state=RunState.SUCCEEDED, message=""), T0
-    )
+    outcome = RunOutcome(state=RunState.SUCCEEDED, message="")
+    reports.finish(output.connection, ExecutionRef(output.run_id), PUBLIC, outcome, T0)
     assert output.append(0, "x") == AppendResult(stored=True)
     assert stored(output.connection, output.run_id).state is RunState.SUCCEEDED
 

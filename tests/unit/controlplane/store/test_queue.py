@@ -1,6 +1,6 @@
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.rules.scheduling import QueuedRun
 from oz_agent_worker.controlplane.store import keys, queue, reports
@@ -64,7 +64,7 @@ def test_a_run_that_comes_back_waits_longer_each_time(connection: Connection) ->
     now, delays = T0, []
     for _ in range(8):
         give(connection, run_id, now=now)
-        assert queue.reject(connection, run_id, None, Peer("w"), "full", now, now + GRACE)
+        assert queue.reject(connection, ExecutionRef(run_id), Peer("w"), "full", now, now + GRACE)
         due = queue.next_deadlines(connection, now).delay
         assert due is not None
         delays.append((due - now) // S)
@@ -77,7 +77,7 @@ def test_a_run_that_comes_back_waits_longer_each_time(connection: Connection) ->
 def test_a_rejection_ends_the_token(connection: Connection) -> None:
     run_id = add_run(connection)
     token = give(connection, run_id)
-    assert queue.reject(connection, run_id, None, Peer("w"), "full", T0, T0 + GRACE)
+    assert queue.reject(connection, ExecutionRef(run_id), Peer("w"), "full", T0, T0 + GRACE)
     assert keys.find_workload(connection, token) is None
     assert stored(connection, run_id).message == "Worker w rejected the run: full"
 
@@ -85,26 +85,26 @@ def test_a_rejection_ends_the_token(connection: Connection) -> None:
 def test_a_rejection_by_another_worker_or_execution_is_ignored(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    assert not queue.reject(connection, run_id, None, Peer("x"), "full", T0, T0 + GRACE)
-    assert not queue.reject(connection, run_id, "other", Peer("w"), "full", T0, T0 + GRACE)
-    assert not queue.reject(connection, "none", None, Peer("w"), "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, ExecutionRef(run_id), Peer("x"), "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, ExecutionRef(run_id, "other"), Peer("w"), "full", T0, T0 + GRACE)
+    assert not queue.reject(connection, ExecutionRef("none"), Peer("w"), "full", T0, T0 + GRACE)
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_a_run_listed_before_its_start_can_still_be_rejected(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, Peer("w"), T0)
-    assert queue.reject(connection, run_id, None, Peer("w"), "backend down", T0, T0 + GRACE)
+    reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
+    assert queue.reject(connection, ExecutionRef(run_id), Peer("w"), "backend down", T0, T0 + GRACE)
     assert stored(connection, run_id).state is RunState.QUEUED
 
 
 def test_a_run_that_shall_be_cancelled_is_not_queued_again(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, Peer("w"), T0)
+    reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
     reports.cancel(connection, run_id, T0, "alice")
-    assert queue.reject(connection, run_id, None, Peer("w"), "backend down", T0, T0 + GRACE)
+    assert queue.reject(connection, ExecutionRef(run_id), Peer("w"), "backend down", T0, T0 + GRACE)
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED
     assert run.message == 'Cancelled with the API key "alice"; worker w had not started it.'
@@ -113,7 +113,7 @@ def test_a_run_that_shall_be_cancelled_is_not_queued_again(connection: Connectio
 def test_a_claimed_run_is_not_taken_back(connection: Connection) -> None:
     run_id = add_run(connection)
     give(connection, run_id)
-    reports.claim(connection, run_id, None, Peer("w"), T0)
+    reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
     assert queue.unclaimed(connection, T0 + 3600 * S) == []
     assert queue.return_unclaimed(connection, [run_id], T0 + 3600 * S) == []
     assert queue.next_deadlines(connection, T0) == NextDeadlines()

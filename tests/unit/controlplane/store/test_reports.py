@@ -1,7 +1,7 @@
 import pytest
 from sqlalchemy import Connection
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import queue, reports
 from oz_agent_worker.controlplane.store.reports import CancelOutcome, ClaimResult, ReportResult
@@ -23,14 +23,14 @@ def a_pending_run(connection: Connection) -> str:
 
 def a_claimed_run(connection: Connection) -> str:
     run_id = a_pending_run(connection)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0).accepted
+    assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0).accepted
     return run_id
 
 
 def test_a_claim(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     execution = stored(connection, run_id).execution_id
-    assert reports.claim(connection, run_id, execution, Peer("w"), T0 + S) == ClaimResult(
+    assert reports.claim(connection, ExecutionRef(run_id, execution), Peer("w"), T0 + S) == ClaimResult(
         accepted=True, why="claimed"
     )
     run = stored(connection, run_id)
@@ -40,14 +40,14 @@ def test_a_claim(connection: Connection) -> None:
 def test_a_claim_that_comes_late_is_taken(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0 + 31 * S).accepted
+    assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0 + 31 * S).accepted
     run = stored(connection, run_id)
     assert (run.state, run.worker_id) == (RunState.CLAIMED, "w")
 
 
 def test_a_claim_twice_is_harmless(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0 + S) == ClaimResult(
+    assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0 + S) == ClaimResult(
         accepted=True, why="again"
     )
 
@@ -58,15 +58,15 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
     before = stored(connection, run_id)
     match state:
         case "another":
-            claim = reports.claim(connection, run_id, "other", Peer("w"), T0)
+            claim = reports.claim(connection, ExecutionRef(run_id, "other"), Peer("w"), T0)
         case "unknown":
-            claim = reports.claim(connection, "nothing", None, Peer("w"), T0)
+            claim = reports.claim(connection, ExecutionRef("nothing"), Peer("w"), T0)
         case "held":
-            claim = reports.claim(connection, run_id, None, Peer("x"), T0)
+            claim = reports.claim(connection, ExecutionRef(run_id), Peer("x"), T0)
         case _:
-            reports.finish(connection, run_id, None, Peer("w"), DONE, T0)
+            reports.finish(connection, ExecutionRef(run_id), Peer("w"), DONE, T0)
             before = stored(connection, run_id)
-            claim = reports.claim(connection, run_id, None, Peer("w"), T0)
+            claim = reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
     # What has no right to run is told to stop, but what is not known here.
     assert (claim.accepted, claim.cancel) == (False, state != "unknown")
     assert claim.ended == (state == "ended")
@@ -77,20 +77,20 @@ def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) 
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
     assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.DONE
-    assert reports.claim(connection, run_id, None, Peer("w"), T0).cancel
+    assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0).cancel
 
 
 def test_whoever_claims_again_is_reminded_of_the_cancellation(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     reports.cancel(connection, run_id, T0)
-    assert reports.claim(connection, run_id, None, Peer("w"), T0) == ClaimResult(
+    assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0) == ClaimResult(
         accepted=True, why="again", cancel=True
     )
 
 
 def test_an_ending(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    finish = reports.finish(connection, run_id, None, Peer("w"), FAILED, T0 + S)
+    finish = reports.finish(connection, ExecutionRef(run_id), Peer("w"), FAILED, T0 + S)
     assert (finish.changed, finish.state) == (True, RunState.FAILED)
     run = stored(connection, run_id)
     assert (run.state, run.message, run.error_code) == (RunState.FAILED, "exit 2", "container_exit")
@@ -99,9 +99,9 @@ def test_an_ending(connection: Connection) -> None:
 
 def test_the_first_ending_wins(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    reports.finish(connection, run_id, None, Peer("w"), DONE, T0)
+    reports.finish(connection, ExecutionRef(run_id), Peer("w"), DONE, T0)
     before = stored(connection, run_id)
-    later = reports.finish(connection, run_id, None, Peer("x"), FAILED, T0 + S)
+    later = reports.finish(connection, ExecutionRef(run_id), Peer("x"), FAILED, T0 + S)
     assert later == ReportResult(changed=False, state=RunState.SUCCEEDED, why="already SUCCEEDED")
     assert stored(connection, run_id) == before
 
@@ -109,15 +109,15 @@ def test_the_first_ending_wins(connection: Connection) -> None:
 @pytest.mark.parametrize("assigned", [True, False])
 def test_an_ending_without_a_claim_is_taken(connection: Connection, assigned: bool) -> None:
     run_id = a_pending_run(connection) if assigned else add_run(connection)
-    assert reports.finish(connection, run_id, None, Peer("w"), DONE, T0).changed
+    assert reports.finish(connection, ExecutionRef(run_id), Peer("w"), DONE, T0).changed
     assert stored(connection, run_id).state is RunState.SUCCEEDED
 
 
 def test_an_ending_of_another_execution_changes_nothing(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    other = reports.finish(connection, run_id, "other", Peer("w"), DONE, T0)
+    other = reports.finish(connection, ExecutionRef(run_id, "other"), Peer("w"), DONE, T0)
     assert other == ReportResult(changed=False, state=RunState.CLAIMED, why="another execution")
-    nothing = reports.finish(connection, "nothing", None, Peer("w"), DONE, T0)
+    nothing = reports.finish(connection, ExecutionRef("nothing"), Peer("w"), DONE, T0)
     assert nothing == ReportResult(changed=False, state=None, why="no such run")
 
 
@@ -145,7 +145,7 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
-    reports.finish(connection, run_id, None, Peer("w"), CANCELLED, T0)
+    reports.finish(connection, ExecutionRef(run_id), Peer("w"), CANCELLED, T0)
     assert reports.pending_cancellations(connection, "w") == []
     run = stored(connection, run_id)
     assert (run.state, run.error_code) == (RunState.CANCELLED, None)
@@ -155,7 +155,7 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
 def test_a_worker_may_cancel_what_nobody_asked_it_to(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     ending = RunOutcome(state=RunState.CANCELLED, message="the host is drained")
-    reports.finish(connection, run_id, None, Peer("w"), ending, T0)
+    reports.finish(connection, ExecutionRef(run_id), Peer("w"), ending, T0)
     assert stored(connection, run_id).message == "Cancelled by worker w: the host is drained."
 
 
