@@ -49,13 +49,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
-    """Times in seconds.
+    """The backend's settings; times are in seconds.
 
-    ``patience``: how long the start tries; ``check_every``: how often the Jobs in flight are
-    compared with the API server's cache. ``observation`` has its config keys from the config.
-    Without ``preflight`` the start shows only that Jobs and Pods can be watched. ``adoption``
-    and ``owners`` say when the Jobs of earlier workers are this worker's; ``precedence`` is for how
-    long another follower of such a Job may come first to say why it deleted it.
+    - ``patience``: how long ``start`` retries.
+    - ``check_every``: how often the Jobs in flight are compared with the API server's cache.
+    - ``observation``: how long problems may last; what has a config key comes from the config.
+    - ``preflight``: ``None`` skips it: ``start`` then shows only that Jobs and Pods can be watched.
+    - ``adoption``, ``owners``: when the Jobs of earlier workers are adopted.
+    - ``precedence``: how long another worker that adopted the same Job has to report first why it
+      deleted the Job.
     """
 
     patience: float = 10.0
@@ -101,20 +103,21 @@ class KubernetesBackend:
         self._environ = environ
         self._settings = settings or BackendSettings()
         self._clock = clock
-        # In a burst, manifests are made as they can be sent: thousands that wait would be the peak of memory.
+        # In a burst, manifests are made only as fast as they can be sent: thousands of them in the queue
+        # would set the peak of memory.
         self._launches = asyncio.Semaphore(4 * self._settings.client.in_flight)
-        self._ground: ExecutionContext | None = None
+        self._context: ExecutionContext | None = None
         self._monitor: JobMonitor | None = None
-        self._takeover: Adoption | None = None
+        self._adoption: Adoption | None = None
         self._instance: str | None = None
 
     @property
     def instance(self) -> str | None:
-        """Which of the workers of its ID this is, as its Jobs name their owner."""
+        """This worker process, as its Jobs name their owner; ``None`` before ``start``."""
         return self._instance
 
     async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
-        """Reach the API server, show that tasks can run, watch what stands, and find what is to be followed.
+        """Reach the API server, run the preflight, start the watches, and pass Jobs to adopt to ``found``.
 
         Raises:
             CredentialsError: no usable kubeconfig or service account.
@@ -124,19 +127,19 @@ class KubernetesBackend:
         credentials = load_credentials(self._config.kubeconfig, environ=self._environ)
         client = KubernetesClient(credentials, settings=self._settings.client, stats=self.stats)
         await client.open()
-        self._ground = self._shared(client, JobIndex())
+        self._context = self._new_context(client, JobIndex())
         self._monitor = JobMonitor(
             client,
-            self._ground.index,
+            self._context.index,
             self._config.namespace,
             label_selector(self._worker_id),
             check_every=self._settings.check_every,
             settings=self._settings.watch,
         )
         try:
-            await self._preflight(client, self._ground.policy)
+            await self._preflight(client, self._context.policy)
             await self._monitor.start(self._settings.patience)
-            self._takeover = await self._begin_takeover(self._ground, found)
+            self._adoption = await self._begin_adoption(self._context, found)
         except ApiError as error:
             await self.close()
             raise PreflightError(self._diagnosis(error, client)) from error
@@ -146,48 +149,48 @@ class KubernetesBackend:
         _logger.info("Kubernetes API server %s (%s)", credentials.server, credentials.description)
 
     async def launch(self, spec: TaskSpec, output: OutputSink) -> KubernetesExecution:
-        """Create the execution's Job, or adopt it where it stands; one request in the usual case.
+        """Create the execution's Job, or adopt the one that exists; one request in the usual case.
 
-        One more creates the Secret of its variables, where the configuration wants one.
+        A second request creates the Secret of its variables, where the configuration asks for one.
 
         Raises:
             LaunchError: with an outcome where no Job can be made of the task or the API server
-                refuses it; without one where the API server cannot be asked.
-                ``OwnedByAnotherWorkerError``: the Job is another worker's.
+                refuses it; without one where the API server cannot be reached.
+            OwnedByAnotherWorkerError: the Job is another worker's.
         """
-        ground, takeover = self._ground, self._takeover
-        if ground is None or takeover is None:
+        context, adoption = self._context, self._adoption
+        if context is None or adoption is None:
             raise LaunchError("the Kubernetes backend is not started")
-        lookup = JobLookup(ground.index.job, takeover.objection)
-        with takeover.launching(job_name(spec.key)):
+        lookup = JobLookup(context.index.job, adoption.objection)
+        with adoption.launching(job_name(spec.key)):
             async with self._launches:
                 plan = self._plan(spec)
-                created = await create_or_adopt(ground.client, plan, lookup)
-                await create_environment_secret(ground.client, plan, created)
+                created = await create_or_adopt(context.client, plan, lookup)
+                await create_environment_secret(context.client, plan, created)
             job = created.job.metadata
-            takeover.settle(job.name, job.uid)
+            adoption.settle(job.name, job.uid)
         self._notify(TaskEvent(EventKind.JOB_NAMED, spec.key, job.name))
         return KubernetesExecution(
-            ground, job.name, job.uid or "", created.since, output, inherited=created.adopted
+            context, job.name, job.uid or "", created.since, output, adopted=created.adopted
         )
 
     def watches(self) -> Sequence[WatchStatus]:
-        """How the watches of Jobs and Pods are."""
+        """Return the state of the watches of Jobs and Pods."""
         return self._monitor.vitals() if self._monitor is not None else ()
 
     async def close(self) -> None:
-        """End the watches and close the connections; Jobs go on."""
+        """Stop the watches and close the connections; Jobs go on."""
         monitor, self._monitor = self._monitor, None
-        ground, self._ground = self._ground, None
-        takeover, self._takeover = self._takeover, None
-        if takeover is not None:
-            await takeover.close()
+        context, self._context = self._context, None
+        adoption, self._adoption = self._adoption, None
+        if adoption is not None:
+            await adoption.close()
         if monitor is not None:
             await monitor.close()
-        if ground is not None:
-            await ground.events.close()
-            await ground.follows.close()
-            await ground.client.close()
+        if context is not None:
+            await context.events.close()
+            await context.follows.close()
+            await context.client.close()
 
     async def _preflight(self, client: KubernetesClient, policy: ObservationPolicy) -> None:
         if self._settings.preflight is None:
@@ -204,40 +207,40 @@ class KubernetesBackend:
         )
         await preflight.run()
 
-    async def _begin_takeover(
-        self, ground: ExecutionContext, found: Callable[[AdoptableExecution], None]
+    async def _begin_adoption(
+        self, context: ExecutionContext, found: Callable[[AdoptableExecution], None]
     ) -> Adoption:
-        """Find out who this is, and what of the Jobs that stand is this worker's."""
+        """Find out this process's identity, and adopt the Jobs that earlier workers left."""
         machine = this_machine()
         in_pod = self._config.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in self._environ
-        own = await own_instance(ground.client, self._environ, machine, own_cluster=in_pod)
+        own = await own_instance(context.client, self._environ, machine, own_cluster=in_pod)
         self._instance = str(own)
-        time_there = ServerClock(self._clock)
-        takeover = Adoption(
-            ground.index,
+        server_clock = ServerClock(self._clock)
+        adoption = Adoption(
+            context.index,
             OwnerLiveness(
-                ground.client,
+                context.client,
                 own,
                 machine,
                 clock=self._clock,
-                server_clock=time_there,
+                server_clock=server_clock,
                 settings=self._settings.owners,
             ),
-            time_there,
+            server_clock,
             AdoptionQueries(
-                ground.client,
-                ground.namespace,
+                context.client,
+                context.namespace,
                 label_selector(self._worker_id),
-                time_there,
+                server_clock,
                 clock=self._clock,
             ),
             worker_id=self._worker_id,
             policy=self._settings.adoption,
-            found=lambda job: _tell(found, ground, job),
+            found=lambda job: _report_found(found, context, job),
             clock=self._clock,
         )
-        await takeover.start()
-        return takeover
+        await adoption.start()
+        return adoption
 
     def _plan(self, spec: TaskSpec) -> JobPlan:
         try:
@@ -253,7 +256,7 @@ class KubernetesBackend:
             outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
             raise LaunchError(str(error), outcome) from error
 
-    def _shared(self, client: KubernetesClient, index: JobIndex) -> ExecutionContext:
+    def _new_context(self, client: KubernetesClient, index: JobIndex) -> ExecutionContext:
         config = self._config
         policy = observation_policy(config, self._settings.observation)
         return ExecutionContext(
@@ -282,32 +285,33 @@ class KubernetesBackend:
         return EvidenceKeeper(collector.collect, Path(folder), self._settings.evidence)
 
     def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
-        diagnosis = explain_api_error(
+        finding = explain_api_error(
             error,
             server=client.credentials.server,
             description=client.credentials.description,
             namespace=self._config.namespace,
             permissions=summary(needed_permissions(self._config)),
         )
-        return str(diagnosis)
+        return str(finding)
 
 
-def _tell(found: Callable[[AdoptableExecution], None], ground: ExecutionContext, job: JobView) -> None:
-    """Tell of a Job that is this worker's to follow."""
+def _report_found(
+    found: Callable[[AdoptableExecution], None], context: ExecutionContext, job: JobView
+) -> None:
     key = job.metadata.key
-    assert key is not None, "a Job that names no execution is left alone"
+    assert key is not None, "a Job that names no execution is not adopted"
     found(
         AdoptableExecution(
-            key, lambda output: _followed(ground, job, output), ended=end_condition(job) is not None
+            key, lambda output: _adopt(context, job, output), ended=end_condition(job) is not None
         )
     )
 
 
-def _followed(ground: ExecutionContext, job: JobView, output: OutputSink) -> KubernetesExecution:
-    """Adopt a Job of another worker. It stood before any list that does not have it began."""
+def _adopt(context: ExecutionContext, job: JobView, output: OutputSink) -> KubernetesExecution:
+    """Follow a Job that another worker created, before any list that could miss it began."""
     name, uid = job.metadata.name, job.metadata.uid or ""
-    execution = KubernetesExecution(ground, name, uid, -math.inf, output, inherited=True)
-    standing = ground.index.job(name)
-    if standing is None or standing.metadata.uid != uid:
+    execution = KubernetesExecution(context, name, uid, -math.inf, output, adopted=True)
+    watched = context.index.job(name)
+    if watched is None or watched.metadata.uid != uid:
         execution.on_delete(job)
     return execution

@@ -1,4 +1,4 @@
-"""One execution in the cluster: waits for its end, stops it, cleans up after it."""
+"""One execution in the cluster: waits for the end of its Job, stops it, cleans up after it."""
 
 import asyncio
 import logging
@@ -28,18 +28,16 @@ __all__ = ["ExecutionContext", "KubernetesExecution"]
 _logger = logging.getLogger(__name__)
 
 _NO_PROBLEMS: Final[Mapping[str, float]] = {}
-_DELETED: Final = "The Job was deleted by somebody else before it ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
-    """What all executions of a backend share.
+    """What all executions of a backend share; times are in seconds.
 
-    ``clock`` gives seconds, and never runs backwards; ``follows`` are the logs that are copied
-    while their tasks run; ``evidence`` keeps that of failed tasks, where it is wanted; ``settle``
-    is for how many seconds the end of a Job may wait for what the watch of the Pods says of it;
-    ``precedence`` for how many seconds another worker may come first to say why it deleted a
-    Job that both had taken over.
+    ``clock`` never runs backwards. ``follows`` are the logs that are copied while their tasks run.
+    ``evidence`` keeps the state of failed tasks, where that is configured. The end of a Job waits
+    ``settle`` at most for the watch of Pods to catch up with the watch of Jobs. ``precedence`` is how
+    long another worker that adopted the same Job has to report first why it deleted the Job.
     """
 
     client: KubernetesClient
@@ -57,7 +55,10 @@ class ExecutionContext:
 
 
 class _Signal:
-    """Wakes one waiter; set before the wait, the wait is over at once. Lighter than an Event by a deque."""
+    """Wakes one waiter, at once where it was set before the wait.
+
+    Unlike ``asyncio.Event`` it holds no deque: there may be thousands of executions.
+    """
 
     __slots__ = ("_set", "_waiter")
 
@@ -86,25 +87,26 @@ class _Signal:
 
 
 class KubernetesExecution:
-    """A Job in flight. Keeps its name, its identity and little else: there may be thousands.
+    """A Job in flight. It holds little more than the Job's name and UID: there may be thousands.
 
-    A failure can be certain while the Job has not ended: an image that cannot be pulled, a
-    Pod that fits nowhere. Such a Job is deleted before ``wait`` returns (where ``cleanup``
-    is off it is left alone), because a Job that started after its failure was reported would
-    run a task that may run elsewhere by then. Jobs that failed by themselves stay for their TTL.
+    A failure can be certain before the Job ends: an image cannot be pulled, or no node takes the
+    Pod. Such a Job is deleted before ``wait`` returns (unless ``cleanup`` is off), because the task
+    may be running elsewhere by the time this Job would start. A Job that failed by itself stays for
+    its TTL.
 
-    ``inherited``: another worker started it. Where that one is gone, several of its ID may
-    follow the Job; the one that deletes it knows why.
+    ``adopted``: another worker created the Job. If that worker is gone, several workers with its ID
+    may follow the Job, and only the worker that deletes it knows the reason. ``created_at`` is when
+    the API server had accepted the Job, in seconds of the monotonic clock.
     """
 
     __slots__ = (
+        "_adopted",
+        "_context",
         "_deleted",
         "_ended_at",
         "_first_seen",
         "_gone",
         "_gone_at",
-        "_ground",
-        "_inherited",
         "_last",
         "_log",
         "_name",
@@ -120,19 +122,18 @@ class KubernetesExecution:
 
     def __init__(
         self,
-        ground: ExecutionContext,
+        context: ExecutionContext,
         name: str,
         uid: str,
         created_at: float,
         output: OutputSink,
         *,
-        inherited: bool = False,
+        adopted: bool = False,
     ) -> None:
         self.uid = uid
         self.created_at = created_at
-        self._inherited = inherited
-        self._gone_at: float | None = None
-        self._ground = ground
+        self._adopted = adopted
+        self._context = context
         self._name = name
         self._output = output
         self._outcome: Outcome | None = None
@@ -141,33 +142,36 @@ class KubernetesExecution:
         self._first_seen = _NO_PROBLEMS
         self._started = False
         self._stopping: str | None = None
+        #: This execution has deleted the Job.
         self._deleted = False
-        self._ended_at: float | None = None
+        #: The watch has reported the Job as deleted, or as being deleted, whoever did it.
         self._gone = False
+        self._gone_at: float | None = None
+        self._ended_at: float | None = None
         self._last: JobView | None = None
         self._log: TaskLog | None = None
-        ground.index.add_handler(name, self)
+        context.index.add_handler(name, self)
         self._look_at_log()
 
-    # The index tells ---------------------------------------------------------------------------
+    # Called by the index -----------------------------------------------------------------------
 
     def on_update(self) -> None:
-        """The Job or one of its Pods is not as it was."""
+        """The Job or one of its Pods has changed."""
         self._look_at_log()
         self._signal.set()
 
     def on_delete(self, last: JobView | None) -> None:
-        """The Job is gone or going; ``last`` is its last known state."""
+        """The Job is deleted or being deleted; ``last`` is its last state, where known."""
         self._gone = True
         self._last = last or self._last
         self._signal.set()
 
-    # The worker asks ---------------------------------------------------------------------------
+    # Called by the worker ----------------------------------------------------------------------
 
     async def wait(self) -> Outcome:
-        """Return how the Job ended, its output written to the sink before.
+        """Return how the Job ended, after its output is written to the sink.
 
-        The class says which Jobs it deletes.
+        May delete the Job: see the class. May be called again: the outcome is the same.
         """
         async with self._turn:
             if self._outcome is None:
@@ -177,12 +181,12 @@ class KubernetesExecution:
     async def stop(self, reason: str) -> None:
         """Delete the Job; the garbage collector ends its Pods, each with its grace period.
 
-        While the API server is away it is asked again, for as long as there is something to end.
+        While the API server is away this tries again, for as long as the Job may run.
 
         Raises:
             ApiError: the API server refused; the Job goes on.
         """
-        if self._stopping is not None or not (self._may_be_stopped() or self._vanished_without_an_end()):
+        if self._stopping is not None or not (self._may_be_stopped() or self._deleted_by_another()):
             return
         self._stopping = reason
         try:
@@ -193,97 +197,100 @@ class KubernetesExecution:
         self._signal.set()
 
     async def release(self, outcome: Outcome) -> None:
-        """Delete a successful Job, and one that should have ended and could not be reached; with cleanup on.
+        """Delete the Job if it succeeded, or if an earlier deletion failed; with cleanup on.
 
         Raises:
-            ApiError: the Job may still stand; its TTL removes it.
+            ApiError: the Job may still exist; its TTL removes it.
         """
-        self._ground.index.remove_handler(self._name, self)
-        there = not (self._deleted or self._gone)
-        unwanted = outcome.result is TaskResult.SUCCEEDED or self._is_active()
-        if self._ground.cleanup and there and unwanted:
+        self._context.index.remove_handler(self._name, self)
+        exists = not (self._deleted or self._gone)
+        unwanted = outcome.result is TaskResult.SUCCEEDED or self._may_run()
+        if self._context.cleanup and exists and unwanted:
             await self._delete()
 
     # --------------------------------------------------------------------------------------------
 
     async def _conclude(self) -> Outcome:
-        job = self._job()
+        context, job = self._context, self._job()
         if job is not None and job.metadata.key is not None:
-            self._ground.notify(TaskEvent(EventKind.JOB_NAMED, job.metadata.key, self._name))
-        ended = end_condition(job) if self._inherited and job is not None else None
-        ground, outcome = self._ground, await self._decided()
+            context.notify(TaskEvent(EventKind.JOB_NAMED, job.metadata.key, self._name))
+        ended = end_condition(job) if self._adopted and job is not None else None
+        outcome = await self._decided()
         outcome = await outcome_from_events(
-            outcome, ground.client, ground.namespace, self._job(), self._pods()
+            outcome, context.client, context.namespace, self._job(), self._pods()
         )
         if outcome.exit_code is not None or outcome.result is TaskResult.SUCCEEDED:
-            self._note_start()  # it may have begun and ended between two looks
+            self._note_start()  # it may have started and ended between two observations
         if (log := self._task_log()) is not None:
             await log.finish(self._pods())
         if outcome.result is TaskResult.FAILED:
-            if ground.evidence is not None:
+            if context.evidence is not None:
                 ended_at = ended.last_transition_time if ended is not None else None
-                await ground.evidence.keep(self._name, outcome, ended_before=ended_at)
-            if self._is_active():
-                await self._end_active()
-        self._ground.index.remove_handler(self._name, self)
-        self._ground.events.forget(self.uid)
+                await context.evidence.keep(self._name, outcome, ended_before=ended_at)
+            if context.cleanup and self._may_run():
+                await self._delete_failed()
+        context.index.remove_handler(self._name, self)
+        context.events.forget(self.uid)
         return outcome
 
     async def _decided(self) -> Outcome:
         while True:
-            outcome, look_again_in = self._evaluate()
+            outcome, pause = self._evaluate()
             if outcome is not None:
                 return outcome
-            await self._signal.wait(look_again_in)
+            await self._signal.wait(pause)
 
     def _evaluate(self) -> tuple[Outcome | None, float | None]:
-        """Return the outcome, if it is certain, else in how many seconds to look again without a change."""
+        """Return the outcome if it is certain, else how long to wait for a change, in seconds."""
         if self._stopping is not None and (self._deleted or self._gone):
             return cancelled(self._stopping), None
-        now = self._ground.clock()
-        seen = Observation(self._job(), self._pods(), self._ground.events.facts(self.uid))
-        evaluation = evaluate(seen, self._first_seen, now, self._ground.policy)
+        context, now = self._context, self._context.clock()
+        observed = Observation(self._job(), self._pods(), context.events.facts(self.uid))
+        evaluation = evaluate(observed, self._first_seen, now, context.policy)
         if evaluation.phase == "running":
             self._note_start()
         if evaluation.outcome is not None:
-            pause = self._until_pods_tell(evaluation, now)
+            pause = self._until_pods_settle(evaluation, now)
             return (evaluation.outcome, None) if pause is None else (None, pause)
         if self._gone:
             return self._evaluate_deleted(now)
-        if evaluation.problems or self._first_seen:
-            self._note_problems(evaluation, now)
+        self._note_problems(evaluation, now)
         again = evaluation.look_again_at
         pauses = [] if again is None else [max(0.0, again - now)]
         if evaluation.ask:
-            pause = self._ground.events.ask(self.uid, evaluation.ask, self._signal.set)
+            pause = context.events.ask(self.uid, evaluation.ask, self._signal.set)
             pauses += [] if pause is None else [pause]
         return None, min(pauses, default=None)
 
     def _evaluate_deleted(self, now: float) -> tuple[Outcome | None, float | None]:
-        """Judge a Job that somebody else has deleted."""
+        """Evaluate a Job that this execution has not deleted."""
         if self._gone_at is None:
             self._gone_at = now
-        pause = self._gone_at + self._ground.precedence - now
-        if self._inherited and pause > 0:
+        pause = self._gone_at + self._context.precedence - now
+        if self._adopted and pause > 0:
             return None, pause
-        return failed(FailureReason.JOB_FAILED, _DELETED), None
+        message = "The Job was deleted by somebody else before it ended"
+        return failed(FailureReason.JOB_FAILED, message), None
 
     def _note_start(self) -> None:
         job = self._job()
         if not self._started and job is not None and job.metadata.key is not None:
             self._started = True
-            self._ground.notify(TaskEvent(EventKind.AGENT_STARTED, job.metadata.key))
+            self._context.notify(TaskEvent(EventKind.AGENT_STARTED, job.metadata.key))
 
     def _note_problems(self, evaluation: Evaluation, now: float) -> None:
-        self._first_seen = {key: self._first_seen.get(key, now) for key in evaluation.problems}
-        if not self._first_seen:
-            self._ground.events.forget(self.uid)
+        """Keep when each problem was first seen, and forget the problems that have passed."""
+        if evaluation.problems:
+            self._first_seen = {key: self._first_seen.get(key, now) for key in evaluation.problems}
+        elif self._first_seen:
+            self._first_seen = _NO_PROBLEMS
+            self._context.events.forget(self.uid)
 
-    def _until_pods_tell(self, evaluation: Evaluation, now: float) -> float | None:
-        """Return for how many seconds to wait for the Pod of a Job that has ended; ``None``: not at all.
+    def _until_pods_settle(self, evaluation: Evaluation, now: float) -> float | None:
+        """Return how many seconds to wait for the Pod of a Job that has ended; ``None``: not at all.
 
-        A Pod ends before its Job, but the two are told by two watches. The Pod knows more:
-        why it failed, and which container's log there is. It is waited for a moment only.
+        A Pod ends before its Job, but two watches report them. The Pod knows more: why it failed,
+        and which containers have a log.
         """
         assert evaluation.outcome is not None
         of_interest = self._output.wanted is not False or evaluation.outcome.result is TaskResult.FAILED
@@ -294,54 +301,51 @@ class KubernetesExecution:
             return None
         if self._ended_at is None:
             self._ended_at = now
-        pause = self._ended_at + self._ground.settle - now
+        pause = self._ended_at + self._context.settle - now
         return pause if pause > 0 else None
 
     def _job(self) -> JobView | None:
-        """The Job as last seen; ``None`` until the watch has told of it. A namesake is another Job."""
+        """The Job as last seen; ``None`` until the watch has reported it. Another UID is another Job."""
         if self._gone:
             return self._last
-        job = self._ground.index.job(self._name)
+        job = self._context.index.job(self._name)
         return job if job is not None and job.metadata.uid == self.uid else None
 
     def _pods(self) -> tuple[PodView, ...]:
-        return self._ground.index.pods(self._name, self.uid)
+        return self._context.index.pods(self._name, self.uid)
 
-    def _is_active(self) -> bool:
+    def _may_run(self) -> bool:
         """Whether the Job may still run something."""
         if self._gone or self._deleted:
             return False
         job = self._job()
-        return job is None or not (job.condition("Complete") or job.condition("Failed"))
-
-    async def _delete(self, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Delete the Job, however long the API server is away."""
-        ground = self._ground
-
-        async def ask() -> None:
-            await ground.client.delete_job(ground.namespace, self._name, uid=self.uid)
-            self._deleted = True
-
-        patience = ground.client.settings.create.budget
-        await retry_until_decided(ask, f"Deletion of Job {self._name}", patience=patience, wanted=wanted)
+        return job is None or end_condition(job) is None
 
     def _may_be_stopped(self) -> bool:
-        return self._outcome is None and self._is_active()
+        return self._outcome is None and self._may_run()
 
-    def _vanished_without_an_end(self) -> bool:
-        """Whether somebody else deleted the Job, such as another follower that was told to stop it too."""
-        last = self._last
-        ended = last is not None and (last.condition("Complete") or last.condition("Failed"))
+    def _deleted_by_another(self) -> bool:
+        """Whether another client deleted the Job before it ended, such as another worker told to stop it."""
+        ended = self._last is not None and end_condition(self._last) is not None
         return self._outcome is None and self._gone and not ended
 
-    async def _end_active(self) -> None:
-        if not self._ground.cleanup:
-            return
+    async def _delete(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Delete the Job, however long the API server is away, for as long as that is ``wanted``."""
+        context = self._context
+
+        async def delete() -> None:
+            await context.client.delete_job(context.namespace, self._name, uid=self.uid)
+            self._deleted = True
+
+        patience = context.client.settings.create.budget
+        await retry_until_decided(delete, f"Deletion of Job {self._name}", patience=patience, wanted=wanted)
+
+    async def _delete_failed(self) -> None:
+        """Delete a Job that failed before it ended; ``release`` tries again if this fails."""
+        context = self._context
+        policy = context.client.settings.create
         try:
-            ground = self._ground
-            await ground.client.delete_job(
-                ground.namespace, self._name, uid=self.uid, policy=ground.client.settings.create
-            )
+            await context.client.delete_job(context.namespace, self._name, uid=self.uid, policy=policy)
             self._deleted = True
         except ApiError as error:
             _logger.warning("Job %s has failed for good and cannot be deleted yet: %s", self._name, error)
@@ -351,10 +355,10 @@ class KubernetesExecution:
             log.look(self._pods())
 
     def _task_log(self) -> TaskLog | None:
-        """What copies the output, unless nobody wants it."""
+        """What copies the output; ``None`` where nobody wants it."""
         if self._output.wanted is False:
             return None
         if self._log is None:
-            ground = self._ground
-            self._log = TaskLog(ground.client, ground.namespace, ground.follows, self._output)
+            context = self._context
+            self._log = TaskLog(context.client, context.namespace, context.follows, self._output)
         return self._log
