@@ -168,7 +168,7 @@ class KubernetesBackend:
                 created = await create_or_adopt(context.client, plan, lookup)
                 await create_environment_secret(context.client, plan, created)
             job = created.job.metadata
-            adoption.settle(job.name, job.uid)
+            adoption.mark_owned(job.name, job.uid)
         self._notify(TaskEvent(EventKind.JOB_NAMED, spec.key, job.name))
         return KubernetesExecution(
             context, job.name, job.uid or "", created.since, output, adopted=created.adopted
@@ -226,7 +226,6 @@ class KubernetesBackend:
                 server_clock=server_clock,
                 settings=self._settings.owners,
             ),
-            server_clock,
             AdoptionQueries(
                 context.client,
                 context.namespace,

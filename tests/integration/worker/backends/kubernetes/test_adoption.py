@@ -251,7 +251,7 @@ async def test_a_job_whose_secret_never_comes_is_followed_as_it_is(
     assert server.names("secrets") == []
 
 
-# What is left alone
+# What is ignored
 
 
 async def test_what_is_left_alone_is_said_once_and_in_one_line(
@@ -270,9 +270,9 @@ async def test_what_is_left_alone_is_said_once_and_in_one_line(
         await asyncio.sleep(0.1)
     assert desk.found == []
     assert server.asked("delete", "jobs") == 0
-    said = sorted(m for m in caplog.messages if "Left alone" in m)
+    said = sorted(m for m in caplog.messages if "Not adopted: " in m)
     assert len(said) == 3
-    assert [line.split(", such as ")[0] for line in said] == ["Left alone: 3 Jobs"] * 3
+    assert [line.split(", such as ")[0] for line in said] == ["Not adopted: 3 Jobs"] * 3
     assert [words for words in ("same hash", "annotations", "too long ago") if words not in str(said)] == []
 
 

@@ -177,7 +177,7 @@ async def test_a_worker_follows_anothers_jobs_when_that_one_is_gone_and_not_befo
         await second.emptied()
     await site.nothing_left()
     await started(site, "one", "two", "three", "mine")
-    said = [m for m in caplog.messages if "which is alive: followed when it is gone" in m]
+    said = [m for m in caplog.messages if "another worker with this ID owns it and is alive" in m]
     assert sum(first_pod["OZ_POD_UID"] in message for message in said) == 1
 
 

@@ -1,4 +1,4 @@
-"""What a take-over asks the API server about Secrets, and for how long it doubts a refusal."""
+"""What adoption asks the API server about Secrets, and for how long a refusal may pass."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,31 +34,31 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def questions(server: ApiServer, tmp_path: Path, clock: Clock) -> AsyncIterator[AdoptionQueries]:
+async def queries(server: ApiServer, tmp_path: Path, clock: Clock) -> AsyncIterator[AdoptionQueries]:
     async with KubernetesClient(load_credentials(str(server.kubeconfig(tmp_path)), environ={})) as client:
         yield AdoptionQueries(client, "ns", "", ServerClock(clock), clock=clock, patience=20.0)
 
 
 async def test_a_refusal_is_believed_when_it_has_lasted(
-    server: ApiServer, questions: AdoptionQueries, clock: Clock
+    server: ApiServer, queries: AdoptionQueries, clock: Clock
 ) -> None:
     server.faults["create", "secrets"].extend([forbidden("create", "secrets")] * 3)
     for clock.now in (100.0, 119.0):
         with pytest.raises(ForbiddenError):
-            await questions.secret_stands(JOB)
+            await queries.secret_exists(JOB)
     clock.now = 120.0
-    assert await questions.secret_stands(JOB)
-    assert not await questions.secret_stands(JOB)
+    assert await queries.secret_exists(JOB)
+    assert not await queries.secret_exists(JOB)
 
 
 async def test_what_was_allowed_in_between_begins_the_time_anew(
-    server: ApiServer, questions: AdoptionQueries, clock: Clock
+    server: ApiServer, queries: AdoptionQueries, clock: Clock
 ) -> None:
     refusal = forbidden("create", "secrets")
     server.faults["create", "secrets"].extend([refusal, says(409, "AlreadyExists"), refusal])
     with pytest.raises(ForbiddenError):
-        await questions.secret_stands(JOB)
+        await queries.secret_exists(JOB)
     clock.now = 130.0
-    assert await questions.secret_stands(JOB)
+    assert await queries.secret_exists(JOB)
     with pytest.raises(ForbiddenError):
-        await questions.secret_stands(JOB)
+        await queries.secret_exists(JOB)

@@ -1,4 +1,4 @@
-"""Finds the executions that earlier workers left, and tells of each once, when it is this worker's."""
+"""Finds the Jobs of earlier workers, and adopts each once when it is this worker's."""
 
 import asyncio
 import contextlib
@@ -29,27 +29,31 @@ from .decision import (
     Wait,
     decide,
     end_condition,
-    superseded,
+    superseded_jobs,
 )
-from .liveness import AdoptionQueries, OwnerLiveness, ServerClock
+from .liveness import AdoptionQueries, OwnerLiveness
 
 __all__ = ["Adoption"]
 
 _logger = logging.getLogger(__name__)
 
-#: In how many seconds something is tried again that failed.
-_PAUSE: Final = 3.0
+#: Seconds until something that failed is tried again.
+_RETRY_AFTER: Final = 3.0
+_INCOMPLETE: Final = "the Secret of the task's variables is missing; it comes when the task is assigned again"
 _WAITING: Final[Mapping[Liveness, str]] = {
-    Liveness.ALIVE: "of another worker of this ID, which is alive: followed when it is gone ({owner})",
-    Liveness.UNKNOWN: "left alone until ended: it cannot be known whether the owner is alive ({owner})",
-    Liveness.GONE: "without the Secret of the task's variables: the task is awaited ({owner})",
-    Liveness.SELF: "without the Secret of the task's variables: the task is awaited ({owner})",
+    Liveness.ALIVE: "another worker with this ID owns it and is alive",
+    Liveness.UNKNOWN: "whether its owner is alive cannot be known; its end will be reported",
+    Liveness.GONE: _INCOMPLETE,
+    Liveness.SELF: _INCOMPLETE,
 }
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """A Job whose time may come: when that is, in the clock's seconds, and what is known of it."""
+    """A Job that may be adopted: since when it is known, and when to decide again, in the clock's seconds.
+
+    ``secret`` tells whether its Secret exists, ``None`` until that was asked.
+    """
 
     owner: str | None
     since: float
@@ -57,33 +61,38 @@ class _Candidate:
     secret: bool | None = None
 
 
-class _Look:
-    """One look at the candidates: what is the same for all of them is found out once."""
+class _Round:
+    """One round of decisions: superseded Jobs are found once, and ignored Jobs are logged together."""
 
     def __init__(self, index: JobIndex, worker_label: str) -> None:
         self._index = index
         self._worker_label = worker_label
+        self.ignored: dict[IgnoreReason, list[str]] = defaultdict(list)
 
     @cached_property
     def superseded(self) -> frozenset[str]:
-        return superseded(self._index.jobs(), self._worker_label)
+        return superseded_jobs(self._index.jobs(), self._worker_label)
+
+    def log_ignored(self) -> None:
+        """Log the ignored Jobs, one line for each reason; a Job that is being deleted is no news."""
+        for reason, names in self.ignored.items():
+            level = logging.DEBUG if reason is IgnoreReason.DELETING else logging.INFO
+            _logger.log(level, "Not adopted: %s: %s", _count(names), reason)
 
 
 class Adoption:
-    """Decides on every Job of the worker's hash that the worker did not create itself.
+    """Decides on every Job of this worker's ID that the worker did not create itself.
 
-    It observes the index: a change costs a look at one Job, and nothing where the Job is in
-    hand. Owners are looked up by one task, in their own time (``OwnerLiveness``). ``found`` is told of
-    each Job that is this worker's to follow; it does not block or raise. ``clock`` gives
-    seconds, and never runs backwards.
+    It listens to the index: a change costs a look at one Job, and nothing if the Job is decided
+    on. One task looks up owners, each when it is due (``OwnerLiveness``). ``found`` hears of each
+    Job to adopt; it may not block or raise. ``clock`` gives seconds and never runs backwards.
     """
 
     def __init__(
         self,
         index: JobIndex,
         owners: OwnerLiveness,
-        server_clock: ServerClock,
-        questions: AdoptionQueries,
+        queries: AdoptionQueries,
         *,
         worker_id: str,
         policy: AdoptionPolicy,
@@ -92,44 +101,43 @@ class Adoption:
     ) -> None:
         self._index = index
         self._owners = owners
-        self._server_clock = server_clock
-        self._questions = questions
+        self._queries = queries
         self._found = found
         self._clock = clock
         self._worker_hash = worker_hash(worker_id)
         self._worker_label = label_safe(worker_id)
         self._policy = policy
-        self._settled: dict[str, str | None] = {}
+        self._decided: dict[str, str | None] = {}
         self._launching: set[str] = set()
         self._candidates: dict[str, _Candidate] = {}
-        self._said: set[str | None] = set()
-        self._news = asyncio.Event()
+        self._logged_owners: set[str | None] = set()
+        self._wake = asyncio.Event()
         self._wakes_at = math.inf
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Look at every Job that stands, and find those that are this worker's; then go on observing.
+        """Decide on every Job that exists; then keep deciding in the background.
 
-        An owner that cannot be looked for by now is looked for later.
+        An owner that cannot be looked up is looked up again later.
         """
         self._index.set_listener(self)
         for job in self._index.jobs():
-            self._note(job)
-        await self._look()
-        self._task = asyncio.create_task(self._look_for_ever(), name="take-over")
+            self._candidate(job)
+        await self._decide_all()
+        self._task = asyncio.create_task(self._run(), name="adoption")
 
     async def close(self) -> None:
-        """Find nothing any more."""
+        """Stop adopting Jobs."""
         task, self._task = self._task, None
         await cancel_and_wait(task)
 
-    # What this worker creates ------------------------------------------------------------------
+    # Jobs that this worker creates -------------------------------------------------------------
 
     @contextlib.contextmanager
     def launching(self, name: str) -> Iterator[None]:
-        """For as long as the Job ``name`` is being created here, it is nothing to take over.
+        """Do not adopt the Job ``name`` while this worker creates it.
 
-        ``settle`` makes that last; without it, whatever stands of the name is looked at again.
+        ``mark_owned`` makes that last; without it, a Job of the name is a candidate again at the end.
         """
         self._launching.add(name)
         self._candidates.pop(name, None)
@@ -141,203 +149,187 @@ class Adoption:
             if job is not None:
                 self._consider(job)
 
-    def settle(self, name: str, uid: str | None) -> None:
-        """The Job is in this worker's hands."""
-        self._settled[name] = uid
+    def mark_owned(self, name: str, uid: str | None) -> None:
+        """Note that this worker follows the Job: it is never a candidate."""
+        self._decided[name] = uid
 
     async def objection(self, job: JobView) -> str | None:
-        """Why this worker may not adopt a Job of the execution that it was to create; ``None``: it may.
+        """Say why this worker may not adopt the Job of an execution assigned to it; ``None`` if it may.
 
         Raises:
-            ApiError: it cannot be known for now.
+            ApiError: the owner cannot be looked up for now.
         """
         labels = job.metadata.labels
-        if labels is None or (labels.worker_hash, labels.worker_id) != (
-            self._worker_hash,
-            self._worker_label,
-        ):
-            return f"is of another worker ({(labels and labels.worker_id) or 'without an ID'})"
+        own = (self._worker_hash, self._worker_label)
+        if labels is None or (labels.worker_hash, labels.worker_id) != own:
+            return f"belongs to another worker ({(labels and labels.worker_id) or 'without an ID'})"
         owner = _owner_of(job)
-        match await self._owners.look(owner):
+        match await self._owners.look_up(owner):
             case Liveness.ALIVE:
-                return f"is in the hands of another worker of this ID, which is alive ({owner})"
+                return f"is owned by another worker with this ID, which is alive ({owner})"
             case Liveness.UNKNOWN:
-                whom = owner or "nobody that is noted"
-                return f"is in the hands of {whom}, of whom it cannot be known whether they are alive"
+                return (
+                    f"has an owner ({owner or 'not noted'}) of which it cannot be known whether it is alive"
+                )
         return None
 
-    # The index tells ---------------------------------------------------------------------------
+    # Changes of Jobs (watch.job_index.JobListener) ------------------------------------------------
 
     def on_job_change(self, change: Change[JobView]) -> None:
-        """A Job came, changed or went."""
+        """Take a change of a Job."""
         job = change.object
         if not change.deleted:
             self._consider(job)
             return
         name = job.metadata.name
-        if self._settled.get(name, job.metadata.uid) == job.metadata.uid:
-            self._settled.pop(name, None)
+        if self._decided.get(name, job.metadata.uid) == job.metadata.uid:
+            self._decided.pop(name, None)
         self._candidates.pop(name, None)
 
     def on_relist(self) -> None:
-        """After a list, what has gone unseen is forgotten."""
-        self._settled = {
+        """Forget the Jobs that a new list does not have and that nobody follows."""
+        self._decided = {
             name: uid
-            for name, uid in self._settled.items()
+            for name, uid in self._decided.items()
             if self._index.job(name) is not None or self._index.has_handler(name)
         }
 
-    # --------------------------------------------------------------------------------------------
+    # Decisions ----------------------------------------------------------------------------------
+
+    def _candidate(self, job: JobView) -> _Candidate | None:
+        """Return the Job's candidate, a new one if its owner changed; ``None`` if it is decided on."""
+        name, uid = job.metadata.name, job.metadata.uid
+        if name in self._launching or (name in self._decided and self._decided[name] == uid):
+            return None
+        owner, known = _owner_of(job), self._candidates.get(name)
+        if known is None or known.owner != owner:
+            known = self._candidates[name] = _Candidate(owner, self._clock())
+        return known
 
     def _consider(self, job: JobView) -> None:
-        if self._note(job):
-            candidate = self._candidates[job.metadata.name]
-            if self._owners.known(candidate.owner) is None:
-                self._news.set()
-            else:
-                left = defaultdict[IgnoreReason, list[str]](list)
-                decision = self._decide(job, candidate, self._new_look(), left)
-                _say_left(left)
-                if not isinstance(decision, Adopt | Ignore) and self._comes_at(candidate) < self._wakes_at:
-                    self._news.set()
+        """Decide on a new or changed Job; wake the task if it must look up the owner, or is due earlier."""
+        candidate = self._candidate(job)
+        if candidate is None:
+            return
+        if self._owners.last_known(candidate.owner) is None:
+            self._wake.set()
+            return
+        this_round = _Round(self._index, self._worker_label)
+        self._decide(job, candidate, this_round)
+        this_round.log_ignored()
+        if job.metadata.name in self._candidates and self._due_at(candidate) < self._wakes_at:
+            self._wake.set()
 
-    def _note(self, job: JobView) -> bool:
-        """Take a Job for a candidate, unless it is in hand or decided on."""
-        name, uid = job.metadata.name, job.metadata.uid
-        if name in self._launching or (name in self._settled and self._settled[name] == uid):
-            return False
-        owner = _owner_of(job)
-        if name not in self._candidates or self._candidates[name].owner != owner:
-            self._candidates[name] = _Candidate(owner, self._clock())
-        return True
-
-    def _new_look(self) -> _Look:
-        return _Look(self._index, self._worker_label)
-
-    async def _look_for_ever(self) -> None:
+    async def _run(self) -> None:
         while True:
-            self._wakes_at = min(map(self._comes_at, self._candidates.values()), default=math.inf)
+            self._wakes_at = min(map(self._due_at, self._candidates.values()), default=math.inf)
             pause = None if self._wakes_at == math.inf else max(0.0, self._wakes_at - self._clock())
-            await wait_for_event(self._news, pause)
+            await wait_for_event(self._wake, pause)
             try:
-                await self._look()
+                await self._decide_all()
             except Exception:
-                # Whatever this is, tasks that nobody looks for any more would be worse.
-                _logger.exception("looking for Jobs to take over failed; it is tried again")
-                await asyncio.sleep(_PAUSE)
+                # Whatever this is: a worker that stops adopting would leave tasks without an owner.
+                _logger.exception("looking for Jobs to adopt failed; it is tried again")
+                await asyncio.sleep(_RETRY_AFTER)
 
-    def _comes_at(self, candidate: _Candidate) -> float:
-        """When a candidate's time or its owner's comes by itself."""
-        return min(candidate.at, self._owners.again_at(candidate.owner))
+    def _due_at(self, candidate: _Candidate) -> float:
+        """Return when to decide on a candidate, or look up its owner, even if nothing changes."""
+        return min(candidate.at, self._owners.due_at(candidate.owner))
 
-    async def _look(self) -> None:
-        """Look for the owners whose time has come, and decide on every candidate."""
-        self._news.clear()
-        await self._look_for_owners()
-        await self._look_at_clock()
-        look, left = self._new_look(), defaultdict[IgnoreReason, list[str]](list)
+    async def _decide_all(self) -> None:
+        """Look up the owners that are due, and decide on every candidate."""
+        self._wake.clear()
+        await self._look_up_owners()
+        await self._read_server_clock()
+        this_round = _Round(self._index, self._worker_label)
         for name, candidate in list(self._candidates.items()):
             job = self._index.job(name)
             if job is None:
                 self._candidates.pop(name, None)
-            elif self._owners.known(candidate.owner) is not None:
-                await self._settle_candidate(job, candidate, look, left)
-        _say_left(left)
-        self._say_waiting()
+            elif self._owners.last_known(candidate.owner) is not None and isinstance(
+                self._decide(job, candidate, this_round), CheckSecret
+            ):
+                await self._check_secret(job, candidate, this_round)
+        this_round.log_ignored()
+        self._log_waiting()
 
-    async def _look_for_owners(self) -> None:
+    async def _look_up_owners(self) -> None:
         now = self._clock()
         owners = {candidate.owner for candidate in self._candidates.values()}
-        self._owners.forget_all_but(owners)
-        due = [owner for owner in owners if self._owners.again_at(owner) <= now]
-        looks = await asyncio.gather(*map(self._owners.look, due), return_exceptions=True)
-        for look in looks:
-            if isinstance(look, ApiError):
-                _logger.debug("the owner of a Job cannot be looked for: %s", look)
-            elif isinstance(look, BaseException):
-                raise look
+        self._owners.keep_only(owners)
+        await asyncio.gather(*(self._look_up(owner) for owner in owners if self._owners.due_at(owner) <= now))
 
-    async def _look_at_clock(self) -> None:
-        """Know the server's time before it decides: this machine's may be another."""
-        ended = (end_condition(job) for job in map(self._index.job, self._candidates) if job is not None)
-        if not self._server_clock.heard and any(ended):
+    async def _look_up(self, owner: str | None) -> None:
+        try:
+            await self._owners.look_up(owner)
+        except ApiError as error:
+            _logger.debug("the owner %s cannot be looked up: %s", owner, error)
+
+    async def _read_server_clock(self) -> None:
+        """Learn the API server's time before the age of an ended Job counts; local clocks differ."""
+        jobs = map(self._index.job, self._candidates)
+        if not self._queries.server_clock.known and any(job and end_condition(job) for job in jobs):
             with contextlib.suppress(ApiError):
-                await self._questions.read_clock()
+                await self._queries.read_clock()
 
-    async def _settle_candidate(
-        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[IgnoreReason, list[str]]
-    ) -> None:
-        decision = self._decide(job, candidate, look, left)
-        if isinstance(decision, CheckSecret):
-            try:
-                candidate.secret = await self._questions.secret_stands(job)
-            except ApiError as error:
-                _logger.debug("the Secret of Job %s cannot be looked for: %s", job.metadata.name, error)
-                candidate.at = self._clock() + _PAUSE
-                return
-            # It may have changed hands while the answer came.
-            if self._candidates.get(job.metadata.name) is candidate:
-                self._decide(self._index.job(job.metadata.name) or job, candidate, look, left)
+    async def _check_secret(self, job: JobView, candidate: _Candidate, this_round: _Round) -> None:
+        name = job.metadata.name
+        try:
+            candidate.secret = await self._queries.secret_exists(job)
+        except ApiError as error:
+            _logger.debug("the Secret of Job %s cannot be looked for: %s", name, error)
+            candidate.at = self._clock() + _RETRY_AFTER
+            return
+        # The Job may have got another owner, or been decided on, during the request.
+        if self._candidates.get(name) is candidate:
+            self._decide(self._index.job(name) or job, candidate, this_round)
 
-    def _decide(
-        self, job: JobView, candidate: _Candidate, look: _Look, left: dict[IgnoreReason, list[str]]
-    ) -> AdoptionDecision:
-        decision = decide(job, self._worker_label, self._circumstances(job, candidate, look), self._policy)
-        now, name = self._clock(), job.metadata.name
+    def _decide(self, job: JobView, candidate: _Candidate, this_round: _Round) -> AdoptionDecision:
+        """Decide on a Job whose owner was looked up, and act on the decision."""
+        name, uid = job.metadata.name, job.metadata.uid
+        owner = self._owners.last_known(candidate.owner)
+        assert owner is not None, "an owner is looked up before its Jobs are decided on"
+        ended_elsewhere = owner is not Liveness.ALIVE and end_condition(job) is not None
+        context = JobContext(
+            owner=owner,
+            now=self._queries.server_clock.now(),
+            superseded=ended_elsewhere and name in this_round.superseded,
+            started=any(pod.phase not in ("", "Pending") for pod in self._index.pods(name, uid or "")),
+            secret=candidate.secret,
+            known_for=self._clock() - candidate.since,
+        )
+        decision = decide(job, self._worker_label, context, self._policy)
         match decision:
-            case Adopt():
-                self._done(job)
-                self._found(job)
-            case Ignore(reason):
-                self._done(job)
-                left[reason].append(name)
             case Wait(seconds):
-                candidate.at = math.inf if seconds is None else now + seconds
+                candidate.at = math.inf if seconds is None else self._clock() + seconds
             case CheckSecret():
-                candidate.at = now
+                candidate.at = self._clock()
+            case Adopt() | Ignore():
+                self._candidates.pop(name, None)
+                self._decided[name] = uid
+        if isinstance(decision, Adopt):
+            self._found(job)
+        elif isinstance(decision, Ignore):
+            this_round.ignored[decision.reason].append(name)
         return decision
 
-    def _circumstances(self, job: JobView, candidate: _Candidate, look: _Look) -> JobContext:
-        name, owner = job.metadata.name, self._owners.known(candidate.owner)
-        assert owner is not None, "an owner is looked for before its Jobs are decided on"
-        pods = self._index.pods(name, job.metadata.uid or "")
-        return JobContext(
-            owner=owner,
-            now=self._server_clock.now(),
-            superseded=owner is not Liveness.ALIVE
-            and end_condition(job) is not None
-            and name in look.superseded,
-            started=any(pod.phase not in ("", "Pending") for pod in pods),
-            secret=candidate.secret,
-            seen_for=self._clock() - candidate.since,
-        )
-
-    def _done(self, job: JobView) -> None:
-        self._candidates.pop(job.metadata.name, None)
-        self._settled[job.metadata.name] = job.metadata.uid
-
-    def _say_waiting(self) -> None:
-        """Say once of each owner that its Jobs are waited for."""
+    def _log_waiting(self) -> None:
+        """Log once for each owner that its Jobs are not adopted yet."""
         waiting: dict[str | None, list[str]] = {}
         for name, candidate in self._candidates.items():
             waiting.setdefault(candidate.owner, []).append(name)
         for owner, names in waiting.items():
-            if owner not in self._said and (liveness := self._owners.known(owner)) is not None:
-                self._said.add(owner)
-                _logger.info("%s %s", _some(names), _WAITING[liveness].format(owner=owner or "unsaid"))
-        self._said &= waiting.keys()
+            liveness = self._owners.last_known(owner)
+            if owner not in self._logged_owners and liveness is not None:
+                self._logged_owners.add(owner)
+                shown = owner or "not noted"
+                _logger.info("Not adopted yet: %s: %s (owner: %s)", _count(names), _WAITING[liveness], shown)
+        self._logged_owners &= waiting.keys()
 
 
 def _owner_of(job: JobView) -> str | None:
     return job.metadata.annotations.owner if job.metadata.annotations else None
 
 
-def _some(names: Sequence[str]) -> str:
-    return f"Job {names[0]}" if len(names) == 1 else f"{len(names)} Jobs, such as {names[0]},"
-
-
-def _say_left(left: Mapping[IgnoreReason, Sequence[str]]) -> None:
-    """Say once, and of many in one line, what is left alone; what is being deleted is nobody's news."""
-    for reason, names in left.items():
-        level = logging.DEBUG if reason is IgnoreReason.GOING else logging.INFO
-        _logger.log(level, "Left alone: %s %s", _some(names), reason)
+def _count(names: Sequence[str]) -> str:
+    return f"Job {names[0]}" if len(names) == 1 else f"{len(names)} Jobs, such as {names[0]}"

@@ -1,8 +1,8 @@
-"""What becomes of a Job that this worker did not create: follow it, wait, or leave it. Pure.
+"""What becomes of a Job that this worker did not create: adopt it, wait, or ignore it. Pure.
 
-Two rules stand above all: an execution is never started again, and never reported to two
-different ends. A Job runs without any worker, so that waiting costs time and nothing else;
-how a Job has ended follows from the Job alone, so that even two who report it say the same.
+Two policy come first: an execution is never started again, and never reported with two different
+ends. A Job runs without any worker, so waiting costs nothing but time. How a Job has ended follows
+from the Job alone, so two workers that report it say the same.
 """
 
 from collections.abc import Iterable
@@ -28,14 +28,14 @@ __all__ = [
     "decide",
     "end_condition",
     "process_liveness",
-    "superseded",
+    "superseded_jobs",
 ]
 
 _ENDS: Final = ("Complete", "Failed")
 
 
 class Liveness(Enum):
-    """What is known of a Job's owner. ``UNKNOWN``: it cannot be looked for from here."""
+    """What is known of a Job's owner. ``UNKNOWN``: it cannot be looked up from here."""
 
     SELF = "self"
     GONE = "gone"
@@ -44,12 +44,12 @@ class Liveness(Enum):
 
 
 class IgnoreReason(StrEnum):
-    """Why Jobs are left alone for good."""
+    """Why a Job is ignored for good."""
 
     NOT_A_TASK = "without the annotations that name a task and its execution"
     NOT_MINE = "of another worker, whose ID has the same hash"
-    GOING = "being deleted"
-    LONG_PAST = "ended too long ago to be reported"
+    DELETING = "being deleted"
+    TOO_OLD = "ended too long ago to be reported"
     SUPERSEDED = "ended, with a later execution of the same task beside it"
 
 
@@ -60,19 +60,19 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It may become this worker's: at a change, or in so many ``seconds``."""
+    """Decide again at a change, or after ``seconds``."""
 
     seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CheckSecret:
-    """It would be this worker's, if the Secret that its Pod waits for is there."""
+    """Adopt the Job if the Secret that its Pod waits for exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """It is nothing to this worker."""
+    """Never adopt the Job."""
 
     reason: IgnoreReason
 
@@ -82,11 +82,11 @@ AdoptionDecision: TypeAlias = Adopt | Wait | CheckSecret | Ignore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptionPolicy:
-    """Times in seconds, from a Job's end or from when it was first seen.
+    """When Jobs are adopted; times in seconds.
 
-    ``orphan_grace``: how long its unknown owner may take to report a Job that has ended.
-    ``report_window``: what ended longer ago is nobody's news. ``secret_grace``: how long the
-    task of a Job without its Secret may take to be assigned again, with its variables.
+    ``orphan_grace``: how long after its end a Job with an unknown owner is left to that owner.
+    ``report_window``: a Job that ended longer ago is not reported. ``secret_grace``: how long a Job
+    without its Secret waits for its task to be assigned again, which brings the variables.
     """
 
     orphan_grace: float = 600.0
@@ -96,12 +96,12 @@ class AdoptionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """What stands around a Job.
+    """What else a decision on a Job depends on.
 
-    ``now`` is the API server's time. ``superseded``: see the function. ``started``: a Pod of
-    it has got past its containers' creation. ``secret`` tells whether the Secret that it names
-    is there, ``None`` where nobody has looked; ``seen_for`` is since when the worker knows the
-    Job, in seconds.
+    ``now`` is the API server's time. ``superseded``: a later Job of the same task exists.
+    ``started``: one of its Pods is past Pending. ``secret``: whether the Secret that it names
+    exists, ``None`` until that was asked. ``known_for``: how long this worker has known the Job, in
+    seconds.
     """
 
     owner: Liveness
@@ -109,67 +109,67 @@ class JobContext:
     superseded: bool = False
     started: bool = True
     secret: bool | None = None
-    seen_for: float = 0.0
+    known_for: float = 0.0
 
 
-def decide(job: JobView, worker_label: str, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
-    """Decide on a Job that has this worker's hash; ``worker_label`` is its ID as a label holds it."""
+def decide(job: JobView, worker_label: str, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:
+    """Decide on a Job with this worker's hash; ``worker_label`` is the worker's ID as a label holds it."""
     metadata = job.metadata
     if (metadata.labels.worker_id if metadata.labels else None) != worker_label:
         return Ignore(IgnoreReason.NOT_MINE)
     if metadata.key is None:
         return Ignore(IgnoreReason.NOT_A_TASK)
     if metadata.deletion_timestamp is not None:
-        # Somebody has decided on it already, and may have said so.
-        return Ignore(IgnoreReason.GOING)
-    if around.owner is Liveness.ALIVE:
+        # Whoever deleted it has decided on it, and may have reported its end.
+        return Ignore(IgnoreReason.DELETING)
+    if context.owner is Liveness.ALIVE:
         return Wait()
     end = end_condition(job)
     if end is not None:
-        return _decide_ended(_age(end, around.now), around, rules)
-    if around.owner is Liveness.UNKNOWN:
+        return _decide_ended(_age(end, context.now), context, policy)
+    if context.owner is Liveness.UNKNOWN:
         return Wait()
-    return _decide_active(job, around, rules)
+    return _decide_active(job, context, policy)
 
 
-def _decide_ended(age: float, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
-    if around.superseded:
+def _decide_ended(age: float, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:
+    if context.superseded:
         return Ignore(IgnoreReason.SUPERSEDED)
-    if age > rules.report_window:
-        return Ignore(IgnoreReason.LONG_PAST)
-    if around.owner is Liveness.UNKNOWN and age < rules.orphan_grace:
-        return Wait(rules.orphan_grace - age)
+    if age > policy.report_window:
+        return Ignore(IgnoreReason.TOO_OLD)
+    if context.owner is Liveness.UNKNOWN and age < policy.orphan_grace:
+        return Wait(policy.orphan_grace - age)
     return Adopt()
 
 
-def _decide_active(job: JobView, around: JobContext, rules: AdoptionPolicy) -> AdoptionDecision:
-    """A Job without its Secret was never claimed: its task comes again, and brings its variables."""
+def _decide_active(job: JobView, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:
+    """A Job without its Secret was never claimed: its task is assigned again, with its variables."""
     annotations = job.metadata.annotations
-    if annotations is None or annotations.environment_secret is None or around.started or around.secret:
+    if annotations is None or annotations.environment_secret is None or context.started or context.secret:
         return Adopt()
-    if around.secret is None:
+    if context.secret is None:
         return CheckSecret()
-    left = rules.secret_grace - around.seen_for
+    left = policy.secret_grace - context.known_for
     return Wait(left) if left > 0 else Adopt()
 
 
 def end_condition(job: JobView) -> Condition | None:
-    """The condition that says that a Job has ended; its transition is the time of the end."""
+    """Return the condition of a Job that has ended; its last transition is the time of the end."""
     return next((end for end in map(job.condition, _ENDS) if end is not None), None)
 
 
 def _age(end: Condition, now: datetime) -> float:
-    """Seconds since an end; one without a time has just been."""
+    """Return the seconds since an end; an end without a time counts as now."""
     if end.last_transition_time is None:
         return 0.0
     return (now - datetime.fromisoformat(end.last_transition_time)).total_seconds()
 
 
-def superseded(jobs: Iterable[JobView], worker_label: str) -> frozenset[str]:
-    """Name the Jobs of this worker beside which a later one of the same task stands.
+def superseded_jobs(jobs: Iterable[JobView], worker_label: str) -> frozenset[str]:
+    """Return the names of this worker's Jobs for whose task a later Job exists.
 
-    The frames of the public protocol name a task and no execution: reported late, the end of
-    an earlier one would be taken for that of the last.
+    The frames of the public protocol name a task and no execution: a late report of an earlier
+    execution would count as the end of the last.
     """
     mine = [job for job in jobs if job.metadata.labels and job.metadata.labels.worker_id == worker_label]
     newest: dict[str, str] = {}
@@ -185,18 +185,18 @@ def superseded(jobs: Iterable[JobView], worker_label: str) -> frozenset[str]:
 
 
 def process_liveness(owner: ProcessInstance, machine: Machine, started: str | None) -> Liveness:
-    """Whether a process that owns Jobs goes on, as seen from ``machine``.
+    """Tell whether a process that owns Jobs is alive, as seen from ``machine``.
 
-    ``started`` is the start time of what has its process ID there: ``None`` where nothing
-    has, ``UNSAID`` where the system does not tell. An owner that names no PID namespace is
-    taken for one of this machine's own.
+    ``started`` is the start time of the process with its ID there: ``None`` if there is none,
+    ``UNSAID`` if the system does not tell. An owner without a PID namespace counts as one in this
+    process's namespace.
     """
     if owner.machine.host != machine.host:
         return Liveness.UNKNOWN
     if owner.machine.boot != machine.boot:
         return Liveness.UNKNOWN if UNSAID in (owner.machine.boot, machine.boot) else Liveness.GONE
     if owner.machine.pid_namespace not in (UNSAID, machine.pid_namespace):
-        # Its ID is nobody's or somebody else's here, whether or not it lives.
+        # In another PID namespace its ID names no process, or another one.
         return Liveness.UNKNOWN
     if started is None:
         return Liveness.GONE

@@ -1,4 +1,4 @@
-"""Do the workers that own Jobs still exist? Each is asked about rarely, however many Jobs it has."""
+"""Tells whether the workers that own Jobs are alive; asks about each rarely, however many Jobs it owns."""
 
 import logging
 import math
@@ -31,11 +31,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivenessSettings:
-    """After how many seconds an owner is looked for again.
+    """After how many seconds an owner is looked up again.
 
-    One that is alive after ``first``, then ever later up to ``longest``; one whose Pod is
-    being ended after ``ending``; one that may not be looked for after ``refused``, which is
-    believed once it has been so for ``refusal_patience`` seconds.
+    An owner that is alive: after ``first``, then later each time, up to ``longest``. One whose Pod is
+    being deleted: after ``ending``. One whose Pod may not be read: after ``refused``; such a refusal
+    counts once it has lasted ``refusal_patience`` seconds.
     """
 
     first: float = 3.0
@@ -46,44 +46,44 @@ class LivenessSettings:
 
 
 class ServerClock:
-    """The API server's time, from the ``Date`` of its answers; this machine's until one was heard."""
+    """The API server's time, from the ``Date`` of its answers; this machine's until there was one."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._epoch: datetime | None = None
 
     @property
-    def heard(self) -> bool:
-        """Whether the server has told its time."""
+    def known(self) -> bool:
+        """Whether an answer of the server had a date."""
         return self._epoch is not None
 
-    def hear(self, date: str | None) -> None:
-        """Take the ``Date`` (RFC 9110, 6.6.1) of an answer that has just come."""
+    def update(self, date: str | None) -> None:
+        """Take the ``Date`` (RFC 9110, 6.6.1) of an answer that has just come; ignore what is no date."""
         try:
-            told = parsedate_to_datetime(date or "")
+            parsed = parsedate_to_datetime(date or "")
         except ValueError:
             return
-        told = told if told.tzinfo is not None else told.replace(tzinfo=UTC)
-        self._epoch = told - timedelta(seconds=self._clock())
+        parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+        self._epoch = parsed - timedelta(seconds=self._clock())
 
     def now(self) -> datetime:
-        """What time it is for the server, to the second."""
+        """Return the server's time, to the second."""
         if self._epoch is None:
             return datetime.now(UTC)
         return self._epoch + timedelta(seconds=self._clock())
 
 
 @dataclass(slots=True)
-class _Sighting:
-    """What was seen of an owner (``None``: it could not be looked for), and when to look again."""
+class _LookUp:
+    """The result of a look-up (``None``: it failed), and when and after what pause the next is due."""
 
     liveness: Liveness | None
-    again_at: float
+    due_at: float
     pause: float
 
 
 class OwnerLiveness:
-    """Looks for the owners of Jobs. ``own`` is this worker; ``clock`` gives seconds, never backwards."""
+    """Looks up the owners of Jobs. ``own`` is this worker; ``clock`` gives seconds, never backwards."""
 
     def __init__(
         self,
@@ -96,111 +96,102 @@ class OwnerLiveness:
         settings: LivenessSettings | None = None,
     ) -> None:
         self._client = client
-        self._own = own
+        self._own = str(own)
         self._machine = machine
         self._clock = clock
         self._server_clock = server_clock
         self._settings = settings or LivenessSettings()
-        self._seen: dict[str, _Sighting] = {}
+        self._results: dict[str, _LookUp] = {}
         self._refused: set[str] = set()
         self._refusal_periods: dict[str, GracePeriod] = {}
 
-    def known(self, owner: str | None) -> Liveness | None:
-        """What an owner was when it was last looked for; ``None`` where it never was."""
-        if owner == str(self._own):
+    def last_known(self, owner: str | None) -> Liveness | None:
+        """Return what the last look-up of an owner found; ``None`` if there was none."""
+        if owner == self._own:
             return Liveness.SELF
-        seen = self._seen.get(owner or "")
-        return seen.liveness if seen is not None else None
+        result = self._results.get(owner or "")
+        return result.liveness if result is not None else None
 
-    def again_at(self, owner: str | None) -> float:
-        """When an owner is to be looked for again; what is gone stays gone."""
-        if owner == str(self._own):
+    def due_at(self, owner: str | None) -> float:
+        """Return when to look an owner up again; never if it is gone."""
+        if owner == self._own:
             return math.inf
-        seen = self._seen.get(owner or "")
-        return seen.again_at if seen is not None else -math.inf
+        result = self._results.get(owner or "")
+        return result.due_at if result is not None else -math.inf
 
-    def forget_all_but(self, owners: set[str | None]) -> None:
-        """Drop what was seen of owners that have no Jobs any more."""
+    def keep_only(self, owners: set[str | None]) -> None:
+        """Forget the owners that are not in ``owners``: they have no Jobs to adopt."""
         kept = {owner or "" for owner in owners}
-        self._seen = {owner: seen for owner, seen in self._seen.items() if owner in kept}
+        self._results = {owner: result for owner, result in self._results.items() if owner in kept}
 
-    async def look(self, owner: str | None) -> Liveness:
-        """Look for an owner, whatever was seen before.
+    async def look_up(self, owner: str | None) -> Liveness:
+        """Look up an owner now, even if the next look-up is not due.
 
         Raises:
-            ApiError: the API server cannot be asked; what was seen before stays.
+            ApiError: the API server cannot be asked; the last result stays.
         """
-        known = self.known(owner)
+        known = self.last_known(owner)
         if known in (Liveness.SELF, Liveness.GONE):
             return known
-        before = self._seen.get(owner or "")
+        liveness, pause = Liveness.UNKNOWN, math.inf
         match parse_instance(owner):
             case PodInstance() as pod:
-                liveness, pause = await self._pod(owner or "", pod)
+                liveness, pause = await self._look_up_pod(owner or "", pod)
             case ProcessInstance() as process:
-                started = process_started(process.pid)
-                liveness, pause = process_liveness(process, self._machine, started), None
-            case None:
-                liveness, pause = Liveness.UNKNOWN, None
-        if liveness is not Liveness.ALIVE:
-            pause = math.inf if pause is None else pause
-        elif pause is None:
-            pause = self._later(before)
-        self._seen[owner or ""] = _Sighting(liveness, self._clock() + pause, pause)
+                liveness = process_liveness(process, self._machine, process_started(process.pid))
+                pause = self._next_pause(owner or "") if liveness is Liveness.ALIVE else math.inf
+        self._results[owner or ""] = _LookUp(liveness, self._clock() + pause, pause)
         return liveness
 
-    def _later(self, before: _Sighting | None) -> float:
-        """In how many seconds to look again for one that is alive: each time a little later."""
+    def _next_pause(self, owner: str) -> float:
+        """Return the seconds until an owner that is alive is looked up again: longer each time."""
+        before = self._results.get(owner)
         if before is None or before.liveness is not Liveness.ALIVE:
             return self._settings.first
         return max(self._settings.first, min(self._settings.longest, 2 * before.pause))
 
-    async def _pod(self, owner: str, pod: PodInstance) -> tuple[Liveness, float | None]:
-        """Look for a Pod; return what became of it, and when to look again where that is special."""
+    async def _look_up_pod(self, owner: str, pod: PodInstance) -> tuple[Liveness, float]:
+        """Look up a worker's Pod; return its liveness, and the seconds until the next look-up."""
         request = rest.get(PODS, pod.namespace, pod.name)
+        # An API server that has just started may refuse for a moment what it will allow.
+        refusals = self._refusal_periods.setdefault(
+            pod.namespace, GracePeriod(self._settings.refusal_patience, self._clock)
+        )
         try:
             answer = await self._client.exchange(request)
             found = rest.decode(request, answer.body, PODS.decoder)
         except NotFoundError:
-            self._refusal_period(pod.namespace).reset()
-            return Liveness.GONE, None
+            refusals.reset()
+            return Liveness.GONE, math.inf
         except ApiError as error:
-            if error.transient or self._refusal_period(pod.namespace).covers(error):
-                known = self._seen.get(owner)
-                again_at = self._clock() + self._settings.first
-                self._seen[owner] = _Sighting(
-                    known.liveness if known else None, again_at, self._settings.first
-                )
+            if error.transient or refusals.covers(error):
+                first = self._settings.first
+                self._results[owner] = _LookUp(self.last_known(owner), self._clock() + first, first)
                 raise
-            self._note_refusal(pod.namespace, error)
+            self._log_refusal(pod.namespace, error)
             return Liveness.UNKNOWN, self._settings.refused
-        self._refusal_period(pod.namespace).reset()
-        self._server_clock.hear(answer.date)
+        refusals.reset()
+        self._server_clock.update(answer.date)
         if found.metadata.uid != pod.uid or found.has_ended:
-            return Liveness.GONE, None
+            return Liveness.GONE, math.inf
         ending = found.metadata.deletion_timestamp is not None
-        return Liveness.ALIVE, self._settings.ending if ending else None
+        return Liveness.ALIVE, self._settings.ending if ending else self._next_pause(owner)
 
-    def _refusal_period(self, namespace: str) -> GracePeriod:
-        """How long a refusal to read Pods in a namespace may still pass."""
-        return self._refusal_periods.setdefault(
-            namespace, GracePeriod(self._settings.refusal_patience, self._clock)
-        )
-
-    def _note_refusal(self, namespace: str, error: ApiError) -> None:
+    def _log_refusal(self, namespace: str, error: ApiError) -> None:
+        """Log a missing permission once for each namespace."""
         if namespace not in self._refused:
             self._refused.add(namespace)
             hint = f" (grant pods: get in namespace {namespace})" if isinstance(error, ForbiddenError) else ""
             _logger.warning(
-                "the worker cannot see whether other workers of its ID are alive%s: %s", hint, error
+                "the worker cannot see whether other workers with its ID are alive%s: %s", hint, error
             )
 
 
 class AdoptionQueries:
-    """Asks about ``namespace``. Only a take-over asks; no task costs a request of these.
+    """What adoption asks the API server beside the owners: its time, and whether a Secret exists.
 
-    ``clock`` gives seconds, and never runs backwards; a missing permission is believed once it has
-    been so for ``patience`` seconds of it.
+    Only adoption asks; a task of the worker's own costs no such request. ``clock`` gives seconds and
+    never runs backwards. A missing permission counts once it has lasted ``patience`` seconds.
     """
 
     def __init__(
@@ -213,14 +204,14 @@ class AdoptionQueries:
         clock: Callable[[], float] = time.monotonic,
         patience: float = REFUSAL_PATIENCE,
     ) -> None:
+        self.server_clock = server_clock
         self._client = client
         self._namespace = namespace
         self._selector = label_selector
-        self._server_clock = server_clock
         self._refusals = GracePeriod(patience, clock)
 
     async def read_clock(self) -> None:
-        """Have the server's clock known, through a request that the worker is certainly allowed.
+        """Update ``server_clock`` by a request that the worker is certainly allowed.
 
         Raises:
             ApiError: the API server cannot be asked.
@@ -228,13 +219,13 @@ class AdoptionQueries:
         answer = await self._client.exchange(
             rest.list_page(JOBS, self._namespace, label_selector=self._selector, limit=1)
         )
-        self._server_clock.hear(answer.date)
+        self.server_clock.update(answer.date)
 
-    async def secret_stands(self, job: JobView) -> bool:
-        """Whether the Secret that a Job names is there.
+    async def secret_exists(self, job: JobView) -> bool:
+        """Tell whether the Secret that a Job names exists; true if it names none.
 
-        The worker may create Secrets and not read them: a creation as a dry run meets the
-        name, or does not. Where that is refused, and stays so, the Secret counts as there.
+        The worker may create Secrets and not read them: a creation as a dry run conflicts with an
+        existing name. Where even that stays refused, the Secret counts as existing.
 
         Raises:
             ApiError: the API server cannot be asked.
@@ -246,11 +237,12 @@ class AdoptionQueries:
         try:
             await self._client.exchange(rest.create(SECRETS, self._namespace, manifest, dry_run=True))
         except AlreadyExistsError:
-            self._refusals.reset()
-            return True
+            exists = True
         except ApiError as error:
             if error.transient or self._refusals.covers(error):
                 raise
             return True
+        else:
+            exists = False
         self._refusals.reset()
-        return False
+        return exists

@@ -19,7 +19,7 @@ from oz_agent_worker.worker.backends.kubernetes.adoption.decision import (
     Wait,
     decide,
     process_liveness,
-    superseded,
+    superseded_jobs,
 )
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNSAID, Machine, ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
@@ -39,8 +39,8 @@ def job(*, ended: float | None = None, kind: str = "Complete", name: str = "j", 
     return msgspec.convert({"metadata": {**base, **metadata}, "status": status}, JobView)
 
 
-def decided(of: JobView, owner: Liveness, **around: Any) -> AdoptionDecision:
-    return decide(of, "w", JobContext(owner=owner, now=NOON, **around), RULES)
+def decided(of: JobView, owner: Liveness, **context: Any) -> AdoptionDecision:
+    return decide(of, "w", JobContext(owner=owner, now=NOON, **context), RULES)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def decided(of: JobView, owner: Liveness, **around: Any) -> AdoptionDecision:
         (job(ended=600), UNKNOWN, Adopt()),
         (job(ended=-300), UNKNOWN, Wait(900)),
         (job(ended=3600), SELF, Adopt()),
-        (job(ended=3601), SELF, Ignore(IgnoreReason.LONG_PAST)),
-        (job(ended=3601), GONE, Ignore(IgnoreReason.LONG_PAST)),
-        (job(ended=3601), UNKNOWN, Ignore(IgnoreReason.LONG_PAST)),
+        (job(ended=3601), SELF, Ignore(IgnoreReason.TOO_OLD)),
+        (job(ended=3601), GONE, Ignore(IgnoreReason.TOO_OLD)),
+        (job(ended=3601), UNKNOWN, Ignore(IgnoreReason.TOO_OLD)),
         (job(ended=3601), ALIVE, Wait()),
         (job(ended=5, kind="SuccessCriteriaMet"), GONE, Adopt()),
     ],
@@ -80,7 +80,7 @@ def test_who_owns_a_job_and_whether_it_has_ended_decide(
         ({"labels": None}, IgnoreReason.NOT_MINE),
         ({"annotations": None}, IgnoreReason.NOT_A_TASK),
         ({"annotations": {"oz.warp.dev/task-id": "t"}}, IgnoreReason.NOT_A_TASK),
-        ({"deletionTimestamp": "2026-01-01T12:00:00Z"}, IgnoreReason.GOING),
+        ({"deletionTimestamp": "2026-01-01T12:00:00Z"}, IgnoreReason.DELETING),
     ],
 )
 def test_whoever_owns_it_what_is_no_task_of_this_worker_is_left_alone(
@@ -112,21 +112,21 @@ NEEDY = job(
 
 
 @pytest.mark.parametrize(
-    ("around", "decision"),
+    ("context", "decision"),
     [
         ({"started": True}, Adopt()),
         ({"started": False}, CheckSecret()),
         ({"started": False, "secret": True}, Adopt()),
-        ({"started": False, "secret": False, "seen_for": 20.0}, Wait(100)),
-        ({"started": False, "secret": False, "seen_for": 120.0}, Adopt()),
+        ({"started": False, "secret": False, "known_for": 20.0}, Wait(100)),
+        ({"started": False, "secret": False, "known_for": 120.0}, Adopt()),
     ],
 )
 def test_a_job_without_its_secret_waits_for_its_task_to_come_again(
-    around: dict[str, Any], decision: AdoptionDecision
+    context: dict[str, Any], decision: AdoptionDecision
 ) -> None:
-    assert decided(NEEDY, GONE, **around) == decision
-    assert decided(job(), GONE, **around) == Adopt()
-    assert decided(NEEDY, ALIVE, **around) == Wait()
+    assert decided(NEEDY, GONE, **context) == decision
+    assert decided(job(), GONE, **context) == Adopt()
+    assert decided(NEEDY, ALIVE, **context) == Wait()
 
 
 @given(
@@ -140,15 +140,15 @@ def test_a_job_without_its_secret_waits_for_its_task_to_come_again(
 def test_the_rules_above_all(
     ended: int | None, owner: Liveness, superseded: bool, started: bool, secret: bool | None, later: int
 ) -> None:
-    around = JobContext(
-        owner=owner, now=NOON, superseded=superseded, started=started, secret=secret, seen_for=later
+    context = JobContext(
+        owner=owner, now=NOON, superseded=superseded, started=started, secret=secret, known_for=later
     )
-    decision = decide(job(ended=ended), "w", around, RULES)
+    decision = decide(job(ended=ended), "w", context, RULES)
     if owner is ALIVE or (owner is UNKNOWN and ended is None):
         assert decision == Wait(), "a Job that may have a worker which is alive is touched by no other"
     if isinstance(decision, Wait) and decision.seconds is not None:
         assert decision.seconds > 0
-        then = replace(around, now=NOON + timedelta(seconds=decision.seconds))
+        then = replace(context, now=NOON + timedelta(seconds=decision.seconds))
         assert not isinstance(decide(job(ended=ended), "w", then, RULES), Wait), "one wait is enough"
 
 
@@ -163,15 +163,15 @@ def listed(*jobs: tuple[str, str, str]) -> list[JobView]:
     ]
 
 
-def test_all_but_the_last_execution_of_a_task_are_superseded() -> None:
+def test_all_but_the_last_execution_of_a_task_are_superseded_jobs() -> None:
     jobs = listed(("a1", "a", "01"), ("a3", "a", "03"), ("a2", "a", "02"), ("b1", "b", "01"))
-    assert superseded(jobs, "w") == {"a1", "a2"}
-    assert superseded(jobs, "another") == frozenset()
-    assert superseded([job(annotations=None)], "w") == frozenset()
+    assert superseded_jobs(jobs, "w") == {"a1", "a2"}
+    assert superseded_jobs(jobs, "another") == frozenset()
+    assert superseded_jobs([job(annotations=None)], "w") == frozenset()
 
 
 def test_of_two_in_one_second_neither_is_dropped() -> None:
-    assert superseded(listed(("a1", "a", "01"), ("a2", "a", "01")), "w") == frozenset()
+    assert superseded_jobs(listed(("a1", "a", "01"), ("a2", "a", "01")), "w") == frozenset()
 
 
 HERE = Machine("host", "boot", "4026531836")
