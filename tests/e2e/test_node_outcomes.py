@@ -163,7 +163,7 @@ def test_a_pod_that_somebody_deletes(limited: Station, ledger: Ledger) -> None:
     site.client.delete(f"{site.core}/pods/{pod}")
     ending = site.peer.ending(task)
     ledger.report("kubectl delete pod", ending, site.peer.seconds(task))
-    check(ending, "pod_missing", ending.exit_code if isinstance(ending, TaskFailed) else 0, "deleted")
+    check(ending, "pod_missing", (ending.exit_code or 0) if isinstance(ending, TaskFailed) else 0, "deleted")
 
 
 def test_output_comes_while_the_task_runs(limited: Station, ledger: Ledger) -> None:

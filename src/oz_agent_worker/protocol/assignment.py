@@ -6,13 +6,14 @@ trimmed, an empty one is ``None``, and what a task cannot run without is there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from oz_agent_worker.common.secret import Secret
 
 from . import frames
+from .report import ExecutionKey
 
 __all__ = ["Assignment", "AssignmentError", "InstanceShape", "Sidecar", "parse_assignment"]
 
@@ -44,13 +45,11 @@ class InstanceShape:
 class Assignment:
     """One execution of a run.
 
-    ``task_id`` names the run in every frame; ``execution_id`` this execution of it
-    (the run's own ID where the control plane sends none). ``created_at`` is the run's, as the
+    ``agent_task_id`` is the ID that the agent is given. ``created_at`` is the run's, as the
     control plane wrote it (RFC 3339).
     """
 
-    task_id: str
-    execution_id: str
+    key: ExecutionKey
     agent_task_id: str
     title: str = ""
     created_at: str | None = None
@@ -88,11 +87,13 @@ def parse_assignment(frame: frames.TaskAssignment) -> Assignment:
         raise AssignmentError("`task` is missing: the assignment says nothing of what to run")
     task = frame.task
     return Assignment(
-        task_id=_identifier("task_id", task_id),
-        execution_id=_identifier("execution_id", trimmed(frame.execution_id) or task_id),
+        key=ExecutionKey(
+            _identifier("task_id", task_id),
+            _identifier("execution_id", trimmed(frame.execution_id) or task_id),
+        ),
         agent_task_id=_identifier("task.id", trimmed(task.id) or task_id),
-        title=_text(task.title) or "",
-        created_at=trimmed(_text(task.created_at)),
+        title=task.title or "",
+        created_at=trimmed(task.created_at),
         team_owned=task.owner is not None and trimmed(task.owner.type) == "TEAM",
         config=task.agent_config_snapshot,
         image=trimmed(frame.docker_image),
@@ -101,11 +102,6 @@ def parse_assignment(frame: frames.TaskAssignment) -> Assignment:
         extra_args=tuple(a for a in frame.additional_oz_args or () if a is not None),
         shape=_shape(frame.instance_shape),
     )
-
-
-def _text(value: Any) -> str | None:
-    """Return a member that is only shown or measured; one of a wrong type counts as absent."""
-    return value if isinstance(value, str) else None
 
 
 def _identifier(where: str, value: str) -> str:

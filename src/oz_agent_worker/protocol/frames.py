@@ -3,10 +3,11 @@
 One JSON object a text frame: ``{"type": <kind>, "data": {...}}``. Unknown fields
 are ignored and a JSON ``null`` counts as absent everywhere, as the public service
 and the public worker have it. What is decoded here is not yet trusted:
-``core.assignment`` turns it into the form that the rest of the program uses.
+``protocol.assignment`` turns it into the form that the rest of the program uses.
 
 A member that the receiver does not use must not make a frame unusable, whatever its
-JSON type. The types that are decoded therefore leave it out, or have it as ``Any``.
+value. The structs that are decoded therefore leave it out. A member that is only shown or
+measured is a ``LenientText``: a value that is no string counts as absent.
 
 The frames marked *negotiated* go only to a peer that named the capability in the
 ``X-Oz-Capabilities`` header of its handshake response.
@@ -14,7 +15,7 @@ The frames marked *negotiated* go only to a peer that named the capability in th
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -35,6 +36,8 @@ __all__ = [
     "Heartbeat",
     "InferenceProviders",
     "InstanceShape",
+    "LenientStruct",
+    "LenientText",
     "Owner",
     "RunningExecution",
     "SentConfigSnapshot",
@@ -76,7 +79,30 @@ class Capability(StrEnum):
     """The peer takes a ``worker_hello`` as the first frame of a connection."""
 
 
-class _Frame(Struct, frozen=True, omit_defaults=True, kw_only=True):
+if TYPE_CHECKING:
+    LenientText: TypeAlias = str | None
+else:
+    LenientText = Raw  # decoded as raw JSON: msgspec cannot read every number, such as 1e999
+
+
+class LenientStruct(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A struct with ``LenientText`` members: after decoding each is a string or ``None``."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            raw = getattr(self, name)
+            if isinstance(raw, Raw):
+                msgspec.structs.force_setattr(self, name, _text(raw))
+
+
+def _text(raw: Raw) -> str | None:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+class _Frame(LenientStruct, frozen=True, omit_defaults=True, kw_only=True):
     """What every frame has: its ``type`` on the wire."""
 
     kind: ClassVar[str]
@@ -130,16 +156,12 @@ class ConfigSnapshot(Struct, frozen=True, omit_defaults=True, kw_only=True):
     snapshot_script_timeout_secs: int | None = None
 
 
-class Task(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The run: the members that a worker reads.
-
-    ``title`` and ``created_at`` are strings. They are only shown and measured, so a value
-    of another type counts as absent.
-    """
+class Task(LenientStruct, frozen=True, omit_defaults=True, kw_only=True):
+    """The run: the members that a worker reads. ``created_at`` is an RFC 3339 string."""
 
     id: str | None = None
-    title: Any = None
-    created_at: Any = None
+    title: LenientText = None
+    created_at: LenientText = None
     owner: Owner | None = None
     agent_config_snapshot: ConfigSnapshot | None = None
 
@@ -165,9 +187,7 @@ class SentTask(Task, frozen=True, omit_defaults=True, kw_only=True):
     Times are RFC 3339 strings.
     """
 
-    title: str | None = None
     task_definition: TaskDefinition | None = None
-    created_at: str | None = None
     updated_at: str | None = None
     agent_conversation_id: str | None = None
 
@@ -226,7 +246,7 @@ class Ack(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 class TaskClaimed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     kind: ClassVar[str] = "task_claimed"
     task_id: str
-    worker_id: Any = None  # a string; the control plane has it from the handshake
+    worker_id: LenientText = None  # the control plane has it from the handshake
     execution_id: str | None = None  # negotiated (ack)
 
 
@@ -252,7 +272,7 @@ class TaskFailed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     message: str
     task_state: str | None = None
     failure_reason: str | None = None
-    exit_code: int = 0
+    exit_code: int | None = None
     execution_id: str | None = None  # negotiated (ack)
     ack_id: str | None = None  # negotiated (ack)
 
@@ -280,21 +300,20 @@ class RunningExecution(Struct, frozen=True, kw_only=True):
 class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     """Negotiated (``hello``): the first frame of a connection.
 
-    ``max_concurrent_tasks`` 0 means unlimited; ``executions`` are those that this
-    worker has in its hands, started or about to be. ``instance`` tells workers of one
+    ``max_concurrent_tasks`` absent or 0 means unlimited; ``executions`` are those that this
+    worker has claimed. ``instance`` tells workers of one
     ID apart, and is the same again only where a restarted worker finds all that it ran.
-    ``worker_id`` and ``version`` are strings; the control plane has the one from the
-    handshake, and only logs the other.
+    The control plane has ``worker_id`` from the handshake, and only logs ``version``.
     """
 
     kind: ClassVar[str] = "worker_hello"
 
-    worker_id: Any = None
-    version: Any = None
+    worker_id: LenientText = None
+    version: LenientText = None
     backend: str
     instance: str | None = None
-    max_concurrent_tasks: int = 0
-    executions: list[RunningExecution] = msgspec.field(default_factory=list)
+    max_concurrent_tasks: int | None = None
+    executions: list[RunningExecution] | None = None
 
 
 class Heartbeat(_Frame, frozen=True, omit_defaults=True, kw_only=True):

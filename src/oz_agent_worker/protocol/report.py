@@ -56,7 +56,7 @@ def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskComplet
             task_id=key.task_id,
             message=message,
             failure_reason=outcome.reason.value if outcome.reason else None,
-            exit_code=outcome.exit_code or 0,
+            exit_code=outcome.exit_code or None,
             execution_id=execution_id,
             ack_id=ack_id,
         )

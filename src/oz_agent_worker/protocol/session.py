@@ -95,9 +95,11 @@ class Ping:
     payload: bytes
 
 
-class _TaskReference(msgspec.Struct):
-    task_id: str | None = None
-    execution_id: str | None = None
+class _TaskReference(frames.LenientStruct, frozen=True):
+    """What is readable of an assignment that is not: whose it is."""
+
+    task_id: frames.LenientText = None
+    execution_id: frames.LenientText = None
 
 
 class Session:

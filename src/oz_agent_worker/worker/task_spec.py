@@ -77,7 +77,7 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
     if "\0" in "".join(arguments):
         raise AssignmentError("a value holds a NUL character, which no argument can have")
     return TaskSpec(
-        key=ExecutionKey(assignment.task_id, assignment.execution_id),
+        key=assignment.key,
         title=assignment.title,
         arguments=arguments,
         environment=_environment(assignment, settings),

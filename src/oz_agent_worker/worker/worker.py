@@ -112,8 +112,8 @@ class Worker:
             version=__version__,
             backend=self._backend.name,
             instance=self._backend.instance,
-            max_concurrent_tasks=self._settings.max_concurrent_tasks,
-            executions=executions,
+            max_concurrent_tasks=self._settings.max_concurrent_tasks or None,
+            executions=executions or None,
         )
 
     def adopt(self, found: AdoptableExecution) -> None:
@@ -144,7 +144,7 @@ class Worker:
                 logger.warning("Ignored a frame of type %s and %d bytes: %s", kind, size, why)
 
     def _assigned(self, assignment: Assignment) -> None:
-        key = ExecutionKey(assignment.task_id, assignment.execution_id)
+        key = assignment.key
         standing = self._runs.get(key)
         if standing is not None and not standing.delivered.is_set():
             logger.info("Task %s is in hand already: the second assignment is ignored", key)

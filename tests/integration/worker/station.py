@@ -40,7 +40,7 @@ class Station:
 
     @property
     def idle(self) -> bool:
-        return len(self.outbox) == 0 and self.worker.hello().executions == []
+        return len(self.outbox) == 0 and not self.worker.hello().executions
 
     def end(self, task_id: str = "run-1") -> None:
         execution = self.backend.executions[task_id]

@@ -17,7 +17,7 @@ def test_an_assignment_comes_through_the_wire_as_it_was_meant() -> None:
     frame = decode_control_plane_frame(encode_frame(sent))
     assert isinstance(frame, TaskAssignment)
     parsed = parse_assignment(frame)
-    assert (parsed.task_id, parsed.execution_id) == ("flight-00001", "flight-00001")
+    assert parsed.key == ExecutionKey("flight-00001", "flight-00001")
     assert [sidecar.mount_path for sidecar in parsed.sidecars] == ["/agent"]
     assert parsed.env.keys() == {"WARP_API_KEY", "GITHUB_ACCESS_TOKEN", "GIT_AUTHOR_NAME"}
 

@@ -193,7 +193,7 @@ class ModelPlane:
         # A worker has one connection: what its others have still to say, this one repeats.
         for other in [other for other in self.wires if other.number < wire.number]:
             self.close(other)
-        listed = frozenset(ExecutionKey(e.task_id, e.execution_id) for e in frame.executions)
+        listed = frozenset(ExecutionKey(e.task_id, e.execution_id) for e in frame.executions or ())
         for key in listed:
             self._claim(wire, key)
         self._ready(wire, listed)

@@ -135,7 +135,7 @@ class ModelWorker:
     def _on_event(self, event: Event) -> None:
         match event:
             case Assigned(assignment):
-                self._assigned(ExecutionKey(assignment.task_id, assignment.execution_id))
+                self._assigned(assignment.key)
             case CancellationRequested(task_id, execution_id):
                 self._cancelled(task_id, execution_id)
             case Delivered(reports):

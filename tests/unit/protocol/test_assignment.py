@@ -16,6 +16,7 @@ from oz_agent_worker.protocol.assignment import (
     parse_assignment,
     trimmed,
 )
+from oz_agent_worker.protocol.report import ExecutionKey
 
 from .frames import decoded_assignment, parsed
 
@@ -23,7 +24,7 @@ CANARY = "canary-93aa"
 
 
 def test_the_least_that_can_be_run() -> None:
-    assert parsed() == Assignment(task_id="run-1", execution_id="exec-1", agent_task_id="run-1")
+    assert parsed() == Assignment(key=ExecutionKey("run-1", "exec-1"), agent_task_id="run-1")
 
 
 def test_every_field_in_its_clean_form() -> None:
@@ -49,8 +50,7 @@ def test_every_field_in_its_clean_form() -> None:
         instance_shape={"vcpus": 2, "memory_gb": 8},
     )
     assert assignment == Assignment(
-        task_id="run-1",
-        execution_id="exec-1",
+        key=ExecutionKey("run-1", "exec-1"),
         agent_task_id="run-9",
         title="Fix it",
         team_owned=True,
@@ -66,7 +66,7 @@ def test_every_field_in_its_clean_form() -> None:
 
 @pytest.mark.parametrize("execution_id", [None, "", "  "])
 def test_the_run_stands_for_its_execution_where_none_is_named(execution_id: str | None) -> None:
-    assert parsed(execution_id=execution_id).execution_id == "run-1"
+    assert parsed(execution_id=execution_id).key.execution_id == "run-1"
 
 
 @pytest.mark.parametrize("task", [{}, {"id": None}, {"id": " "}])
@@ -136,8 +136,8 @@ def test_what_cannot_be_carried_out(data: dict[str, Any], text: str) -> None:
 
 
 def test_the_longest_identifier_and_one_with_a_slash_pass() -> None:
-    assert parsed(task_id="a/../b").task_id == "a/../b"
-    assert parsed(task_id="x" * 512).task_id == "x" * 512
+    assert parsed(task_id="a/../b").key.task_id == "a/../b"
+    assert parsed(task_id="x" * 512).key.task_id == "x" * 512
 
 
 def test_errors_hold_no_values() -> None:

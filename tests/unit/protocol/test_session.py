@@ -34,7 +34,7 @@ CANARY = "canary-0d4e"
 
 def test_an_assignment() -> None:
     event = Worker().session.receive_text(assignment_frame(), 0.0)
-    assert event == Assigned(Assignment(task_id="run-1", execution_id="exec-1", agent_task_id="run-1"))
+    assert event == Assigned(Assignment(key=ExecutionKey("run-1", "exec-1"), agent_task_id="run-1"))
 
 
 def test_a_cancellation() -> None:
@@ -66,6 +66,16 @@ def test_a_cancellation_of_one_execution() -> None:
             "Expected `object | null`, got `int` - at `$.task.owner`",
         ),
         (
+            '{"task_id":"t","execution_id":7,"task":{}}',
+            ExecutionKey("t", "t"),
+            "Expected `str | null`, got `int` - at `$.execution_id`",
+        ),
+        (
+            '{"task_id":"t","execution_id":1e999,"task":{}}',
+            ExecutionKey("t", "t"),
+            "Number out of range - at `$.execution_id`",
+        ),
+        (
             '{"task_id":" t ","execution_id":" ","env_vars":["' + CANARY + '"]}',
             ExecutionKey("t", "t"),
             "Expected `object | null`, got `array` - at `$.env_vars`",
@@ -89,9 +99,9 @@ def test_an_assignment_that_cannot_be_carried_out_is_answered(data: str, key: Ex
         ),
         ('{"type":"task_assignment"}', "task_assignment", "`task_id` is missing"),
         (
-            '{"type":"task_assignment","data":{"task_id":"ä ","task":{},"execution_id":7}}',
+            '{"type":"task_assignment","data":{"task_id":7,"task":{},"execution_id":"ä"}}',
             "task_assignment",
-            "Expected `str | null`, got `int` - at `$.execution_id`",
+            "Expected `str | null`, got `int` - at `$.task_id`",
         ),
         (
             '{"type":"task_assignment","data":{"task_id":["' + CANARY + '"]}}',

@@ -108,6 +108,22 @@ def test_what_is_read_and_of_the_wrong_type_is_named(path: str) -> None:
             assert f"$.{path.replace('[]', '[0]')}" in caught.value.why
 
 
+#: Numbers that JSON allows and no Python number holds, and values that hold one.
+HUGE = ["1e999", "-1e999", "[1e999]", '{"a": 1e999}', "9" * 5000]
+
+
+def _with_literal(document: str, literal: str) -> str:
+    """The frame with this JSON text in the place of the placeholder."""
+    return document.replace('"PLACEHOLDER"', literal)
+
+
+@pytest.mark.parametrize("path", [*UNREAD_MEMBERS, *UNKNOWN, *SHOWN])
+@pytest.mark.parametrize("literal", HUGE)
+def test_a_huge_number_in_a_member_that_is_not_used_counts_as_absent(path: str, literal: str) -> None:
+    read = _assignment(_with_literal(_with({path: "PLACEHOLDER"}), literal))
+    assert read == _assignment(_with({path: None}))
+
+
 # --------------------------------------------------------------------- worker to control plane
 
 #: What a control plane does not use of a worker's frames.
@@ -133,3 +149,23 @@ def test_an_unused_member_of_a_worker_s_frame_may_have_any_value(
 @given(JSON_VALUES)
 def test_a_frame_without_members_may_have_any_data(value: Any) -> None:
     assert decode_worker_frame(json.dumps({"type": "heartbeat", "data": value})) == frames.Heartbeat()
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+@pytest.mark.parametrize("literal", HUGE)
+def test_a_huge_number_in_an_unused_member_counts_as_absent(kind: str, literal: str) -> None:
+    document = next(document for _, document in WORKER_FRAMES if document["type"] == kind)
+    changed = {**document, "data": {**document["data"], **dict.fromkeys(UNUSED[kind], "PLACEHOLDER")}}
+    absent = {**document, "data": {n: v for n, v in document["data"].items() if n not in UNUSED[kind]}}
+    read = decode_worker_frame(_with_literal(json.dumps(changed), literal))
+    assert read == decode_worker_frame(json.dumps(absent))
+
+
+@pytest.mark.parametrize("document", [document for _, document in WORKER_FRAMES])
+def test_null_counts_as_absent_in_a_worker_s_frame(document: dict[str, Any]) -> None:
+    fields = {f.encode_name: f for f in msgspec.structs.fields(decode_worker_frame(json.dumps(document)))}
+    optional = [name for name, field in fields.items() if not field.required]
+    kept = {name: value for name, value in document["data"].items() if name not in optional}
+    nulled = {**document, "data": {**kept, **dict.fromkeys(optional)}}
+    absent = {**document, "data": kept}
+    assert decode_worker_frame(json.dumps(nulled)) == decode_worker_frame(json.dumps(absent))

@@ -165,7 +165,7 @@ class Bench:
     @property
     def closed(self) -> bool:
         """Whether the worker has let go of everything."""
-        return self.worker.active == 0 and self.worker.hello().executions == [] and len(self.logs) == 0
+        return self.worker.active == 0 and not self.worker.hello().executions and len(self.logs) == 0
 
     async def finish(self) -> None:
         """Deliver what is due, and see that nothing is left in the worker's hands."""
@@ -176,4 +176,4 @@ class Bench:
 
 
 def assignment(task_id: str, execution_id: str | None = None, **more: Any) -> Assignment:
-    return Assignment(task_id=task_id, execution_id=execution_id or task_id, agent_task_id=task_id, **more)
+    return Assignment(key=ExecutionKey(task_id, execution_id or task_id), agent_task_id=task_id, **more)

@@ -46,7 +46,7 @@ async def test_the_hello_names_what_was_found() -> None:
     execution = bench.find("a", "a-2")
     hello = bench.worker.hello()
     assert hello.instance == "process/host/1"
-    assert [(e.task_id, e.execution_id) for e in hello.executions] == [("a", "a-2")]
+    assert [(e.task_id, e.execution_id) for e in hello.executions or ()] == [("a", "a-2")]
     execution.ended.set_result(succeeded())
     await settle()
     await bench.finish()

@@ -124,20 +124,20 @@ class FrameHandler:
     async def _on_hello(self, connection: WorkerConnection, frame: WorkerHello) -> None:
         instance = storable(frame.instance or "", _LONGEST_NAME) or None
         peer = Peer(connection.peer.worker_id, storable(frame.backend, _LONGEST_NAME), instance)
-        connection.accept_hello(peer, frame.max_concurrent_tasks)
+        connection.accept_hello(peer, frame.max_concurrent_tasks or 0)
         for older in self._connections.superseded(connection):
             _log.info("worker %s is dead: the same instance connected as %s", older, connection)
             older.closing.set()
             self._lease_keeper.disconnect(older)
         if connection.runs:
             self._database.write(lease_queries.set_owner, tuple(connection.runs), peer)
-        refs = [_ref(execution) for execution in frame.executions]
+        refs = [_ref(execution) for execution in frame.executions or ()]
         written = [self._write_claim(connection, ref) for ref in refs]
         claims = [self._handle_claim(connection, ref, await w) for ref, w in zip(refs, written, strict=True)]
         _log.info(
             "worker %s said hello: version %s, backend %s, at most %s tasks, has %d runs",
             connection,
-            one_line(frame.version) if isinstance(frame.version, str) else "unknown",
+            one_line(frame.version or "unknown"),
             one_line(frame.backend),
             frame.max_concurrent_tasks or "any number of",
             sum(claims),

@@ -32,7 +32,7 @@ TASKS: Final = TaskSettings(server_root_url="https://oz.test")
 
 def assignment(name: str) -> Assignment:
     """The assignment of the task ``name``."""
-    return Assignment(task_id=name, execution_id=key(name).execution_id, agent_task_id=name)
+    return Assignment(key=key(name), agent_task_id=name)
 
 
 def spec(name: str) -> TaskSpec:
@@ -93,7 +93,7 @@ class Seat:
     async def emptied(self) -> None:
         """Deliver what is due, and see that the worker has nothing left in its hands."""
         self.deliver()
-        await eventually(lambda: self.worker.hello().executions == [])
+        await eventually(lambda: not self.worker.hello().executions)
         assert self.worker.active == 0
 
 

@@ -110,7 +110,7 @@ async def test_whenever_a_worker_dies_the_next_goes_on_where_it_was(site: Site, 
         if stage == "reported":
             assert second.worker.active == 0
         else:
-            assert [e.execution_id for e in second.worker.hello().executions] == ["run-1"]
+            assert [e.execution_id for e in second.worker.hello().executions or ()] == ["run-1"]
             assert await second.ended("run") is SUCCEEDED
             await second.holds("run")
         await second.emptied()
