@@ -161,7 +161,7 @@ class TaskLog:
         """Write what is missing of a log, and be done with it."""
         position = self._positions.get(source.key, BEGINNING)
         try:
-            log = await self._client.read_log_rest(self._namespace, source.pod, source.container, position)
+            log = await self._client.read_log(self._namespace, source.pod, source.container, after=position)
         except ApiError as error:
             # A Pod that is gone after its log was followed has most likely said all.
             if not isinstance(error, NotFoundError) or position == BEGINNING:
@@ -169,7 +169,7 @@ class TaskLog:
                 write_note(self._sink, f"the log could not be read{extent}: {error}")
         else:
             self._introduce(source)
-            write_log(self._sink, log.tail)
+            write_log(self._sink, log)
         self._done.add(source.key)
 
     def _introduce(self, source: LogSource) -> None:

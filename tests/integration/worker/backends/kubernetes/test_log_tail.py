@@ -38,8 +38,8 @@ class Log(NamedTuple):
 
     async def rest_after(self, position: LogPosition) -> tuple[bytes, str]:
         """The end of what follows the position, and what is missing of it."""
-        log = await self.client.read_log_rest(self.namespace, self.pod, "task", position, limit_bytes=LIMIT)
-        return b"".join(log.tail.chunks()), log.tail.omission
+        log = await self.client.read_log(self.namespace, self.pod, "task", after=position, limit_bytes=LIMIT)
+        return b"".join(log.chunks()), log.omission
 
     async def end(self) -> tuple[bytes, str]:
         """The end of it all, timestamps included, and what is missing of it."""

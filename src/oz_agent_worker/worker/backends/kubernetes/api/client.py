@@ -14,13 +14,13 @@ import aiohttp
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
-from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
 
 from . import rest
 from .credentials import Credentials, CredentialsError
 from .errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
-from .log_tail import LogAnswer, LogT, read_end
+from .log_tail import read_end
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
@@ -262,32 +262,33 @@ class KubernetesClient:
         *,
         limit_bytes: int = LOG_LIMIT,
         timestamps: bool = False,
+        after: LogPosition | None = None,
     ) -> LogTail:
-        """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one."""
-        ask = partial(rest.read_log, namespace, pod, container, timestamps=timestamps)
-        return await read_end(ask, self._read_into, lambda: LogTail(limit_bytes), limit_bytes)
+        """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one.
 
-    async def read_log_rest(
-        self, namespace: str, pod: str, container: str, after: LogPosition, *, limit_bytes: int = LOG_LIMIT
-    ) -> LogRest:
-        """Read what follows a position in a container's log, and keep the last ``limit_bytes`` of it."""
-        ask = partial(rest.read_log, namespace, pod, container, timestamps=True, since=after.since)
-        return await read_end(ask, self._read_into, lambda: LogRest(limit_bytes, after), limit_bytes)
+        With ``after`` it is read from that position on, and its output is kept without timestamps.
+        """
+        ask = partial(
+            rest.read_log,
+            namespace,
+            pod,
+            container,
+            timestamps=timestamps or after is not None,
+            since=after.since if after is not None else None,
+        )
 
-    async def _read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, LogAnswer]:
-        """Read an answer to its end; each attempt feeds a reader of its own."""
-
-        async def attempt() -> tuple[LogT, LogAnswer]:
-            log, received, lines = reader(), 0, 0
+        async def read_once(request: Request) -> LogTail:
+            log = LogTail(limit_bytes, after)
             timeout = self._timeout(self.settings.log_timeout)
             async with self._places, self._open(request, timeout) as response:
                 async for chunk in self._chunks(response):
-                    received += len(chunk)
-                    lines += chunk.count(b"\n")
                     log.feed(chunk)
-            return log, LogAnswer(received, lines)
+            return log
 
-        return await retrying(attempt, self.settings.log)
+        async def read(request: Request) -> LogTail:
+            return await retrying(partial(read_once, request), self.settings.log)
+
+        return await read_end(ask, read, limit_bytes)
 
     @asynccontextmanager
     async def follow_log(

@@ -11,16 +11,14 @@ next one only. What was read before is kept, with a note about what is missing.
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final
 
-from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 
 from .errors import ApiError
 from .rest import Request
 
-__all__ = ["LogAnswer", "LogT", "ReadInto", "read_end"]
-
-LogT = TypeVar("LogT", LogTail, LogRest)
+__all__ = ["read_end"]
 
 #: The longest line that container runtimes write, in bytes. A longer line of the container is
 #: several of these, and ``tailLines`` counts each.
@@ -32,53 +30,34 @@ _MOST_OVERHEAD: Final = 32
 _ROTATED: Final = "the container's log was rotated meanwhile"
 
 
-class LogAnswer(NamedTuple):
-    """What one request gave: how many bytes and line feeds, timestamps included."""
-
-    received: int
-    lines: int
-
-
-class ReadInto(Protocol):
-    """Sends a request and feeds the answer to a reader that it makes, one for each attempt.
-
-    Raises:
-        ApiError: the log cannot be read.
-    """
-
-    def __call__(self, request: Request, reader: Callable[[], LogT], /) -> Awaitable[tuple[LogT, LogAnswer]]:
-        """Send the request, and read its answer to the end."""
-        ...
-
-
 async def read_end(
-    ask: Callable[..., Request], read_into: ReadInto, reader: Callable[[], LogT], limit: int
-) -> LogT:
+    ask: Callable[..., Request], read: Callable[[Request], Awaitable[LogTail]], limit: int
+) -> LogTail:
     """Read a log whole where it is short, and else its last lines, and keep ``limit`` bytes of the output.
 
-    ``ask`` prepares a request with ``limit_bytes`` or ``tail_lines``; ``reader`` makes what keeps the
-    output.
+    ``ask`` prepares a request with ``limit_bytes`` or ``tail_lines``; ``read`` sends it and keeps the last
+    ``limit`` bytes of its answer.
 
     Raises:
         ApiError: nothing of it can be read.
     """
     bound = 2 * limit
-    first, answer = await read_into(ask(limit_bytes=bound), reader)
-    if answer.received < bound:
+    first = await read(ask(limit_bytes=bound))
+    if first.received < bound:
         return first
     share = min(_MARGIN * limit / max(first.size, 1), _MOST_OVERHEAD)
-    wanted = math.ceil(answer.lines * share) + bound // _LONGEST_LINE + 1
+    wanted = math.ceil(first.lines * share) + bound // _LONGEST_LINE + 1
     try:
-        last, answer = await read_into(ask(tail_lines=wanted), reader)
+        last = await read(ask(tail_lines=wanted))
     except ApiError as error:
         first.cut_short(str(error))
         return first
-    if answer.lines + answer.received // _LONGEST_LINE >= wanted:
+    if last.lines + last.received // _LONGEST_LINE >= wanted:
         last.starts_late()
-    elif not answer.received:
+    elif not last.received:
         first.cut_short(_ROTATED)
         return first
-    elif answer.received < bound:
+    elif last.received < bound:
         # This is the whole log, and it is shorter than before: what came first is of the file before it.
         first.go_on(last, f"{_ROTATED}, and a part of it may be missing here")
         return first

@@ -9,10 +9,9 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAI
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView
 
-from .log_lines import BEGINNING, LogPosition, LogReader
+from .log_lines import LogPosition, LogReader
 
 __all__ = [
-    "LogRest",
     "LogSource",
     "LogTail",
     "annotated",
@@ -25,21 +24,34 @@ __all__ = [
 
 
 class LogTail:
-    """Keeps the last ``limit`` bytes of a log that it is fed."""
+    """Keeps the last ``limit`` bytes of a log that it is fed.
 
-    def __init__(self, limit: int) -> None:
+    With ``after`` the log has timestamps, which are removed, and what was read up to that position
+    is left out.
+    """
+
+    def __init__(self, limit: int, after: LogPosition | None = None) -> None:
         self._limit = limit
-        self._late = False
+        self._reader = LogReader(after) if after is not None else None
         self._chunks: deque[bytes] = deque()
         self._kept = 0
+        self._late = False
         self._cut = ""
+        self.received = self.lines = 0
+        """How many bytes and line feeds it was fed, timestamps included."""
         self.dropped = 0
-        """How many bytes of what it was fed were left out at the beginning."""
+        """How many bytes of the output were left out at the beginning."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log."""
-        self._chunks.append(chunk)
-        self._kept += len(chunk)
+        self.received += len(chunk)
+        self.lines += chunk.count(b"\n")
+        self._keep(self._reader.feed(chunk) if self._reader is not None else chunk)
+
+    def _keep(self, output: bytes) -> None:
+        if output:
+            self._chunks.append(output)
+            self._kept += len(output)
         while self._kept > self._limit:
             excess = self._kept - self._limit
             first = self._chunks.popleft()
@@ -54,18 +66,18 @@ class LogTail:
         self._cut = why
 
     def starts_late(self) -> None:
-        """Note that what it was fed does not start at the log's beginning."""
+        """Note that it was fed from a later place on than asked for."""
         self._late = True
 
     def go_on(self, later: "LogTail", gap: str) -> None:
-        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
-        self.feed(f"\n{_noted(gap)}".encode())
+        """Append what was kept of a later part of the log; ``gap`` says what may be missing before it."""
+        self._keep(f"\n{_noted(gap)}".encode())
         for chunk in later.chunks():
-            self.feed(chunk)
+            self._keep(chunk)
 
     @property
     def size(self) -> int:
-        """How many bytes it was fed."""
+        """How many bytes of output it was fed."""
         return self._kept + self.dropped
 
     @property
@@ -83,44 +95,7 @@ class LogTail:
     def chunks(self) -> Iterator[bytes]:
         """Yield what was kept, in order, in pieces that an output sink takes."""
         for chunk in self._chunks:
-            for start in range(0, len(chunk), MAX_OUTPUT_CHUNK):
-                yield chunk[start : start + MAX_OUTPUT_CHUNK]
-
-
-class LogRest:
-    """Reads a log with timestamps from a position on and keeps the last ``limit`` bytes of the output."""
-
-    def __init__(self, limit: int, after: LogPosition = BEGINNING) -> None:
-        self.tail = LogTail(limit)
-        self._reader = LogReader(after)
-
-    @property
-    def position(self) -> LogPosition:
-        """How far the log was read."""
-        return self._reader.position
-
-    @property
-    def size(self) -> int:
-        """How many bytes of the output it was fed."""
-        return self.tail.size
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the log, timestamps included."""
-        output = self._reader.feed(chunk)
-        if output:
-            self.tail.feed(output)
-
-    def cut_short(self, why: str) -> None:
-        """Note that the rest of the log could not be read."""
-        self.tail.cut_short(why)
-
-    def starts_late(self) -> None:
-        """Note that what it was fed does not start at the position."""
-        self.tail.starts_late()
-
-    def go_on(self, later: "LogRest", gap: str) -> None:
-        """Take what was kept of a later part of the log; ``gap`` says what may be missing before it."""
-        self.tail.go_on(later.tail, gap)
+            yield from _pieces(chunk)
 
 
 def annotated(tail: LogTail) -> Iterator[bytes]:
@@ -143,8 +118,13 @@ def write_log(sink: OutputSink, tail: LogTail) -> None:
 
 def write_output(sink: OutputSink, output: bytes) -> None:
     """Write output of any size in pieces that an output sink takes."""
+    for piece in _pieces(output):
+        sink.write(piece)
+
+
+def _pieces(output: bytes) -> Iterator[bytes]:
     for start in range(0, len(output), MAX_OUTPUT_CHUNK):
-        sink.write(output[start : start + MAX_OUTPUT_CHUNK])
+        yield output[start : start + MAX_OUTPUT_CHUNK]
 
 
 def write_note(sink: OutputSink, text: str) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.errors import NotFoundError, Status, status_error
-from oz_agent_worker.worker.backends.kubernetes.api.log_tail import LogAnswer, LogT, read_end
+from oz_agent_worker.worker.backends.kubernetes.api.log_tail import read_end
 from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING, LogPosition
-from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogRest, LogTail, annotated
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
 
 LIMIT = 1000
 LINES = [b"2026-01-01T00:00:%02d.%06dZ line %04d\n" % (n // 1000, n % 1000, n) for n in range(3000)]
@@ -38,11 +38,11 @@ class Kubelet:
         self.requests = count()
         self.received = 0
 
-    async def read_into(self, request: Request, reader: Callable[[], LogT]) -> tuple[LogT, LogAnswer]:
-        log, answer = reader(), self._serve(next(self.requests), dict(request.query))
-        log.feed(answer)
-        self.received += len(answer)
-        return log, LogAnswer(len(answer), answer.count(b"\n"))
+    async def read(self, limit: int, after: LogPosition | None, request: Request) -> LogTail:
+        log = LogTail(limit, after)
+        log.feed(self._serve(next(self.requests), dict(request.query)))
+        self.received += log.received
+        return log
 
 
 def the_log(lines: list[bytes], query: dict[str, str]) -> bytes:
@@ -65,13 +65,13 @@ def rotated_to(lines: list[bytes]) -> Serve:
 
 def read_rest(serve: Serve, after: LogPosition = BEGINNING) -> bytes:
     ask = partial(rest.read_log, "n", "p", "task", timestamps=True, since=after.since)
-    read = read_end(ask, Kubelet(serve).read_into, lambda: LogRest(LIMIT, after), LIMIT)
-    return b"".join(annotated(asyncio.run(read).tail))
+    read = read_end(ask, partial(Kubelet(serve).read, LIMIT, after), LIMIT)
+    return b"".join(annotated(asyncio.run(read)))
 
 
 def read_tail(serve: Serve) -> bytes:
     ask = partial(rest.read_log, "n", "p", "task")
-    read = read_end(ask, Kubelet(serve).read_into, lambda: LogTail(LIMIT), LIMIT)
+    read = read_end(ask, partial(Kubelet(serve).read, LIMIT, None), LIMIT)
     return b"".join(annotated(asyncio.run(read)))
 
 
@@ -130,11 +130,8 @@ def read_lines(lengths: list[int], limit: int, stamped: bool = False) -> tuple[L
     served = [stamp + line for line in lines] if stamped else lines
     kubelet = Kubelet(lambda asked, query: the_log(served, query))
     ask = partial(rest.read_log, "n", "p", "task", timestamps=stamped)
-    if stamped:
-        log = asyncio.run(read_end(ask, kubelet.read_into, lambda: LogRest(limit), limit)).tail
-    else:
-        log = asyncio.run(read_end(ask, kubelet.read_into, lambda: LogTail(limit), limit))
-    return log, kubelet, b"".join(lines)
+    read = partial(kubelet.read, limit, BEGINNING if stamped else None)
+    return asyncio.run(read_end(ask, read, limit)), kubelet, b"".join(lines)
 
 
 @given(st.lists(st.integers(1, 60), max_size=300), st.integers(1, 2000), st.booleans())

@@ -3,9 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK
-from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
+from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogReader
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import (
-    LogRest,
     LogTail,
     log_container,
     log_sources,
@@ -88,14 +87,12 @@ def test_output_of_any_size_is_cut_into_pieces() -> None:
 
 
 def test_of_the_rest_of_a_log_the_last_part_is_kept_without_its_timestamps() -> None:
-    first = LogRest(100)
+    first = LogReader()
     first.feed(b"2026-01-01T00:00:00Z one\n")
-    rest = LogRest(6, first.position)
+    rest = LogTail(6, first.position)
     rest.feed(b"2026-01-01T00:00:00Z one\n2026-01-01T00:00:01Z two\n2026-01-01T00:00:02Z three\n")
-    assert b"".join(rest.tail.chunks()) == b"three\n"
-    assert rest.tail.dropped == 4
-    assert rest.position.since == "2026-01-01T00:00:02Z"
-    assert first.position != LogPosition()
+    assert b"".join(rest.chunks()) == b"three\n"
+    assert rest.dropped == 4
 
 
 def test_a_note_is_a_line() -> None:
