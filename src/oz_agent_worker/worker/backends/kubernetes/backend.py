@@ -30,7 +30,7 @@ from .event_reader import EventReader, EventSettings
 from .execution import ExecutionContext, KubernetesExecution
 from .inspection.evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
 from .job_creation import JobLookup, create_environment_secret, create_or_adopt
-from .log_follower import Follows, LogSettings
+from .log_follower import LogFollowers, LogSettings
 from .manifest.job import JobPlan, plan_job
 from .manifest.naming import job_name, label_selector
 from .objects import JobView
@@ -189,7 +189,7 @@ class KubernetesBackend:
             await monitor.close()
         if context is not None:
             await context.events.close()
-            await context.follows.close()
+            await context.log_followers.close()
             await context.client.close()
 
     async def _preflight(self, client: KubernetesClient, policy: ObservationPolicy) -> None:
@@ -270,7 +270,7 @@ class KubernetesBackend:
                 settings=replace(self._settings.events, scale_up=config.scale_up_timeout),
             ),
             clock=self._clock,
-            follows=Follows(self._settings.logs),
+            log_followers=LogFollowers(self._settings.logs),
             evidence=self._keeper(client, policy),
             precedence=self._settings.precedence,
             notify=self._notify,

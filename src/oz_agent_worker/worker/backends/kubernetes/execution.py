@@ -18,7 +18,7 @@ from .api.retry import retry_until_decided
 from .event_reader import EventReader
 from .inspection.event_history import outcome_from_events
 from .inspection.evidence import EvidenceKeeper
-from .log_follower import Follows, TaskLog
+from .log_follower import LogFollower, LogFollowers
 from .objects import JobView, PodView, last_pod
 from .status.evaluate import Evaluation, Observation, ObservationPolicy, evaluate
 from .watch.job_index import JobIndex
@@ -34,7 +34,7 @@ _NO_PROBLEMS: Final[Mapping[str, float]] = {}
 class ExecutionContext:
     """What all executions of a backend share; times are in seconds.
 
-    ``clock`` never runs backwards. ``follows`` are the logs that are copied while their tasks run.
+    ``clock`` never runs backwards. ``log_followers`` are the logs that are copied while their tasks run.
     ``evidence`` keeps the state of failed tasks, where that is configured. The end of a Job waits
     ``settle`` at most for the watch of Pods to catch up with the watch of Jobs. ``precedence`` is how
     long another worker that adopted the same Job has to report first why it deleted the Job.
@@ -47,7 +47,7 @@ class ExecutionContext:
     policy: ObservationPolicy
     events: EventReader
     clock: Callable[[], float]
-    follows: Follows
+    log_followers: LogFollowers
     evidence: EvidenceKeeper | None = None
     precedence: float
     settle: float = 2.0
@@ -149,7 +149,7 @@ class KubernetesExecution:
         self._gone_at: float | None = None
         self._ended_at: float | None = None
         self._last: JobView | None = None
-        self._log: TaskLog | None = None
+        self._log: LogFollower | None = None
         context.index.add_handler(name, self)
         self._look_at_log()
 
@@ -352,13 +352,13 @@ class KubernetesExecution:
 
     def _look_at_log(self) -> None:
         if self._output.wanted and (log := self._task_log()) is not None:
-            log.look(self._pods())
+            log.update(self._pods())
 
-    def _task_log(self) -> TaskLog | None:
+    def _task_log(self) -> LogFollower | None:
         """What copies the output; ``None`` where nobody wants it."""
         if self._output.wanted is False:
             return None
         if self._log is None:
             context = self._context
-            self._log = TaskLog(context.client, context.namespace, context.follows, self._output)
+            self._log = LogFollower(context.client, context.namespace, context.log_followers, self._output)
         return self._log

@@ -1,10 +1,9 @@
-"""A task's output on its way to its sink: as it is written, and the rest of it at the end.
+"""Copies a task's output to its sink: as it is written, and the rest of it at the end.
 
-A container's log is followed from when the watch says that it runs; after a broken stream
-from where it left off. However that went, what is missing is read when the container has
-ended: a stream that ends well says nothing of whether it was whole, because the API server
-ends it well too when it loses the kubelet. Requests for logs never change an outcome, and
-there are none where nobody wants the output.
+A container's log is followed from the time at which the watch shows that it runs, and after a broken
+stream from where it ended. When the container has ended, what is missing is read in any case: the API
+server also ends a stream regularly when it loses the kubelet. Requests for logs never change an
+outcome, and there are none where nobody wants the output.
 """
 
 import asyncio
@@ -24,111 +23,94 @@ from .logs.log_lines import BEGINNING, LogPosition, LogReader
 from .logs.task_log import LogSource, log_sources, write_log, write_note, write_output
 from .objects import PodView
 
-__all__ = ["Follows", "LogSettings", "TaskLog"]
+__all__ = ["LogFollower", "LogFollowers", "LogSettings"]
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """``most_followed``: logs followed at a time; the rest reach their sinks when their tasks end.
+    """How logs are followed.
 
-    ``pauses``: how long to wait before a stream that ended is taken up again.
+    ``most_followed``: how many logs at a time; the rest reach their sinks when their tasks end.
+    ``pauses``: how long to wait before a stream that ended is opened again.
     """
 
     most_followed: int = 100
     pauses: RetryPolicy = field(default_factory=lambda: RetryPolicy(first=0.2, longest=10.0))
 
 
-class Follows:
-    """The logs that are followed, of all executions together, each by a task of its own."""
+class LogFollowers:
+    """The asyncio tasks that follow logs, those of all executions."""
 
     def __init__(self, settings: LogSettings | None = None) -> None:
         self.settings = settings or LogSettings()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None] | None:
-        """Start to follow, where there is a place; ``None`` where there is none."""
+        """Start to follow; return ``None`` where as many as allowed are followed already."""
         if len(self._tasks) >= self.settings.most_followed:
             return None
         task = asyncio.create_task(work(), name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("%s failed", task.get_name(), exc_info=error)
 
     async def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following."""
         await cancel_and_wait(*self._tasks)
 
 
-class TaskLog:
+@dataclass(slots=True, eq=False)
+class LogFollower:
     """Copies the output of one execution to its sink: each byte once, in order."""
 
-    __slots__ = (
-        "_client",
-        "_done",
-        "_follows",
-        "_namespace",
-        "_over",
-        "_pods",
-        "_positions",
-        "_sink",
-        "_task",
-    )
+    client: KubernetesClient
+    namespace: str
+    followers: LogFollowers
+    sink: OutputSink
+    _pods: tuple[PodView, ...] = ()
+    _positions: dict[tuple[str, str], LogPosition] = field(default_factory=dict)
+    _copied: set[tuple[str, str]] = field(default_factory=set)
+    _task: asyncio.Task[None] | None = None
+    _finished: bool = False
 
-    def __init__(
-        self,
-        client: KubernetesClient,
-        namespace: str,
-        follows: Follows,
-        sink: OutputSink,
-    ) -> None:
-        self._client = client
-        self._namespace = namespace
-        self._follows = follows
-        self._pods: tuple[PodView, ...] = ()
-        self._sink = sink
-        self._positions: dict[tuple[str, str], LogPosition] = {}
-        self._done: set[tuple[str, str]] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._over = False
-
-    def look(self, pods: tuple[PodView, ...]) -> None:
-        """The execution's Pods are so: follow them, where they have something to say and are not followed."""
+    def update(self, pods: tuple[PodView, ...]) -> None:
+        """Take the current Pods, and start to follow a log that has begun where none is followed."""
         self._pods = pods
-        followed = self._task is not None and not self._task.done()
-        source = self._current()
-        if source is not None and not followed and not self._over:
-            self._task = self._follows.start(self._follow, f"log of {source.pod}")
+        is_following = self._task is not None and not self._task.done()
+        source = self._next_source()
+        if source is not None and not is_following and not self._finished:
+            self._task = self.followers.start(self._follow, f"log of {source.pod}")
 
     async def finish(self, pods: tuple[PodView, ...]) -> None:
-        """Follow no more, and write what is missing: no container says any more that is of interest.
+        """Stop following, and write what is missing of all logs.
 
-        To be called again where it was cancelled; nothing is written twice.
+        Call it again where it was cancelled; nothing is written twice.
         """
-        self._over = True
+        self._finished = True
         if self._task is not None:
             self._task.cancel()
         self._pods = pods
-        while (source := self._current()) is not None:
+        while (source := self._next_source()) is not None:
             await self._complete(source)
 
-    def _current(self) -> LogSource | None:
+    def _next_source(self) -> LogSource | None:
         """The first log that has begun and is not copied to its end."""
-        return next((s for s in log_sources(self._pods) if s.key not in self._done), None)
+        return next((s for s in log_sources(self._pods) if s.key not in self._copied), None)
 
     async def _follow(self) -> None:
-        """Copy what has begun, log by log, until nothing more has begun or the last has ended."""
-        # It is the watch that starts this, and the watch works for all executions.
+        """Copy log by log until no other one has begun or the last has ended."""
+        # The watch starts this task, and the watch is no execution's.
         log_fields.about(next((pod.metadata.key for pod in self._pods), None))
-        policy = self._follows.settings.pauses
+        policy = self.followers.settings.pauses
         pauses = delays(policy)
-        while (source := self._current()) is not None:
+        while (source := self._next_source()) is not None:
             if source.ended:
                 await self._complete(source)
                 continue
@@ -147,34 +129,33 @@ class TaskLog:
     async def _stream(self, source: LogSource) -> None:
         """Copy a log as it is written, until the stream ends."""
         self._introduce(source)
-        position = self._positions[source.key]
-        reader = LogReader(position)
-        async with self._client.follow_log(
-            self._namespace, source.pod, source.container, since=position.since
+        reader = LogReader(self._positions[source.key])
+        async with self.client.follow_log(
+            self.namespace, source.pod, source.container, since=reader.position.since
         ) as chunks:
             async for chunk in chunks:
                 output = reader.feed(chunk)
                 self._positions[source.key] = reader.position
-                write_output(self._sink, output)
+                write_output(self.sink, output)
 
     async def _complete(self, source: LogSource) -> None:
-        """Write what is missing of a log, and be done with it."""
+        """Write what is missing of a log, and mark it as copied."""
         position = self._positions.get(source.key, BEGINNING)
         try:
-            log = await self._client.read_log(self._namespace, source.pod, source.container, after=position)
+            log = await self.client.read_log(self.namespace, source.pod, source.container, after=position)
         except ApiError as error:
-            # A Pod that is gone after its log was followed has most likely said all.
+            # A Pod that is gone after its log was followed has most likely written no more.
             if not isinstance(error, NotFoundError) or position == BEGINNING:
                 extent = "" if position == BEGINNING else " to its end"
-                write_note(self._sink, f"the log could not be read{extent}: {error}")
+                write_note(self.sink, f"the log could not be read{extent}: {error}")
         else:
             self._introduce(source)
-            write_log(self._sink, log)
-        self._done.add(source.key)
+            write_log(self.sink, log)
+        self._copied.add(source.key)
 
     def _introduce(self, source: LogSource) -> None:
-        """Say where the output of another Pod of the same task begins."""
-        known = {uid for uid, _ in (*self._positions, *self._done)}
+        """Write a note where the output of another Pod of the same task begins."""
+        known = {uid for uid, _ in (*self._positions, *self._copied)}
         if known and source.uid not in known:
-            write_note(self._sink, f"the task was started again, as Pod {source.pod}")
+            write_note(self.sink, f"the task was started again, as Pod {source.pod}")
         self._positions.setdefault(source.key, BEGINNING)

@@ -13,7 +13,7 @@ from aiohttp import web
 from oz_agent_worker.worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
-from oz_agent_worker.worker.backends.kubernetes.log_follower import Follows, LogSettings, TaskLog
+from oz_agent_worker.worker.backends.kubernetes.log_follower import LogFollower, LogFollowers, LogSettings
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.log_fields import LogFields
 from tests.integration.worker.backends.harness import eventually
@@ -72,8 +72,8 @@ async def client(server: ApiServer, tmp_path: Path) -> AsyncIterator[KubernetesC
 
 
 @pytest.fixture
-async def follows() -> AsyncIterator[Follows]:
-    running = Follows(QUICKLY)
+async def followers() -> AsyncIterator[LogFollowers]:
+    running = LogFollowers(QUICKLY)
     yield running
     await running.close()
 
@@ -84,7 +84,7 @@ def answer(server: ApiServer, *faults: Fault) -> None:
 
 
 async def test_a_connection_that_breaks_in_the_middle_of_a_line_is_taken_up_there(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     answer(
         server,
@@ -95,8 +95,8 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_line_is_taken_up_ther
         *[sends("")] * 200,
     )
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
-    log.look((pod(RUNNING),))
+    log = LogFollower(client, "ns", followers, output)
+    log.update((pod(RUNNING),))
     await eventually(lambda: output.received == b"one\ntwo\nthree\n")
     await log.finish((pod(ENDED),))
     assert output.received == b"one\ntwo\nthree\n"
@@ -104,24 +104,26 @@ async def test_a_connection_that_breaks_in_the_middle_of_a_line_is_taken_up_ther
     assert asked[:4] == [None, *["2026-01-01T00:00:02Z"] * 2, "2026-01-01T00:00:03Z"]
 
 
-async def test_a_refusal_is_no_end(server: ApiServer, client: KubernetesClient, follows: Follows) -> None:
+async def test_a_refusal_is_no_end(
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
+) -> None:
     """An API server that starts may not have read its roles yet."""
     answer(server, says(403, "Forbidden"), says(403, "Forbidden"), sends(f"{ONE}one\n"), *[sends("")] * 100)
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
-    log.look((pod(RUNNING),))
+    log = LogFollower(client, "ns", followers, output)
+    log.update((pod(RUNNING),))
     await eventually(lambda: output.received == b"one\n")
     await log.finish((pod(ENDED),))
     assert output.received == b"one\n"
 
 
 async def test_a_log_that_cannot_be_read_to_its_end_says_so(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     answer(server, sends(f"{ONE}one\n"), *[says(500, "InternalError", "no route to the node")] * 200)
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
-    log.look((pod(RUNNING),))
+    log = LogFollower(client, "ns", followers, output)
+    log.update((pod(RUNNING),))
     await eventually(lambda: output.received == b"one\n")
     await log.finish((pod(ENDED),))
     first, note = output.received.decode().splitlines()
@@ -142,15 +144,15 @@ class Fields(logging.Handler):
 
 
 async def test_a_line_about_a_log_says_of_which_task_it_is(
-    server: ApiServer, client: KubernetesClient, follows: Follows, caplog: pytest.LogCaptureFixture
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    fields, logger = Fields(), logging.getLogger(TaskLog.__module__)
+    fields, logger = Fields(), logging.getLogger(LogFollower.__module__)
     logger.addHandler(fields)
     try:
         answer(server, *[says(500, "InternalError", "no route to the node")] * 200)
-        log = TaskLog(client, "ns", follows, Output())
-        log.look((pod(RUNNING),))
+        log = LogFollower(client, "ns", followers, Output())
+        log.update((pod(RUNNING),))
         await eventually(lambda: fields.seen != [])
         await log.finish((pod(ENDED),))
     finally:
@@ -159,12 +161,12 @@ async def test_a_line_about_a_log_says_of_which_task_it_is(
 
 
 async def test_a_pod_that_is_gone_after_its_log_was_followed_is_no_news(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     answer(server, sends(f"{ONE}one\n"), *[says(404, "NotFound")] * 100)
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
-    log.look((pod(RUNNING),))
+    log = LogFollower(client, "ns", followers, output)
+    log.update((pod(RUNNING),))
     await eventually(lambda: output.received == b"one\n")
     await log.finish((pod(ENDED),))
     assert output.received == b"one\n"
@@ -172,7 +174,7 @@ async def test_a_pod_that_is_gone_after_its_log_was_followed_is_no_news(
 
 @pytest.mark.parametrize("followed", [True, False])
 async def test_of_a_long_log_whose_pod_goes_while_it_is_read_that_is_kept_which_has_come(
-    server: ApiServer, client: KubernetesClient, follows: Follows, followed: bool
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers, followed: bool
 ) -> None:
     lines = "".join(f"{TWO}{number:0100}\n" for number in range(20_000))
 
@@ -185,9 +187,9 @@ async def test_of_a_long_log_whose_pod_goes_while_it_is_read_that_is_kept_which_
 
     answer(server, *[kubelet] * 200)
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
+    log = LogFollower(client, "ns", followers, output)
     if followed:
-        log.look((pod(RUNNING),))
+        log.update((pod(RUNNING),))
         await eventually(lambda: output.received == b"one\n")
     await log.finish((pod(ENDED),))
     assert len(output.received) > 1024 * 1024
@@ -199,12 +201,12 @@ async def test_of_a_long_log_whose_pod_goes_while_it_is_read_that_is_kept_which_
 
 
 async def test_the_output_of_a_task_that_was_started_again_says_where(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     answer(server, sends(f"{ONE}first\n"), sends(f"{TWO}second\n"))
     output = Output()
     pods = (pod(ENDED), pod(ENDED, name="again", created="2026-01-01T00:01:00Z"))
-    await TaskLog(client, "ns", follows, output).finish(pods)
+    await LogFollower(client, "ns", followers, output).finish(pods)
     assert output.received.decode().splitlines() == [
         "first",
         "[oz-agent-worker: the task was started again, as Pod again]",
@@ -213,7 +215,7 @@ async def test_the_output_of_a_task_that_was_started_again_says_where(
 
 
 async def test_an_end_that_was_interrupted_is_taken_up_and_nothing_written_twice(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     async def hangs(request: web.Request, handler: Handler) -> web.StreamResponse:
         reached.set()
@@ -223,7 +225,7 @@ async def test_an_end_that_was_interrupted_is_taken_up_and_nothing_written_twice
     reached = asyncio.Event()
     answer(server, sends(f"{ONE}one\n"), hangs, sends(f"{TWO}two\n"))
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
+    log = LogFollower(client, "ns", followers, output)
     pods = (pod(ENDED), pod(ENDED, name="again", created="2026-01-01T00:01:00Z"))
     finishing = asyncio.create_task(log.finish(pods))
     await reached.wait()
@@ -234,13 +236,13 @@ async def test_an_end_that_was_interrupted_is_taken_up_and_nothing_written_twice
 
 
 async def test_nothing_is_followed_once_the_end_was_read(
-    server: ApiServer, client: KubernetesClient, follows: Follows
+    server: ApiServer, client: KubernetesClient, followers: LogFollowers
 ) -> None:
     answer(server, sends(f"{ONE}one\n"))
     output = Output()
-    log = TaskLog(client, "ns", follows, output)
+    log = LogFollower(client, "ns", followers, output)
     await log.finish((pod(ENDED),))
-    log.look((pod(RUNNING, name="late"),))
+    log.update((pod(RUNNING, name="late"),))
     await asyncio.sleep(0.05)
     assert server.asked("get", "pods/log") == 1
     assert output.received == b"one\n"
