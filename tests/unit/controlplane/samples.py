@@ -23,7 +23,6 @@ RUN = Run(
     updated_at=CREATED,
     started_at=None,
     ended_at=None,
-    worker_id=None,
     away_since=None,
     lease_until=None,
     cancel_requested=False,

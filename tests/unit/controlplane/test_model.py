@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Connection, select
 
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
@@ -97,10 +97,9 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
-        result = self._do(_write(plane, reports.cancel, run_id, plane.now))
-        if result.outcome is reports.CancelOutcome.REQUESTED:
-            ref = ExecutionRef(run_id, result.execution_id)
-            plane.connections.cancel(ref, result.worker_id)
+        run = self._do(_write(plane, reports.cancel, run_id, plane.now))
+        if run.state in (RunState.CLAIMED, RunState.INPROGRESS):
+            plane.connections.cancel(run.ref, run.worker_id)
 
     @precondition(lambda self: self._living())
     @rule(seconds=st.sampled_from([1, 31, 601]))

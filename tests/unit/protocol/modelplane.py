@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState, can_move
-from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, QueuedRun, place_runs
+from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, place_runs
 from oz_agent_worker.protocol import frames as frames
 from oz_agent_worker.protocol.frames import Capability
 from oz_agent_worker.protocol.report import ExecutionKey
@@ -136,7 +136,11 @@ class ModelPlane:
     # --------------------------------------------------------------------------- queue
 
     def dispatch(self) -> None:
-        waiting = [QueuedRun(run.task_id, None) for run in self.runs.values() if run.state is RunState.QUEUED]
+        waiting = [
+            RunRecord(id=run.task_id, execution_id="e", state=run.state)
+            for run in self.runs.values()
+            if run.state is RunState.QUEUED
+        ]
         wires = {wire.number: wire for wire in self.wires if wire.ready}
         connections = [ConnectionSnapshot(number, Peer("w")) for number in wires]
         for assignment in place_runs(waiting, connections):

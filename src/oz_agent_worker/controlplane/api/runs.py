@@ -11,8 +11,7 @@ from starlette.responses import Response
 from oz_agent_worker.controlplane.auth import ApiUser, authenticate_reader, authenticate_user
 from oz_agent_worker.controlplane.gateway.services import Services
 from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.cursor import CursorError, encode_cursor
 from oz_agent_worker.controlplane.store.run_list import list_runs
@@ -104,21 +103,19 @@ class RunsApi:
         """Cancel a run, or ask its worker to."""
         user = await authenticate_user(request, self._database)
         run_id = request.path_params["run_id"]
-        cancellation = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
-        match cancellation.outcome:
-            case reports.CancelOutcome.NOT_FOUND:
-                raise not_found(run_id)
-            case reports.CancelOutcome.ENDED:
-                raise invalid("The run has ended.")
-            case reports.CancelOutcome.PENDING:
-                detail = "The run is on its way: try again until its worker answers or its lease ends."
-                raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
-            case reports.CancelOutcome.REQUESTED:
-                ref = ExecutionRef(run_id, cancellation.execution_id)
-                sent = self._services.connections.cancel(ref, cancellation.worker_id)
-                _log.info("run %s: cancellation %s", run_id, "sent" if sent else "waits for its worker")
-            case reports.CancelOutcome.DONE:
-                _log.info("run %s cancelled in the queue", run_id)
+        run = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
+        if run is None:
+            raise not_found(run_id)
+        if run.state in TERMINAL:
+            raise invalid("The run has ended.")
+        if run.state is RunState.PENDING:
+            detail = "The run is on its way: try again until its worker answers or its lease ends."
+            raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
+        if run.state is RunState.QUEUED:
+            _log.info("run %s cancelled in the queue", run_id)
+        else:
+            sent = self._services.connections.cancel(run.ref, run.worker_id)
+            _log.info("run %s: cancellation %s", run_id, "sent" if sent else "waits for its worker")
         self._services.subscribers.notify(run_id)
         return json_response(run_id)
 

@@ -173,7 +173,7 @@ class Connections:
         pauses = (c.capacity.ready_at for c in self._connections.values())
         return min((at for at in pauses if at > now), default=None)
 
-    def cancel(self, ref: ExecutionRef, worker_id: str) -> bool:
+    def cancel(self, ref: ExecutionRef, worker_id: str | None) -> bool:
         """Tell a worker to stop an execution; False if the worker is not connected.
 
         The frame goes to every connection with its ID. A public worker that reconnected did

@@ -105,13 +105,14 @@ class Dispatcher:
         if not snapshots:
             return
         worker_ids = {s.peer.worker_id for s in snapshots}
-        orphans = await self._database.read(lease_queries.orphans, worker_ids, now)
-        found = reassign([o for o in orphans if self._connections.holder(o.run_id) is None], snapshots)
-        pairs = [(r, c) for r in found if (c := self._connections.get(r.connection_id))]
-        held = [r.run_id for r, c in pairs if not r.send and self._lease_keeper.bind(r.run_id, c)]
+        orphans = await self._database.read(lease_queries.orphans, worker_ids)
+        alone = [run for run in orphans if self._connections.holder(run.id) is None]
+        placements = reassign(alone, snapshots, now)
+        pairs = [(p, c) for p in placements if (c := self._connections.get(p.connection_id))]
+        held = [p.run_id for p, c in pairs if not p.send and self._lease_keeper.bind(p.run_id, c)]
         if held:
             await self._database.write(lease_queries.clear, held)
-        resent = {r.run_id: connection for r, connection in pairs if r.send}
+        resent = {p.run_id: c for p, c in pairs if p.send}
         if resent:
             await self._send(resent, partial(queue.send_again, grace=self._lease_keeper.grace))
 
@@ -121,18 +122,18 @@ class Dispatcher:
         back: list[str] = []
         wait: list[str] = []
         for run in await self._database.read(queue.unclaimed, now):
-            holder = self._connections.holder(run.run_id)
+            holder = self._connections.holder(run.id)
             returns = returns_to_queue(holder.peer if holder else None, resent=run.resent)
-            (back if returns else wait).append(run.run_id)
+            (back if returns else wait).append(run.id)
         if wait:
             _log.debug("%d runs are not claimed yet: waiting longer", len(wait))
             deadline, lease_until = now + self._claim_timeout, self._lease_keeper.lease_until
             await self._database.write(queue.extend_deadline, wait, now, deadline, lease_until)
         for run in await self._database.write(queue.return_unclaimed, back, now) if back else ():
-            holder = self._connections.release(run.run_id)
+            holder = self._connections.release(run.id)
             if holder is not None:
                 holder.rejected(now)
-            _log.warning("run %s was not claimed by worker %s, queued again", run.run_id, run.worker_id)
+            _log.warning("run %s was not claimed by worker %s, queued again", run.id, run.worker_id)
 
     async def _assign_batch(self) -> bool:
         """Assign one batch of queued runs. Returns whether there may be more to assign."""
@@ -155,13 +156,13 @@ class Dispatcher:
         peers = {d.run_id: d.peer for d in dispatches}
         now = self._clock()
         for run in await self._database.write(store, dispatches, now, now + self._claim_timeout):
-            connection, ref = chosen[run.id], ExecutionRef(run.id, run.execution_id)
+            connection = chosen[run.id]
             if not self._connections.bind(run.id, connection):
-                self._lease_keeper.withdraw([ref])
+                self._lease_keeper.withdraw([run.ref])
                 continue
             if connection.peer != peers[run.id]:  # its hello arrived meanwhile
                 self._database.write(lease_queries.set_owner, [run.id], connection.peer)
             self._connections.served(connection)
-            connection.refused -= {ExecutionRef(run.id), ref}
+            connection.refused -= {ExecutionRef(run.id), run.ref}
             connection.send(task_assignment(run, tokens[run.id], self._services.settings))
             _log.info("run %s assigned to worker %s", run.id, connection)

@@ -135,13 +135,13 @@ class LeaseKeeper:
         while due := await self._database.read(lease_queries.due, self._clock(), _BATCH):
             # Only a claim ends the lease of a pending run: its holder may not have read it.
             held = {
-                lease.run_id
-                for lease in due
-                if lease.state is not RunState.PENDING and self._connections.holder(lease.run_id)
+                run.id
+                for run in due
+                if run.state is not RunState.PENDING and self._connections.holder(run.id)
             }
             if held:
                 await self._database.write(lease_queries.clear, held)
-            over = [lease.run_id for lease in due if lease.run_id not in held]
+            over = [run.id for run in due if run.id not in held]
             starts = self._services.settings.max_starts
             for expired in await self._database.write(lease_queries.expire, over, self._clock(), starts):
                 self._release(expired.ref)

@@ -75,9 +75,10 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What decides what may happen to a run; the prompt is left out.
+    """What decides what may happen to a run; its prompt and configuration are left out.
 
-    ``owner`` is the process that was sent the current execution, or claimed it. ``resent``:
+    ``worker_host`` is the worker ID that the run names. ``owner`` is the process that was sent
+    the current execution, or claimed it; until ``claim_deadline`` it may claim it. ``resent``:
     more than one process was sent that execution. ``attempts`` counts how often the run came
     back to the queue, ``retries`` the executions before the current one. ``cancelled_by`` is
     the name of the API key that asked for the cancellation, if known. ``away_since`` and
@@ -88,7 +89,9 @@ class RunRecord:
     id: str
     execution_id: str
     state: RunState
+    worker_host: str | None = None
     owner: Peer | None = None
+    claim_deadline: int | None = None
     resent: bool = False
     attempts: int = 0
     retries: int = 0
@@ -103,6 +106,11 @@ class RunRecord:
     def worker_id(self) -> str | None:
         """The worker ID of the owner."""
         return self.owner.worker_id if self.owner else None
+
+    @property
+    def ref(self) -> ExecutionRef:
+        """The current execution."""
+        return ExecutionRef(self.id, self.execution_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,13 @@ from typing import Final
 
 from oz_agent_worker.controlplane.times import micros
 
-from .ownership import Peer
+from .ownership import Peer, RunRecord
 from .run_states import RunState
 
 __all__ = [
     "Capacity",
     "ConnectionSnapshot",
-    "OrphanedRun",
     "Placement",
-    "QueuedRun",
-    "Reassignment",
     "may_be_sent_again",
     "place_runs",
     "reassign",
@@ -111,23 +108,16 @@ class ConnectionSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedRun:
-    """A run in the queue that may be assigned; ``worker_host`` is the worker ID that it names."""
-
-    run_id: str
-    worker_host: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Placement:
-    """A queued run and the connection that gets it."""
+    """A run and the connection that gets it; without ``send`` the connection has it already."""
 
     run_id: str
     connection_id: int
+    send: bool = True
 
 
 def place_runs(
-    queued: Sequence[QueuedRun], connections: Sequence[ConnectionSnapshot]
+    queued: Sequence[RunRecord], connections: Sequence[ConnectionSnapshot]
 ) -> tuple[Placement, ...]:
     """Place as many of ``queued`` (oldest first) as ``connections`` have room for."""
     free = {c.connection_id: c.free for c in connections if c.free != 0}
@@ -142,7 +132,7 @@ def place_runs(
         chosen = min(eligible, key=served.__getitem__)
         tick += 1
         served[chosen] = (tick, chosen)
-        placements.append(Placement(run.run_id, chosen))
+        placements.append(Placement(run.id, chosen))
         room = free[chosen]
         if room is not None:
             free[chosen] = room - 1
@@ -158,64 +148,49 @@ def requeue_delay(attempts: int) -> int:
     return micros(min(_LONGEST_DELAY_SECONDS, 2 ** min(max(attempts, 1) - 1, 6)))
 
 
-@dataclass(frozen=True, slots=True)
-class OrphanedRun:
-    """A run in flight that no open connection has. ``overdue``: it was not claimed in time."""
-
-    run_id: str
-    state: RunState
-    owner: Peer
-    overdue: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reassignment:
-    """An orphaned run for a connection: ``send`` it again, or else only record that it has it."""
-
-    run_id: str
-    connection_id: int
-    send: bool
-
-
-def may_be_sent_again(orphan: OrphanedRun, peer: Peer) -> bool:
-    """Whether ``peer`` may get the execution that was sent to the orphan's owner.
+def may_be_sent_again(run: RunRecord, peer: Peer, *, overdue: bool) -> bool:
+    """Whether ``peer`` may get the execution that was sent to the run's owner, which is gone.
 
     A public worker claims before it starts, and sends nothing else that shows what it has. It
-    gets the run again once the time to claim it is over.
+    gets the run again once the time to claim it is over (``overdue``).
     """
-    if orphan.state is not RunState.PENDING:
+    if run.owner is None or run.state is not RunState.PENDING:
         return False
-    if not orphan.owner.sent_hello:
-        return orphan.overdue and not peer.sent_hello and peer.worker_id == orphan.owner.worker_id
-    return peer.same_instance(orphan.owner)
+    if not run.owner.sent_hello:
+        return overdue and not peer.sent_hello and peer.worker_id == run.owner.worker_id
+    return peer.same_instance(run.owner)
 
 
-def _may_be_running(orphan: OrphanedRun, peer: Peer) -> bool:
-    """Whether a public worker may be running the orphan: it does not say what it has."""
-    running = orphan.state is not RunState.PENDING
-    public = not orphan.owner.sent_hello and not peer.sent_hello
-    return running and public and peer.worker_id == orphan.owner.worker_id
+def _may_be_running(run: RunRecord, peer: Peer) -> bool:
+    """Whether a public worker may be running a claimed run: it does not say what it has."""
+    if run.owner is None or run.state is RunState.PENDING:
+        return False
+    return peer.worker_id == run.owner.worker_id and not run.owner.sent_hello and not peer.sent_hello
 
 
 def reassign(
-    orphans: Sequence[OrphanedRun], connections: Sequence[ConnectionSnapshot]
-) -> tuple[Reassignment, ...]:
-    """Match ``orphans`` (oldest first) with the first of ``connections`` that may get each."""
-    free = {c.connection_id: c.free for c in connections if c.settled}
+    orphans: Sequence[RunRecord], connections: Sequence[ConnectionSnapshot], now: int
+) -> tuple[Placement, ...]:
+    """Place ``orphans``, runs in flight that no connection has, with the first connection that may get each.
+
+    ``orphans`` are in the order in which they were created.
+    """
     settled = [c for c in connections if c.settled]
-    reassignments = []
-    for orphan in orphans:
+    free = {c.connection_id: c.free for c in settled}
+    placements = []
+    for run in orphans:
+        overdue = run.claim_deadline is not None and run.claim_deadline <= now
         for connection in settled:
             number = connection.connection_id
-            if _may_be_running(orphan, connection.peer):
-                reassignments.append(Reassignment(orphan.run_id, number, send=False))
+            if _may_be_running(run, connection.peer):
+                placements.append(Placement(run.id, number, send=False))
                 break
             room = free[number]
-            if room != 0 and may_be_sent_again(orphan, connection.peer):
+            if room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue):
                 free[number] = None if room is None else room - 1
-                reassignments.append(Reassignment(orphan.run_id, number, send=True))
+                placements.append(Placement(run.id, number))
                 break
-    return tuple(reassignments)
+    return tuple(placements)
 
 
 def returns_to_queue(holder: Peer | None, *, resent: bool) -> bool:

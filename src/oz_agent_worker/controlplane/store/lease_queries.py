@@ -12,18 +12,16 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
 
 from oz_agent_worker.controlplane.rules.leases import Lease, lease_end, resumed_lease
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunOutcome, RunState
-from oz_agent_worker.controlplane.rules.scheduling import OrphanedRun
 
 from .in_list import padded
 from .keys import drop_workload_tokens
 from .queue import put_back
-from .runs import OWNER_COLUMNS, end, lock_runs, owner_of, owner_values
+from .runs import end, lock_runs, owner_values, records
 from .tables import lease_checkpoint, runs
 
 __all__ = [
-    "DueLease",
     "Expired",
     "begin",
     "checkpoint",
@@ -40,14 +38,6 @@ __all__ = [
 _CHUNK: Final = 1000
 _IN_FLIGHT: Final = runs.c.state.in_([s.value for s in sorted(IN_FLIGHT)])
 _SET_LEASE: Final = update(runs).where(runs.c.id == bindparam("run_id"))
-
-
-@dataclass(frozen=True, slots=True)
-class DueLease:
-    """A run whose lease has ended, and its state."""
-
-    run_id: str
-    state: RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,34 +108,19 @@ def _update(
         connection.execute(update(runs).where(chosen, _IN_FLIGHT, *conditions).values(values))
 
 
-def orphans(connection: Connection, worker_ids: Collection[str], now: int) -> list[OrphanedRun]:
+def orphans(connection: Connection, worker_ids: Collection[str]) -> list[RunRecord]:
     """The runs with a lease that ``worker_ids`` own and a connection may get, oldest first.
 
     A worker that sends a hello lists what it runs. Of its runs only the unanswered ones are left.
     """
-    statement = select(runs.c.id, runs.c.state, runs.c.claim_deadline, *OWNER_COLUMNS).where(
-        runs.c.lease_until.is_not(None),
-        runs.c.worker_id.in_(padded(worker_ids)),
-        or_(runs.c.state == RunState.PENDING.value, runs.c.worker_backend.is_(None)),
-    )
-    rows = connection.execute(statement.order_by(runs.c.seq)).mappings()
-    return [
-        OrphanedRun(
-            run_id=row["id"],
-            state=RunState(row["state"]),
-            owner=owner,
-            overdue=row["claim_deadline"] is not None and row["claim_deadline"] <= now,
-        )
-        for row in rows
-        if (owner := owner_of(row))
-    ]
+    unknown = or_(runs.c.state == RunState.PENDING.value, runs.c.worker_backend.is_(None))
+    owned = runs.c.worker_id.in_(padded(worker_ids))
+    return records(connection, runs.c.lease_until.is_not(None), owned, unknown)
 
 
-def due(connection: Connection, now: int, limit: int) -> list[DueLease]:
+def due(connection: Connection, now: int, limit: int) -> list[RunRecord]:
     """Runs whose lease has ended, the earliest first."""
-    statement = select(runs.c.id, runs.c.state).where(runs.c.lease_until <= now)
-    rows = connection.execute(statement.order_by(runs.c.lease_until).limit(limit))
-    return [DueLease(row.id, RunState(row.state)) for row in rows]
+    return records(connection, runs.c.lease_until <= now, order_by=runs.c.lease_until, limit=limit)
 
 
 def expire(connection: Connection, run_ids: Sequence[str], now: int, max_starts: int) -> list[Expired]:
@@ -162,5 +137,5 @@ def expire(connection: Connection, run_ids: Sequence[str], now: int, max_starts:
             put_back(connection, run, now, outcome.message, **fresh)
         else:
             end(connection, run, outcome, now)
-        expired.append(Expired(ExecutionRef(run.id, run.execution_id), outcome))
+        expired.append(Expired(run.ref, outcome))
     return expired

@@ -9,22 +9,16 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 from oz_agent_worker.controlplane.rules.leases import Lease, extended_lease
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, RunRecord, decide_report
 from oz_agent_worker.controlplane.rules.run_states import RunState, cancellation_message
-from oz_agent_worker.controlplane.rules.scheduling import (
-    OrphanedRun,
-    QueuedRun,
-    may_be_sent_again,
-    requeue_delay,
-)
+from oz_agent_worker.controlplane.rules.scheduling import may_be_sent_again, requeue_delay
 
 from .in_list import padded
 from .keys import drop_workload_tokens
-from .runs import Run, change, get_all, lock_run, lock_runs, move, owner_values
+from .runs import Run, change, get_all, lock_run, lock_runs, move, owner_values, records
 from .tables import runs, workload_tokens
 
 __all__ = [
     "Dispatch",
     "NextDeadlines",
-    "Unclaimed",
     "assign",
     "extend_deadline",
     "next_deadlines",
@@ -52,15 +46,6 @@ class Dispatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Unclaimed:
-    """A run that was not claimed in time, and the worker that was sent it."""
-
-    run_id: str
-    worker_id: str | None
-    resent: bool
-
-
-@dataclass(frozen=True, slots=True)
 class NextDeadlines:
     """The next deadline of each kind: to claim a run, the end of a lease, the end of a run's delay."""
 
@@ -84,12 +69,10 @@ def next_deadlines(connection: Connection, now: int) -> NextDeadlines:
     return NextDeadlines(*connection.execute(select(*(s.scalar_subquery() for s in firsts))).one())
 
 
-def queued(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[QueuedRun]:
+def queued(connection: Connection, now: int, worker_ids: Collection[str], limit: int) -> list[RunRecord]:
     """The oldest runs that may be assigned to one of ``worker_ids`` at ``now``."""
     suits = or_(runs.c.worker_host.is_(None), runs.c.worker_host.in_(padded(worker_ids)))
-    statement = select(runs.c.id, runs.c.worker_host).where(_QUEUED, runs.c.not_before <= now, suits)
-    rows = connection.execute(statement.order_by(runs.c.seq).limit(limit))
-    return [QueuedRun(row.id, row.worker_host) for row in rows]
+    return records(connection, _QUEUED, runs.c.not_before <= now, suits, limit=limit)
 
 
 def assign(connection: Connection, dispatches: Sequence[Dispatch], now: int, deadline: int) -> list[Run]:
@@ -115,9 +98,9 @@ def send_again(
     taken = []
     for dispatch in dispatches:
         run, peer = lock_run(connection, dispatch.run_id), dispatch.peer
-        if run is None or run.owner is None or run.lease_until is None or run.away_since is None:
+        if run is None or run.lease_until is None or run.away_since is None:
             continue
-        if not may_be_sent_again(OrphanedRun(run.id, run.state, run.owner, overdue=True), peer):
+        if not may_be_sent_again(run, peer, overdue=True):
             continue
         same = peer.instance is not None and peer == run.owner
         lease = Lease(run.away_since, run.lease_until)
@@ -148,11 +131,9 @@ def _with_tokens(connection: Connection, taken: Sequence[Dispatch], now: int) ->
     return get_all(connection, [d.run_id for d in taken])
 
 
-def unclaimed(connection: Connection, now: int) -> list[Unclaimed]:
+def unclaimed(connection: Connection, now: int) -> list[RunRecord]:
     """The runs that were not claimed in time, oldest first."""
-    statement = select(runs.c.id, runs.c.worker_id, runs.c.resent)
-    late = statement.where(_PENDING, runs.c.claim_deadline <= now).order_by(runs.c.seq)
-    return [Unclaimed(*row) for row in connection.execute(late)]
+    return records(connection, _PENDING, runs.c.claim_deadline <= now)
 
 
 def extend_deadline(
@@ -169,13 +150,11 @@ def extend_deadline(
     )
 
 
-def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[Unclaimed]:
-    """Put unclaimed runs back into the queue; returns those that were still unclaimed."""
-    returned = []
-    for run in lock_runs(connection, run_ids):
-        if run.state is RunState.PENDING:
-            put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
-            returned.append(Unclaimed(run.id, run.worker_id, run.resent))
+def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int) -> list[RunRecord]:
+    """Put unclaimed runs back into the queue; returns those that were still unclaimed, as they were."""
+    returned = [run for run in lock_runs(connection, run_ids) if run.state is RunState.PENDING]
+    for run in returned:
+        put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
     return returned
 
 
@@ -215,7 +194,7 @@ def withdraw(connection: Connection, refs: Collection[ExecutionRef], now: int, l
     returned = []
     for ref in refs:
         run = lock_run(connection, ref.run_id)
-        if run is None or run.state is not RunState.PENDING or run.execution_id != ref.execution_id:
+        if run is None or run.state is not RunState.PENDING or run.ref != ref:
             continue
         if run.resent or run.lease_until is not None:
             _await_answer(connection, run, now, lease_until, None)

@@ -1,11 +1,16 @@
 """Claims and terminal reports of workers, and cancellations by users."""
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from sqlalchemy import Connection, select
 
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, decide_claim, decide_report
+from oz_agent_worker.controlplane.rules.ownership import (
+    ExecutionRef,
+    Peer,
+    RunRecord,
+    decide_claim,
+    decide_report,
+)
 from oz_agent_worker.controlplane.rules.run_states import (
     TERMINAL,
     RunOutcome,
@@ -18,8 +23,6 @@ from .runs import change, end, lock_run, move, owned_by, set_holder
 from .tables import runs
 
 __all__ = [
-    "CancelOutcome",
-    "Cancellation",
     "ClaimResult",
     "ReportResult",
     "cancel",
@@ -48,28 +51,6 @@ class ReportResult:
     changed: bool
     state: RunState | None
     why: str
-
-
-class CancelOutcome(Enum):
-    """The effect of a user's request to cancel a run."""
-
-    DONE = "done"
-    """It was in the queue, and is cancelled."""
-    REQUESTED = "requested"
-    """A worker has it, and must be told to stop it."""
-    NOT_FOUND = "not found"
-    ENDED = "ended"
-    PENDING = "pending"
-    """It was sent to a worker; nothing is decided until that claims it or the lease ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancellation:
-    """The effect of a request to cancel, and the worker and execution that must be stopped."""
-
-    outcome: CancelOutcome
-    worker_id: str = ""
-    execution_id: str = ""
 
 
 def claim(
@@ -120,25 +101,20 @@ def finish(
     return ReportResult(changed=True, state=outcome.state, why=decision.why)
 
 
-def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> Cancellation:
-    """Cancel a queued run; for a running one, store that its worker must stop it.
+def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> RunRecord | None:
+    """Cancel a run on request; returns it as it was before, None for an unknown run.
 
-    ``by`` is the name of the API key that asks, if known; the first request counts.
+    A queued run is cancelled at once. For a running one the request is stored: its worker must
+    be told. A pending run is left as it is until its worker claims it or its lease ends, and so
+    is one that has ended. ``by`` is the name of the API key; the first request counts.
     """
     run = lock_run(connection, run_id)
-    if run is None:
-        return Cancellation(CancelOutcome.NOT_FOUND)
-    if run.state in TERMINAL:
-        return Cancellation(CancelOutcome.ENDED)
-    if run.state is RunState.PENDING:
-        return Cancellation(CancelOutcome.PENDING)
-    if run.state is RunState.QUEUED:
+    if run is not None and run.state is RunState.QUEUED:
         message = cancellation_message(by, "no worker had it")
         move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
-        return Cancellation(CancelOutcome.DONE)
-    if not run.cancel_requested:
+    elif run is not None and run.state in _RUNNING and not run.cancel_requested:
         change(connection, run, cancel_requested=True, cancelled_by=by, updated_at=now)
-    return Cancellation(CancelOutcome.REQUESTED, run.worker_id or "", run.execution_id)
+    return run
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:

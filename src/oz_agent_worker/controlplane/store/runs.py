@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunOutcome, RunState, can_move
@@ -18,7 +18,6 @@ from .keys import drop_workload_tokens
 from .tables import api_keys, run_metadata, runs
 
 __all__ = [
-    "OWNER_COLUMNS",
     "NewRun",
     "Run",
     "change",
@@ -32,8 +31,8 @@ __all__ = [
     "metadata_of",
     "move",
     "owned_by",
-    "owner_of",
     "owner_values",
+    "records",
     "select_runs",
     "set_holder",
     "to_run",
@@ -62,21 +61,14 @@ class NewRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(NewRun):
+class Run(NewRun, RunRecord):
     """A run as it is stored. Times are microseconds since the epoch."""
 
     seq: int
-    state: RunState
     creator_name: str
     created_at: int
     updated_at: int
-    started_at: int | None
     ended_at: int | None
-    worker_id: str | None
-    away_since: int | None
-    lease_until: int | None
-    cancel_requested: bool
-    cancelled_by: str | None
     message: str | None
     error_code: str | None
     retryable: bool | None
@@ -84,28 +76,32 @@ class Run(NewRun):
 
 
 #: The owner of a run's current execution: the fields of ``Peer``.
-OWNER_COLUMNS: Final = (runs.c.worker_id, runs.c.worker_backend, runs.c.worker_instance)
-
-_OWN = [runs.c[f.name] for f in fields(Run) if f.name not in ("creator_name", "prompt")]
-_RUN_FIELDS = [f.name for f in fields(Run)]
+_OWNER: Final = (runs.c.worker_id, runs.c.worker_backend, runs.c.worker_instance)
+_RUN_FIELDS: Final = [f.name for f in fields(Run) if f.name != "owner"]
+_RUN_COLUMNS: Final = [runs.c[name] for name in _RUN_FIELDS if name not in ("creator_name", "prompt")]
+_RECORD_FIELDS: Final = [f.name for f in fields(RunRecord) if f.name != "owner"]
 #: Built once: SQLAlchemy then finds the compiled statement without walking through its parts.
-_RECORD_FIELDS = [f.name for f in fields(RunRecord) if f.name != "owner"]
-_RECORD = select(*(runs.c[name] for name in _RECORD_FIELDS), *OWNER_COLUMNS)
-_LOCKED_RECORD = _RECORD.where(runs.c.id == bindparam("run_id")).with_for_update()
-_CHANGE = update(runs).where(runs.c.id == bindparam("run_id"))
+_RECORDS: Final = select(*(runs.c[name] for name in _RECORD_FIELDS), *_OWNER)
+_LOCKED_RECORD: Final = _RECORDS.where(runs.c.id == bindparam("run_id")).with_for_update()
+_CHANGE: Final = update(runs).where(runs.c.id == bindparam("run_id"))
 
 
 def select_runs(prompt_length: int | None = None) -> Select[Any]:
     """A SELECT of the fields of Run, with at most ``prompt_length`` characters of the prompt."""
     prompt = func.substr(runs.c.prompt, 1, prompt_length) if prompt_length else runs.c.prompt
-    shown = select(*_OWN, prompt.label("prompt"), api_keys.c.name.label("creator_name"))
+    shown = select(*_RUN_COLUMNS, *_OWNER, prompt.label("prompt"), api_keys.c.name.label("creator_name"))
     return shown.select_from(runs.join(api_keys))
 
 
 def to_run(row: RowMapping) -> Run:
     """One row of ``select_runs`` as a Run; other columns are ignored."""
-    values = {name: row[name] for name in _RUN_FIELDS}
-    return Run(**values | {"state": RunState(values["state"])})
+    return Run(**_values(row, _RUN_FIELDS))
+
+
+def _values(row: RowMapping, names: Sequence[str]) -> dict[str, Any]:
+    worker_id, backend, instance = (row[column.name] for column in _OWNER)
+    owner = None if worker_id is None else Peer(worker_id, backend, instance)
+    return {name: row[name] for name in names} | {"state": RunState(row["state"]), "owner": owner}
 
 
 def create(connection: Connection, new: NewRun, metadata: Mapping[str, str], now: int) -> None:
@@ -135,6 +131,17 @@ def get_all(connection: Connection, run_ids: Sequence[str]) -> list[Run]:
     return [to_run(row) for row in connection.execute(statement).mappings()]
 
 
+def records(
+    connection: Connection,
+    *conditions: ColumnElement[bool],
+    order_by: ColumnElement[Any] = runs.c.seq,
+    limit: int | None = None,
+) -> list[RunRecord]:
+    """The records of the runs that meet ``conditions``, oldest first by default."""
+    statement = _RECORDS.where(*conditions).order_by(order_by).limit(limit)
+    return [RunRecord(**_values(row, _RECORD_FIELDS)) for row in connection.execute(statement).mappings()]
+
+
 def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dict[str, str]]:
     """The metadata of runs by run ID; a run without metadata is absent."""
     found: dict[str, dict[str, str]] = {}
@@ -152,8 +159,7 @@ def lock_run(connection: Connection, run_id: str) -> RunRecord | None:
     row = connection.execute(_LOCKED_RECORD, {"run_id": run_id}).mappings().one_or_none()
     if row is None:
         return None
-    values = {name: row[name] for name in _RECORD_FIELDS}
-    return RunRecord(**values | {"state": RunState(row["state"]), "owner": owner_of(row)})
+    return RunRecord(**_values(row, _RECORD_FIELDS))
 
 
 def lock_runs(connection: Connection, run_ids: Iterable[str]) -> Iterator[RunRecord]:
@@ -164,16 +170,10 @@ def lock_runs(connection: Connection, run_ids: Iterable[str]) -> Iterator[RunRec
             yield run
 
 
-def owner_of(row: RowMapping) -> Peer | None:
-    """The owner in a row that has ``OWNER_COLUMNS``."""
-    worker_id, backend, instance = (row[column.name] for column in OWNER_COLUMNS)
-    return None if worker_id is None else Peer(worker_id, backend, instance)
-
-
 def owner_values(owner: Peer | None) -> dict[str, Any]:
-    """The values of ``OWNER_COLUMNS``; None: no owner."""
+    """The columns by which ``owner`` owns a run's execution; None: nobody."""
     values = (owner.worker_id, owner.backend, owner.instance) if owner else (None, None, None)
-    return dict(zip([column.name for column in OWNER_COLUMNS], values, strict=True))
+    return dict(zip([column.name for column in _OWNER], values, strict=True))
 
 
 def move(connection: Connection, run: RunRecord, target: RunState, now: int, **values: Any) -> None:

@@ -1,6 +1,7 @@
 import msgspec
 
 from oz_agent_worker.controlplane.api.run_item import run_item, status_message
+from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.times import micros
 from tests.unit.controlplane.samples import CREATED, RUN, a_run
@@ -30,7 +31,7 @@ def test_a_failed_run() -> None:
         state=RunState.FAILED,
         started_at=CREATED + micros(1),
         ended_at=CREATED + micros(151),
-        worker_id="w",
+        owner=Peer("w"),
         message="exit code 2",
         error_code="container_exit",
         retryable=False,
@@ -60,7 +61,7 @@ def test_an_exit_code_of_zero_is_shown() -> None:
 
 
 def test_a_wish_to_cancel_is_shown_until_the_end() -> None:
-    asked = a_run(state=RunState.CLAIMED, worker_id="w", cancel_requested=True, cancelled_by="alice")
+    asked = a_run(state=RunState.CLAIMED, owner=Peer("w"), cancel_requested=True, cancelled_by="alice")
     assert status_message(asked) == {
         "message": 'Cancellation requested with the API key "alice"; waiting for worker w.'
     }
@@ -73,7 +74,9 @@ def test_a_run_that_is_safe_to_retry_says_so() -> None:
 
 
 def test_a_run_whose_worker_is_away_says_until_when_it_is_waited_for() -> None:
-    away = a_run(state=RunState.CLAIMED, worker_id="w", away_since=CREATED, lease_until=CREATED + micros(600))
+    away = a_run(
+        state=RunState.CLAIMED, owner=Peer("w"), away_since=CREATED, lease_until=CREATED + micros(600)
+    )
     assert status_message(away) == {
         "message": "Waiting since 2026-01-02T03:04:05.000000Z for worker w, "
         "until 2026-01-02T03:14:05.000000Z at most."

@@ -8,7 +8,6 @@ from sqlalchemy.exc import OperationalError
 from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import reports
-from oz_agent_worker.controlplane.store.reports import CancelOutcome
 from oz_agent_worker.protocol.frames import (
     Ack,
     Heartbeat,
@@ -178,8 +177,9 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     run_id = await assign(plane, first)
     await plane.say(first, claimed(run_id))
     plane.connections.disconnect(first)
-    cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
-    assert cancellation.outcome is CancelOutcome.REQUESTED
+    cancelled = await plane.database.write(reports.cancel, run_id, plane.now)
+    assert cancelled is not None
+    assert cancelled.state is RunState.CLAIMED
 
     public = plane.connections.connect("w", "key", plane.now)
     await consume(plane, public, [])
@@ -198,8 +198,9 @@ async def test_whoever_claims_a_cancelled_run_is_told_to_stop(plane: Plane) -> N
     run_id = await assign(plane, worker)
     plane.pass_time(31)
     await plane.dispatcher.step()
-    cancellation = await plane.database.write(reports.cancel, run_id, plane.now)
-    assert cancellation.outcome is CancelOutcome.DONE
+    cancelled = await plane.database.write(reports.cancel, run_id, plane.now)
+    assert cancelled is not None
+    assert cancelled.state is RunState.QUEUED
     await plane.say(worker, claimed(run_id))
     assert heard(worker) == [TaskCancellation(task_id=run_id)]
 

@@ -4,15 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.rules.scheduling import (
     Capacity,
     ConnectionSnapshot,
-    OrphanedRun,
     Placement,
-    QueuedRun,
-    Reassignment,
     place_runs,
     reassign,
     requeue_delay,
@@ -25,15 +22,19 @@ HOSTS = st.sampled_from(["a", "b", "c"])
 
 
 @st.composite
-def queues(draw: st.DrawFn) -> list[QueuedRun]:
+def queues(draw: st.DrawFn) -> list[RunRecord]:
     hosts = draw(st.lists(st.none() | HOSTS, max_size=40))
-    return [QueuedRun(f"run-{i}", host) for i, host in enumerate(hosts)]
+    return [queued(f"run-{i}", host) for i, host in enumerate(hosts)]
 
 
 @st.composite
 def fleets(draw: st.DrawFn) -> list[ConnectionSnapshot]:
     shapes = draw(st.lists(st.tuples(HOSTS, st.none() | st.integers(0, 8), st.integers(0, 20)), max_size=8))
     return [snapshot(i, worker, free, served) for i, (worker, free, served) in enumerate(shapes)]
+
+
+def queued(run_id: str, worker_host: str | None = None) -> RunRecord:
+    return RunRecord(id=run_id, execution_id="e", state=RunState.QUEUED, worker_host=worker_host)
 
 
 def snapshot(
@@ -49,7 +50,7 @@ def load(assignments: tuple[Placement, ...]) -> Counter[int]:
 @settings(deadline=None)
 @given(queues(), fleets())
 def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
-    waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]
+    waiting: list[RunRecord], fleet: list[ConnectionSnapshot]
 ) -> None:
     assignments = place_runs(waiting, fleet)
     assert len({a.run_id for a in assignments}) == len(assignments)
@@ -60,31 +61,31 @@ def test_no_run_goes_twice_and_no_connection_gets_more_than_it_can_take(
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_a_named_worker_is_respected(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
-    hosts = {run.run_id: run.worker_host for run in waiting}
+def test_a_named_worker_is_respected(waiting: list[RunRecord], fleet: list[ConnectionSnapshot]) -> None:
+    hosts = {run.id: run.worker_host for run in waiting}
     for assignment in place_runs(waiting, fleet):
         assert hosts[assignment.run_id] in (None, fleet[assignment.connection_id].peer.worker_id)
 
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_runs_of_one_host_keep_their_order(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
+def test_runs_of_one_host_keep_their_order(waiting: list[RunRecord], fleet: list[ConnectionSnapshot]) -> None:
     assigned = {a.run_id for a in place_runs(waiting, fleet)}
     by_host: defaultdict[str | None, list[bool]] = defaultdict(list)
     for run in waiting:
-        by_host[run.worker_host].append(run.run_id in assigned)
+        by_host[run.worker_host].append(run.id in assigned)
     for taken in by_host.values():
         assert taken == sorted(taken, reverse=True)  # those that wait came last
 
 
 @settings(deadline=None)
 @given(queues(), fleets())
-def test_no_run_waits_beside_room_for_it(waiting: list[QueuedRun], fleet: list[ConnectionSnapshot]) -> None:
+def test_no_run_waits_beside_room_for_it(waiting: list[RunRecord], fleet: list[ConnectionSnapshot]) -> None:
     assignments = place_runs(waiting, fleet)
     used, assigned = load(assignments), {a.run_id for a in assignments}
     spare = {o.peer.worker_id for o in fleet if o.free is None or used[o.connection_id] < o.free}
     for run in waiting:
-        if run.run_id not in assigned:
+        if run.id not in assigned:
             assert not spare if run.worker_host is None else run.worker_host not in spare
 
 
@@ -92,7 +93,7 @@ def test_no_run_waits_beside_room_for_it(waiting: list[QueuedRun], fleet: list[C
 @given(st.integers(1, 100), st.integers(1, 8))
 def test_equal_connections_share_equally(runs: int, connections: int) -> None:
     fleet = [snapshot(i) for i in range(connections)]
-    counts = load(place_runs([QueuedRun(f"run-{i}", None) for i in range(runs)], fleet))
+    counts = load(place_runs([queued(f"run-{i}") for i in range(runs)], fleet))
     shares = [counts[o.connection_id] for o in fleet]
     assert max(shares) - min(shares) <= 1
 
@@ -102,7 +103,7 @@ def test_the_one_served_longest_ago_comes_first() -> None:
         snapshot(1, "a", 1, last_served=9),
         snapshot(2, "a", 1, last_served=4),
     ]
-    assert place_runs([QueuedRun("r", None)], fleet) == (Placement("r", 2),)
+    assert place_runs([queued("r")], fleet) == (Placement("r", 2),)
 
 
 def test_round_robin_goes_on_where_it_stopped() -> None:
@@ -110,7 +111,7 @@ def test_round_robin_goes_on_where_it_stopped() -> None:
         snapshot(1, "a", None, last_served=2),
         snapshot(2, "a", None, last_served=3),
     ]
-    runs = [QueuedRun(f"r{i}", None) for i in range(3)]
+    runs = [queued(f"r{i}") for i in range(3)]
     assert [a.connection_id for a in place_runs(runs, fleet)] == [1, 2, 1]
 
 
@@ -204,8 +205,13 @@ def test_a_declared_limit_is_not_replaced_by_a_learned_one() -> None:
 SENT, KEPT, LEFT = "sent again", "kept alive", "left alone"
 
 
-def what_happens(orphan: OrphanedRun, *connections: ConnectionSnapshot) -> str:
-    found = reassign([orphan], connections)
+def orphan(state: RunState, owner: Peer, *, overdue: bool = False, run_id: str = "r") -> RunRecord:
+    deadline = NOW if overdue else NOW + 1
+    return RunRecord(id=run_id, execution_id="e", state=state, owner=owner, claim_deadline=deadline)
+
+
+def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
+    found = reassign([run], connections, NOW)
     return (SENT if found[0].send else KEPT) if found else LEFT
 
 
@@ -238,36 +244,33 @@ def what_happens(orphan: OrphanedRun, *connections: ConnectionSnapshot) -> str:
 def test_what_a_connection_can_do_for_an_orphan(
     state: RunState, owner: Peer, overdue: bool, peer: Peer, expected: str
 ) -> None:
-    orphan = OrphanedRun("r", state, owner, overdue)
-    assert what_happens(orphan, ConnectionSnapshot(1, peer)) == expected
-    assert what_happens(orphan) == LEFT
+    run = orphan(state, owner, overdue=overdue)
+    assert what_happens(run, ConnectionSnapshot(1, peer)) == expected
+    assert what_happens(run) == LEFT
 
 
 def test_who_may_yet_say_hello_is_not_taken_for_a_public_worker() -> None:
     unsettled = ConnectionSnapshot(1, PUBLIC, settled=False)
-    assert what_happens(OrphanedRun("r", RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
-    assert what_happens(OrphanedRun("r", RunState.CLAIMED, PUBLIC), unsettled) == LEFT
+    assert what_happens(orphan(RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
+    assert what_happens(orphan(RunState.CLAIMED, PUBLIC), unsettled) == LEFT
 
 
 def test_room_is_kept_to_the_oldest_first() -> None:
-    orphans = [OrphanedRun(f"r{n}", RunState.PENDING, POD) for n in range(4)]
-    stations = [
+    orphans = [orphan(RunState.PENDING, POD, run_id=f"r{n}") for n in range(4)]
+    connections = [
         ConnectionSnapshot(1, OTHER_POD, free=1),
         ConnectionSnapshot(2, POD, free=0),
         ConnectionSnapshot(3, POD, free=2),
     ]
-    assert reassign(orphans, stations) == (
-        Reassignment("r0", 1, send=True),
-        Reassignment("r1", 3, send=True),
-        Reassignment("r2", 3, send=True),
+    assert reassign(orphans, connections, NOW) == (
+        Placement("r0", 1),
+        Placement("r1", 3),
+        Placement("r2", 3),
     )
 
 
 def test_what_a_public_worker_runs_needs_no_room() -> None:
-    assert (
-        what_happens(OrphanedRun("r", RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0))
-        == KEPT
-    )
+    assert what_happens(orphan(RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0)) == KEPT
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
+from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import keys, lease_queries, runs
 from oz_agent_worker.controlplane.store.queue import Dispatch, assign
 from oz_agent_worker.controlplane.store.runs import NewRun, Run
@@ -60,6 +61,11 @@ def stored(connection: Connection, run_id: str) -> Run:
     run = runs.get(connection, run_id)
     assert run is not None
     return run
+
+
+def state_before(run: RunRecord | None) -> RunState:
+    assert run is not None
+    return run.state
 
 
 def lose(connection: Connection, run_id: str, now: int = T0) -> None:

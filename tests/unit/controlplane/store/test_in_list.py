@@ -43,5 +43,5 @@ def test_operations_on_any_number_of_runs_are_few_statements(connection: Connect
         lease_queries.clear(connection, some)
         lease_queries.set_owner(connection, some, PUBLIC)
         assert queue.queued(connection, T0, some, 1)
-        assert lease_queries.orphans(connection, some, T0) == []
+        assert lease_queries.orphans(connection, some) == []
     assert len(texts) <= 8 * 7  # eight operations; 1, 2, 4, 8, 16, 32 and 64 IDs

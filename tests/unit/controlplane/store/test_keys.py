@@ -3,9 +3,8 @@ from sqlalchemy import Connection
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
-from oz_agent_worker.controlplane.store.reports import CancelOutcome
 
-from .support import KEY_ID, T0, add_run, give
+from .support import KEY_ID, T0, add_run, give, state_before
 
 
 def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) -> None:
@@ -37,7 +36,7 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
     reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
-    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.REQUESTED
+    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.CLAIMED
     assert keys.find_workload(connection, token) == run_id
     outcome = RunOutcome(state=RunState.CANCELLED, message="")
     reports.finish(connection, ExecutionRef(run_id), Peer("w"), outcome, T0)

@@ -6,10 +6,8 @@ from sqlalchemy.exc import IntegrityError
 
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
-from oz_agent_worker.controlplane.rules.scheduling import OrphanedRun
 from oz_agent_worker.controlplane.store import keys, lease_queries, logs, queue, reports
 from oz_agent_worker.controlplane.store.engine import open_engine
-from oz_agent_worker.controlplane.store.lease_queries import DueLease
 from oz_agent_worker.controlplane.store.logs import Piece
 from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines
 from oz_agent_worker.controlplane.store.tables import lease_checkpoint
@@ -183,7 +181,7 @@ def test_a_lease_that_ends(connection: Connection) -> None:
     lose(connection, run_id)
     assert lease_queries.due(connection, T0 + GRACE - 1, 10) == []
     assert lease_queries.expire(connection, [run_id], T0 + GRACE - 1, 5) == []
-    assert lease_queries.due(connection, T0 + GRACE, 10) == [DueLease(run_id, RunState.CLAIMED)]
+    assert lease_queries.due(connection, T0 + GRACE, 10) == [record_of(connection, run_id)]
     (ended,) = lease_queries.expire(connection, [run_id], T0 + GRACE, 5)
     run = stored(connection, run_id)
     assert (run.state, run.error_code, run.retryable) == (RunState.ERROR, "worker_lost", True)
@@ -240,12 +238,13 @@ def test_orphans_are_what_a_connection_may_help(connection: Connection) -> None:
     held = a_run(connection, RunState.PENDING)
     for run_id in (pending, claimed, public):
         lose(connection, run_id)
-    assert lease_queries.orphans(connection, ["w"], T0) == [
-        OrphanedRun(pending, RunState.PENDING, HOST),
-        OrphanedRun(public, RunState.CLAIMED, PUBLIC),
+    found = lease_queries.orphans(connection, ["w"])
+    assert [(run.id, run.state, run.owner) for run in found] == [
+        (pending, RunState.PENDING, HOST),
+        (public, RunState.CLAIMED, PUBLIC),
     ]
-    assert lease_queries.orphans(connection, ["w"], T0 + 30 * S)[0].overdue
-    assert lease_queries.orphans(connection, ["x"], T0) == []
+    assert [run.claim_deadline for run in found] == [T0 + 30 * S, None]
+    assert lease_queries.orphans(connection, ["x"]) == []
     assert stored(connection, held).lease_until is None
 
 
@@ -322,7 +321,7 @@ def test_what_was_never_sent_waits_for_anybody_at_once(connection: Connection) -
     assert queue.withdraw(connection, [ExecutionRef(run_id, "other")], T0, T0 + GRACE) == []
     refs = [ExecutionRef(run_id, execution), ExecutionRef("none", "e")]
     assert queue.withdraw(connection, refs, T0, T0 + GRACE) == [run_id]
-    assert [w.run_id for w in queue.queued(connection, T0, ["x"], 10)] == [run_id]
+    assert [run.id for run in queue.queued(connection, T0, ["x"], 10)] == [run_id]
     assert record_of(connection, run_id).attempts == 0
     assert keys.find_workload(connection, token) is None
 

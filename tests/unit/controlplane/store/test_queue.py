@@ -2,26 +2,22 @@ from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunState
-from oz_agent_worker.controlplane.rules.scheduling import QueuedRun
 from oz_agent_worker.controlplane.store import keys, queue, reports
 from oz_agent_worker.controlplane.store.engine import WRITE, open_engine
-from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines, Unclaimed
+from oz_agent_worker.controlplane.store.queue import Dispatch, NextDeadlines
 
-from .support import GRACE, T0, S, add_key, add_run, give, stored
+from .support import GRACE, T0, S, add_key, add_run, give, record_of, stored
 
 
 def waiting_ids(connection: Connection, now: int, *worker_ids: str) -> list[str]:
-    return [run.run_id for run in queue.queued(connection, now, worker_ids, 100)]
+    return [run.id for run in queue.queued(connection, now, worker_ids, 100)]
 
 
 def test_runs_wait_in_order_for_whoever_may_have_them(connection: Connection) -> None:
     anyone, for_w, for_x = (add_run(connection, worker_host=host) for host in (None, "w", "x"))
     last = add_run(connection)
-    assert queue.queued(connection, T0, ["w"], 100) == [
-        QueuedRun(anyone, None),
-        QueuedRun(for_w, "w"),
-        QueuedRun(last, None),
-    ]
+    runs = queue.queued(connection, T0, ["w"], 100)
+    assert [(run.id, run.worker_host) for run in runs] == [(anyone, None), (for_w, "w"), (last, None)]
     assert waiting_ids(connection, T0, "w", "x") == [anyone, for_w, for_x, last]
     assert len(queue.queued(connection, T0, ["w"], 2)) == 2
 
@@ -50,7 +46,7 @@ def test_an_unclaimed_run_is_queued_again_with_the_same_execution(connection: Co
     execution = stored(connection, run_id).execution_id
     token = give(connection, run_id)
     assert queue.unclaimed(connection, T0 + 30 * S - 1) == []
-    assert queue.unclaimed(connection, T0 + 30 * S) == [Unclaimed(run_id, "w", resent=False)]
+    assert queue.unclaimed(connection, T0 + 30 * S) == [record_of(connection, run_id)]
     assert len(queue.return_unclaimed(connection, [run_id], T0 + 30 * S)) == 1
     run = stored(connection, run_id)
     assert (run.state, run.execution_id, run.worker_id) == (RunState.QUEUED, execution, None)
@@ -134,7 +130,7 @@ def test_the_deadline_survives_the_process(database_url: str) -> None:
     second = open_engine(database_url)
     with second.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         assert queue.next_deadlines(connection, T0) == NextDeadlines(claim=T0 + 30 * S)
-        assert queue.unclaimed(connection, T0 + 31 * S) == [Unclaimed(run_id, "w", resent=False)]
+        assert queue.unclaimed(connection, T0 + 31 * S) == [record_of(connection, run_id)]
     second.dispose()
     engine.dispose()
 

@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState, can_move
-from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, QueuedRun, place_runs
+from oz_agent_worker.controlplane.rules.scheduling import ConnectionSnapshot, place_runs
 
 T = TypeVar("T")
 
@@ -83,12 +83,16 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def dispatch(self) -> None:
-        waiting = [QueuedRun(r.run_id, r.host) for r in self.runs.values() if r.state is RunState.QUEUED]
+        queued = [
+            RunRecord(id=r.run_id, execution_id="e", state=r.state, worker_host=r.host)
+            for r in self.runs.values()
+            if r.state is RunState.QUEUED
+        ]
         connections = [
             ConnectionSnapshot(number, Peer(worker.worker_id), self._free(number), worker.last_served)
             for number, worker in self.workers.items()
         ]
-        for assignment in place_runs(waiting, connections):
+        for assignment in place_runs(queued, connections):
             run, worker = self.runs[assignment.run_id], self.workers[assignment.connection_id]
             assert run.connection is None, "it has a connection already"
             assert run.host in (None, worker.worker_id)

@@ -2,11 +2,11 @@ import pytest
 from sqlalchemy import Connection
 
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
-from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunOutcome, RunState
 from oz_agent_worker.controlplane.store import queue, reports
-from oz_agent_worker.controlplane.store.reports import CancelOutcome, ClaimResult, ReportResult
+from oz_agent_worker.controlplane.store.reports import ClaimResult, ReportResult
 
-from .support import T0, S, add_run, give, stored
+from .support import T0, S, add_run, give, state_before, stored
 
 DONE = RunOutcome(state=RunState.SUCCEEDED, message="done", exit_code=0)
 CANCELLED = RunOutcome(state=RunState.CANCELLED, message="")
@@ -76,7 +76,7 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
 def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
-    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.DONE
+    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.QUEUED
     assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0).cancel
 
 
@@ -123,25 +123,25 @@ def test_an_ending_of_another_execution_changes_nothing(connection: Connection) 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
-    assert reports.cancel(connection, run_id, T0, "alice").outcome is CancelOutcome.DONE
+    assert state_before(reports.cancel(connection, run_id, T0, "alice")) is RunState.QUEUED
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED
     assert run.message == 'Cancelled with the API key "alice"; no worker had it.'
-    assert reports.cancel(connection, run_id, T0, "bob").outcome is CancelOutcome.ENDED
+    assert state_before(reports.cancel(connection, run_id, T0, "bob")) in TERMINAL
     assert stored(connection, run_id) == run
 
 
 def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    assert reports.cancel(connection, run_id, T0).outcome is CancelOutcome.PENDING
+    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.PENDING
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     assert reports.pending_cancellations(connection, "w") == []
-    assert reports.cancel(connection, run_id, T0, "alice").outcome is CancelOutcome.REQUESTED
-    assert reports.cancel(connection, run_id, T0, "bob").outcome is CancelOutcome.REQUESTED
+    assert state_before(reports.cancel(connection, run_id, T0, "alice")) is RunState.CLAIMED
+    assert state_before(reports.cancel(connection, run_id, T0, "bob")) is RunState.CLAIMED
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
@@ -160,4 +160,4 @@ def test_a_worker_may_cancel_what_nobody_asked_it_to(connection: Connection) -> 
 
 
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:
-    assert reports.cancel(connection, "nothing", T0).outcome is CancelOutcome.NOT_FOUND
+    assert reports.cancel(connection, "nothing", T0) is None
