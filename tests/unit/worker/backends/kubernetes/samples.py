@@ -51,6 +51,11 @@ def job(*conditions: dict[str, Any]) -> JobView:
     return msgspec.convert({"metadata": {"name": "oz-task-1"}, "status": {"conditions": conditions}}, JobView)
 
 
+def job_view(manifest: dict[str, Any]) -> JobView:
+    """A Job of the API as the watch reports it."""
+    return msgspec.convert(manifest, JobView)
+
+
 def failed_job(reason: str = "BackoffLimitExceeded", message: str = "Job has reached its limit") -> JobView:
     """A Job whose condition ``Failed`` holds."""
     return job({"type": "Failed", "status": "True", "reason": reason, "message": message})
