@@ -1,6 +1,6 @@
 {{/*
-The groups of files/alerts.yaml, about the release's own worker and as the values have them.
-A group that has no alert left is left out.
+The groups of files/alerts.yaml, limited to the release's worker and changed by the values. A group
+without an alert is left out.
 */}}
 {{- define "oz-agent-worker.alertGroups" -}}
 {{- $settings := .Values.metrics.prometheusRule -}}

@@ -1,4 +1,4 @@
-{{/* What a schema cannot say, or cannot say clearly. Included where the values are used first. */}}
+{{/* Checks that a schema cannot express, or not clearly. The template that uses the values first includes it. */}}
 {{- define "oz-agent-worker.checks" -}}
 {{- $worker := .Values.worker -}}
 {{- if not $worker.workerId -}}
@@ -8,7 +8,7 @@
 {{- fail (printf "worker.workerId is %q: IDs that begin with `warp` are reserved" $worker.workerId) -}}
 {{- end -}}
 {{- if not .Values.image.tag -}}
-{{- fail "image.tag is required: --set image.tag=VERSION, so that what runs is chosen" -}}
+{{- fail "image.tag is required: --set image.tag=VERSION, to choose the version" -}}
 {{- end -}}
 {{- if and .Values.warp.apiKeySecret.create (not .Values.warp.apiKeySecret.value) -}}
 {{- fail "warp.apiKeySecret.value is required with warp.apiKeySecret.create: the API key" -}}

@@ -1,6 +1,6 @@
 {{/*
 The worker's config file. Each value of kubernetesBackend is the key of the same name in
-backend.kubernetes, written with underscores; what is empty is left to the worker.
+backend.kubernetes, written with underscores. Empty values are left out, so that the worker's defaults apply.
 */}}
 {{- define "oz-agent-worker.config" -}}
 {{- $kubernetes := dict "namespace" (include "oz-agent-worker.taskNamespace" .) -}}

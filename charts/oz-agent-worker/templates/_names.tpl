@@ -39,14 +39,35 @@
 {{- default .Release.Namespace .Values.kubernetesBackend.namespace -}}
 {{- end -}}
 
-{{/* Whether the worker's permissions are made: another cluster's (`kubeconfig`) are made there. */}}
+{{/* Whether the chart creates the worker's permissions: those in another cluster (`kubeconfig`) it cannot. */}}
 {{- define "oz-agent-worker.grants" -}}
 {{- and .Values.rbac.create (not .Values.kubernetesBackend.kubeconfig) -}}
 {{- end -}}
 
+{{/* The rules of the worker's Role, which NOTES.txt lists where the chart does not create it. */}}
+{{- define "oz-agent-worker.taskRules" -}}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, get, list, watch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
+{{- if .Values.kubernetesBackend.taskEnvSecret }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- end }}
+{{- end -}}
+
 {{/*
-Role and RoleBinding in the namespace of the tasks. In another namespace than the
-release's, releases of one name from several namespaces must not meet.
+Role and RoleBinding in the namespace of the tasks. If that is not the release's namespace, the name
+contains the release's namespace: several releases of one name may use one namespace for tasks.
 */}}
 {{- define "oz-agent-worker.roleName" -}}
 {{- $fullname := include "oz-agent-worker.fullname" . -}}
@@ -57,13 +78,13 @@ release's, releases of one name from several namespaces must not meet.
 {{- end -}}
 {{- end -}}
 
-{{/* What never changes while a release lives. */}}
+{{/* Labels that never change during the life of a release. */}}
 {{- define "oz-agent-worker.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "oz-agent-worker.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Of objects alone: with the chart's version in a Pod's labels, each upgrade would restart it. */}}
+{{/* For objects only: with the chart's version in a Pod's labels every upgrade would restart the Pod. */}}
 {{- define "oz-agent-worker.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "oz-agent-worker.selectorLabels" . }}
@@ -71,7 +92,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{/* The test's Pod: nothing that selects the worker may select it. */}}
+{{/* The test's Pod has a name of its own: no selector of the worker may match it. */}}
 {{- define "oz-agent-worker.testName" -}}
 {{- printf "%s-test" (include "oz-agent-worker.name" . | trunc 58 | trimSuffix "-") -}}
 {{- end -}}

@@ -16,7 +16,7 @@
 {{- and .Values.metrics.enabled (eq .Values.metrics.exporter "prometheus") -}}
 {{- end -}}
 
-{{/* The flags that every command of the program takes which reads the worker's config. */}}
+{{/* The flags of every command that reads the worker's config. */}}
 {{- define "oz-agent-worker.flags" -}}
 - --config-file=/etc/oz-agent-worker/config.yaml
 {{- if .Values.worker.existingConfigMap }}
@@ -59,8 +59,8 @@
 {{- end -}}
 
 {{/*
-All variables, each name once, since Kubernetes merges them by name: worker.extraEnv wins
-over metrics.extraEnv, and that over the chart's own. The order stays, for $(NAME).
+All variables, each name once, because Kubernetes merges them by name. worker.extraEnv overrides
+metrics.extraEnv, which overrides the chart's own. The order is kept, because $(NAME) depends on it.
 */}}
 {{- define "oz-agent-worker.env" -}}
 {{- $metrics := .Values.metrics.enabled | ternary .Values.metrics.extraEnv list -}}
@@ -91,8 +91,8 @@ over metrics.extraEnv, and that over the chart's own. The order stays, for $(NAM
 {{- end -}}
 
 {{/*
-Folders that the worker writes to, with a read-only root file system: name to path. A
-client certificate in a kubeconfig has to be a file for a moment.
+Folders that the worker needs to write to with a read-only root file system: name to path. A client
+certificate of a kubeconfig is a file while it is loaded.
 */}}
 {{- define "oz-agent-worker.writable" -}}
 {{- $paths := dict -}}
@@ -137,7 +137,7 @@ client certificate in a kubeconfig has to be a file for a moment.
 {{- end }}
 {{- end -}}
 
-{{/* Helm merges an operator's probe into the default one, and a probe has one handler. */}}
+{{/* Helm merges an operator's probe into the default one, but a probe may have one handler only. */}}
 {{- define "oz-agent-worker.livenessProbe" -}}
 {{- $probe := .Values.worker.livenessProbe -}}
 {{- if or $probe.httpGet $probe.tcpSocket $probe.grpc -}}

@@ -1,9 +1,9 @@
-{{/* What a schema cannot say, or cannot say clearly. Included where the values are used first. */}}
+{{/* Checks that a schema cannot express, or not clearly. The template that uses the values first includes it. */}}
 {{- define "oz-control-plane.checks" -}}
 {{- if not .Values.image.tag -}}
-{{- fail "image.tag is required: --set image.tag=VERSION, so that what runs is chosen" -}}
+{{- fail "image.tag is required: --set image.tag=VERSION, to choose the version" -}}
 {{- end -}}
 {{- if and .Values.apiKeySecret.create (lt (len .Values.apiKeySecret.value) 32) -}}
-{{- fail "apiKeySecret.value is required with apiKeySecret.create: an API key of 32 characters or more, as `openssl rand -hex 32` makes one" -}}
+{{- fail "apiKeySecret.value is required with apiKeySecret.create: an API key of 32 characters or more, such as `openssl rand -hex 32` prints" -}}
 {{- end -}}
 {{- end -}}

@@ -1,9 +1,9 @@
 {{/*
-Puts defaults where values are missing. Helm drops a key whose value is null, as a section with
+Fills in the defaults of missing values. Helm drops a key whose value is null, as a section with
 its entries commented out is, and with `--reuse-values` knows nothing that a newer chart has.
-A value for which null means something keeps it, unless its whole section is missing.
+A value for which null has a meaning stays null, unless its whole section is missing.
 
-The values are one map for all templates, in no order that is promised: each begins with this.
+All templates share one map of values and are rendered in no defined order, so each begins with this.
 */}}
 {{- define "oz-control-plane.defaults" -}}
 {{- range $entry := .Files.Get "files/defaults.yaml" | fromYamlArray -}}

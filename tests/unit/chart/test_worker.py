@@ -344,10 +344,10 @@ def test_the_notes_leave_out_what_is_not_so(helm: Helm) -> None:
 
 
 RULES = summary(needed_permissions(KubernetesConfig()))
-HERE = f"The worker needs these in namespace agents; `helm test` asks for each:\n  {RULES}\n"
-THERE = f"The worker needs these in namespace oz-tasks; `helm test` asks for each:\n  {RULES}\n"
-BESIDES = "And in namespace agents, to see whether the worker before it is gone:\n  pods: get\n"
-ELSEWHERE = "The user of the kubeconfig needs these in namespace oz-tasks of its cluster; `helm test` asks"
+HERE = f"The worker needs these in namespace agents; `helm test` checks each:\n  {RULES}\n"
+THERE = f"The worker needs these in namespace oz-tasks; `helm test` checks each:\n  {RULES}\n"
+BESIDES = "And in namespace agents, to see whether the owner of a Job is gone:\n  pods: get\n"
+ELSEWHERE = "The user of the kubeconfig needs these in namespace oz-tasks of its cluster; `helm test` checks"
 
 
 @pytest.mark.parametrize(
@@ -386,4 +386,4 @@ def test_the_notes_name_every_permission_that_the_worker_needs(helm: Helm, task_
 def test_the_notes_say_how_a_config_of_the_operators_comes_to_count(helm: Helm) -> None:
     said = notes(helm, "public", "--set=worker.existingConfigMap=mine")
     restart = "  kubectl -n agents rollout restart deployment/oz-k8s-worker\n"
-    assert f"ConfigMap mine. After a change in it:\n\n{restart}" in said
+    assert f"ConfigMap mine. When you have changed it:\n\n{restart}" in said
