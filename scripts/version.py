@@ -1,9 +1,9 @@
-"""The version, which stands in src/oz_agent_worker/__init__.py: compare, set, and tell what is in it.
+"""The version, declared in src/oz_agent_worker/__init__.py: check it, set it, and print its changes.
 
-python scripts/version.py                   print it, and fail where a chart says another
-python scripts/version.py --check 1.2.3     fail, besides, where it or the changelog is not 1.2.3
+python scripts/version.py                   print it, and fail if a chart has another
+python scripts/version.py --check 1.2.3     also fail if it, or the changelog, is not 1.2.3
 python scripts/version.py --set 1.2.3       write it to the package and to the charts
-python scripts/version.py --notes 1.2.3     print that version's part of CHANGELOG.md
+python scripts/version.py --notes 1.2.3     print the section of 1.2.3 in CHANGELOG.md
 """
 
 import argparse
@@ -27,7 +27,7 @@ def package_version(root: Path) -> str:
     """The version of the package.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the package declares none.
     """
     if (match := _PACKAGE_LINE.search((root / PACKAGE).read_text())) is None:
         raise ValueError(f"{PACKAGE} has no __version__")
@@ -35,18 +35,18 @@ def package_version(root: Path) -> str:
 
 
 def differences(root: Path, wanted: str) -> Iterator[str]:
-    """Yield where another version than ``wanted`` stands, in words."""
+    """Yield a sentence for each place that has another version than ``wanted``."""
     if (found := package_version(root)) != wanted:
-        yield f"{PACKAGE} says {found}, not {wanted}"
+        yield f"{PACKAGE} has {found}, not {wanted}"
     for chart in CHARTS:
-        said = dict(_CHART_LINE.findall((root / chart).read_text()))
+        found_in_chart = dict(_CHART_LINE.findall((root / chart).read_text()))
         for key in ("version", "appVersion"):
-            if said.get(key) != wanted:
-                yield f"{chart}: {key} is {said.get(key)}, not {wanted}"
+            if found_in_chart.get(key) != wanted:
+                yield f"{chart}: {key} is {found_in_chart.get(key)}, not {wanted}"
 
 
 def notes(changelog: str, version: str) -> str | None:
-    """The part of a changelog that is about ``version``; ``None``: there is none."""
+    """The section of a changelog about ``version``; ``None`` without one."""
     heading = rf"^## \[?{re.escape(version)}\]?(?: [^\n]*)?$"
     match = re.search(rf"{heading}\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     return match[1].strip() if match else None
@@ -62,7 +62,7 @@ def write(root: Path, version: str) -> None:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Carry a command line out; return the exit code."""
+    """Carry out a command line; return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,7 +72,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     options = parser.parse_args(arguments)
     version = options.check or options.set or options.notes or package_version(root)
     if not _VERSION.fullmatch(version):
-        parser.error(f"{version} is no semantic version, such as 1.2.3 or 1.2.3-rc.1")
+        parser.error(f"{version} is not a semantic version such as 1.2.3 or 1.2.3-rc.1")
     if options.set:
         write(root, version)
     section = notes((root / "CHANGELOG.md").read_text(), version)

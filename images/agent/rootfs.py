@@ -1,6 +1,6 @@
-"""Lays out the agent image's file system: this interpreter, what it needs, and the agent's package.
+"""Lays out the agent image's file system: this interpreter, its libraries, and the agent's package.
 
-Run by the interpreter that goes into the image, with no library but the standard one::
+The interpreter that goes into the image runs it, with the standard library only::
 
     python rootfs.py --package src/oz_agent_worker --output rootfs
 
@@ -11,10 +11,10 @@ Run by the interpreter that goes into the image, with no library but the standar
     python/bin/python, python/lib/...   the interpreter, its standard library, the package
     python/etc/ca-certificates.crt      trust for task images that bring none
 
-The agent runs in any task image of this machine's architecture, also in one with an older
-C library or none: the entry point calls the loader by its path in the sidecar, with the
-sidecar's libraries. Nothing of that is in the environment, so that programs which the agent
-starts use what the task image has; and nothing is written, so that the mount may be read-only.
+The agent runs in any task image of this machine's architecture, also with an older C library or none:
+the entry point starts the loader in the sidecar with the sidecar's libraries. It sets no environment
+variables, so programs that the agent starts use the libraries of the task image. It writes no files, so
+the mount may be read-only.
 """
 
 import argparse
@@ -34,16 +34,16 @@ from typing import Final
 VERSION: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY: Final = Path("python") / sys.platlibdir / VERSION
 
-#: Of the standard library: what an agent never imports, and is large.
+#: Large parts of the standard library that the agent never imports.
 LEFT_OUT: Final = re.compile(
     r"(^|/)(__pycache__|test|tests|site-packages|dist-packages|idlelib|tkinter|turtledemo|ensurepip|lib2to3"
     r"|pydoc_data|config-[^/]*)(/|$)|(^|/)(_tkinter|_curses|_curses_panel|_sqlite3|readline|nis)\.|\.a$"
 )
 
-#: Where systems keep their certificates, after what the interpreter itself says.
+#: Where systems keep their certificates, tried after the interpreter's own place.
 CERTIFICATES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
-#: -I: the task's PYTHON* variables are meant for the task's own interpreter, not for this one.
+#: -I: the task's PYTHON* variables are for the task's own interpreter.
 ENTRY_POINT: Final = """\
 #!/bin/sh
 home=${0%/*}
@@ -54,7 +54,7 @@ exec "$home/lib/LOADER" --library-path "$home/lib" "$home/python/bin/python" -IB
 def main() -> None:
     parser = argparse.ArgumentParser(description="Lay out the agent image's file system.")
     parser.add_argument("--package", type=Path, required=True, help="the folder of oz_agent_worker")
-    parser.add_argument("--output", type=Path, required=True, help="an empty folder, or one to be made")
+    parser.add_argument("--output", type=Path, required=True, help="an empty folder, or one to create")
     options = parser.parse_args()
     lay_out(options.package, options.output)
 
@@ -86,7 +86,7 @@ def lay_out(package: Path, output: Path) -> None:
 def _interpreter() -> dict[Path, Path]:
     standard = Path(sysconfig.get_path("stdlib"))
     files = {path: LIBRARY / path.relative_to(standard) for path in _below(standard)}
-    # Extension modules may stand apart from the library (PLATLIBDIR).
+    # Extension modules may be in another folder than the library (PLATLIBDIR).
     dynamic = Path(sysconfig.get_config_var("DESTSHARED") or standard / "lib-dynload")
     if not dynamic.is_relative_to(standard):
         files |= {path: LIBRARY / "lib-dynload" / path.name for path in _below(dynamic)}
@@ -107,10 +107,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _libraries(programs: Iterable[Path]) -> Mapping[str, Path]:
-    """Return the shared libraries that programs need, by name, the dynamic loader among them; see ldd(1)."""
+    """Return the shared libraries of programs by name, including the dynamic loader; see ldd(1)."""
     listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True)
     paths = [Path(match) for match in re.findall(r"(/\S+) \(0x", listed.stdout)]
-    # Host name look-ups load these when they are asked for the first time; ldd does not know of them.
+    # The first host name look-up loads these; ldd does not list them.
     c_library = next((path.parent for path in paths if path.name.startswith("libc.so")), None)
     if c_library is not None:
         paths += [p for name in ("libnss_dns.so.2", "libnss_files.so.2") if (p := c_library / name).exists()]
@@ -130,7 +130,7 @@ def _copy(source: Path, target: Path, *, executable: bool = False) -> None:
 
 
 def _compile(folder: Path) -> None:
-    """Compile every module beforehand: nothing can be cached where the image is mounted."""
+    """Compile every module, because a read-only mount cannot cache bytecode."""
     for path in sorted(folder.rglob("*.py")):
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         shown = str(Path("/agent") / path.relative_to(folder.parents[2]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kill(1) for probes such as ``kill -0 1``: an image needs neither a shell nor procps for it."""
+"""kill(1) for probes such as ``kill -0 1``, so that the image needs neither a shell nor procps."""
 
 import os
 import sys

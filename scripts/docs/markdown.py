@@ -1,6 +1,6 @@
 """Markdown: tables, and documents with generated parts.
 
-A generated part stands between two comments. The first names the part, and any `end of` comment ends it::
+A generated part is between two comments. The first one names it, and the next `end of` comment ends it::
 
     <!-- keys of backend.kubernetes, written by `make docs` -->
     <!-- end of the keys -->

@@ -107,7 +107,7 @@ def failure_entries() -> str:
 def _end_of_run(reason: FailureReason) -> str:
     """What our control plane makes of a report with this reason and without an exit code."""
     if reason is FailureReason.CLEANUP:
-        return "has ended before, and stays as it is"  # counted in the metrics alone
+        return "has ended before and is not changed"  # only metrics count this reason
     ending = outcome_of(TaskFailed(task_id="", message="", failure_reason=reason))
     retry = {True: ", retryable", False: ", not retryable", None: ""}[ending.retryable]
     return f"ends as `{ending.state}`{retry}"

@@ -133,18 +133,18 @@ def decode_reply(reply: Reply, run_id: str, now: float) -> RunItem:
             raise FetchError(f"the run item is larger than {MAX_BODY_BYTES >> 20} MiB")
         return decode_run_item(reply.body, run_id)
     problem = _problem(reply.body)
-    said = f"HTTP {reply.status}" + (f": {problem}" if problem else "")
+    status = f"HTTP {reply.status}" + (f": {problem}" if problem else "")
     if reply.status in (408, 429) or reply.status >= 500:
-        raise TransientError(f"the control plane is not ready ({said})", retry_after(reply.headers, now))
+        raise TransientError(f"the control plane is not ready ({status})", retry_after(reply.headers, now))
     if reply.status in (401, 403):
-        raise FetchError(f"the control plane refused this run's token, WARP_API_KEY ({said})")
+        raise FetchError(f"the control plane refused this run's token, WARP_API_KEY ({status})")
     if reply.status == 404:
-        raise FetchError(f"the control plane knows no run {single_line(run_id, 80)} ({said})")
+        raise FetchError(f"the control plane knows no run {single_line(run_id, 80)} ({status})")
     if 300 <= reply.status < 400:
         raise FetchError(
-            f"the control plane redirects ({said}): the token goes to no other URL, give its own"
+            f"the control plane redirects ({status}): the token is sent to no other URL, use the final one"
         )
-    raise FetchError(f"the control plane refused the request ({said})")
+    raise FetchError(f"the control plane refused the request ({status})")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

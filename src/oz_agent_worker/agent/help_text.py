@@ -24,8 +24,8 @@ _RUN_HELP: Final = """\
 Usage: oz-agent agent run --task-id ID [options]
 
 Fetches the run from the control plane and hands its prompt to a harness, the program
-that does the work. stdout is the harness's alone; lines of the agent itself go to
-stderr and begin with "oz-agent: ". It ends with the harness's exit code.
+that does the work. stdout carries the harness's output only; the agent's own lines go to
+stderr and begin with "oz-agent: ". The exit code is the harness's.
 
 Options:
 {options}
@@ -40,11 +40,11 @@ Harnesses:
 {harnesses}
 A coding agent gets the prompt in its headless mode; with --sandboxed it acts without
 asking. Programs are looked for in /mnt/NAME-cli-sidecar, then on PATH.
-Chosen by --harness, else by the run; where both are absent or "oz", by
+--harness chooses one, else the run; where both are absent or "oz",
 OZ_AGENT_DEFAULT_HARNESS, else shell.
 
 Environment:
-  WARP_API_KEY              the run's token; sent to the control plane alone
+  WARP_API_KEY              the run's token; sent to the control plane only
   WARP_SERVER_ROOT_URL      the control plane, without --server-root-url
   TASK_ID                   the run, without --task-id
   OZ_AGENT_DEFAULT_HARNESS  harness for runs that name none
@@ -55,7 +55,7 @@ Environment:
   OZ_AGENT_GRACE_SECONDS    from SIGTERM to SIGKILL for the harness (default 20)
   OZ_AGENT_FETCH_SECONDS    how long to try an unreachable control plane (default 60)
   OZ_AGENT_QUIET=1          no progress lines
-  OZ_WORKSPACE_ROOT         the working directory, where the agent starts in /
+  OZ_WORKSPACE_ROOT         the working directory if the agent starts in /
 
 Exit codes:
   the harness's own, or 128 + N when signal N ended it

@@ -73,7 +73,7 @@ def _carry_out(command: RunCommand, settings: AgentSettings, environment: Mappin
     servers, incomplete = decode_servers([run.mcp_servers, *added_servers])
     _log_unused_servers(harness, servers, incomplete, log)
     if settings.workspace_root and Path.cwd() == Path("/") and Path(settings.workspace_root).is_dir():
-        os.chdir(settings.workspace_root)  # nobody chose a working directory
+        os.chdir(settings.workspace_root)  # the task's image or template sets no working directory
     with _scratch_directory() as scratch:
         given = HarnessInput(
             run_id=run.run_id,

@@ -81,7 +81,7 @@ def _start(process: HarnessProcess, register_group: Callable[[], object]) -> sub
                 env=process.environment,
                 stdin=stdin,
                 # A session of its own: its process group is the harness and what it starts, and
-                # no terminal is there to ask questions on.
+                # it has no terminal to ask questions on.
                 start_new_session=True,
                 preexec_fn=before_exec,  # noqa: PLW1509 - this process has one thread
             )

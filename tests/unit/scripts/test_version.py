@@ -61,7 +61,7 @@ def test_a_version_is_set_everywhere(repository: Path, capsys: pytest.CaptureFix
 def test_a_release_is_checked(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check", "1.3.0"], repository) == 0
     assert main(["--check", "1.2.0"], repository) == 1
-    assert f"{PACKAGE} says 1.3.0, not 1.2.0" in capsys.readouterr().err
+    assert f"{PACKAGE} has 1.3.0, not 1.2.0" in capsys.readouterr().err
     assert main(["--notes", "1.3.0"], repository) == 0
     assert "- a thing" in capsys.readouterr().out
     with pytest.raises(SystemExit) as wrong:
