@@ -1,11 +1,9 @@
-"""``tasks``, ``explain`` and ``collect``: what the cluster knows of tasks, whoever assigned them."""
+"""``tasks``, ``explain`` and ``collect``: show what the cluster knows of tasks, without a control plane."""
 
 import asyncio
-import dataclasses
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +42,7 @@ _COLOURS: Final[Mapping[State, str]] = {
 
 
 def cluster_options(function: F) -> F:
-    """Give a command the flags that say which cluster, namespace and worker are looked at."""
+    """Add the options that choose cluster, namespace and worker."""
     for option in reversed(
         (
             click.option("--config-file", metavar="FILE", help="The worker's YAML config file."),
@@ -65,20 +63,28 @@ def cluster_options(function: F) -> F:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where to look. Without a namespace it is the one of the kubeconfig's context."""
+class _Cluster:
+    """The cluster that a command looks into; ``worker_id`` is ``None`` for the tasks of all workers."""
 
-    config: KubernetesConfig
-    namespace: str | None
-    worker_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
     client: KubernetesClient
     inspector: Inspector
     namespace: str
+    worker_id: str | None
     policy: ObservationPolicy
+
+    async def find(self, task: str) -> list[TaskJob] | DeletedJob:
+        """Return the Jobs of a task, the newest first, or what events tell of a deleted one.
+
+        Raises:
+            NoSuchTaskError: neither exists.
+        """
+        try:
+            return await self.inspector.find(task)
+        except NoSuchTaskError:
+            deleted = await self.inspector.find_deleted(task)
+            if deleted is None:
+                raise
+            return deleted
 
 
 @click.command("tasks")
@@ -93,10 +99,10 @@ class _Session:
 @output_option
 @click.pass_context
 def tasks(ctx: click.Context, /, states: tuple[str, ...], output: str, **where: Any) -> int:
-    """List the tasks that stand as Jobs in the cluster, the oldest first.
+    """List the tasks that have a Job in the cluster, the oldest first.
 
-    Asks the cluster alone: no control plane, no API key. A task that succeeded is gone as
-    soon as its result is delivered.
+    Asks the cluster alone: no control plane, no API key. The Job of a task that succeeded is
+    deleted as soon as its result is delivered.
 
     \b
     Examples:
@@ -104,19 +110,16 @@ def tasks(ctx: click.Context, /, states: tuple[str, ...], output: str, **where: 
       oz-agent-worker tasks -n agents --all-workers --state failed
     """
 
-    place = _place(ctx, where)
-
-    async def use(session: _Session) -> int:
-        rows = [row for row in await session.inspector.tasks() if not states or row.state in states]
+    async def show(cluster: _Cluster) -> None:
+        rows = [row for row in await cluster.inspector.tasks() if not states or row.state in states]
         if output == "json":
             echo_json(rows)
         elif rows:
-            click.echo(_as_table(rows, with_worker=place.worker_id is None))
+            click.echo(_as_table(rows, with_worker=cluster.worker_id is None))
         else:
-            click.echo(f"no tasks found in namespace {session.namespace}", err=True)
-        return ExitCode.OK
+            click.echo(f"no tasks found in namespace {cluster.namespace}", err=True)
 
-    return _in_cluster(place, use)
+    return _in_cluster(ctx, where, show)
 
 
 def _as_table(rows: list[TaskRow], *, with_worker: bool) -> str:
@@ -138,7 +141,7 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
     """Say where TASK is, and what it waits for or why it ended.
 
     TASK is a task ID, an execution ID, the name of a Job or of its Pod, or the beginning
-    of one. Asks the cluster alone: no control plane, no API key. Of a Job that is gone events
+    of one. Asks the cluster alone: no control plane, no API key. Of a deleted Job events
     tell for an hour.
 
     \b
@@ -147,41 +150,24 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
       oz-agent-worker explain RUN_ID -n agents --output json | jq -r .reason
     """
 
-    async def use(session: _Session) -> int:
-        jobs: list[TaskJob] = []
-        try:
-            jobs = await session.inspector.find(task)
-            explanation = explained(await session.inspector.facts(jobs[0]))
-        except NoSuchTaskError as error:
-            trace = await _trace(session, task, error)
-            explanation = explain_deleted(trace, session.namespace, datetime.now(UTC))
+    async def show(cluster: _Cluster) -> None:
+        found = await cluster.find(task)
+        if isinstance(found, DeletedJob):
+            explanation = explain_deleted(found, cluster.namespace, datetime.now(UTC))
+        else:
+            explanation = explained(await cluster.inspector.snapshot(found[0]))
         if output == "json":
             echo_json(explanation)
-            return ExitCode.OK
+            return
         headline, newline, rest = render_text(explanation, datetime.now(UTC)).partition("\n")
         click.echo(click.style(headline, bold=True, fg=_COLOURS.get(explanation.state)) + newline + rest)
-        _tell_others(jobs)
-        return ExitCode.OK
+        if not isinstance(found, DeletedJob) and len(found) > 1:
+            others = ", ".join(job.key.execution_id for job in found[1:])
+            click.echo(
+                f"This is the newest execution; explain one of the others by its ID: {others}", err=True
+            )
 
-    return _in_cluster(_place(ctx, where), use)
-
-
-async def _trace(session: _Session, task: str, error: NoSuchTaskError) -> DeletedJob:
-    """What events tell of a task that has no Job.
-
-    Raises:
-        NoSuchTaskError: nothing; it is the ``error`` that was met before.
-    """
-    trace = await session.inspector.trace(task)
-    if trace is None:
-        raise error
-    return trace
-
-
-def _tell_others(jobs: list[TaskJob]) -> None:
-    if len(jobs) > 1:
-        others = ", ".join(job.key.execution_id for job in jobs[1:])
-        click.echo(f"This is the newest execution; explain one of the others by its ID: {others}", err=True)
+    return _in_cluster(ctx, where, show)
 
 
 @click.command("collect")
@@ -196,7 +182,7 @@ def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) ->
 
     Its explanation, the Job and its Pods with their status, their events, the logs of all
     their containers. The values of variables and the keys in the agent's arguments are
-    hidden; what a task prints is not, unless it is one of those. Of a task whose Job is gone,
+    hidden; what a task prints is not, unless it is one of those. Of a task whose Job is deleted,
     what events still tell.
 
     \b
@@ -205,87 +191,73 @@ def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) ->
       oz-agent-worker collect RUN_ID -n agents --file - | tar tz
     """
 
-    async def use(session: _Session) -> int:
-        job, content = await _collected(session, task)
+    async def write(cluster: _Cluster) -> None:
+        found = await cluster.find(task)
+        if isinstance(found, DeletedJob):
+            name, now = found.name, datetime.now(UTC)
+            content = bundle(name, deleted_job_files(found, cluster.namespace, now), now)
+        else:
+            name = found[0].metadata.name
+            collector = EvidenceCollector(cluster.client, cluster.namespace, cluster.policy)
+            content = await collector.collect(name)
         if file == "-":
             sys.stdout.buffer.write(content)
-            return ExitCode.OK
-        path = Path(file or f"{job}.tar.gz")
+            return
+        path = Path(file or f"{name}.tar.gz")
         try:
             write_private(path, content)
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error
         click.echo(f"{path} ({len(content)} bytes)")
-        return ExitCode.OK
 
-    return _in_cluster(_place(ctx, where), use)
-
-
-async def _collected(session: _Session, task: str) -> tuple[str, bytes]:
-    """The name of the task's Job, and its bundle: of a Job that is gone, what events tell."""
-    try:
-        job = (await session.inspector.find(task))[0].metadata.name
-    except NoSuchTaskError as error:
-        trace, now = await _trace(session, task, error), datetime.now(UTC)
-        return trace.job, bundle(trace.job, deleted_job_files(trace, session.namespace, now), now)
-    collector = EvidenceCollector(session.client, session.namespace, session.policy)
-    return job, await collector.collect(job)
+    return _in_cluster(ctx, where, write)
 
 
 # --------------------------------------------------------------------------------- the cluster
 
 
-def _place(ctx: click.Context, where: Mapping[str, Any]) -> _Place:
-    """Join the command's flags with those before it and with the config file; flags win.
+def _in_cluster(
+    ctx: click.Context, where: Mapping[str, Any], use: Callable[[_Cluster], Awaitable[None]]
+) -> int:
+    """Connect to the cluster that the options choose, and call ``use``; return the exit code.
+
+    The command's options win over those before it, and these over the config file. Without a
+    namespace it is the one of the kubeconfig's context.
 
     Raises:
         ConfigError: the config file is wrong.
         UsageError: it is not for Kubernetes.
+        BackendError: the API server cannot be asked.
     """
     outer: Mapping[str, Any] = ctx.obj or {}
-    file = where["config_file"] or outer.get("config_file")
     worker_id = where["worker_id"] or outer.get("worker_id")
-    config, namespace = KubernetesConfig(), None
-    if file:
+    config, namespace = KubernetesConfig(), where["namespace"]
+    if file := where["config_file"] or outer.get("config_file"):
         loaded = load_worker_config(WorkerFlags(config_file=file), os.environ, needs_key=False)
         if not isinstance(loaded.backend, KubernetesConfig):
             raise UsageError(
                 f"{file} is for the {loaded.backend_name} backend: its tasks are not in a cluster"
             )
-        config, namespace = loaded.backend, loaded.backend.namespace
+        config, namespace = loaded.backend, namespace or loaded.backend.namespace
         worker_id = worker_id or read_file(file)[0].worker_id
-    kubeconfig = where["kubeconfig"] or config.kubeconfig
-    return _Place(
-        config=dataclasses.replace(config, kubeconfig=kubeconfig),
-        namespace=where["namespace"] or namespace,
-        worker_id=None if where["all_workers"] else worker_id,
-    )
+    worker_id = None if where["all_workers"] else worker_id
+
+    async def main() -> None:
+        credentials = load_credentials(where["kubeconfig"] or config.kubeconfig, environ=os.environ)
+        place = namespace or credentials.namespace or config.namespace
+        policy = observation_policy(config, ObservationPolicy())
+        async with KubernetesClient(credentials) as client:
+            inspector = Inspector(client, place, worker_id=worker_id, policy=policy)
+            try:
+                await use(_Cluster(client, inspector, place, worker_id, policy))
+            except ApiError as error:
+                raise BackendError(_describe_error(error, credentials, place)) from error
+
+    asyncio.run(main())
+    return ExitCode.OK
 
 
-def _in_cluster(place: _Place, use: Callable[[_Session], Awaitable[int]]) -> int:
-    """Connect, do the work, and return its exit code."""
-
-    async def main() -> int:
-        async with _session(place) as session:
-            return await use(session)
-
-    return asyncio.run(main())
-
-
-@asynccontextmanager
-async def _session(place: _Place) -> AsyncIterator[_Session]:
-    credentials = load_credentials(place.config.kubeconfig, environ=os.environ)
-    namespace = place.namespace or credentials.namespace or place.config.namespace
-    policy = observation_policy(place.config, ObservationPolicy())
-    async with KubernetesClient(credentials) as client:
-        inspector = Inspector(client, namespace, worker_id=place.worker_id, policy=policy)
-        try:
-            yield _Session(client, inspector, namespace, policy)
-        except ApiError as error:
-            raise BackendError(_words(error, credentials, namespace)) from error
-
-
-def _words(error: ApiError, credentials: Credentials, namespace: str) -> str:
+def _describe_error(error: ApiError, credentials: Credentials, namespace: str) -> str:
     if isinstance(error, ForbiddenError):
         return (
             f"{credentials.description} may not read tasks in namespace {namespace!r}: {error.message}."

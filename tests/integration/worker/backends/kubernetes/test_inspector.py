@@ -64,10 +64,10 @@ async def test_a_list_tells_the_same_end_of_a_task_as_its_explanation(
     await preempted_and_started_again(server)
     (row,) = await inspector.tasks()
     (job,) = await inspector.find(JOB)
-    assert row.reason == explain(await inspector.facts(job)).reason == "pod_missing"
+    assert row.reason == explain(await inspector.snapshot(job)).reason == "pod_missing"
     await told(server, "Pod", f"{JOB}-bbbbb", "Evicted", "The node was low on memory", 30)
     (row,) = await inspector.tasks()
-    assert row.reason == explain(await inspector.facts(job)).reason == "evicted"
+    assert row.reason == explain(await inspector.snapshot(job)).reason == "evicted"
 
 
 async def test_the_pods_of_a_namesake_before_it_are_not_the_jobs(
@@ -103,22 +103,22 @@ async def test_a_job_that_stands_is_not_gone_however_long_its_name(
     long = f"oz-task-{'r' * 41}-exec-abcdefgh"
     assert len(long) == 63
     await told(server, "Pod", f"{long[:58]}aaaaa", "Failed", "no image", 5)
-    trace = await inspector.trace("r" * 41)
-    assert trace is not None
-    assert trace.job == long[:58]
+    deleted = await inspector.find_deleted("r" * 41)
+    assert deleted is not None
+    assert deleted.name == long[:58]
     await stands(server, f"{long[:58]}other")
-    assert await inspector.trace("r" * 41) is None
+    assert await inspector.find_deleted("r" * 41) is None
 
 
 async def test_of_an_execution_that_is_gone_the_end_of_its_last_pod_counts(
     server: ApiServer, inspector: Inspector
 ) -> None:
     await preempted_and_started_again(server)
-    trace = await inspector.trace("run-1")
-    assert trace is not None
-    assert len(trace.events) == 4
+    deleted = await inspector.find_deleted("run-1")
+    assert deleted is not None
+    assert len(deleted.events) == 4
     await stands(server)
-    assert await inspector.trace("run-1") is None
+    assert await inspector.find_deleted("run-1") is None
 
 
 @pytest.mark.parametrize("request_", [("list", "events"), ("get", "jobs")])
@@ -128,4 +128,4 @@ async def test_events_that_cannot_be_read_tell_nothing(
 ) -> None:
     await preempted_and_started_again(server)
     server.faults[request_].append(says(code))
-    assert await inspector.trace("run-1") is None
+    assert await inspector.find_deleted("run-1") is None

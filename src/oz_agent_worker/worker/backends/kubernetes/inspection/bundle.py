@@ -1,4 +1,4 @@
-"""The bundle of evidence of one task: a tar file, the same bytes for the same evidence. Pure."""
+"""Packs the evidence of one task into a tar file; the same evidence gives the same bytes. Pure."""
 
 import gzip
 import io
@@ -30,7 +30,7 @@ _MODE: Final = 0o600
 
 @dataclass(frozen=True, slots=True)
 class ContainerLog:
-    """The log of one container of a Pod, or its end."""
+    """The log of a container of a Pod, or the end of it."""
 
     pod: str
     container: str
@@ -41,8 +41,8 @@ class ContainerLog:
 class TaskEvidence:
     """What was read of a task: objects of the API as plain data, and logs.
 
-    ``outcome`` is what the worker reports, where it is the worker that collects; ``problems``
-    are what could not be read.
+    ``outcome`` is what the worker reports, if the worker collects; ``problems`` name what could not
+    be read.
     """
 
     job: Mapping[str, Any]
@@ -67,7 +67,7 @@ class TaskEvidence:
 
 
 def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a bundle, name and content, without the values of variables."""
+    """Yield the files of a bundle, name and content, with secrets hidden."""
     templates = [evidence.job.get("spec", {}).get("template", {}), *evidence.pods]
     redactor = Redactor(template.get("spec") or {} for template in templates)
 
@@ -78,7 +78,7 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
     yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
     if evidence.outcome is not None:
-        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome, enc_hook=_words))
+        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome, enc_hook=_encode_text))
     yield "job.json", as_json(evidence.job)
     yield "events.json", as_json(list(evidence.events))
     for pod in evidence.pods:
@@ -89,26 +89,26 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
         yield "not-read.txt", redactor.text("".join(f"{line}\n" for line in evidence.problems)).encode()
 
 
-def _words(value: Any) -> str:
-    """What no serializer knows: the task's own words, which are its owner's as its log is."""
+def _encode_text(value: Any) -> str:
+    """Encode the text that the task itself wrote: its owner may read it, as the log."""
     if isinstance(value, TaskText):
         return value.text
     raise NotImplementedError(f"objects of type {type(value).__name__} are in no outcome")
 
 
-def deleted_job_files(trace: DeletedJob, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a bundle of a task whose Job is gone: the answer, and the events.
+def deleted_job_files(job: DeletedJob, namespace: str, now: datetime) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a bundle of a task whose Job is deleted: the explanation, and the events.
 
-    Without a spec nobody knows its secrets: of events that quote a program, the words are left out.
+    Without a spec the secrets are unknown, so the text of events that quote a program is left out.
     """
-    trace = DeletedJob(trace.job, tuple(map(_unquoted, trace.events)))
-    explanation = explain_deleted(trace, namespace, now)
+    job = DeletedJob(job.name, tuple(map(_without_quotation, job.events)))
+    explanation = explain_deleted(job, namespace, now)
     yield "explanation.txt", f"{render_text(explanation, now)}\n".encode()
     yield "explanation.json", _as_json(explanation)
-    yield "events.json", _as_json(trace.events)
+    yield "events.json", _as_json(job.events)
 
 
-def _unquoted(event: EventView) -> EventView:
+def _without_quotation(event: EventView) -> EventView:
     return msgspec.structs.replace(event, message=UNSHOWN) if quotes_task(event) else event
 
 
@@ -117,10 +117,10 @@ def _as_json(data: Any) -> bytes:
 
 
 def bundle(name: str, files: Iterable[tuple[str, bytes]], now: datetime) -> bytes:
-    """Pack files as ``.tar.gz``, all of them in one folder ``name``, in the order of their names."""
+    """Pack files as ``.tar.gz``: one folder ``name``, sorted by file name, with the time ``now``."""
     packed = io.BytesIO()
     moment = int(now.timestamp())
-    # No name and no time in gzip's header: it says nothing that the files do not.
+    # No name and no time in gzip's header, so that the bytes depend on the files alone.
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as compressed,
         tarfile.open(mode="w", fileobj=compressed, format=tarfile.PAX_FORMAT) as archive,

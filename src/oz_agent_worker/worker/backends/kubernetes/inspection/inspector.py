@@ -1,4 +1,4 @@
-"""Reads from the cluster what is to be known of tasks: for people who ask, and for evidence."""
+"""Reads tasks from the cluster, for the commands that show them."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRow:
-    """A task's Job in a list. ``created`` is RFC 3339; ``pod`` and ``node`` may be empty."""
+    """A task in a list of Jobs. ``created`` is RFC 3339; ``pod`` and ``node`` may be empty."""
 
     task_id: str
     execution_id: str
@@ -40,14 +40,14 @@ class TaskRow:
 
 
 def pods_selector(job: str) -> str:
-    """The label selector of a Job's Pods, and of those of namesakes before it."""
+    """Return the label selector of a Job's Pods; Pods of an earlier Job of the name match as well."""
     return f"job-name={job}"
 
 
 class Inspector:
-    """Reads the Jobs of tasks in one namespace; with ``worker_id`` those of one worker alone.
+    """Reads the Jobs of tasks in one namespace; with ``worker_id``, only those of one worker.
 
-    Every method raises ``ApiError`` where the API server cannot be asked or refuses.
+    Every method raises ``ApiError`` if the API server cannot be asked or refuses.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Inspector:
         self._policy = policy
 
     async def tasks(self) -> list[TaskRow]:
-        """All Jobs of tasks, the oldest first."""
+        """Return all tasks that have a Job, the oldest first."""
         jobs = await self._all(TASK_JOBS, self._selector)
         pods: dict[str, list[PodView]] = {}
         for pod in await self._all(PODS, self._selector):
             pods.setdefault(pod.job_uid or "", []).append(pod)
-        standing = [(job, pods.get(job.metadata.uid or "", [])) for job in jobs]
-        events = await telling_events(self._client, self._namespace, standing, self._policy)
-        rows = [self._row(job, of_job, events.get(job.metadata.name, ())) for job, of_job in standing]
+        jobs_with_pods = [(job, pods.get(job.metadata.uid or "", [])) for job in jobs]
+        events = await telling_events(self._client, self._namespace, jobs_with_pods, self._policy)
+        rows = [self._row(job, of_job, events.get(job.metadata.name, ())) for job, of_job in jobs_with_pods]
         return sorted(rows, key=lambda row: (row.created or "", row.job))
 
     def _row(self, job: TaskJob, pods: Sequence[PodView], events: Sequence[EventView]) -> TaskRow:
@@ -90,10 +90,10 @@ class Inspector:
         )
 
     async def find(self, text: str) -> list[TaskJob]:
-        """The Jobs that ``text`` means, the newest first (``inspected.matching_jobs``).
+        """Return the Jobs that ``text`` means, the newest first (``task_jobs.matching_jobs``).
 
         Raises:
-            NoSuchTaskError: it means none; the text says why that may be.
+            NoSuchTaskError: it means none; the error says why that may be.
             AmbiguousTaskError: it is the beginning of several tasks' names.
             UsageError: it is empty.
         """
@@ -113,10 +113,10 @@ class Inspector:
             f" after its TTL, and events tell of it for an hour; one in a queue has none yet.{other}"
         )
 
-    async def trace(self, text: str) -> DeletedJob | None:
-        """What events tell of a task whose Job is gone, the newest of those that ``text`` means.
+    async def find_deleted(self, text: str) -> DeletedJob | None:
+        """Return the newest deleted Job that ``text`` means, from its events.
 
-        ``None`` where they tell nothing, or cannot be read, or the Job stands and is another
+        ``None`` if there are no events, if they cannot be read, or if the Job exists and is another
         worker's.
 
         Raises:
@@ -126,44 +126,35 @@ class Inspector:
         try:
             for kind in ("Job", "Pod"):
                 events += await self._client.list_events(self._namespace, f"involvedObject.kind={kind}")
-            trace = next(iter(find_deleted_jobs(events, text.strip())), None)
-            return None if trace is None or await self._stands(trace) else trace
+            job = next(iter(find_deleted_jobs(events, text.strip())), None)
+            return None if job is None or await self._exists(job) else job
         except ApiError as error:
             _logger.debug("Events cannot be read: %s", error)
             return None
 
-    async def _stands(self, trace: DeletedJob) -> bool:
+    async def _exists(self, job: DeletedJob) -> bool:
         try:
-            await self._client.get_job(self._namespace, trace.job)
+            await self._client.get_job(self._namespace, job.name)
         except NotFoundError:
-            if trace.names_job:
+            if job.has_full_name:
                 return False
-            jobs = await self._all(TASK_JOBS, LABEL_EXECUTION_HASH)
-            return any(trace.may_be_of(job.metadata.name) for job in jobs)
+            others = await self._all(TASK_JOBS, LABEL_EXECUTION_HASH)
+            return any(job.may_be(other.metadata.name) for other in others)
         return True
 
-    async def facts(self, job: TaskJob) -> TaskSnapshot:
-        """All that an explanation of this Job needs."""
-        pods = await self.pods_of(job)
+    async def snapshot(self, job: TaskJob) -> TaskSnapshot:
+        """Read what an explanation of this Job needs."""
+        found = await self._all(PODS, pods_selector(job.metadata.name))
+        # A Job of the same name that was deleted had Pods of the same labels.
+        pods = tuple(pod for pod in found if pod.job_uid in (None, job.metadata.uid))
         events: tuple[EventView, ...] = ()
         unread = ""
         try:
             events = await task_events(self._client, self._namespace, job, pods)
         except ApiError as error:
             unread = f"could not be read: {error}"
-        return TaskSnapshot(
-            job=job,
-            pods=pods,
-            events=events,
-            now=datetime.now(UTC),
-            policy=self._policy,
-            unread=unread,
-        )
-
-    async def pods_of(self, job: TaskJob) -> tuple[PodView, ...]:
-        """The Pods of a Job, those of a namesake before it left out."""
-        pods = await self._all(PODS, pods_selector(job.metadata.name))
-        return tuple(pod for pod in pods if pod.job_uid in (None, job.metadata.uid))
+        now = datetime.now(UTC)
+        return TaskSnapshot(job=job, pods=pods, events=events, now=now, policy=self._policy, unread=unread)
 
     async def _all(self, resource: Resource[ObjectT], selector: str) -> list[ObjectT]:
         return await self._client.list_all(resource, self._namespace, label_selector=selector)

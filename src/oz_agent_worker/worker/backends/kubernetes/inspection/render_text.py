@@ -1,4 +1,4 @@
-"""An explanation as a text for people: the answer first, then what it rests on. Pure."""
+"""Renders an explanation as text: the answer first, then the evidence. Pure."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -38,7 +38,7 @@ def _lines(explanation: Explanation, now: datetime) -> Iterator[str]:
         yield f"  {age:<{ages}}   {about:<{subjects}}   {text}"
 
 
-def _age(evidence: TimelineEntry, now: datetime) -> str:
-    if evidence.at is None:
+def _age(entry: TimelineEntry, now: datetime) -> str:
+    if entry.at is None:
         return "-"
-    return short_span((now - datetime.fromisoformat(evidence.at)).total_seconds())
+    return short_span((now - datetime.fromisoformat(entry.at)).total_seconds())

@@ -1,6 +1,7 @@
-"""The state of a task's Job in one word, and why it is not another. Pure."""
+"""The state and the reason of a task, each in one word, and the problems that they follow from. Pure."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -18,24 +19,23 @@ from .task_jobs import TaskJob
 
 __all__ = [
     "State",
-    "facts_about",
     "is_ordinary",
     "is_starting",
     "lost_its_pods",
     "reason_of",
     "state_of",
-    "with_endless_wait_as_problem",
+    "task_problems",
 ]
 
-#: In the keys of problems that every Pod has for a moment (``startup``).
+#: Parts of the keys of problems that every Pod has for a moment (``status.waiting``).
 _STEPS: Final = ("/starting/", "/pulling/")
 
 
 class State(StrEnum):
-    """Where a task is.
+    """The state of a task.
 
-    ``ending``: its Job was deleted, and its Pod has its grace period; ``gone``: its Job is not
-    there, and events alone tell of it.
+    ``ending``: its Job is being deleted, and its Pod has its grace period. ``gone``: its Job does
+    not exist; only events tell of it.
     """
 
     PENDING = "pending"
@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 def state_of(job: TaskJob, pods: Sequence[PodView]) -> State:
-    """Say where a task is."""
+    """Return the state of a task."""
     if job.condition("Complete") is not None:
         return State.SUCCEEDED
     if job.condition("Failed") is not None:
@@ -59,12 +59,12 @@ def state_of(job: TaskJob, pods: Sequence[PodView]) -> State:
 
 
 def reason_of(
-    job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy, events: Sequence[EventView] = ()
+    job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy, events: Iterable[EventView] = ()
 ) -> str:
-    """Why a task failed, or what it waits for: the word that the worker reports with.
+    """Return why a task failed, or what it waits for: the reason that the worker reports.
 
-    Empty where nothing is wrong. ``events`` are those of its objects, as far as they are known:
-    some problems, and the ends of Pods that are gone, are told by them alone.
+    Empty if nothing is wrong. ``events`` are those of the Job and its Pods, as far as they are known:
+    only events tell of some problems, and of the ends of Pods that are gone.
     """
     failure = job.condition("Failed")
     if failure is not None:
@@ -74,17 +74,33 @@ def reason_of(
         return ""
     if job.condition("Suspended") is not None:
         return "suspended"
-    seen = with_endless_wait_as_problem(policy)
-    of_job = facts_about(job.metadata.uid, events)
-    problems = [(problem, of_job) for problem in missing_pod_problems(job, pods, seen, of_job)]
-    for pod in pods:
-        of_pod = facts_about(pod.identity, events)
-        problems += [(problem, of_pod) for problem in pod_problems(pod, seen, of_pod)]
-    for problem, told in sorted(problems, key=lambda pair: is_ordinary(pair[0])):
-        warned = bool(told.warning) and not told.pulling
-        if warned or not is_ordinary(problem):
+    for problem, facts in task_problems(job, pods, policy, events):
+        if (facts.warning and not facts.pulling) or not is_ordinary(problem):
             return problem.reason.value
     return ""
+
+
+def task_problems(
+    job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy, events: Iterable[EventView]
+) -> list[tuple[PodProblem, EventFacts]]:
+    """Return the problems of a task, each with what the events say of its object; the worst first.
+
+    Waiting for a node is a problem even if the worker waits without end.
+    """
+    policy = _with_finite_wait(policy)
+    by_object: dict[str, list[EventView]] = defaultdict(list)
+    for event in events:
+        by_object[(event.involved_object and event.involved_object.uid) or ""].append(event)
+
+    def facts_about(uid: str) -> EventFacts:
+        return event_facts(uid, by_object[uid], 0.0) if by_object[uid] else NOT_READ
+
+    of_job = facts_about(job.metadata.uid or "")
+    found = [(problem, of_job) for problem in missing_pod_problems(job, pods, policy, of_job)]
+    for pod in pods:
+        of_pod = facts_about(pod.identity)
+        found += [(problem, of_pod) for problem in pod_problems(pod, policy, of_pod)]
+    return sorted(found, key=lambda pair: (is_ordinary(pair[0]), pair[0].grace))
 
 
 def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
@@ -94,22 +110,16 @@ def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
 
 
 def is_starting(pod: PodView, policy: ObservationPolicy) -> bool:
-    """Whether all that is known to be wrong with a Pod is that it has not started yet."""
-    problems = [*pod_problems(pod, with_endless_wait_as_problem(policy))]
+    """Whether a Pod has no problem but that it has not started yet."""
+    problems = [*pod_problems(pod, _with_finite_wait(policy))]
     return bool(problems) and all(is_ordinary(problem) for problem in problems)
 
 
-def facts_about(uid: str | None, events: Iterable[EventView]) -> EventFacts:
-    """What ``events`` say of the object with this UID."""
-    about = [event for event in events if event.involved_object and event.involved_object.uid == uid]
-    return event_facts(uid or "", about, 0.0) if about else NOT_READ
-
-
-def with_endless_wait_as_problem(policy: ObservationPolicy) -> ObservationPolicy:
-    """The same policy for one who looks on: it is a problem, too, to wait without end for a node."""
+def _with_finite_wait(policy: ObservationPolicy) -> ObservationPolicy:
+    """Return the policy with a timeout for Pods without a node: 0, no timeout, makes them no problem."""
     return replace(policy, unschedulable_timeout=policy.unschedulable_timeout or math.inf)
 
 
 def is_ordinary(problem: PodProblem) -> bool:
-    """Whether a problem is only that something takes its time, as it does in every task."""
+    """Whether a problem is only that a step takes its time, as in every task."""
     return problem.key.endswith("/unscheduled") or any(step in problem.key for step in _STEPS)

@@ -128,8 +128,8 @@ ROWS = {
 
 @pytest.mark.parametrize(("events", "reason", "says"), ROWS.values(), ids=ROWS)
 def test_one_answer_from_events_alone(events: list[EventView], reason: str, says: str) -> None:
-    (trace,) = find_deleted_jobs(reversed(events), "run-1")
-    answer = explain_deleted(trace, "agents", NOW)
+    (job,) = find_deleted_jobs(reversed(events), "run-1")
+    answer = explain_deleted(job, "agents", NOW)
     assert answer.headline.startswith(f"Task run-1 {says}")
     assert (answer.state, answer.reason, answer.job, answer.namespace) == (State.GONE, reason, JOB, "agents")
     assert len(answer.evidence) == len(events)
@@ -138,9 +138,9 @@ def test_one_answer_from_events_alone(events: list[EventView], reason: str, says
 @pytest.mark.parametrize("text", ["run-1", "RUN-1", "exec-1", "run", JOB, POD, "oz-task-run", "run_1"])
 def test_what_a_text_means(text: str) -> None:
     unrelated = of_pod("Failed", "x", pod="oz-task-another-exec-exec-2-abcde")
-    (trace,) = find_deleted_jobs([CREATED, NO_NODE, unrelated], text)
-    assert trace.job == JOB
-    assert set(trace.events) == {CREATED, NO_NODE}
+    (job,) = find_deleted_jobs([CREATED, NO_NODE, unrelated], text)
+    assert job.name == JOB
+    assert set(job.events) == {CREATED, NO_NODE}
 
 
 @pytest.mark.parametrize("text", ["run-2", "un-1", "exec", "oz-preflight-1", "web"])
@@ -152,7 +152,7 @@ def test_what_means_nothing(text: str) -> None:
 def test_the_newest_execution_comes_first() -> None:
     other = "oz-task-run-1-exec-exec-2"
     found = find_deleted_jobs([of_job("Completed", job=other, at=5), CREATED], "run-1")
-    assert [trace.job for trace in found] == [other, JOB]
+    assert [job.name for job in found] == [other, JOB]
 
 
 def test_the_beginning_of_several_tasks_names_them() -> None:
@@ -166,23 +166,23 @@ def test_the_pods_of_a_long_name_are_known() -> None:
     job = job_name(ExecutionKey(run, "a1b2c3d4e5f6"))
     pod = f"{job}-"[:58] + "x7k2p"
     warning = of_pod("Failed", "why", pod=pod)
-    (trace,) = find_deleted_jobs([of_job("Completed", job=job), warning], run)
-    assert warning in trace.events
+    (whole,) = find_deleted_jobs([of_job("Completed", job=job), warning], run)
+    assert warning in whole.events
     (alone,) = find_deleted_jobs([warning], pod)
-    assert (alone.run, alone.job) == (run, job)
+    assert (alone.run, alone.name) == (run, job)
 
 
 def test_the_letter_names_the_job() -> None:
-    (trace,) = find_deleted_jobs([CREATED, NO_NODE], "run-1")
-    lines = render_text(explain_deleted(trace, "agents", NOW), NOW).splitlines()
+    (job,) = find_deleted_jobs([CREATED, NO_NODE], "run-1")
+    lines = render_text(explain_deleted(job, "agents", NOW), NOW).splitlines()
     assert f"Job {JOB}, namespace agents" in lines
     assert "  Outlook: its last event is 9m old; the API server keeps events for an hour." in lines
 
 
 def test_a_bundle_of_events_quotes_no_program() -> None:
     words = of_pod("Unhealthy", "Liveness probe failed: swordfish", at=30)
-    (trace,) = find_deleted_jobs([CREATED, words], "run-1")
-    files = dict(deleted_job_files(trace, "agents", NOW))
+    (job,) = find_deleted_jobs([CREATED, words], "run-1")
+    files = dict(deleted_job_files(job, "agents", NOW))
     assert sorted(files) == ["events.json", "explanation.json", "explanation.txt"]
     everything = b"".join(files.values())
     assert b"swordfish" not in everything

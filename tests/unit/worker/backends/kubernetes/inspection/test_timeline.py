@@ -3,14 +3,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.inspection.timeline import MAX_EVENTS, evidence_lines
+from oz_agent_worker.worker.backends.kubernetes.inspection.timeline import MAX_EVENTS, timeline
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
 from tests.unit.worker.backends.kubernetes.tasks import CREATED, LATER, event, task_job, task_pod
 
 
 def told(*args: Any, **more: Any) -> list[tuple[str, str]]:
-    return [(line.about, line.text) for line in evidence_lines(*args, **more)]
+    return [(line.about, line.text) for line in timeline(*args, **more)]
 
 
 def test_from_the_whole_to_the_parts() -> None:
@@ -71,7 +71,7 @@ def test_the_newest_events_are_shown_in_the_order_of_their_time() -> None:
         msgspec.convert({"reason": f"E{n}", "message": "m", "eventTime": time}, EventView)
         for n, time in reversed(list(enumerate(times)))
     ]
-    lines = list(evidence_lines(task_job(), [], events))[1:]
+    lines = list(timeline(task_job(), [], events))[1:]
     assert [line.at for line in lines] == times[5:]
     assert lines[0].text == "E5: m"
 
@@ -88,7 +88,7 @@ def test_a_repeated_event_says_how_often_and_when_last() -> None:
         },
         EventView,
     )
-    (line,) = list(evidence_lines(task_job(), [], [repeated]))[1:]
+    (line,) = list(timeline(task_job(), [], [repeated]))[1:]
     assert (line.text, line.at) == ("BackOff by k (7 times): m", LATER)
 
 
