@@ -65,7 +65,7 @@ def metric_table() -> str:
 def _label(label: Label) -> str:
     if label.name == "reason" and label.values == tuple(reason.value for reason in FailureReason):
         return "`reason`: all of failure-reasons.md"
-    values = ", ".join(label.values) or label.told
+    values = ", ".join(label.values) or label.note
     return f"`{label.name}`: {values}" if values else f"`{label.name}`"
 
 

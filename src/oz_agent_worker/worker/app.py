@@ -1,8 +1,8 @@
-"""The composition root: a worker put together from its configuration, and run.
+"""The composition root: puts a worker together from its configuration, and runs it.
 
-control plane ⇄ link ⇄ worker ⇄ backend ⇄ where the tasks run
-                   outbox, logs: what is owed to the control plane
-all of them → notices → telemetry: metrics, traces, fields of the log; lookout: probes, scrapes
+control plane ⇄ connection ⇄ worker ⇄ backend ⇄ where the tasks run
+                outbox, logs: what the control plane has not received yet
+all of them → events → telemetry: metrics, traces, log fields; probe ports: health, scrapes
 """
 
 import asyncio
@@ -28,8 +28,7 @@ from .probes.health import Health
 from .probes.probe_ports import ProbePorts
 from .probes.server import Endpoint
 from .task_spec import TaskSettings
-from .telemetry.resource import Identity
-from .telemetry.sources import Subjects
+from .telemetry.resource import WorkerResource
 from .telemetry.telemetry import Telemetry
 from .worker import Worker, WorkerSettings
 
@@ -42,9 +41,9 @@ logger: Final = logging.getLogger(__name__)
 class WorkerOptions:
     """How the worker's process behaves; times in seconds.
 
-    ``default_agent`` is the agent's program for the direct backend where neither
-    ``oz_path`` nor an ``oz`` on PATH is there. ``probes`` is where health is served.
-    ``listeners`` hear of everything that is noticed.
+    ``default_agent`` is the agent's program for the direct backend where there is neither
+    ``oz_path`` nor an ``oz`` on PATH. ``probes`` is where health is served. ``listeners`` get
+    every event.
     """
 
     exit_on_auth_failure: bool = False
@@ -65,52 +64,59 @@ async def run_worker(
         AuthRefusedError: the key was refused and the options say to exit then.
     """
     telemetry = Telemetry(options.listeners)
-    notify = telemetry.notify
-    backend = build_backend(config, options, environ, notify)
+    backend = build_backend(config, options, environ, telemetry.notify)
     for notice in config.notices:
         logger.warning("%s", notice)
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )
     outbox, logs = Outbox(clock=time.monotonic), LogBuffers()
-    worker = Worker(backend, _worker_settings(config), outbox, logs, notify)
-    link = worker.connection = Connection(
-        _link_settings(config, options, environ), worker, outbox, logs, notify=notify
+    settings = WorkerSettings(
+        worker_id=config.worker_id,
+        max_concurrent_tasks=config.max_concurrent_tasks,
+        tasks=task_settings(config),
     )
-    health = Health(connected=lambda: link.connected, watches=backend.watches)
-    telemetry.begin(environ, _identity(config))
-    telemetry.watch(Subjects(outbox, backend.watches))
+    worker = Worker(backend, settings, outbox, logs, telemetry.notify)
+    connection = worker.connection = Connection(
+        _connection_settings(config, options, environ), worker, outbox, logs, notify=telemetry.notify
+    )
+    health = Health(connected=lambda: connection.connected, watches=backend.watches)
+    resource = WorkerResource(
+        worker_id=config.worker_id,
+        version=__version__,
+        backend=config.backend_name,
+        max_concurrent_tasks=config.max_concurrent_tasks,
+    )
+    telemetry.begin(environ, resource)
+    telemetry.sample(outbox, backend.watches)
     try:
         async with ProbePorts(options.probes, health, telemetry):
-            if await _started(backend, worker, stop):
+            starting = asyncio.create_task(backend.start(worker.adopt), name="backend-start")
+            if await ends_before(starting, stop):
+                starting.result()
                 health.preflight_passed = True
-                await _serve(worker, link, health, stop, options.shutdown_grace)
+                await _serve(worker, connection, health, stop, options.shutdown_grace)
+            else:
+                await cancel_and_wait(starting)
     finally:
         await backend.close()
         await telemetry.close()
         logger.info("Stopped")
 
 
-async def _started(backend: Backend, worker: Worker, stop: asyncio.Event) -> bool:
-    """Start the backend; give up, and return false, where ``stop`` comes first."""
-    starting = asyncio.create_task(backend.start(worker.adopt), name="backend-start")
-    if not await ends_before(starting, stop):
-        await cancel_and_wait(starting)
-        return False
-    starting.result()
-    return True
-
-
-async def _serve(worker: Worker, link: Connection, health: Health, stop: asyncio.Event, grace: float) -> None:
-    connection = asyncio.create_task(link.run(), name="link")
+async def _serve(
+    worker: Worker, connection: Connection, health: Health, stop: asyncio.Event, grace: float
+) -> None:
+    """Run tasks until ``stop`` or a refused key; then drain within ``grace`` seconds."""
+    connecting = asyncio.create_task(connection.run(), name="connection")
     try:
-        await ends_before(connection, stop)
+        await ends_before(connecting, stop)
         health.stopping = True
-        link.reconnect_now()
+        connection.reconnect_now()
         await worker.drain(grace)
     finally:
-        link.stop()
-        await connection
+        connection.stop()
+        await connecting
 
 
 def build_backend(
@@ -136,7 +142,7 @@ def build_backend(
 
 
 def task_settings(config: WorkerConfig) -> TaskSettings:
-    """What the configuration adds to every task."""
+    """Return what the configuration adds to every task."""
     kubernetes = config.backend if isinstance(config.backend, KubernetesConfig) else None
     return TaskSettings(
         server_root_url=config.server_root_url,
@@ -149,24 +155,7 @@ def task_settings(config: WorkerConfig) -> TaskSettings:
     )
 
 
-def _identity(config: WorkerConfig) -> Identity:
-    return Identity(
-        worker_id=config.worker_id,
-        version=__version__,
-        backend=config.backend_name,
-        max_concurrent_tasks=config.max_concurrent_tasks,
-    )
-
-
-def _worker_settings(config: WorkerConfig) -> WorkerSettings:
-    return WorkerSettings(
-        worker_id=config.worker_id,
-        max_concurrent_tasks=config.max_concurrent_tasks,
-        tasks=task_settings(config),
-    )
-
-
-def _link_settings(
+def _connection_settings(
     config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str]
 ) -> ConnectionSettings:
     return ConnectionSettings(

@@ -1,1 +1,1 @@
-"""What an operator sees of a running worker over HTTP: health, readiness and metrics."""
+"""The worker's HTTP ports for operators: health, readiness and metrics."""

@@ -1,4 +1,4 @@
-"""What an operator sees of a running worker over HTTP: health, readiness and metrics."""
+"""Which ports a worker listens on, and what each serves: health, readiness and metrics."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from oz_agent_worker.worker.telemetry.telemetry import Telemetry
 from .health import Health
 from .server import Endpoint, ProbeServer, Routes
 
-__all__ = ["Plan", "ProbePorts", "plans"]
+__all__ = ["ListenPlan", "ProbePorts", "listen_plans"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  recognised here,
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ListenPlan:
     """A server to start: its addresses, its port, and what it serves."""
 
     hosts: tuple[str, ...]
@@ -30,31 +30,31 @@ class Plan:
     metrics: bool
 
 
-def plans(probes: Endpoint | None, prometheus: Endpoint | None) -> Iterator[Plan]:
+def listen_plans(probes: Endpoint | None, prometheus: Endpoint | None) -> Iterator[ListenPlan]:
     """Yield the servers that are needed; one where both have the same port.
 
-    Where metrics are to be scraped, the port of the probes serves them too.
+    With the Prometheus exporter, the port of the probes serves metrics too.
     """
     if probes is not None and prometheus is not None and probes.port == prometheus.port != 0:
-        yield Plan(_joined((probes.host, prometheus.host)), probes.port, probes=True, metrics=True)
+        yield ListenPlan(_joined((probes.host, prometheus.host)), probes.port, probes=True, metrics=True)
         return
     if probes is not None:
-        yield Plan((probes.host,), probes.port, probes=True, metrics=prometheus is not None)
+        yield ListenPlan((probes.host,), probes.port, probes=True, metrics=prometheus is not None)
     if prometheus is not None:
-        yield Plan((prometheus.host,), prometheus.port, probes=False, metrics=True)
+        yield ListenPlan((prometheus.host,), prometheus.port, probes=False, metrics=True)
 
 
 def _joined(hosts: Sequence[str]) -> tuple[str, ...]:
-    """Drop what another of the hosts includes."""
+    """Drop hosts that another one includes."""
     distinct = tuple(dict.fromkeys(hosts))
     return tuple(host for host in distinct if host in _WILDCARDS) or distinct
 
 
 class ProbePorts:
-    """Serves while it is entered."""
+    """An async context manager that serves health and metrics."""
 
     def __init__(self, probes: Endpoint | None, health: Health, telemetry: Telemetry) -> None:
-        self._plans = list(plans(probes, telemetry.prometheus))
+        self._plans = list(listen_plans(probes, telemetry.prometheus))
         self._health = health
         self._telemetry = telemetry
         self._servers = AsyncExitStack()
@@ -63,8 +63,8 @@ class ProbePorts:
         """Start the servers.
 
         Raises:
-            UsageError: the address of the probes cannot be had. Metrics that cannot be served
-                are said in the log alone.
+            UsageError: the server cannot listen on the address of the probes. For metrics alone,
+                that is only logged.
         """
         try:
             for plan in self._plans:
@@ -79,7 +79,7 @@ class ProbePorts:
     ) -> None:
         await self._servers.aclose()
 
-    async def _start(self, plan: Plan) -> None:
+    async def _start(self, plan: ListenPlan) -> None:
         server = ProbeServer(plan.hosts, plan.port, self._routes(plan))
         try:
             await server.start()
@@ -93,13 +93,13 @@ class ProbePorts:
         for host in plan.hosts:
             logger.info("%s on http://%s", _what(plan), Endpoint(host, server.port))
 
-    def _routes(self, plan: Plan) -> Routes:
+    def _routes(self, plan: ListenPlan) -> Routes:
         routes = dict(self._health.routes()) if plan.probes else {}
         if plan.metrics:
             routes["/metrics"] = self._telemetry.scrape
         return routes
 
 
-def _what(plan: Plan) -> str:
+def _what(plan: ListenPlan) -> str:
     probes = ["/healthz", "/readyz"] if plan.probes else []
     return ", ".join(probes + (["/metrics"] if plan.metrics else []))

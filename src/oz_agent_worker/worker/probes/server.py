@@ -1,8 +1,8 @@
 """A minimal HTTP server for probes and scrapes: GET and HEAD of a few fixed paths.
 
-It is written on asyncio's streams because the HTTP library's own server costs the idle
-worker 2.3 MiB. Each request has a connection of its own (RFC 9112, 9.6: ``close``), and
-neither a slow nor a talkative client holds up anything but itself.
+It is written on asyncio's streams because the HTTP library's server costs the idle worker
+2.3 MiB. Each request has its own connection (RFC 9112, 9.6: ``close``), and a slow or talkative
+client delays only itself.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -19,13 +20,13 @@ __all__ = ["Endpoint", "ProbeServer", "Response", "Routes"]
 logger: Final = logging.getLogger(__name__)
 
 _MAX_HEAD: Final = 16 * 1024
-_PATIENCE: Final = 10.0  # seconds for a client to ask, and to take its answer
-_MOST_CLIENTS: Final = 64
+_CLIENT_TIMEOUT: Final = 10.0  # seconds for a request and its response
+_MAX_CLIENTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: its status, and its body with the type of it."""
+    """A response: status, body, and the body's media type."""
 
     status: int
     content_type: str
@@ -37,7 +38,7 @@ Routes: TypeAlias = Mapping[str, Callable[[], Response]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens; port 0 has the system choose one."""
+    """Where a server listens; with port 0 the system chooses one."""
 
     host: str
     port: int
@@ -47,7 +48,7 @@ class Endpoint:
 
 
 class ProbeServer:
-    """Answers for ``routes`` on the addresses of ``hosts`` until it is closed."""
+    """Serves ``routes`` on the addresses of ``hosts`` until it is closed."""
 
     def __init__(self, hosts: Sequence[str], port: int, routes: Routes) -> None:
         self._hosts = hosts
@@ -67,23 +68,26 @@ class ProbeServer:
         """Listen.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address is in use, or not one of this machine.
         """
+        listen = partial(
+            asyncio.start_server,
+            self._serve,
+            list(self._hosts),
+            self._port,
+            limit=_MAX_HEAD,
+            reuse_address=True,
+        )
         try:
-            self._server = await self._listening(socket.AF_UNSPEC)
+            self._server = await listen()
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
             # `localhost` has an address of a family that this machine does not have.
-            self._server = await self._listening(socket.AF_INET)
-
-    async def _listening(self, family: socket.AddressFamily) -> asyncio.Server:
-        return await asyncio.start_server(
-            self._serve, list(self._hosts), self._port, family=family, limit=_MAX_HEAD, reuse_address=True
-        )
+            self._server = await listen(family=socket.AF_INET)
 
     async def close(self) -> None:
-        """Stop listening and drop whoever is still there."""
+        """Stop listening and drop open connections."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -92,12 +96,12 @@ class ProbeServer:
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= _MOST_CLIENTS:
+        if len(self._clients) >= _MAX_CLIENTS:
             writer.transport.abort()
             return
         self._clients.add(writer)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_CLIENT_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self._answer(head))
                 await writer.drain()
@@ -111,20 +115,19 @@ class ProbeServer:
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
-        response = self._respond(method, path)
-        return _as_http(response, with_body=method != "HEAD")
+        return _as_http(self._respond(method, path), with_body=method != "HEAD")
 
     def _respond(self, method: str, path: str) -> Response:
         route = self._routes.get(path)
         if route is None:
-            return _plain(HTTPStatus.NOT_FOUND, "Here are: " + ", ".join(sorted(self._routes)))
+            return _plain(HTTPStatus.NOT_FOUND, "Paths: " + ", ".join(sorted(self._routes)))
         if method not in {"GET", "HEAD"}:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD")
         try:
             return route()
         except Exception:
-            logger.exception("%s cannot be answered", path)
-            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the worker's log says what went wrong")
+            logger.exception("GET %s failed", path)
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "see the worker's log")
 
 
 def _plain(status: HTTPStatus, text: str) -> Response:

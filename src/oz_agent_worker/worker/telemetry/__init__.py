@@ -1,5 +1,5 @@
 """Metrics and traces through OpenTelemetry, imported only where an exporter is chosen.
 
-notices → TaskMetrics, TaskSpans → instruments, spans → exporters
-a sampler reads what nobody tells: the outbox, the watches, the event loop
+events → TaskMetrics, TaskSpans → instruments, spans → exporters
+A sampler reads once a second what no event tells: the outbox, the watches, the event loop's lag.
 """

@@ -25,7 +25,7 @@ class Label:
 
     name: str
     values: tuple[str, ...] = ()
-    told: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,8 @@ def _values(names: type[StrEnum]) -> tuple[str, ...]:
 
 _RESULT: Final = Label("result", _values(TaskResult))
 _RESOURCE: Final = Label("resource", ("jobs", "pods"))
-_VERB: Final = Label("verb", told="RBAC's verbs: create, get, list, watch, delete")
-_ASKED: Final = Label("resource", told="the API's names: jobs, pods, pods/log, events, secrets, …")
+_VERB: Final = Label("verb", note="RBAC's verbs: create, get, list, watch, delete")
+_ASKED: Final = Label("resource", note="the API's names: jobs, pods, pods/log, events, secrets, …")
 
 #: From seconds, for a trivial task, to a day.
 _TASK_SECONDS: Final = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0,
@@ -178,7 +178,7 @@ METRICS: Final = (
         kind="counter",
         meaning="Requests to the API server, each attempt counted; `code` is the HTTP status,"
         " `none` where no answer came.",
-        labels=(_VERB, _ASKED, Label("code", told="HTTP status codes, none")),
+        labels=(_VERB, _ASKED, Label("code", note="HTTP status codes, none")),
         backend="kubernetes",
     ),
     Metric(

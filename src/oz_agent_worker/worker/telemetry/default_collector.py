@@ -1,7 +1,7 @@
-"""Metrics for a collector that nobody named: OTLP is the default, and most machines have none.
+"""Metrics for a collector that nobody configured: OTLP is the default exporter, and most machines have none.
 
 The exporter and what it needs take 8 MiB, so they are loaded once something listens where
-a collector of the same machine would.
+a collector on the same machine would.
 """
 
 import socket
@@ -14,11 +14,11 @@ __all__ = ["DefaultCollector"]
 
 #: OTLP/HTTP's default endpoint (OpenTelemetry Protocol Exporter, "Endpoint URLs for OTLP/HTTP").
 _ENDPOINT: Final = ("localhost", 4318)
-_PATIENCE: Final = 1.0
+_CONNECT_TIMEOUT: Final = 1.0
 
 
 class DefaultCollector(MetricExporter):
-    """Exports through what ``make`` gives, from the time on when ``endpoint`` accepts connections."""
+    """Exports through the exporter of ``make``, as soon as ``endpoint`` accepts connections."""
 
     def __init__(self, make: Callable[[], MetricExporter], endpoint: tuple[str, int] = _ENDPOINT) -> None:
         super().__init__()
@@ -31,7 +31,9 @@ class DefaultCollector(MetricExporter):
     ) -> MetricExportResult:
         """Export, if there is a collector."""
         if self._exporter is None:
-            if not self._listens():
+            try:
+                socket.create_connection(self._endpoint, _CONNECT_TIMEOUT).close()
+            except OSError:
                 return MetricExportResult.FAILURE
             self._exporter = self._make()
         return self._exporter.export(metrics_data, timeout_millis, **kwargs)
@@ -41,13 +43,6 @@ class DefaultCollector(MetricExporter):
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Let go of the exporter."""
+        """Shut the exporter down, if it was made."""
         if self._exporter is not None:
             self._exporter.shutdown(timeout_millis, **kwargs)
-
-    def _listens(self) -> bool:
-        try:
-            with socket.create_connection(self._endpoint, _PATIENCE):
-                return True
-        except OSError:
-            return False

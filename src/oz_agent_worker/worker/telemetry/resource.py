@@ -1,13 +1,13 @@
-"""Who the worker is, as its metrics and traces say it."""
+"""Which worker the metrics and traces are of."""
 
 from dataclasses import dataclass
 
-__all__ = ["Identity"]
+__all__ = ["WorkerResource"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Attributes of the resource; ``max_concurrent_tasks`` 0 is unlimited."""
+class WorkerResource:
+    """Attributes of the OpenTelemetry resource; ``max_concurrent_tasks`` 0 is unlimited."""
 
     worker_id: str
     version: str

@@ -1,32 +1,36 @@
-"""Reads, once a second, what nobody tells: the outbox, the watches, and how the event loop keeps time.
+"""Samples once a second what no event tells: the outbox, the watches, and the event loop's lag.
 
-It runs on the event loop, so that nothing is read while it changes; exporters that run in
-threads of their own export what was read last.
+It runs on the event loop, so that nothing is read while it changes. Exporters that run in
+threads of their own export the last sample.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from oz_agent_worker.protocol.outbox import Outbox
+from oz_agent_worker.worker.events import WatchStatus
 
 from .instruments import Instruments
-from .sources import Subjects
 
 __all__ = ["Sampler"]
 
 
 class Sampler:
-    """Samples until its task is cancelled."""
+    """Samples every ``interval`` seconds until its task is cancelled."""
 
     def __init__(
         self,
         instruments: Instruments,
-        subjects: Subjects,
+        outbox: Outbox,
+        watches: Callable[[], Sequence[WatchStatus]],
         *,
         interval: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._instruments = instruments
-        self._subjects = subjects
+        self._outbox = outbox
+        self._watches = watches
         self._interval = interval
         self._monotonic = monotonic
 
@@ -40,13 +44,12 @@ class Sampler:
             self.sample()
 
     def sample(self) -> None:
-        """Read everything that can be read at once."""
-        outbox = self._subjects.outbox
-        oldest = outbox.oldest_unreported_at
-        waits = 0.0 if oldest is None else max(0.0, self._monotonic() - oldest)
-        self._instruments.set("oz_worker_outbox_reports", outbox.unreported)
-        self._instruments.set("oz_worker_outbox_oldest_seconds", waits)
-        for watch in self._subjects.watches():
+        """Read everything but the lag at once."""
+        oldest = self._outbox.oldest_unreported_at
+        age = 0.0 if oldest is None else max(0.0, self._monotonic() - oldest)
+        self._instruments.set("oz_worker_outbox_reports", self._outbox.unreported)
+        self._instruments.set("oz_worker_outbox_oldest_seconds", age)
+        for watch in self._watches():
             self._instruments.set(
                 "oz_worker_kubernetes_watch_lag_seconds", watch.unheard_for, resource=watch.resource
             )

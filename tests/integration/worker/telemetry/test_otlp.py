@@ -113,7 +113,7 @@ async def test_a_broken_collector_stops_nothing(
             began = time.monotonic()
             await life.end()
             assert time.monotonic() - began < 5
-    said = [r for r in caplog.records if r.name == "oz_agent_worker.worker.telemetry.log_filter"]
+    said = [r for r in caplog.records if r.name == "oz_agent_worker.worker.telemetry.exporter_log"]
     assert {r.levelno for r in said} == {logging.WARNING}
     assert len(said) <= 8
     assert all("\n" not in r.getMessage() and r.exc_info is None for r in said)

@@ -42,7 +42,7 @@ def test_a_watch_that_does_not_do_what_it_should(watch: WatchStatus, failing: st
     response = health(WELL, watch).healthz()
     assert (response.status, body(response)["status"]) == (503, "unavailable")
     assert body(response)["failing"] == [failing]
-    assert {"name": "watch_jobs", "ok": True, "detail": "last heard 31 s ago"} in body(response)["checks"]
+    assert {"name": "watch_jobs", "ok": True, "detail": "last received 31 s ago"} in body(response)["checks"]
 
 
 @pytest.mark.parametrize(

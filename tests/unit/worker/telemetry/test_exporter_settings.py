@@ -3,7 +3,7 @@
 import pytest
 
 from oz_agent_worker.worker.probes.server import Endpoint
-from oz_agent_worker.worker.telemetry.exporter_settings import choose
+from oz_agent_worker.worker.telemetry.exporter_settings import read_exporter_settings
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,8 @@ from oz_agent_worker.worker.telemetry.exporter_settings import choose
     ],
 )
 def test_what_is_chosen(environ: dict[str, str], metrics: set[str], traces: set[str]) -> None:
-    choice = choose(environ)
+    choice = read_exporter_settings(environ)
     assert (set(choice.metrics), set(choice.traces), choice.problems) == (metrics, traces, ())
-    assert choice.anything is bool(metrics or traces)
 
 
 @pytest.mark.parametrize(
@@ -43,25 +42,25 @@ def test_what_is_chosen(environ: dict[str, str], metrics: set[str], traces: set[
         (
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             set(),
-            "the OTLP protocol 'grpc' is not spoken for metrics: http/protobuf alone is,"
+            "the OTLP protocol 'grpc' is not supported for metrics: only http/protobuf is,"
             " usually on port 4318",
         ),
         (
             {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "94640"},
             {"prometheus"},
-            "OTEL_EXPORTER_PROMETHEUS_PORT: '94640' is no port; 9464 is used",
+            "OTEL_EXPORTER_PROMETHEUS_PORT: '94640' is not a port; 9464 is used",
         ),
     ],
 )
 def test_what_cannot_be_had_is_said_and_left_out(
     environ: dict[str, str], metrics: set[str], problem: str
 ) -> None:
-    choice = choose(environ)
+    choice = read_exporter_settings(environ)
     assert (set(choice.metrics), list(choice.problems)) == (metrics, [problem])
 
 
 def test_a_signal_has_its_own_protocol() -> None:
-    choice = choose(
+    choice = read_exporter_settings(
         {
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
@@ -72,13 +71,13 @@ def test_a_signal_has_its_own_protocol() -> None:
 
 
 def test_where_prometheus_scrapes() -> None:
-    assert choose({}).prometheus == Endpoint("localhost", 9464)
+    assert read_exporter_settings({}).prometheus == Endpoint("localhost", 9464)
     environ = {"OTEL_EXPORTER_PROMETHEUS_HOST": "::", "OTEL_EXPORTER_PROMETHEUS_PORT": "9000"}
-    assert choose(environ).prometheus == Endpoint("::", 9000)
+    assert read_exporter_settings(environ).prometheus == Endpoint("::", 9000)
 
 
 @pytest.mark.parametrize(
-    ("environ", "asked"),
+    ("environ", "explicit"),
     [
         ({}, False),
         ({"OTEL_SERVICE_NAME": "x"}, False),
@@ -86,5 +85,5 @@ def test_where_prometheus_scrapes() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
     ],
 )
-def test_whether_anybody_asked(environ: dict[str, str], asked: bool) -> None:
-    assert choose(environ).asked is asked
+def test_whether_anybody_asked(environ: dict[str, str], explicit: bool) -> None:
+    assert read_exporter_settings(environ).explicit is explicit

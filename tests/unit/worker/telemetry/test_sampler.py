@@ -10,7 +10,6 @@ from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from oz_agent_worker.worker.telemetry.sampler import Sampler
-from oz_agent_worker.worker.telemetry.sources import Subjects
 
 from .exposition import instruments_for, scraped
 
@@ -21,7 +20,7 @@ def test_outbox_and_watches() -> None:
     now = [100.0]
     outbox = Outbox(clock=lambda: now[0])
     instruments, registry = instruments_for(METRICS)
-    sampler = Sampler(instruments, Subjects(outbox, lambda: (JOBS,)), monotonic=lambda: now[0])
+    sampler = Sampler(instruments, outbox, lambda: (JOBS,), monotonic=lambda: now[0])
     sampler.sample()
     seen = scraped(registry)
     assert seen.value("oz_worker_outbox_reports") == 0
@@ -39,7 +38,7 @@ def test_outbox_and_watches() -> None:
 async def test_a_late_timer_is_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     instruments, registry = instruments_for(METRICS)
-    sampler = Sampler(instruments, Subjects(Outbox(), tuple), monotonic=lambda: now[0])
+    sampler = Sampler(instruments, Outbox(), tuple, monotonic=lambda: now[0])
     delays = iter([1.0, 1.3, 0.999])
     enough = asyncio.Event()
     go_on = asyncio.sleep

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from oz_agent_worker.worker.events import ConnectionChanged, WorkerEvent
-from oz_agent_worker.worker.telemetry.resource import Identity
+from oz_agent_worker.worker.telemetry.resource import WorkerResource
 from oz_agent_worker.worker.telemetry.telemetry import Telemetry
 
-IDENTITY = Identity(worker_id="w", version="1.2.3", backend="direct", max_concurrent_tasks=4)
+IDENTITY = WorkerResource(worker_id="w", version="1.2.3", backend="direct", max_concurrent_tasks=4)
 
 
 def test_every_listener_hears_even_where_another_fails(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,8 +71,8 @@ def test_a_worker_without_exporters_imports_no_opentelemetry() -> None:
     program = (
         "import sys, oz_agent_worker.worker.app as app\n"
         "from oz_agent_worker.worker.telemetry.telemetry import Telemetry\n"
-        "from oz_agent_worker.worker.telemetry.resource import Identity\n"
-        "identity = Identity(worker_id='w', version='1', backend='direct')\n"
+        "from oz_agent_worker.worker.telemetry.resource import WorkerResource\n"
+        "identity = WorkerResource(worker_id='w', version='1', backend='direct')\n"
         "Telemetry().begin({'OTEL_METRICS_EXPORTER': 'none'}, identity)\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'prometheus_client'))])\n"
     )

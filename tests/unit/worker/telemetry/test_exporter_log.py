@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from oz_agent_worker.worker.telemetry.log_filter import ExporterLogFilter
+from oz_agent_worker.worker.telemetry.exporter_log import ExporterLogHandler
 
-OURS = "oz_agent_worker.worker.telemetry.log_filter"
+OURS = "oz_agent_worker.worker.telemetry.exporter_log"
 LIBRARY = logging.getLogger("opentelemetry.exporter.tests")
 
 
@@ -21,7 +21,7 @@ def now() -> Iterator[list[float]]:
     library = logging.getLogger("opentelemetry")
     before = library.handlers, library.propagate
     now = [0.0]
-    ExporterLogFilter(logging.WARNING, pause=600, monotonic=lambda: now[0]).listen()
+    ExporterLogHandler(logging.WARNING, pause=600, monotonic=lambda: now[0]).install()
     yield now
     library.handlers, library.propagate = before
 
@@ -53,7 +53,7 @@ def test_a_traceback_becomes_its_cause(now: list[float], caplog: pytest.LogCaptu
 def test_another_worker_in_the_process_takes_its_place(
     now: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    ExporterLogFilter(logging.DEBUG).listen()
+    ExporterLogHandler(logging.DEBUG).install()
     LIBRARY.error("of no interest")
     assert [r.levelno for r in passed_on(caplog)] == []
     with caplog.at_level(logging.DEBUG):
