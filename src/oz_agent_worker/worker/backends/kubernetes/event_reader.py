@@ -1,4 +1,4 @@
-"""Reads the events of objects with a problem: rarely, one at a time, and of no other object."""
+"""Reads the events about objects with a problem: rarely, one request at a time, and about no others."""
 
 import asyncio
 import contextvars
@@ -19,10 +19,11 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSettings:
-    """Times in seconds: between two reads for one execution, and between any two.
+    """Times in seconds.
 
-    ``scale_up`` is for how long the word of an autoscaler that a node is coming holds for other
-    Pods, which may fit that node; ``forbidden`` when a permission that was missing is tried again.
+    ``every`` is between two reads for one execution, ``spacing`` between any two reads. When an
+    autoscaler has said that it adds a node, that counts for ``scale_up`` for other Pods as well, which
+    may fit that node. A permission that is missing is tried again after ``forbidden``.
     """
 
     every: float = 10.0
@@ -32,8 +33,8 @@ class EventSettings:
 
 
 @dataclass(slots=True)
-class _Asked:
-    """What an execution asked about last, and when it may do so again."""
+class _Query:
+    """The object that an execution asked about last, and when it may ask about it again."""
 
     about: str
     facts: EventFacts = NOT_READ
@@ -41,12 +42,10 @@ class _Asked:
 
 
 class EventReader:
-    """What events tell, for the executions that have a problem.
+    """What events say, for the executions that have a problem.
 
-    Executions are named by a key of theirs. Whatever their number, requests follow one
-    another with ``settings.spacing`` between them. ``read`` asks the API server for the
-    events about the object with a UID, and raises ``ApiError``. ``clock`` gives seconds, and
-    never runs backwards.
+    An execution is named by a key of its own. ``read`` asks the API server for the events about the
+    object with a UID and raises ``ApiError``. ``clock`` gives seconds and never runs backwards.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class EventReader:
         self._events_about = read
         self._clock = clock
         self._settings = settings or EventSettings()
-        self._asked: dict[str, _Asked] = {}
+        self._queries: dict[str, _Query] = {}
         self._waiting: dict[str, Callable[[], None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._forbidden_until: float | None = None
@@ -67,85 +66,78 @@ class EventReader:
         self._scale_up_until = 0.0
 
     def facts(self, key: str) -> EventFacts:
-        """What the events say of the object that the execution ``key`` asked about last."""
-        asked = self._asked.get(key)
-        if asked is None:
+        """What the events say about the object that the execution ``key`` asked about last."""
+        query = self._queries.get(key)
+        if query is None or query.facts is NOT_READ:
             return NOT_READ
-        if asked.facts is not NOT_READ and self._clock() < self._scale_up_until:
-            return with_scale_up(asked.facts, self._scale_up_words)
-        return asked.facts
+        if self._clock() < self._scale_up_until:
+            return with_scale_up(query.facts, self._scale_up_words)
+        return query.facts
 
-    def ask(self, key: str, about: str, tell: Callable[[], None]) -> float | None:
-        """Have the events about the object with the UID ``about`` read; ``tell`` is called once they are.
+    def ask(self, key: str, about: str, on_read: Callable[[], None]) -> float | None:
+        """Have the events about the object with the UID ``about`` read; ``on_read`` is called afterwards.
 
-        Returns ``None`` where that is under way, and else in how many seconds it is worth
-        asking again.
+        Returns ``None`` where the read is under way, else in how many seconds it is worth asking
+        again.
         """
         if key in self._waiting:
             return None
         now = self._clock()
-        asked = self._asked.get(key)
-        if asked is None or asked.about != about:
-            asked = self._asked[key] = _Asked(about)
+        query = self._queries.get(key)
+        if query is None or query.about != about:
+            query = self._queries[key] = _Query(about)
         if self._forbidden_until is not None and now < self._forbidden_until:
-            asked.facts, asked.again_at = unreadable(about), self._forbidden_until
-        if now < asked.again_at:
-            return asked.again_at - now
-        self._waiting[key] = tell
+            query.facts, query.again_at = unreadable(about), self._forbidden_until
+        if now < query.again_at:
+            return query.again_at - now
+        self._waiting[key] = on_read
         if self._task is None or self._task.done():
-            # It reads for all executions, so it is of no one's context.
+            # It reads for all executions, so its log lines must not name the first one to ask.
             self._task = asyncio.create_task(
                 self._read_all(), name="events of objects with a problem", context=contextvars.Context()
             )
         return None
 
     def forget(self, key: str) -> None:
-        """Drop what is known for an execution: its problem is over."""
-        self._asked.pop(key, None)
+        """Drop what is known for an execution, whose problem is over."""
+        self._queries.pop(key, None)
         self._waiting.pop(key, None)
 
     async def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         task, self._task = self._task, None
         await cancel_and_wait(task)
 
     async def _read_all(self) -> None:
         while self._waiting:
             key = next(iter(self._waiting))
-            asked = self._asked[key]
-            await self._read(asked)
-            tell = self._waiting.pop(key, None)
-            if tell is not None:
-                tell()
+            await self._read(self._queries[key])
+            on_read = self._waiting.pop(key, None)
+            if on_read is not None:
+                on_read()
             await asyncio.sleep(self._settings.spacing)
         self._task = None
 
-    async def _read(self, asked: _Asked) -> None:
+    async def _read(self, query: _Query) -> None:
         began = self._clock()
-        asked.again_at = began + self._settings.every
+        query.again_at = began + self._settings.every
         try:
-            events = await self._events_about(asked.about)
+            events = await self._events_about(query.about)
         except ForbiddenError as error:
-            self._forbid(error)
-            asked.facts = unreadable(asked.about)
+            if self._forbidden_until is None:
+                _logger.warning(
+                    "the worker may not list events, which say why a Pod does not start (a volume, a quota,"
+                    " an autoscaler): %s",
+                    error.message,
+                )
+            self._forbidden_until = self._clock() + self._settings.forbidden
+            query.facts = unreadable(query.about)
         except ApiError as error:
-            # What was known stays; the one who asked decides for how long that will do.
-            _logger.debug("the events about %s cannot be read: %s", asked.about, error)
+            # What was read before stays. Its age is the caller's to judge.
+            _logger.debug("the events about %s cannot be read: %s", query.about, error)
         else:
             self._forbidden_until = None
-            asked.facts = event_facts(asked.about, events, began)
-            self._note_scale_up(asked.facts)
-
-    def _forbid(self, error: ForbiddenError) -> None:
-        if self._forbidden_until is None:
-            _logger.warning(
-                "the worker may not list events, which tell why a Pod does not start (a volume, a quota,"
-                " an autoscaler): %s",
-                error.message,
-            )
-        self._forbidden_until = self._clock() + self._settings.forbidden
-
-    def _note_scale_up(self, facts: EventFacts) -> None:
-        if facts.scale_up is ScaleUp.COMING:
-            self._scale_up_words = facts.autoscaler
-            self._scale_up_until = facts.read_at + self._settings.scale_up
+            query.facts = event_facts(query.about, events, began)
+            if query.facts.scale_up is ScaleUp.COMING:
+                self._scale_up_words = query.facts.autoscaler
+                self._scale_up_until = query.facts.read_at + self._settings.scale_up

@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass
 class Asked:
-    """A request as it came: its kind is ``list``, ``watch``, ``log`` or the method."""
+    """A request as it came: its kind is ``list``, ``watch``, ``log``, ``follow`` or the method."""
 
     at: float
     kind: str
@@ -92,7 +92,12 @@ class ScriptedApi:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.answers: dict[str, deque[Answer]] = defaultdict(deque)
-        self.otherwise: dict[str, Answer] = {"watch": stream(), "log": stream(ends=True)}
+        self.otherwise: dict[str, Answer] = {
+            "watch": stream(),
+            "follow": stream(),
+            "log": stream(ends=True),
+            "list": failure(404, "nothing is scripted"),
+        }
 
     def answer(self, kind: str, *answers: Answer) -> None:
         """Queue answers for requests of this kind."""
@@ -114,7 +119,8 @@ class ScriptedApi:
         query, path = dict(params), url.removeprefix("http://api")
         kind = method
         if method == "GET":
-            kind = "watch" if "watch" in query else "log" if path.endswith("/log") else "list"
+            kind = next((kind for kind in ("watch", "follow") if kind in query), "list")
+            kind = "log" if kind == "list" and path.endswith("/log") else kind
         self.asked.append(Asked(asyncio.get_running_loop().time(), kind, path, query))
         await asyncio.sleep(0)
         queued = self.answers[kind]

@@ -9,6 +9,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, Forb
 from oz_agent_worker.worker.backends.kubernetes.event_reader import EventReader, EventSettings
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, ScaleUp
+from tests.virtual_time import START, in_virtual_time
 
 from .samples import event
 
@@ -112,12 +113,40 @@ async def test_many_in_trouble_are_asked_about_one_at_a_time(reader: EventReader
     assert events.most_at_once == 1
 
 
-async def test_there_is_a_pause_between_any_two_reads(events: Events, clock: Clock) -> None:
-    settings = EventSettings(spacing=0.05)
-    reader = EventReader(events.about, clock=clock, settings=settings)
-    began = asyncio.get_running_loop().time()
-    await asyncio.gather(*(ask(reader, f"job-{n}", f"uid-{n}") for n in range(3)))
-    assert asyncio.get_running_loop().time() - began >= 0.1
+@in_virtual_time
+async def test_there_is_a_pause_between_any_two_reads(events: Events) -> None:
+    clock = asyncio.get_running_loop().time
+    reader = EventReader(events.about, clock=clock, settings=EventSettings(spacing=0.5))
+    reads: list[float] = []
+    for number in range(3):
+        reader.ask(f"job-{number}", f"uid-{number}", lambda: reads.append(clock() - START))
+    await asyncio.sleep(10)
+    assert reads == [0.0, 0.5, 1.0]
+    await reader.close()
+
+
+@in_virtual_time
+async def test_who_asks_again_while_others_wait_is_read_after_them(events: Events) -> None:
+    reader = EventReader(events.about, clock=asyncio.get_running_loop().time, settings=EventSettings())
+    for key in ("job-1", "job-2"):
+        assert reader.ask(key, f"uid of {key}", lambda: None) is None
+    await asyncio.sleep(0.1)
+    assert reader.ask("job-1", "uid of job-1", lambda: None) == pytest.approx(9.9)
+    assert reader.ask("job-1", "another uid", lambda: None) is None
+    await asyncio.sleep(1)
+    assert events.asked == ["uid of job-1", "uid of job-2", "another uid"]
+    await reader.close()
+
+
+@in_virtual_time
+async def test_one_that_is_forgotten_while_it_is_read_leaves_nothing(events: Events) -> None:
+    reader = EventReader(events.about, clock=asyncio.get_running_loop().time, settings=EventSettings())
+    reader.ask("job-1", "uid-1", lambda: pytest.fail("it is told although it was forgotten"))
+    await asyncio.sleep(0)
+    reader.forget("job-1")
+    await asyncio.sleep(1)
+    assert reader.facts("job-1") is NOT_READ
+    assert reader.ask("job-1", "uid-1", lambda: None) is None
     await reader.close()
 
 
