@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from oz_agent_worker.worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import Credentials
-from oz_agent_worker.worker.backends.kubernetes.api.identity import Cluster, User
+from oz_agent_worker.worker.backends.kubernetes.api.identity import Cluster, ClusterUser
 
 __all__ = [
     "Answer",
@@ -167,7 +167,7 @@ class _Response:
 class _Client(KubernetesClient):
     def __init__(self, api: ScriptedApi, settings: ClientSettings | None) -> None:
         credentials = Credentials(
-            Cluster("http://api"), User(), namespace=None, description="scripted", environ={}
+            Cluster("http://api"), ClusterUser(), namespace=None, description="scripted", environ={}
         )
         super().__init__(credentials, settings=settings)
         self._api = api

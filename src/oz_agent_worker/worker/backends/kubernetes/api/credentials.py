@@ -18,7 +18,7 @@ from oz_agent_worker.common.proxy import Proxy, ProxyError, parse_proxy, proxy_f
 from oz_agent_worker.common.secret import Secret
 
 from .exec_plugin import ExecPlugin
-from .identity import Cluster, CredentialsError, Pem, User, endpoint_url
+from .identity import Cluster, ClusterUser, CredentialsError, Pem, endpoint_url
 from .kubeconfig import Kubeconfig, merge_kubeconfigs, parse_kubeconfig
 from .tls import client_context, load_client_certificate, read_pem
 
@@ -50,7 +50,7 @@ class Credentials:
     def __init__(
         self,
         cluster: Cluster,
-        user: User,
+        user: ClusterUser,
         *,
         namespace: str | None,
         description: str,
@@ -235,7 +235,7 @@ def _in_cluster(environ: Mapping[str, str], service_account: Path, clock: Callab
             server=endpoint_url(f"https://{address}:{port}", "KUBERNETES_SERVICE_HOST with _PORT"),
             authority=Pem(f"the service account's certificate authority {authority}", path=authority),
         ),
-        User(token_file=service_account / "token"),
+        ClusterUser(token_file=service_account / "token"),
         namespace=_read_secret(namespace).reveal() if namespace.is_file() else None,
         description="in-cluster service account",
         environ=environ,

@@ -24,6 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol.outcome import describe_exit_code
 
 from .identity import Cluster, CredentialsError, ExecConfig, Pem
 from .tls import read_pem
@@ -205,8 +206,8 @@ class ExecPlugin:
         status, output, errors = await self._execute()
         name = f"the exec plugin {self._config.command}"
         if status != 0:
-            how = f"was ended by {_signal_name(-status)}" if status < 0 else f"failed with exit code {status}"
-            raise CredentialsError(f"{name} {how}{_quoted_tail(errors)}")
+            code = status if status > 0 else 128 - status
+            raise CredentialsError(f"{name} failed with {describe_exit_code(code)}{_quoted_tail(errors)}")
         try:
             return parse_exec_credential(output, self._config.api_version)
         except CredentialsError as error:
@@ -277,10 +278,3 @@ def _quoted_tail(errors: bytes) -> str:
     text = errors.decode("utf-8", "replace").strip()
     tail = text if len(text) <= _STDERR_TAIL else f"…{text[-_STDERR_TAIL:]}"
     return f"; its error output:\n{tail}" if tail else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

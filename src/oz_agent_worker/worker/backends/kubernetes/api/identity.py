@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
-__all__ = ["Cluster", "CredentialsError", "ExecConfig", "Pem", "User", "decode_base64", "endpoint_url"]
+__all__ = ["Cluster", "ClusterUser", "CredentialsError", "ExecConfig", "Pem", "decode_base64", "endpoint_url"]
 
 
 class CredentialsError(ConfigError):
@@ -57,7 +57,7 @@ class ExecConfig:
 
 
 @dataclass(frozen=True)
-class User:
+class ClusterUser:
     """An identity; all fields empty is the anonymous user. ``certificate`` is (certificate, key).
 
     ``token_file`` wins over ``token``, and every other kind over ``exec_config``.

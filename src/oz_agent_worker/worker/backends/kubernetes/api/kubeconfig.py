@@ -1,9 +1,8 @@
-"""Kubeconfig files: parsed, merged by kubectl's rules, reduced to one cluster and one user.
+"""Parses kubeconfig files, merges them by kubectl's rules, and selects one cluster and one user.
 
-Everything here is a pure function of the files' texts and paths; ``credentials`` finds
-and reads the files. Only the entries that the context names are decoded, so that a
-mistake in another cluster's entry stops nobody. No error quotes a value that may be a
-secret.
+Pure functions of the files' texts and paths; ``credentials`` finds and reads the files. Only the
+entries that the context names are decoded, so that a mistake in another entry does no harm. No error
+quotes a value that may be a secret.
 
 Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 """
@@ -19,7 +18,7 @@ import yaml
 
 from oz_agent_worker.common.secret import Secret
 
-from .identity import Cluster, CredentialsError, ExecConfig, Pem, User, decode_base64, endpoint_url
+from .identity import Cluster, ClusterUser, CredentialsError, ExecConfig, Pem, decode_base64, endpoint_url
 
 __all__ = ["Kubeconfig", "Selection", "merge_kubeconfigs", "parse_kubeconfig"]
 
@@ -80,10 +79,6 @@ class _Exec(msgspec.Struct, frozen=True, rename="camel"):
     interactive_mode: str | None = None
 
 
-class _AuthProvider(msgspec.Struct, frozen=True):
-    name: str | None = None
-
-
 class _User(msgspec.Struct, frozen=True, rename="kebab"):
     token: Secret | None = None
     token_file: str | None = msgspec.field(default=None, name="tokenFile")
@@ -94,16 +89,12 @@ class _User(msgspec.Struct, frozen=True, rename="kebab"):
     username: str | None = None
     password: Secret | None = None
     exec_: _Exec | None = msgspec.field(default=None, name="exec")
-    auth_provider: _AuthProvider | None = None
-    as_user: str | None = msgspec.field(default=None, name="as")
-    as_uid: str | None = None
-    as_groups: list[str] | None = None
-    as_user_extra: dict[str, list[str]] | None = None
+    auth_provider: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One named entry as its file has it; relative paths in it start at the file's folder."""
+class _KubeconfigEntry:
+    """One named entry as its file has it. Relative paths in it start at the file's folder."""
 
     file: Path
     fields: Mapping[str, Any] = field(repr=False)
@@ -111,24 +102,22 @@ class _Entry:
 
 @dataclass(frozen=True)
 class Selection:
-    """What one context stands for."""
+    """The cluster and the user that one context names."""
 
     context: str
     file: Path
     namespace: str | None
     cluster: Cluster
-    user: User
+    user: ClusterUser
 
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """One kubeconfig, or several merged. ``source`` names it in errors."""
+    """One kubeconfig, or several merged. ``source`` names it in errors; ``entries`` are by kind and name."""
 
     source: str
     current_context: str | None
-    contexts: Mapping[str, _Entry]
-    clusters: Mapping[str, _Entry]
-    users: Mapping[str, _Entry]
+    entries: Mapping[str, Mapping[str, _KubeconfigEntry]]
 
     def select(self, context: str | None = None) -> Selection:
         """Resolve ``context``, or the current context where none is given.
@@ -140,34 +129,37 @@ class Kubeconfig:
         if not name:
             raise CredentialsError(
                 f"kubeconfig {self.source} has no current-context; choose one of its contexts "
-                f"({_listed(self.contexts)}) with `kubectl config use-context NAME`"
+                f"({self._names('context')}) with `kubectl config use-context NAME`"
             )
-        entry = self._find("context", name, self.contexts)
+        entry = self._find("context", name)
         chosen = _decode(entry, f"context {name!r}", _Context)
         if not chosen.cluster:
             raise CredentialsError(f"{entry.file}: context {name!r} names no cluster")
         named_by = f", which context {name!r} names"
-        cluster = self._find("cluster", chosen.cluster, self.clusters, named_by)
-        user = self._find("user", chosen.user, self.users, named_by) if chosen.user else None
+        cluster = self._find("cluster", chosen.cluster, named_by)
+        user = self._find("user", chosen.user, named_by) if chosen.user else None
         return Selection(
             context=name,
             file=entry.file,
             namespace=chosen.namespace or None,
             cluster=_cluster(cluster, f"cluster {chosen.cluster!r}"),
-            user=_user(user, f"user {chosen.user!r}") if user else User(),
+            user=_user(user, f"user {chosen.user!r}") if user else ClusterUser(),
         )
 
-    def _find(self, kind: str, name: str, known: Mapping[str, _Entry], why: str = "") -> _Entry:
-        try:
-            return known[name]
-        except KeyError:
+    def _find(self, kind: str, name: str, why: str = "") -> _KubeconfigEntry:
+        entry = self.entries[kind].get(name)
+        if entry is None:
             raise CredentialsError(
-                f"kubeconfig {self.source} has no {kind} {name!r}{why}; its {kind}s: {_listed(known)}"
-            ) from None
+                f"kubeconfig {self.source} has no {kind} {name!r}{why}; its {kind}s: {self._names(kind)}"
+            )
+        return entry
+
+    def _names(self, kind: str) -> str:
+        return ", ".join(sorted(self.entries[kind])) or "none"
 
 
 def parse_kubeconfig(text: str, path: Path) -> Kubeconfig:
-    """Read one kubeconfig file's text. ``path`` is where it stands; an empty text is an empty config.
+    """Read the text of the kubeconfig file ``path``; an empty text is an empty kubeconfig.
 
     Raises:
         CredentialsError: no YAML (with its line), no kubeconfig, or a name given twice.
@@ -187,9 +179,11 @@ def parse_kubeconfig(text: str, path: Path) -> Kubeconfig:
     return Kubeconfig(
         source=str(path),
         current_context=content.current_context or None,
-        contexts=_by_name(content.contexts, path, "context"),
-        clusters=_by_name(content.clusters, path, "cluster"),
-        users=_by_name(content.users, path, "user"),
+        entries={
+            "context": _by_name(content.contexts, path, "context"),
+            "cluster": _by_name(content.clusters, path, "cluster"),
+            "user": _by_name(content.users, path, "user"),
+        },
     )
 
 
@@ -202,9 +196,10 @@ def merge_kubeconfigs(configs: Sequence[Kubeconfig]) -> Kubeconfig:
     return Kubeconfig(
         source=":".join(config.source for config in configs),
         current_context=next((config.current_context for config in configs if config.current_context), None),
-        contexts={name: entry for config in last_first for name, entry in config.contexts.items()},
-        clusters={name: entry for config in last_first for name, entry in config.clusters.items()},
-        users={name: entry for config in last_first for name, entry in config.users.items()},
+        entries={
+            kind: {name: entry for config in last_first for name, entry in config.entries[kind].items()}
+            for kind in ("context", "cluster", "user")
+        },
     )
 
 
@@ -237,19 +232,19 @@ def _shape_problem(error: msgspec.ValidationError) -> str:
     return f"{where}: {expected}{hint}" if place else f"{expected}{hint}"
 
 
-def _by_name(items: list[_Named] | None, path: Path, kind: str) -> dict[str, _Entry]:
-    entries: dict[str, _Entry] = {}
+def _by_name(items: list[_Named] | None, path: Path, kind: str) -> dict[str, _KubeconfigEntry]:
+    entries: dict[str, _KubeconfigEntry] = {}
     for item in items or ():
         if item.name in entries:
             raise CredentialsError(f"kubeconfig {path} has two {kind}s with the name {item.name!r}")
-        entries[item.name] = _Entry(path, getattr(item, kind) or {})
+        entries[item.name] = _KubeconfigEntry(path, getattr(item, kind) or {})
     return entries
 
 
 _T = TypeVar("_T")
 
 
-def _decode(entry: _Entry, what: str, shape: type[_T]) -> _T:
+def _decode(entry: _KubeconfigEntry, what: str, shape: type[_T]) -> _T:
     try:
         return msgspec.convert(entry.fields, shape, dec_hook=_as_secret)
     except msgspec.ValidationError as error:
@@ -262,11 +257,7 @@ def _as_secret(wanted: type, value: object) -> object:
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
-def _listed(names: Mapping[str, object]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _pem(entry: _Entry, where: str, path: str | None, data: Secret | None) -> Pem | None:
+def _pem(entry: _KubeconfigEntry, where: str, path: str | None, data: Secret | None) -> Pem | None:
     """PEM from a ``…-data`` field, which wins, or from the file of the field beside it."""
     if data:
         place = f"{entry.file}: {where}-data"
@@ -277,7 +268,7 @@ def _pem(entry: _Entry, where: str, path: str | None, data: Secret | None) -> Pe
     return None
 
 
-def _cluster(entry: _Entry, what: str) -> Cluster:
+def _cluster(entry: _KubeconfigEntry, what: str) -> Cluster:
     fields = _decode(entry, what, _Cluster)
     place = f"{entry.file}: {what}"
     if not fields.server:
@@ -306,10 +297,10 @@ def _cluster(entry: _Entry, what: str) -> Cluster:
     )
 
 
-def _user(entry: _Entry, what: str) -> User:
+def _user(entry: _KubeconfigEntry, what: str) -> ClusterUser:
     fields = _decode(entry, what, _User)
     place = f"{entry.file}: {what}"
-    _refuse_unsupported(fields, place)
+    _refuse_unsupported(entry, fields, place)
     certificate = _pem(
         entry, f"{what}: client-certificate", fields.client_certificate, fields.client_certificate_data
     )
@@ -319,7 +310,7 @@ def _user(entry: _Entry, what: str) -> User:
         raise CredentialsError(f"{place} has a client-{present} but no client-{missing}")
     if fields.username and (fields.token or fields.token_file):
         raise CredentialsError(f"{place} has both a token and a username; only one may be set")
-    return User(
+    return ClusterUser(
         token=fields.token or None,
         token_file=entry.file.parent / fields.token_file if fields.token_file else None,
         certificate=(certificate, client_key) if certificate and client_key else None,
@@ -329,21 +320,21 @@ def _user(entry: _Entry, what: str) -> User:
     )
 
 
-def _refuse_unsupported(fields: _User, place: str) -> None:
-    if fields.auth_provider:
+def _refuse_unsupported(entry: _KubeconfigEntry, fields: _User, place: str) -> None:
+    if fields.auth_provider is not None:
         raise CredentialsError(
-            f"{place} uses the auth-provider {fields.auth_provider.name!r}, which Kubernetes removed "
+            f"{place} uses the auth-provider {fields.auth_provider.get('name')!r}, which Kubernetes removed "
             "in 1.26; use the exec plugin that replaces it (gke-gcloud-auth-plugin, kubelogin, …)"
         )
-    if fields.as_user or fields.as_uid or fields.as_groups or fields.as_user_extra:
-        # To leave it out silently would act with other rights than the file says.
+    if any(entry.fields.get(name) for name in ("as", "as-uid", "as-groups", "as-user-extra")):
+        # To ignore it would act with other rights than the file says.
         raise CredentialsError(
             f"{place} impersonates another user (`as…`), which this program does not do; "
-            "use credentials of the user itself"
+            "use that user's own credentials"
         )
 
 
-def _exec_config(entry: _Entry, place: str, fields: _Exec) -> ExecConfig:
+def _exec_config(entry: _KubeconfigEntry, place: str, fields: _Exec) -> ExecConfig:
     if not fields.command:
         raise CredentialsError(f"{place}: exec has no command")
     if fields.api_version not in _EXEC_VERSIONS:
@@ -351,16 +342,12 @@ def _exec_config(entry: _Entry, place: str, fields: _Exec) -> ExecConfig:
             f"{place}: exec.apiVersion is {fields.api_version!r}, but must be one of "
             f"{', '.join(_EXEC_VERSIONS)}; update the plugin and its kubeconfig entry"
         )
-    if fields.interactive_mode == "Always":
-        raise CredentialsError(
-            f"{place}: exec.interactiveMode is Always, but a worker has no terminal; "
-            "use credentials that need nobody's input"
-        )
     if fields.interactive_mode not in (None, "", "Never", "IfAvailable"):
         raise CredentialsError(
-            f"{place}: exec.interactiveMode is {fields.interactive_mode!r}, but must be Never or IfAvailable"
+            f"{place}: exec.interactiveMode is {fields.interactive_mode!r}, but must be Never or IfAvailable,"
+            " because a worker has no terminal"
         )
-    # As kubectl has it: with a slash the command is a path beside the file, else it is sought on PATH.
+    # As in kubectl: with a slash the command is a path relative to the file, else it is searched on PATH.
     command = str(entry.file.parent / fields.command) if "/" in fields.command else fields.command
     return ExecConfig(
         command=command,

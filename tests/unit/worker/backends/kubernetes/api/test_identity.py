@@ -5,9 +5,9 @@ import pytest
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError, ExitCode
 from oz_agent_worker.worker.backends.kubernetes.api.identity import (
+    ClusterUser,
     CredentialsError,
     Pem,
-    User,
     decode_base64,
     endpoint_url,
 )
@@ -50,7 +50,7 @@ def test_base64() -> None:
 
 def test_reprs_are_safe_and_errors_are_configuration_errors() -> None:
     key = Pem("key", data=Secret("hunter2"))
-    user = User(token=Secret("hunter2"), password=Secret("hunter2"), certificate=(key, key))
+    user = ClusterUser(token=Secret("hunter2"), password=Secret("hunter2"), certificate=(key, key))
     assert "hunter2" not in repr(user)
     assert issubclass(CredentialsError, ConfigError)
     assert CredentialsError.exit_code is ExitCode.USAGE
