@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from oz_agent_worker.worker.backends.kubernetes.api.client import ClientSettings, KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import Credentials
-from oz_agent_worker.worker.backends.kubernetes.api.identity import Cluster, User
+from oz_agent_worker.worker.backends.kubernetes.api.identity import Cluster, ClusterUser
 
 __all__ = ["LOST_ANSWER", "NO_ROLES_YET", "REFUSED", "Fault", "MemoryApi", "connected", "refused_connection"]
 
@@ -46,7 +46,7 @@ def refused_connection() -> Exception:
 
 LOST_ANSWER: Final = Fault(done=True)
 REFUSED: Final = Fault(error=refused_connection)
-NO_ROLES_YET: Final = Fault(403, 'jobs is forbidden: User "worker" cannot create resource "jobs"')
+NO_ROLES_YET: Final = Fault(403, 'jobs is forbidden: ClusterUser "worker" cannot create resource "jobs"')
 
 
 class _Content:
@@ -166,7 +166,7 @@ class _ClientInMemory(KubernetesClient):
     def __init__(self, api: MemoryApi, settings: ClientSettings | None) -> None:
         cluster = Cluster("https://api.test")
         super().__init__(
-            Credentials(cluster, User(), namespace="agents", description="test", environ={}),
+            Credentials(cluster, ClusterUser(), namespace="agents", description="test", environ={}),
             settings=settings,
         )
         self._api = api
