@@ -46,7 +46,7 @@ def refused_connection() -> Exception:
 
 LOST_ANSWER: Final = Fault(done=True)
 REFUSED: Final = Fault(error=refused_connection)
-NO_ROLES_YET: Final = Fault(403, 'jobs is forbidden: ClusterUser "worker" cannot create resource "jobs"')
+NO_ROLES_YET: Final = Fault(403, 'jobs is forbidden: User "worker" cannot create resource "jobs"')
 
 
 class _Content:

@@ -350,7 +350,7 @@ async def test_a_program_that_is_not_there(script: Script, clock: Clock) -> None
 
 async def test_a_program_that_cannot_be_started(script: Script, clock: Clock) -> None:
     script.path.write_text("#!/no/such/interpreter\n")
-    with pytest.raises(CredentialsError, match="its interpreter is not there"):
+    with pytest.raises(CredentialsError, match="its interpreter does not exist"):
         await plugin(script, clock).credential()
     script.path.write_bytes(b"\x7fELF")
     with pytest.raises(CredentialsError, match="cannot be started: Exec format error"):
