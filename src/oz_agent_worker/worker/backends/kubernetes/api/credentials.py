@@ -1,8 +1,8 @@
-"""Credentials for the Kubernetes API: found, read, and kept current.
+"""Finds the credentials for the Kubernetes API and keeps them current.
 
-``load_credentials`` looks where client-go looks. ``Credentials`` gives what a connection
-needs (address, SSLContext) and what each request needs (its headers). Kubernetes client
-libraries offer the same for 20 MiB and more of memory: docs/architecture.md has the figures.
+``load_credentials`` searches where client-go searches. ``Credentials`` has what a connection needs
+(address, SSLContext) and what each request needs (headers). Kubernetes client libraries offer the
+same for 20 MiB of memory and more: docs/architecture.md has the figures.
 """
 
 import base64
@@ -30,7 +30,7 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a Pod's token, certificate authority and namespace."""
 
 _REREAD: Final = 60.0
-"""Seconds after which files with a token or a certificate are read again."""
+"""Seconds after which a file with a token or a certificate is read again."""
 
 _CONFIG_KEY: Final = "backend.kubernetes.kubeconfig"
 
@@ -38,13 +38,15 @@ _CONFIG_KEY: Final = "backend.kubernetes.kubeconfig"
 class Credentials:
     """One API server and one identity on it.
 
-    ``namespace`` is the context's or the service account's. ``tls_server_name`` (the name to
-    expect in the server's certificate, aiohttp's ``server_hostname``) is None where the
-    kubeconfig has none. ``proxy`` is the kubeconfig's, else that of the environment's variables.
+    ``namespace`` is the context's or the service account's. ``tls_server_name`` is the name to
+    expect in the server's certificate, ``None`` where the kubeconfig has none. ``proxy`` is the
+    kubeconfig's, else that of the environment variables. ``clock`` gives epoch seconds.
 
-    ``certificate_version`` grows with each other client certificate that is loaded. A
-    connection keeps the certificate that it was opened with: a client with a pool closes
-    the connections in it when this number has changed.
+    ``certificate_version`` grows when another client certificate is loaded. A connection keeps the
+    certificate that it was opened with, so a client with a pool replaces its connections then.
+
+    Raises:
+        CredentialsError: the address of the proxy is not usable.
     """
 
     def __init__(
@@ -58,7 +60,15 @@ class Credentials:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.server = cluster.server
-        self.proxy = _proxy(cluster, environ)
+        try:
+            # As in client-go: the kubeconfig's proxy wins, and is used for loopback addresses too.
+            self.proxy: Proxy | None = (
+                parse_proxy(cluster.proxy_url, "the kubeconfig's proxy-url")
+                if cluster.proxy_url
+                else proxy_for(cluster.server, environ)
+            )
+        except ProxyError as error:
+            raise CredentialsError(str(error)) from error
         self.tls_server_name = cluster.tls_server_name
         self.namespace = namespace
         self.description = description
@@ -70,7 +80,7 @@ class Credentials:
         self._certificate: tuple[Secret, Secret] | None = None
         self._certificate_read_at = 0.0
         self._token_file = _TokenFile(user.token_file, user.token, clock) if user.token_file else None
-        # As in client-go, an identity that stands in the file wins over a plugin's.
+        # As in client-go, an identity in the file wins over a plugin's.
         static = user.token or user.token_file or user.certificate or user.username
         self._plugin = (
             ExecPlugin(user.exec_config, cluster, environ=environ, clock=clock)
@@ -82,10 +92,9 @@ class Credentials:
         return f"<Credentials {self.description}: {self.server}>"
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the one context for all connections; None for an ``http://`` server.
+        """Return the one context for all connections; ``None`` for an ``http://`` server.
 
-        A client certificate that changes, or comes from an exec plugin, is loaded into
-        this same context by ``headers``.
+        ``headers`` loads a client certificate that changes, or comes from an exec plugin, into it.
 
         Raises:
             CredentialsError: a certificate or key cannot be used.
@@ -98,14 +107,13 @@ class Credentials:
         return self._context
 
     async def headers(self, force_refresh: bool = False) -> dict[str, str]:
-        """Return the headers that authenticate a request. Await them before each request.
+        """Return the headers that authenticate a request; to be called before each request.
 
-        Rotating files are read again once a minute, and an exec plugin runs when its
-        credential is about to expire. ``force_refresh`` does both at once: for the one
-        retry after a 401.
+        Files are read again once a minute, and an exec plugin runs when its credential is about to
+        expire. ``force_refresh``, for the one retry after a 401, does that at once.
 
         Raises:
-            CredentialsError: no credential can be had.
+            CredentialsError: there is no usable credential.
         """
         user = self._user
         if self._plugin:
@@ -126,7 +134,7 @@ class Credentials:
         return {}
 
     def _reread_certificate(self, force: bool) -> None:
-        """Load the client certificate's files again if they changed; keep the old if they do not serve."""
+        """Load the client certificate's files again where they have changed and are usable."""
         if not self._user.certificate or not self._context:
             return
         if not force and 0 <= self._clock() - self._certificate_read_at < _REREAD:
@@ -135,36 +143,22 @@ class Credentials:
             self._present(self._context, self._user.certificate)
         except CredentialsError as error:
             self._certificate_read_at = self._clock()
-            _logger.warning("the client certificate is kept as it was: %s", error)
+            _logger.warning("the client certificate cannot be read again and stays in use: %s", error)
 
     def _present(self, context: ssl.SSLContext, certificate: tuple[Pem, Pem]) -> None:
         self._certificate_read_at = self._clock()
         texts = (Secret(read_pem(certificate[0])), Secret(read_pem(certificate[1])))
         if texts == self._certificate:
             return
-        # A pair that OpenSSL refuses would leave the context with half of it: a trial first.
+        # A pair that OpenSSL refuses would leave half of it in the context, so it is tried in another one.
         load_client_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), *certificate)
         load_client_certificate(context, *certificate)
         self._certificate = texts
         self.certificate_version += 1
 
 
-def _proxy(cluster: Cluster, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy to the API server, chosen as client-go chooses: the kubeconfig's wins, also for loopback.
-
-    Raises:
-        CredentialsError: what names it is no address of a proxy.
-    """
-    try:
-        if cluster.proxy_url:
-            return parse_proxy(cluster.proxy_url, "the kubeconfig's proxy-url")
-        return proxy_for(cluster.server, environ)
-    except ProxyError as error:
-        raise CredentialsError(str(error)) from error
-
-
 class _TokenFile:
-    """A bearer token in a file that is replaced from time to time, as the kubelet does."""
+    """A bearer token in a file that is replaced from time to time, as the kubelet replaces it."""
 
     def __init__(self, path: Path, fallback: Secret | None, clock: Callable[[], float]) -> None:
         self._path = path
@@ -173,7 +167,7 @@ class _TokenFile:
         self._read_at: float | None = None
 
     def token(self, force: bool) -> Secret:
-        """Return the last token that could be read, reading again once a minute or where ``force`` asks."""
+        """Return the last token that could be read; it is read once a minute, and with ``force`` at once."""
         now = self._clock()
         if self._token and not force and self._read_at is not None and 0 <= now - self._read_at < _REREAD:
             return self._token
@@ -182,7 +176,7 @@ class _TokenFile:
         except CredentialsError as error:
             if self._token is None:
                 raise
-            _logger.warning("the token is kept as it was: %s", error)
+            _logger.warning("the token cannot be read again and stays in use: %s", error)
         self._read_at = now
         return self._token
 
@@ -197,13 +191,14 @@ def load_credentials(
 ) -> Credentials:
     """Find the API server and the identity to use.
 
-    In this order: the file ``kubeconfig``; the Pod's service account, unless a ``context``
-    is asked for; the files of $KUBECONFIG; ``~/.kube/config``. ``clock`` gives epoch seconds.
+    In this order: the file ``kubeconfig``; the Pod's service account, unless a ``context`` is given;
+    the files of $KUBECONFIG; ``~/.kube/config``. ``clock`` gives epoch seconds.
 
     Raises:
         CredentialsError: nothing is found, or what is found cannot be used.
     """
-    if not kubeconfig and not context and _in_pod(environ, service_account):
+    in_pod = environ.get("KUBERNETES_SERVICE_HOST") and environ.get("KUBERNETES_SERVICE_PORT")
+    if not kubeconfig and not context and in_pod and (service_account / "token").is_file():
         return _in_cluster(environ, service_account, clock)
     config = _find_kubeconfig(kubeconfig, environ, service_account)
     selection = config.select(context)
@@ -214,14 +209,6 @@ def load_credentials(
         description=f'context "{selection.context}" of {_shown(selection.file, environ)}',
         environ=environ,
         clock=clock,
-    )
-
-
-def _in_pod(environ: Mapping[str, str], service_account: Path) -> bool:
-    return bool(
-        environ.get("KUBERNETES_SERVICE_HOST")
-        and environ.get("KUBERNETES_SERVICE_PORT")
-        and (service_account / "token").is_file()
     )
 
 
@@ -268,32 +255,33 @@ def _missing(what: str) -> NoReturn:
 
 
 def _read_kubeconfig(path: Path) -> Kubeconfig | None:
-    """Read a kubeconfig; None where there is no such file."""
+    """Read a kubeconfig; ``None`` where the file does not exist."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except OSError as error:
         raise CredentialsError(f"kubeconfig {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:  # not chained: the error carries the whole file
+    except UnicodeDecodeError:  # not chained: the error holds the whole file
         raise CredentialsError(f"kubeconfig {path} is not UTF-8 text") from None
     return parse_kubeconfig(text, path)
 
 
 def _read_secret(path: Path) -> Secret:
-    try:
-        return Secret(path.read_bytes().decode("utf-8", "replace").strip())
-    except OSError as error:
-        raise CredentialsError(f"{path} cannot be read: {error.strerror}") from error
+    return Secret(read_pem(Pem(str(path), path=path)).strip())
 
 
 def _usable(token: Secret, where: str) -> Secret:
-    """Return the token without the space around it, after a check that it can stand in a header."""
+    """Return the token without surrounding space.
+
+    Raises:
+        CredentialsError: it is empty, or cannot be part of a header.
+    """
     text = token.reveal().strip()
     if not text:
         raise CredentialsError(f"{where} is empty")
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise CredentialsError(f"{where} is no bearer token: it holds spaces or characters outside ASCII")
+        raise CredentialsError(f"{where} is no bearer token: it contains spaces or characters outside ASCII")
     return Secret(text)
 
 

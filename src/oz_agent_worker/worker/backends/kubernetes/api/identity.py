@@ -1,7 +1,7 @@
-"""What a kubeconfig or a service account says of one API server and of one identity on it.
+"""An API server and an identity on it, as a kubeconfig or a service account describes them.
 
-Frozen data without I/O: ``kubeconfig`` and ``credentials`` make it, ``tls`` and
-``execplugin`` act on it. No ``repr`` shows a secret.
+Frozen data without I/O: ``kubeconfig`` and ``credentials`` create it, ``tls`` and ``exec_plugin`` use
+it. No ``repr`` shows a secret.
 """
 
 import base64
@@ -17,12 +17,12 @@ __all__ = ["Cluster", "ClusterUser", "CredentialsError", "ExecConfig", "Pem", "d
 
 
 class CredentialsError(ConfigError):
-    """The API server's address or the identity towards it cannot be had."""
+    """The address of the API server or the credentials for it are missing or cannot be used."""
 
 
 @dataclass(frozen=True)
 class Pem:
-    """A certificate or a key: in the file ``path``, else ``data``. ``where`` names it in errors."""
+    """A certificate or a key: in the file ``path``, else in ``data``. ``where`` names it in errors."""
 
     where: str
     path: Path | None = None
@@ -31,9 +31,9 @@ class Pem:
 
 @dataclass(frozen=True)
 class Cluster:
-    """An API server. ``exec_extension`` is plain data for exec plugins alone.
+    """An API server. ``exec_extension`` is plain data that is passed on to exec plugins.
 
-    ``proxy_url`` may hold a password and is therefore left out of ``repr``.
+    ``proxy_url`` is left out of ``repr`` because it may contain a password.
     """
 
     server: str
@@ -58,9 +58,9 @@ class ExecConfig:
 
 @dataclass(frozen=True)
 class ClusterUser:
-    """An identity; all fields empty is the anonymous user. ``certificate`` is (certificate, key).
+    """An identity; without any field it is the anonymous user. ``certificate`` is (certificate, key).
 
-    ``token_file`` wins over ``token``, and every other kind over ``exec_config``.
+    ``token_file`` wins over ``token``, and every other kind wins over ``exec_config``.
     """
 
     token: Secret | None = None
@@ -72,7 +72,7 @@ class ClusterUser:
 
 
 def decode_base64(value: Secret, where: str) -> Secret:
-    """Decode the base64 of a PEM text, line breaks allowed. ``where`` names it in the error.
+    """Decode the base64 of a PEM text; it may contain line breaks. ``where`` names it in the error.
 
     Raises:
         CredentialsError: it is not base64.
@@ -81,9 +81,9 @@ def decode_base64(value: Secret, where: str) -> Secret:
         decoded = base64.b64decode("".join(value.reveal().split()), validate=True)
     except ValueError:
         raise CredentialsError(
-            f"{where} is not valid base64; it is the whole PEM file encoded, as `base64 -w0 FILE` prints it"
+            f"{where} is not valid base64; it must be the whole PEM file, as `base64 -w0 FILE` prints it"
         ) from None
-    # PEM itself is ASCII; what else stands around it is commentary.
+    # PEM itself is ASCII; anything else in the text is a comment.
     return Secret(decoded.decode("utf-8", "replace"))
 
 
@@ -103,5 +103,5 @@ def endpoint_url(url: str, where: str, *, user_allowed: bool = False) -> str:
     if not usable or parts.query or parts.fragment or any(character.isspace() for character in url):
         raise CredentialsError(f"{where} must be an address such as https://host:6443")
     if "@" in parts.netloc and not user_allowed:
-        raise CredentialsError(f"{where} holds a user name; it belongs into the kubeconfig's users")
+        raise CredentialsError(f"{where} holds a user name, which belongs in the users of the kubeconfig")
     return url.rstrip("/")

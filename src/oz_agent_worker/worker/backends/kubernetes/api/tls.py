@@ -1,7 +1,7 @@
-"""The SSLContext for an API server: trust, and the client's certificate.
+"""The SSLContext for an API server: what it trusts, and the client's certificate.
 
-The rules are those of client-go where OpenSSL's own differ, so that a kubeconfig that
-works with kubectl works here.
+Where OpenSSL's defaults differ from client-go's, client-go's rules hold, so that a kubeconfig that
+works with kubectl works here too.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ __all__ = ["client_context", "load_client_certificate", "read_pem"]
 
 
 def client_context(cluster: Cluster) -> ssl.SSLContext | None:
-    """Build the context for ``cluster``: TLS 1.2 or newer, host name checked. None for ``http://``.
+    """Build the context for ``cluster``: TLS 1.2 or newer, host name checked; ``None`` for ``http://``.
 
-    Without a certificate authority the system's own are trusted.
+    Without a certificate authority of its own, the system's are trusted.
 
     Raises:
         CredentialsError: the certificate authority cannot be read.
@@ -27,8 +27,8 @@ def client_context(cluster: Cluster) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Go trusts any certificate of the pool, an intermediate one too, and takes authorities
-    # without a key identifier, which Python 3.13's stricter default would refuse.
+    # Go trusts every certificate of the pool, intermediate ones too, and accepts authorities
+    # without a key identifier, which Python 3.13 refuses by default.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if cluster.insecure:
@@ -37,22 +37,28 @@ def client_context(cluster: Cluster) -> ssl.SSLContext | None:
     elif cluster.authority is None:
         context.load_default_certs()
     else:
-        _trust(context, cluster.authority)
+        text = read_pem(cluster.authority)
+        try:
+            # OpenSSL accepts ASCII text only. PEM is ASCII, but comments in the file may not be.
+            context.load_verify_locations(cadata=text.encode("ascii", "replace").decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            where = cluster.authority.where
+            raise CredentialsError(f"{where} contains no usable certificate in PEM form") from error
     return context
 
 
 def load_client_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem) -> None:
-    """Have ``context`` present a client certificate on the connections opened from here on.
+    """Load a client certificate into ``context``, for connections that are opened later.
 
     Raises:
-        CredentialsError: unreadable, no PEM, an encrypted key, or a key of another certificate.
+        CredentialsError: it is unreadable or no PEM, or the key is encrypted or of another certificate.
     """
     for pem, label in ((certificate, "CERTIFICATE"), (key, "PRIVATE KEY")):
         if f"{label}-----" not in read_pem(pem):
-            raise CredentialsError(f"{pem.where} holds no {label.lower()} in PEM form")
+            raise CredentialsError(f"{pem.where} contains no {label.lower()} in PEM form")
 
     def refuse() -> str:
-        raise CredentialsError(f"{key.where} is encrypted; the key must stand there without a password")
+        raise CredentialsError(f"{key.where} is encrypted; store the key without a password")
 
     try:
         with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
@@ -69,7 +75,7 @@ def load_client_certificate(context: ssl.SSLContext, certificate: Pem, key: Pem)
 
 
 def read_pem(pem: Pem) -> str:
-    """Return the PEM text, which may be a private key.
+    """Return the PEM text; it may be a private key.
 
     Raises:
         CredentialsError: the file cannot be read.
@@ -82,20 +88,11 @@ def read_pem(pem: Pem) -> str:
         raise CredentialsError(f"{pem.where} cannot be read: {error.strerror}") from error
 
 
-def _trust(context: ssl.SSLContext, authority: Pem) -> None:
-    text = read_pem(authority)
-    try:
-        # OpenSSL takes a text only if it is ASCII; PEM is, and comments need not be.
-        context.load_verify_locations(cadata=text.encode("ascii", "replace").decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise CredentialsError(f"{authority.where} holds no usable certificate in PEM form") from error
-
-
 @contextlib.contextmanager
 def _as_file(pem: Pem) -> Iterator[Path]:
-    """The file of a PEM text: its own, else a private one that is gone after the block.
+    """Give a file with the PEM text: its own, else a private one that is deleted after the block.
 
-    OpenSSL's bindings take certificate chains from files alone.
+    Python's OpenSSL bindings load certificate chains from files only.
     """
     if pem.path is not None:
         yield pem.path
@@ -104,7 +101,7 @@ def _as_file(pem: Pem) -> Iterator[Path]:
         file = tempfile.NamedTemporaryFile("w", prefix="oz-", suffix=".pem")  # mode 0600  # noqa: SIM115
     except OSError as error:
         raise CredentialsError(
-            f"{pem.where} needs a temporary file for a moment, and none can be made "
+            f"{pem.where} needs a temporary file, and none can be created "
             f"({error.strerror or error}); mount a writable /tmp or set TMPDIR"
         ) from error
     with file:

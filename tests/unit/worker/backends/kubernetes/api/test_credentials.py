@@ -273,7 +273,7 @@ async def test_a_rotating_token_file(tmp_path: Path, clock: Clock, caplog: pytes
         break_it()
         clock.now += 60
         assert await token_of(found) == "fourth"
-    assert "the token is kept as it was" in caplog.text
+    assert "the token cannot be read again and stays in use" in caplog.text
     assert "is empty" in caplog.text
     assert "cannot be read: No such file" in caplog.text
 
@@ -321,7 +321,7 @@ async def test_a_rotating_client_certificate(
         )
         await found.headers(force_refresh=True)
         assert (await who_am_i(port, context), found.certificate_version) == ("second", 2)
-        assert "the client certificate is kept as it was" in caplog.text
+        assert "the client certificate cannot be read again and stays in use" in caplog.text
         write_pair(authority.client("third"), tmp_path, "me")
         await found.headers(force_refresh=True)
         assert (await who_am_i(port, context), found.certificate_version) == ("third", 3)

@@ -145,8 +145,8 @@ def test_certificates_and_keys_that_cannot_be_used(authority: Authority) -> None
             KeyPair(mine.certificate, other.key),
             "the key is not the key of the certificate in the certificate",
         ),
-        (KeyPair(b"hunter2", mine.key), "the certificate holds no certificate in PEM form"),
-        (KeyPair(mine.certificate, b"hunter2"), "the key holds no private key in PEM form"),
+        (KeyPair(b"hunter2", mine.key), "the certificate contains no certificate in PEM form"),
+        (KeyPair(mine.certificate, b"hunter2"), "the key contains no private key in PEM form"),
         (KeyPair(broken, mine.key), "the client certificate cannot be used"),
         (locked, "the key is encrypted"),
     ):
@@ -159,7 +159,7 @@ def test_an_authority_that_cannot_be_used(tmp_path: Path) -> None:
     missing = tmp_path / "ca.crt"
     with pytest.raises(CredentialsError, match=r"the CA .*ca\.crt cannot be read: No such file"):
         client_context(Cluster("https://h", authority=Pem(f"the CA {missing}", path=missing)))
-    with pytest.raises(CredentialsError, match="cluster k: certificate-authority-data holds no usable"):
+    with pytest.raises(CredentialsError, match="cluster k: certificate-authority-data contains no usable"):
         client_context(Cluster("https://h", authority=data(b"x", "cluster k: certificate-authority-data")))
 
 
