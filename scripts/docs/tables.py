@@ -1,4 +1,4 @@
-"""The documentation's texts that are made from code and rules: keys, metrics, alerts, failure reasons."""
+"""The documentation's texts that are made from code: keys, metrics, harnesses, alerts, failure reasons."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from oz_agent_worker.agent.harnesses import HARNESSES
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
@@ -18,7 +19,15 @@ from scripts.chart_values.config_keys import default_in_yaml
 
 from .markdown import table
 
-__all__ = ["SECTIONS", "alert_table", "failure_entries", "failure_table", "keys_table", "metric_table"]
+__all__ = [
+    "SECTIONS",
+    "alert_table",
+    "failure_entries",
+    "failure_table",
+    "harness_table",
+    "keys_table",
+    "metric_table",
+]
 
 #: The sections of a worker's config file by path; the root's is ``the file``.
 SECTIONS: Final[Mapping[str, type]] = {
@@ -67,6 +76,15 @@ def _label(label: Label) -> str:
         return "`reason`: all of failure-reasons.md"
     values = ", ".join(label.values) or label.note
     return f"`{label.name}`: {values}" if values else f"`{label.name}`"
+
+
+def harness_table() -> str:
+    """All harnesses of the agent runtime."""
+    rows = [
+        (f"`{harness.name}`", harness.about, "yes" if harness.takes_mcp else "no", harness.install_hint)
+        for harness in HARNESSES.values()
+    ]
+    return table(("harness", "runs the prompt with", "MCP servers", "if its program is missing"), rows)
 
 
 def alert_table() -> str:

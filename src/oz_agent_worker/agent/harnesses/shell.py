@@ -36,9 +36,9 @@ def _interpreter(script: str) -> list[str]:
 
 HARNESS = Harness(
     name="shell",
-    about="the prompt is a script for /bin/sh, or for the program of its #! line",
+    about="/bin/sh, or the program of its #! line: the prompt is a script",
     prepare=_prepare,
-    install_hint="the task's image lacks /bin/sh or the program of the script's '#!' line",
+    install_hint="add /bin/sh, or the program of the script's '#!' line, to the task's image",
     natural_language=False,
     takes_mcp=False,
 )
