@@ -1,10 +1,9 @@
-"""Reads the events of tasks' objects: of their Jobs, of their Pods, and of Pods that are gone."""
+"""Reads the events of tasks: of their Jobs, of their Pods, and of Pods that are deleted."""
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from oz_agent_worker.protocol.outcome import Outcome
@@ -23,40 +22,37 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from .task_jobs import TaskJob, pod_base, pod_prefix
 from .task_state import is_starting, lost_its_pods
 
-__all__ = ["outcome_from_events", "task_events", "telling_events"]
+__all__ = ["events_for_list", "outcome_from_events", "task_events"]
 
 _logger = logging.getLogger(__name__)
 
-#: The most Pods of which a list of tasks reads all events: each costs a request.
+#: Of how many Pods at most a list of tasks reads all events: each costs a request.
 MOST_PODS: Final = 100
 
 
 async def task_events(
     client: KubernetesClient, namespace: str, job: JobView, pods: Sequence[PodView]
 ) -> tuple[EventView, ...]:
-    """Read the events of a Job, of its ``pods``, and of those that are gone.
+    """Read the events of a Job, of its ``pods``, and of its deleted Pods.
 
     Raises:
         ApiError: they cannot be read.
     """
-
-    about = partial(client.list_events, namespace)
-    of_job = await about(f"involvedObject.uid={job.metadata.uid}")
+    of_job = await client.list_events(namespace, f"involvedObject.uid={job.metadata.uid}")
     gone = gone_pods(of_job, (pod.metadata.name for pod in pods))
-    found = await asyncio.gather(
-        *(about(f"involvedObject.uid={pod.metadata.uid}") for pod in pods),
-        *(about(f"involvedObject.kind=Pod,involvedObject.name={name}") for name in gone),
-    )
+    selectors = [f"involvedObject.uid={pod.metadata.uid}" for pod in pods]
+    selectors += [f"involvedObject.kind=Pod,involvedObject.name={name}" for name in gone]
+    found = await asyncio.gather(*(client.list_events(namespace, selector) for selector in selectors))
     return tuple(event for events in (of_job, *found) for event in events)
 
 
 async def outcome_from_events(
     outcome: Outcome, client: KubernetesClient, namespace: str, job: JobView | None, pods: Sequence[PodView]
 ) -> Outcome:
-    """The same outcome, or what events tell of the end of a Job whose Pods are gone.
+    """Return the outcome, or what events tell of the end of a Job whose Pods are deleted.
 
-    So it is for a worker that takes an ended Job over: the Pod whose end the worker before has
-    seen may be gone by then, and one execution is not reported to two different ends.
+    A worker that adopts an ended Job needs this: the earlier worker may have seen the Pod's end and
+    reported it, and an execution is not reported with two different ends.
     """
     failure = job.condition("Failed") if job is not None else None
     if job is None or failure is None or not is_unexplained(outcome, pods):
@@ -69,16 +65,17 @@ async def outcome_from_events(
     return explain_failure(failure, pods, events)
 
 
-async def telling_events(
+async def events_for_list(
     client: KubernetesClient,
     namespace: str,
     tasks: Sequence[tuple[TaskJob, Sequence[PodView]]],
     policy: ObservationPolicy,
 ) -> Mapping[str, Sequence[EventView]]:
-    """Read the events without which a list of ``tasks`` would be wrong, by the names of their Jobs.
+    """Read the events that a correct list of ``tasks`` needs, by the names of their Jobs.
 
-    Those are of the last Pods of Jobs whose Pods are gone, and of Pods whose start is warned of. A
-    list of healthy tasks costs one request more at most. What cannot be read is left out.
+    These are the events of the last Pods of failed Jobs whose Pods are deleted, and of Pods with a
+    warning during their start. A list of healthy tasks costs one request more at most. Events that
+    cannot be read are left out.
     """
     found: dict[str, list[EventView]] = defaultdict(list)
     lost = [job for job, pods in tasks if lost_its_pods(job, pods)]
@@ -86,66 +83,54 @@ async def telling_events(
         pod.identity: job.metadata.name for job, pods in tasks for pod in pods if is_starting(pod, policy)
     }
     try:
-        for job, events in (await _of_lost(client, namespace, lost)).items() if lost else ():
-            found[job] += events
-        for uid, events in (await _of_warned(client, namespace, starting)).items() if starting else ():
-            found[starting[uid]] += events
+        if lost:
+            await _add_events_of_lost(client, namespace, lost, found)
+        if starting:
+            warnings = await client.list_events(namespace, "involvedObject.kind=Pod,type=Warning")
+            warned = {event.involved_object.uid for event in warnings if event.involved_object}
+            # All events of such a Pod count: a later one may say that the warning is over.
+            uids = [uid for uid in starting if uid in warned]
+            for uid, events in (await _events_by(client, namespace, "involvedObject.uid", uids)).items():
+                found[starting[uid]] += events
     except ApiError as error:
         _logger.debug("Events cannot be read: %s", error)
     return found
 
 
-async def _of_lost(
-    client: KubernetesClient, namespace: str, lost: Sequence[JobView]
-) -> Mapping[str, list[EventView]]:
-    """Which Pods those Jobs had, and all events of the last one where one tells why it is gone."""
+async def _add_events_of_lost(
+    client: KubernetesClient, namespace: str, lost: Sequence[JobView], found: dict[str, list[EventView]]
+) -> None:
+    """Add which Pods the Jobs had, and all events of each Job's last Pod if one explains its end."""
     created = await client.list_events(namespace, "involvedObject.kind=Job,reason=SuccessfulCreate")
     of_jobs: dict[str | None, list[EventView]] = defaultdict(list)
     for event in created:
         of_jobs[event.involved_object.uid if event.involved_object else None].append(event)
-    disrupted = await _disrupted(client, namespace)
-    wanted: dict[str, list[str]] = {}
-    for job in lost:
-        last = pods_of_job(of_jobs[job.metadata.uid])[-1:]
-        those = last or disrupted.get(pod_prefix(job.metadata.name), ())
-        wanted[job.metadata.name] = [name for name in those if name in disrupted.get(pod_base(name), ())]
-    names = [name for pods in wanted.values() for name in pods]
-    told = await _about(client, namespace, "involvedObject.kind=Pod,involvedObject.name", names)
-    return {
-        job.metadata.name: [
-            *of_jobs[job.metadata.uid],
-            *(event for name in wanted[job.metadata.name] for event in told.get(name, ())),
-        ]
-        for job in lost
-    }
-
-
-async def _disrupted(client: KubernetesClient, namespace: str) -> Mapping[str, Collection[str]]:
-    """The names of the Pods of which an event tells why they are gone, by what these hold of their Jobs'."""
-    about = "involvedObject.kind=Pod,reason="
     lists = await asyncio.gather(
-        *(client.list_events(namespace, about + reason) for reason in DISRUPTION_EVENTS)
+        *(
+            client.list_events(namespace, f"involvedObject.kind=Pod,reason={reason}")
+            for reason in DISRUPTION_EVENTS
+        )
     )
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    #: The names of disrupted Pods, in order, by the part of the name that is their Job's.
+    disrupted: dict[str, dict[str, None]] = defaultdict(dict)
     for event in (event for events in lists for event in events):
         if event.involved_object is not None and event.involved_object.name:
-            found[pod_base(event.involved_object.name)][event.involved_object.name] = None
-    return found
+            disrupted[pod_base(event.involved_object.name)][event.involved_object.name] = None
+    wanted: dict[str, list[str]] = {}
+    for job in lost:
+        names = pods_of_job(of_jobs[job.metadata.uid])[-1:] or disrupted[pod_prefix(job.metadata.name)]
+        wanted[job.metadata.name] = [name for name in names if name in disrupted[pod_base(name)]]
+        found[job.metadata.name] += of_jobs[job.metadata.uid]
+    pods = [name for names in wanted.values() for name in names]
+    by_pod = await _events_by(client, namespace, "involvedObject.kind=Pod,involvedObject.name", pods)
+    for job_name, names in wanted.items():
+        found[job_name] += [event for name in names for event in by_pod.get(name, ())]
 
 
-async def _of_warned(
-    client: KubernetesClient, namespace: str, uids: Iterable[str]
-) -> Mapping[str, list[EventView]]:
-    """All events of those Pods that have a warning among them: what came after it counts as well."""
-    warnings = await client.list_events(namespace, "involvedObject.kind=Pod,type=Warning")
-    warned = {event.involved_object.uid for event in warnings if event.involved_object}
-    return await _about(client, namespace, "involvedObject.uid", [uid for uid in uids if uid in warned])
-
-
-async def _about(
+async def _events_by(
     client: KubernetesClient, namespace: str, field: str, values: Iterable[str]
 ) -> Mapping[str, list[EventView]]:
-    """The events about the objects of which ``field`` has one of these values, by it."""
+    """Return the events about the objects whose ``field`` has one of the values, by value."""
     asked = list(dict.fromkeys(values))[:MOST_PODS]
     lists = await asyncio.gather(*(client.list_events(namespace, f"{field}={value}") for value in asked))
     return dict(zip(asked, lists, strict=True))

@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodVie
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .deleted_jobs import DeletedJob, find_deleted_jobs
-from .event_history import task_events, telling_events
+from .event_history import events_for_list, task_events
 from .explain import TaskSnapshot
 from .task_jobs import TASK_JOBS, NoSuchTaskError, TaskJob, matching_jobs
 from .task_state import State, reason_of, state_of
@@ -71,7 +71,7 @@ class Inspector:
         for pod in await self._all(PODS, self._selector):
             pods.setdefault(pod.job_uid or "", []).append(pod)
         jobs_with_pods = [(job, pods.get(job.metadata.uid or "", [])) for job in jobs]
-        events = await telling_events(self._client, self._namespace, jobs_with_pods, self._policy)
+        events = await events_for_list(self._client, self._namespace, jobs_with_pods, self._policy)
         rows = [self._row(job, of_job, events.get(job.metadata.name, ())) for job, of_job in jobs_with_pods]
         return sorted(rows, key=lambda row: (row.created or "", row.job))
 

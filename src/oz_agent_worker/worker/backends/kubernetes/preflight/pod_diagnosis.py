@@ -1,11 +1,12 @@
-"""Why the preflight's Pod did not run to its end. Pure."""
+"""Explains why the Pod of the preflight Job did not run to its end. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code
-from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, EventView, PodView, last_seen
+from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, Terminated, last_seen
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.pending import no_node
@@ -13,11 +14,18 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import is_own_container
 
-__all__ = ["event_words", "is_unschedulable", "of_no_pod", "of_outcome", "of_standstill", "scheduler_words"]
+__all__ = [
+    "event_words",
+    "explain_missing_pod",
+    "explain_outcome",
+    "explain_standstill",
+    "is_unschedulable",
+    "scheduler_words",
+]
 
 _CONFIG: Final = "backend.kubernetes"
 _DENIED: Final = ("denied", "unauthorized", "no basic auth credentials", "authentication required")
-#: Where the end of a container is the cause, and not the effect of an eviction or a deadline.
+#: Failures that a container's end causes; after an eviction or a deadline it is an effect.
 _PROGRAM_ENDS: Final = frozenset(
     {
         FailureReason.CONTAINER_EXIT,
@@ -28,17 +36,19 @@ _PROGRAM_ENDS: Final = frozenset(
         FailureReason.SIDECAR_PREP,
     }
 )
-_NODE_MEND: Final = (
+_NODE_ADVICE: Final = (
     f"correct nodeSelector, tolerations or affinity in {_CONFIG}.pod_template, or add nodes; where an"
     f" autoscaler adds them, raise {_CONFIG}.unschedulable_timeout, or set"
     f" {_CONFIG}.preflight_unschedulable to warn"
 )
 #: Events of volumes (kubelet, and the attach-detach controller).
 _VOLUMES: Final = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+#: Reasons of containers that wait for others of their Pod, or wait no longer than usual.
+_WAITS_FOR_OTHERS: Final = (None, "PodInitializing", "ContainerCreating")
 _UNKNOWN: Final = ("not found", "manifest unknown", "name unknown", "does not exist")
 
 
-def of_outcome(
+def explain_outcome(
     outcome: Outcome,
     pods: Sequence[PodView],
     manifest: Mapping[str, Any],
@@ -49,36 +59,52 @@ def of_outcome(
 ) -> Finding:
     """Explain a Job that failed, or is certain to.
 
-    ``outcome`` is what a task would be reported with, ``facts`` what the events of the Pod
-    say, ``log`` the end of the log of the container that failed.
+    ``outcome`` is what would be reported of a task, ``facts`` what the events of the Pod say, ``log``
+    the end of the log of the container that failed.
     """
     reason = outcome.reason
     if reason is FailureReason.UNSCHEDULABLE:
         what = no_node("a task's", config.unschedulable_timeout)
-        return Finding(what, scheduler_words(pods, facts), _NODE_MEND)
+        return Finding(what, scheduler_words(pods, facts), _NODE_ADVICE)
     if reason is FailureReason.VOLUME_MOUNT:
-        return _not_mounted(facts.mount)
+        return _volume_not_mounted(facts.mount)
+    # (name, reason, message) of the containers that wait for something of their own.
+    waiting = [
+        (container.name, container.waiting.reason, container.waiting.message or "")
+        for pod in pods
+        for container in pod.all_container_statuses
+        if container.waiting and container.waiting.reason not in _WAITS_FOR_OTHERS
+    ]
     if reason in {FailureReason.IMAGE_PULL, FailureReason.INVALID_IMAGE}:
-        return _no_image(pods, manifest, config)
-    waiting = next(_waiting(pods), None)
-    if waiting is not None:
-        return _not_created(waiting, config)
-    ended = next(_ended_badly(pods), None)
-    if ended is not None and reason in _PROGRAM_ENDS:
-        return _ended(ended, log, config)
-    # The sentence of a task's report has all three parts in it already.
+        name, _, message = waiting[0] if waiting else (TASK_CONTAINER, None, "")
+        image, key = _image(name, manifest, config)
+        what = f"the image {image} of container `{name}` cannot be pulled"
+        return Finding(what, message, _pull_advice(message, key, config))
+    if waiting:
+        name, why, message = waiting[0]
+        return Finding(
+            f"container `{name}` of a task's Pod cannot be created",
+            f"{why}: {message}".rstrip(": "),
+            f"create in namespace {config.namespace} the Secret or ConfigMap that {_CONFIG}.pod_template"
+            " names, or correct the name; or correct the security context",
+        )
+    for pod in pods if reason in _PROGRAM_ENDS else ():
+        for container in pod.all_container_statuses:
+            end = container.terminated
+            if end is not None and end.exit_code != 0 and container.name not in pod.native_sidecars():
+                return _explain_exit(container.name, end, log)
+    # The sentence of a task's report has words and advice in it already.
     return Finding(f"the preflight Pod failed: {outcome.for_owner()}")
 
 
 def scheduler_words(pods: Sequence[PodView], facts: EventFacts = NOT_READ) -> str:
-    """What the scheduler, and then the autoscaler, say of the Pod that waits for a node."""
-    told = [_unscheduled(pod) for pod in pods] + [facts.autoscaler]
-    return "; ".join(words for words in told if words)
+    """Return what the scheduler, and then the autoscaler, say of a Pod that waits for a node."""
+    return "; ".join(filter(None, [*map(_unscheduled, pods), facts.autoscaler]))
 
 
 def is_unschedulable(pods: Sequence[PodView]) -> bool:
-    """Whether the scheduler has looked for a node, and found none."""
-    return any(_unscheduled(pod) for pod in pods)
+    """Whether the scheduler looked for a node and found none."""
+    return any(map(_unscheduled, pods))
 
 
 def _unscheduled(pod: PodView) -> str:
@@ -88,20 +114,8 @@ def _unscheduled(pod: PodView) -> str:
     return condition.message or condition.reason or ""
 
 
-def _no_image(pods: Sequence[PodView], manifest: Mapping[str, Any], config: KubernetesConfig) -> Finding:
-    container = next(_waiting(pods), None)
-    name = container.name if container else "task"
-    words = container.waiting.message if container and container.waiting else ""
-    image, key = _image(name, manifest, config)
-    return Finding(
-        f"the image {image} of container `{name}` cannot be pulled",
-        words or "",
-        _pull_mend(words or "", key, config),
-    )
-
-
 def _image(container: str, manifest: Mapping[str, Any], config: KubernetesConfig) -> tuple[str, str]:
-    """A container's image, and the key of the config file that names it."""
+    """Return a container's image, and the key of the config file that names it."""
     pod = manifest["spec"]["template"]["spec"]
     for field in ("initContainers", "containers"):
         for item in pod.get(field) or ():
@@ -110,7 +124,7 @@ def _image(container: str, manifest: Mapping[str, Any], config: KubernetesConfig
     return config.preflight_image, f"{_CONFIG}.preflight_image"
 
 
-def _pull_mend(words: str, key: str, config: KubernetesConfig) -> str:
+def _pull_advice(words: str, key: str, config: KubernetesConfig) -> str:
     low = words.lower()
     if any(word in low for word in _DENIED):
         return (
@@ -127,58 +141,25 @@ def _pull_mend(words: str, key: str, config: KubernetesConfig) -> str:
     return f"check that the nodes reach the registry, and {key}"
 
 
-def _not_created(container: ContainerStatus, config: KubernetesConfig) -> Finding:
-    assert container.waiting is not None
-    return Finding(
-        f"container `{container.name}` of a task's Pod cannot be created",
-        f"{container.waiting.reason}: {container.waiting.message or ''}".rstrip(": "),
-        f"create in namespace {config.namespace} the Secret or ConfigMap that {_CONFIG}.pod_template names,"
-        " or correct the name; or correct the security context",
-    )
-
-
-def _ended(container: ContainerStatus, log: str, config: KubernetesConfig) -> Finding:
-    name, state = container.name, container.terminated
-    assert state is not None
-    how = describe_exit_code(state.exit_code)
-    what = f"container `{name}` of the preflight Pod ended with {how}"
-    # "Error" is the runtimes' word for any exit code but 0: it says nothing.
-    reason = state.reason if state.reason != "Error" else None
-    words = ": ".join(part for part in (reason, state.message or log) if part)
-    if state.reason == "OOMKilled":
-        return Finding(what, words, f"give it more memory in {_CONFIG}.preflight_resources")
-    if not is_own_container(name):
-        return Finding(
-            what, words, f"correct {_CONFIG}.pod_template: the container `{name}` is the template's"
+def _explain_exit(container: str, end: Terminated, log: str) -> Finding:
+    what = f"container `{container}` of the preflight Pod ended with {describe_exit_code(end.exit_code)}"
+    # Runtimes give the reason "Error" for any exit code but 0.
+    reason = end.reason if end.reason != "Error" else None
+    words = ": ".join(part for part in (reason, end.message or log) if part)
+    if end.reason == "OOMKilled":
+        advice = f"give it more memory in {_CONFIG}.preflight_resources"
+    elif not is_own_container(container):
+        advice = f"correct {_CONFIG}.pod_template: the container `{container}` is the template's"
+    else:
+        advice = (
+            f"it runs `/bin/sh -c 'exit 0'`: name in {_CONFIG}.preflight_image an image that has /bin/sh and"
+            " is built for the nodes' architecture, and check the security context"
         )
-    return Finding(
-        what,
-        words,
-        f"it runs `/bin/sh -c 'exit 0'`: name in {_CONFIG}.preflight_image an image that has /bin/sh and is"
-        " built for the nodes' architecture, and check the security context",
-    )
+    return Finding(what, words, advice)
 
 
-def _waiting(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
-    """The containers that wait for more than the others of their Pod."""
-    for pod in pods:
-        for container in pod.all_container_statuses:
-            reason = container.waiting.reason if container.waiting else None
-            if reason not in (None, "PodInitializing", "ContainerCreating"):
-                yield container
-
-
-def _ended_badly(pods: Sequence[PodView]) -> Iterator[ContainerStatus]:
-    for pod in pods:
-        native = pod.native_sidecars()
-        for container in pod.all_container_statuses:
-            ended = container.terminated
-            if ended is not None and ended.exit_code != 0 and container.name not in native:
-                yield container
-
-
-def of_no_pod(seconds: float, words: str) -> Finding:
-    """The Job was admitted and has no Pod, and no event says why."""
+def explain_missing_pod(seconds: float, words: str) -> Finding:
+    """Explain a Job that was admitted and has no Pod, and no event that says why."""
     return Finding(
         f"the cluster made no Pod for the preflight Job within {seconds:g} s",
         words,
@@ -186,8 +167,8 @@ def of_no_pod(seconds: float, words: str) -> Finding:
     )
 
 
-def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Finding:
-    """The preflight Pod has not ended after all the time that it has."""
+def explain_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Finding:
+    """Explain a preflight Pod that has not ended in time."""
     words = event_words(events)
     running = [c.name for pod in pods for c in pod.all_container_statuses if c.running]
     if running:
@@ -198,9 +179,11 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
             " make it an init container with restartPolicy: Always (a native sidecar)",
         )
     if words.startswith(_VOLUMES):
-        return _not_mounted(words)
+        return _volume_not_mounted(words)
     if is_unschedulable(pods):
-        return Finding(f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_MEND)
+        return Finding(
+            f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_ADVICE
+        )
     if not any(pod.node_name for pod in pods):
         return Finding(
             f"no scheduler has looked at the preflight Pod within {seconds:g} s",
@@ -215,7 +198,7 @@ def of_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[Even
     )
 
 
-def _not_mounted(words: str) -> Finding:
+def _volume_not_mounted(words: str) -> Finding:
     return Finding(
         "a volume of a task's Pod cannot be mounted",
         words,
@@ -225,7 +208,7 @@ def _not_mounted(words: str) -> Finding:
 
 
 def event_words(events: Sequence[EventView]) -> str:
-    """The last warning among the events, with its reason."""
+    """Return the last warning among the events, with its reason."""
     warnings = [event for event in events if event.type == "Warning"]
     if not warnings:
         return ""

@@ -404,8 +404,8 @@ def judge_stage(result: ProbeResult, stage: Stage, passed: str) -> CheckResult:
             " would be refused",
             startup=(f"no node takes a task's Pod yet, and tasks will wait for one ({result.pending})",),
         )
-    assert result.diagnosis is not None
-    return _failure(result.diagnosis)
+    assert result.finding is not None
+    return _failure(result.finding)
 
 
 def _unique() -> str:

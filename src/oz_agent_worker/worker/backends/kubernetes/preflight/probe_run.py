@@ -1,9 +1,9 @@
-"""The preflight Job: created, followed to its end, deleted in every case."""
+"""Runs the preflight Job: creates it, follows it to its end, and deletes it in every case."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -35,20 +35,26 @@ from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, e
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
-from .pod_diagnosis import is_unschedulable, of_no_pod, of_outcome, of_standstill, scheduler_words
+from .pod_diagnosis import (
+    explain_missing_pod,
+    explain_outcome,
+    explain_standstill,
+    is_unschedulable,
+    scheduler_words,
+)
 from .probe_job import build_preflight_job
 
 __all__ = ["ProbeResult", "ProbeRun", "ProbeRunSettings", "Stage"]
 
 _logger = logging.getLogger(__name__)
 
-#: How much longer than the worker the cluster waits before it ends the Job by itself, in seconds.
+#: How many seconds later than the worker the cluster ends the Job by itself.
 _SLACK: Final = 60
 _SHORTEST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
-#: Events tell what has happened; asked more often, they say the same.
+#: Seconds between two reads of the Pod's events.
 _EVENTS_EVERY: Final = 1.0
-#: How much of a failed container's log is told, in bytes.
+#: How many bytes of a failed container's log are quoted.
 _LOG: Final = 400
 _DELETION: Final = RetryPolicy(budget=10.0)
 
@@ -63,7 +69,7 @@ class Stage(IntEnum):
     ENDED = 4
 
 
-#: The stage that a failure belongs to; any other is the end's.
+#: The stage at which a failure stops the Job; any other failure comes at the end.
 _STAGE_OF: Final[Mapping[FailureReason | None, Stage]] = {
     FailureReason.UNSCHEDULABLE: Stage.SCHEDULED,
     FailureReason.IMAGE_PULL: Stage.PULLED,
@@ -73,7 +79,7 @@ _STAGE_OF: Final[Mapping[FailureReason | None, Stage]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRunSettings:
-    """Times in seconds: for the Pod to be made, and for all that follows once it has a node."""
+    """Times in seconds: until the Pod exists, and for the whole Job except waiting for a node."""
 
     admission: float = 30.0
     whole: float = 300.0
@@ -81,41 +87,30 @@ class ProbeRunSettings:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What the Job showed: how far it came, at which stage it stopped, and why.
+    """How far the Job came, at which stage it stopped, and why.
 
-    ``pending`` are the scheduler's words where the Pod waits for a node, and the
-    configuration says that this is no failure.
+    ``pending`` are the scheduler's words on a Pod that waits for a node, if the configuration makes
+    that a warning.
     """
 
     reached: Stage
     stopped_at: Stage | None = None
-    diagnosis: Finding | None = None
+    finding: Finding | None = None
     pending: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """The Job and its Pods, as last read."""
-
-    job: JobView
-    pods: tuple[PodView, ...]
-
-    def has_ended(self) -> bool:
-        return self.job.condition("Complete") is not None or self.job.condition("Failed") is not None
-
-    def stage(self) -> Stage:
-        if self.job.condition("Complete") is not None:
-            return Stage.ENDED
-        if not self.pods:
-            return Stage.NOTHING
-        pod = self.pods[0]
-        if any(container.has_started for container in pod.container_statuses):
-            return Stage.PULLED
-        return Stage.SCHEDULED if pod.node_name else Stage.ADMITTED
+def _stage(job: JobView, pods: Sequence[PodView]) -> Stage:
+    if job.condition("Complete") is not None:
+        return Stage.ENDED
+    if not pods:
+        return Stage.NOTHING
+    if any(container.has_started for container in pods[0].container_statuses):
+        return Stage.PULLED
+    return Stage.SCHEDULED if pods[0].node_name else Stage.ADMITTED
 
 
 class ProbeRun:
-    """Runs one preflight Job. ``clock`` gives seconds, and never runs backwards."""
+    """Runs one preflight Job. ``clock`` gives seconds and never runs backwards."""
 
     def __init__(
         self,
@@ -140,7 +135,7 @@ class ProbeRun:
         self._reached = Stage.NOTHING
 
     async def run(self) -> ProbeResult:
-        """Create the Job, follow it, and delete it whatever happens, a cancellation included.
+        """Create the Job, follow it, and delete it, even if this is cancelled.
 
         Raises:
             ApiError: the API server cannot be asked.
@@ -153,93 +148,88 @@ class ProbeRun:
             )
         except AssignmentError as error:
             what = f"no Job can be made of a task: {error}"
-            return self._failed(Stage.ADMITTED, Finding(what, advice="correct the config file"))
+            return self._stopped(Stage.ADMITTED, Finding(what, advice="correct the config file"))
         name: str = manifest["metadata"]["name"]
-        refused: ProbeResult | None = None
+        refusal: Finding | None = None
         try:
-            refused = await self._create(manifest)
-            return refused or await self._follow(name, manifest)
+            refusal = await self._create(manifest)
+            if refusal is not None:
+                return self._stopped(Stage.ADMITTED, refusal)
+            return await self._follow(name, manifest)
         finally:
-            if refused is None:
+            if refusal is None:
                 await self._delete(name)
 
-    async def _create(self, manifest: Mapping[str, Any]) -> ProbeResult | None:
+    async def _create(self, manifest: Mapping[str, Any]) -> Finding | None:
+        """Create the Job; return why it is refused."""
         try:
             await self._client.create_job(self._config.namespace, manifest)
         except AlreadyExistsError:
-            # The name is nobody else's: an answer to a first attempt was lost.
+            # The name is unique, so it was created by an attempt whose answer was lost.
             return None
-        except UnauthorizedError:
-            raise
         except ApiStatusError as error:
-            if error.transient:
+            if error.transient or isinstance(error, UnauthorizedError):
                 raise
-            return self._failed(Stage.ADMITTED, explain_refusal(error.message, self._config))
+            return explain_refusal(error.message, self._config)
         return None
 
     async def _follow(self, name: str, manifest: Mapping[str, Any]) -> ProbeResult:
-        began = self._clock()
-        pause = _SHORTEST_PAUSE
+        began, pause, namespace = self._clock(), _SHORTEST_PAUSE, self._config.namespace
         while True:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_PAUSE)
             try:
-                sight = await self._look(name)
+                job, page = await asyncio.gather(
+                    self._client.get_job(namespace, name),
+                    self._client.list_page(PODS, namespace, label_selector=f"job-name={name}"),
+                )
             except NotFoundError:
-                return self._failed(Stage.ENDED, Finding("the preflight Job was deleted by somebody else"))
-            self._reached = max(self._reached, sight.stage())
-            result = await self._judge(sight, manifest, self._clock() - began)
+                return self._stopped(Stage.ENDED, Finding("the preflight Job was deleted by somebody else"))
+            pods, elapsed = tuple(page.items or ()), self._clock() - began
+            self._reached = max(self._reached, _stage(job, pods))
+            has_ended = job.condition("Complete") is not None or job.condition("Failed") is not None
+            if pods or has_ended:
+                result = await self._evaluate(job, pods, manifest, elapsed)
+            else:
+                result = await self._without_pod(job, elapsed)
             if result is not None:
                 return result
 
-    async def _look(self, name: str) -> _Sight:
-        namespace = self._config.namespace
-        job, page = await asyncio.gather(
-            self._client.get_job(namespace, name),
-            self._client.list_page(PODS, namespace, label_selector=f"job-name={name}"),
-        )
-        return _Sight(job, tuple(page.items or ()))
-
-    async def _judge(self, sight: _Sight, manifest: Mapping[str, Any], elapsed: float) -> ProbeResult | None:
-        if not sight.pods and not sight.has_ended():
-            return await self._without_pod(sight, elapsed)
+    async def _evaluate(
+        self, job: JobView, pods: tuple[PodView, ...], manifest: Mapping[str, Any], elapsed: float
+    ) -> ProbeResult | None:
         now = self._clock()
-        observation = Observation(sight.job, sight.pods, self._facts)
-        verdict = evaluate(observation, self._first_seen, now, self._policy)
-        self._first_seen = {key: self._first_seen.get(key, now) for key in verdict.problems}
-        if verdict.outcome is not None:
-            return await self._ended(sight, manifest, verdict.outcome)
-        if verdict.ask and now - self._facts.read_at >= _EVENTS_EVERY:
-            events = await self._events(verdict.ask)
-            self._facts = unreadable(verdict.ask) if events is None else event_facts(verdict.ask, events, now)
-            return await self._judge(sight, manifest, elapsed)
-        # How long a Pod may wait for a node is a matter of its own, unless that has no end.
-        waits = self._policy.unschedulable_timeout > 0 and is_unschedulable(sight.pods)
+        found = evaluate(Observation(job, pods, self._facts), self._first_seen, now, self._policy)
+        self._first_seen = {key: self._first_seen.get(key, now) for key in found.problems}
+        if found.outcome is not None:
+            return await self._ended(pods, manifest, found.outcome)
+        if found.ask and now - self._facts.read_at >= _EVENTS_EVERY:
+            events = await self._events(found.ask)
+            self._facts = unreadable(found.ask) if events is None else event_facts(found.ask, events, now)
+            return await self._evaluate(job, pods, manifest, elapsed)
+        # unschedulable_timeout limits the wait for a node, unless it is 0: no limit.
+        waits = self._policy.unschedulable_timeout > 0 and is_unschedulable(pods)
         if waits or elapsed < self._settings.whole:
             return None
-        return await self._stands_still(sight)
-
-    async def _stands_still(self, sight: _Sight) -> ProbeResult:
-        if is_unschedulable(sight.pods) and self._config.preflight_unschedulable == "warn":
-            return ProbeResult(self._reached, Stage.SCHEDULED, pending=scheduler_words(sight.pods))
-        events = await self._events(sight.pods[0].identity)
+        if is_unschedulable(pods) and self._config.preflight_unschedulable == "warn":
+            return ProbeResult(self._reached, Stage.SCHEDULED, pending=scheduler_words(pods))
+        events = await self._events(pods[0].identity)
         stage = Stage(min(self._reached + 1, Stage.ENDED))
-        return self._failed(stage, of_standstill(self._settings.whole, sight.pods, events or ()))
+        return self._stopped(stage, explain_standstill(self._settings.whole, pods, events or ()))
 
-    async def _ended(self, sight: _Sight, manifest: Mapping[str, Any], outcome: Outcome) -> ProbeResult:
+    async def _ended(
+        self, pods: Sequence[PodView], manifest: Mapping[str, Any], outcome: Outcome
+    ) -> ProbeResult:
         if outcome.result is TaskResult.SUCCEEDED:
             return ProbeResult(Stage.ENDED)
         if outcome.reason is FailureReason.UNSCHEDULABLE and self._config.preflight_unschedulable == "warn":
-            return ProbeResult(
-                self._reached, Stage.SCHEDULED, pending=scheduler_words(sight.pods, self._facts)
-            )
-        log = await self._log(sight.pods[0]) if sight.pods and outcome.exit_code is not None else ""
-        stage = _STAGE_OF.get(outcome.reason, Stage.ENDED)
-        diagnosis = of_outcome(outcome, sight.pods, manifest, self._config, facts=self._facts, log=log)
-        return self._failed(stage, diagnosis)
+            return ProbeResult(self._reached, Stage.SCHEDULED, pending=scheduler_words(pods, self._facts))
+        log = await self._log(pods[0]) if pods and outcome.exit_code is not None else ""
+        finding = explain_outcome(outcome, pods, manifest, self._config, facts=self._facts, log=log)
+        return self._stopped(_STAGE_OF.get(outcome.reason, Stage.ENDED), finding)
 
     async def _log(self, pod: PodView) -> str:
-        """The end of the log of the container that failed; empty where it cannot be read."""
+        """Return the end of the log of the container that failed; empty if it cannot be read."""
         container = log_container(pod, TASK_CONTAINER)
         if container is None:
             return ""
@@ -251,47 +241,40 @@ class ProbeRun:
             return ""
         return " ".join(b"".join(tail.chunks()).decode(errors="replace").split())
 
-    async def _without_pod(self, sight: _Sight, elapsed: float) -> ProbeResult | None:
-        """Admission of the Pods is told by events of the Job (Job controller: FailedCreate)."""
-        events = await self._events(sight.job.metadata.uid or "")
+    async def _without_pod(self, job: JobView, elapsed: float) -> ProbeResult | None:
+        """Evaluate a Job without a Pod: events say why its Pod is refused (Job controller: FailedCreate)."""
+        events = await self._events(job.metadata.uid or "")
         words = [event.message or "" for event in events or () if event.reason == "FailedCreate"]
         late = elapsed >= self._settings.admission
         if words and (late or not is_temporary_refusal(words[-1])):
-            return self._failed(Stage.ADMITTED, explain_refusal(words[-1], self._config))
+            return self._stopped(Stage.ADMITTED, explain_refusal(words[-1], self._config))
         if not late:
             return None
-        suspended = sight.job.condition("Suspended")
-        return self._failed(
-            Stage.ADMITTED, of_no_pod(elapsed, (suspended.message if suspended else None) or "")
-        )
+        suspended = job.condition("Suspended")
+        why = (suspended.message if suspended else None) or ""
+        return self._stopped(Stage.ADMITTED, explain_missing_pod(elapsed, why))
 
     async def _events(self, uid: str) -> list[EventView] | None:
-        """What happened to an object; ``None`` where that may not be read."""
+        """Return the events about an object; ``None`` if they may not be read."""
         try:
             return await self._client.list_events(self._config.namespace, f"involvedObject.uid={uid}")
         except ForbiddenError:
             return None
 
-    def _failed(self, stage: Stage, diagnosis: Finding) -> ProbeResult:
-        return ProbeResult(self._reached, stage, diagnosis)
+    def _stopped(self, stage: Stage, finding: Finding) -> ProbeResult:
+        return ProbeResult(self._reached, stage, finding)
 
     async def _delete(self, name: str) -> None:
-        """Delete the Job, best effort; what interrupts the worker does not interrupt this."""
+        """Delete the Job, best effort; a cancelled worker waits for it too."""
         deleting = asyncio.ensure_future(
             self._client.delete_job(self._config.namespace, name, policy=_DELETION)
         )
         try:
-            await asyncio.shield(deleting)
+            await asyncio.shield(asyncio.wait({deleting}))
         except asyncio.CancelledError:
-            done, _ = await asyncio.wait({deleting}, timeout=_DELETION.budget)
-            _note_failure(name, *done)
+            await asyncio.wait({deleting}, timeout=_DELETION.budget)
             raise
-        except ApiError:
-            _note_failure(name, deleting)
-
-
-def _note_failure(name: str, *deletions: asyncio.Future[None]) -> None:
-    for deletion in deletions:
-        error = deletion.exception()
-        if error is not None:
-            _logger.warning("The preflight Job %s is left behind, and ends by itself: %s", name, error)
+        finally:
+            error = deleting.exception() if deleting.done() else None
+            if error is not None:
+                _logger.warning("The preflight Job %s is left behind, and ends by itself: %s", name, error)

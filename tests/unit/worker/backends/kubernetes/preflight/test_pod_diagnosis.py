@@ -10,9 +10,9 @@ from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
     event_words,
-    of_no_pod,
-    of_outcome,
-    of_standstill,
+    explain_missing_pod,
+    explain_outcome,
+    explain_standstill,
     scheduler_words,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import build_preflight_job
@@ -48,7 +48,7 @@ def explained(sight: JobView, *pods: PodView, config: KubernetesConfig = CONFIG,
 
 def text(outcome: Outcome, *pods: PodView, config: KubernetesConfig = CONFIG, **more: Any) -> str:
     manifest = build_preflight_job(config, worker_id="w", unique="u", deadline=1)
-    return str(of_outcome(outcome, pods, manifest, config, **more))
+    return str(explain_outcome(outcome, pods, manifest, config, **more))
 
 
 def pulling(message: str, container: str = "task", reason: str = "ErrImagePull") -> PodView:
@@ -125,7 +125,7 @@ def test_no_node() -> None:
         f"  fix: {MEND_NODE}"
     )
     assert scheduler_words([waits]) == "0/3 nodes are available: 3 Insufficient cpu."
-    assert str(of_standstill(300, [waits], [])) == (
+    assert str(explain_standstill(300, [waits], [])) == (
         "no node takes a task's Pod within 300 s\n"
         "  the cluster says: 0/3 nodes are available: 3 Insufficient cpu.\n"
         f"  fix: {MEND_NODE}"
@@ -142,7 +142,7 @@ def test_a_volume() -> None:
         " volume claim), or correct the names"
     )
     assert text(failed(FailureReason.VOLUME_MOUNT, "x"), pod(phase="Pending"), facts=facts) == expected
-    assert str(of_standstill(300, [pod(phase="Pending")], [event("FailedMount", words)])) == expected
+    assert str(explain_standstill(300, [pod(phase="Pending")], [event("FailedMount", words)])) == expected
 
 
 def test_a_container_that_cannot_be_created() -> None:
@@ -213,7 +213,7 @@ def event(reason: str, message: str, kind: str = "Warning", at: str = "2026-01-0
 
 def test_a_pod_that_does_not_end() -> None:
     stuck = pod(phase="Running", containerStatuses=[running("dind"), terminated("task", 0)])
-    assert str(of_standstill(300, [stuck], [])) == (
+    assert str(explain_standstill(300, [stuck], [])) == (
         "the preflight Pod did not end within 300 s: container `dind` still runs\n"
         "  fix: a task is over when all containers of its Pod have ended: where one serves the others,"
         " make it an init container with restartPolicy: Always (a native sidecar)"
@@ -222,7 +222,7 @@ def test_a_pod_that_does_not_end() -> None:
 
 def test_a_pod_that_does_not_start() -> None:
     creating = pod(phase="Pending", containerStatuses=[waiting("task", "ContainerCreating")])
-    assert str(of_standstill(300, [creating], [event("Pulling", "Pulling image", "Normal")])) == (
+    assert str(explain_standstill(300, [creating], [event("Pulling", "Pulling image", "Normal")])) == (
         "the preflight Pod did not start within 300 s\n"
         "  fix: check that its volumes can be mounted and that backend.kubernetes.preflight_image is a"
         " small image"
@@ -230,7 +230,7 @@ def test_a_pod_that_does_not_start() -> None:
 
 
 def test_a_cluster_without_a_scheduler() -> None:
-    assert str(of_standstill(300, [pod(phase="Pending", spec={})], [])) == (
+    assert str(explain_standstill(300, [pod(phase="Pending", spec={})], [])) == (
         "no scheduler has looked at the preflight Pod within 300 s\n"
         "  fix: see whether the scheduler runs, and whether schedulerName in"
         " backend.kubernetes.pod_template names one that does"
@@ -238,7 +238,7 @@ def test_a_cluster_without_a_scheduler() -> None:
 
 
 def test_no_pod_at_all() -> None:
-    assert str(of_no_pod(30, "Job is suspended")) == (
+    assert str(explain_missing_pod(30, "Job is suspended")) == (
         "the cluster made no Pod for the preflight Job within 30 s\n"
         "  the cluster says: Job is suspended\n"
         "  fix: check that kube-controller-manager runs, and what else holds Jobs back in this"
