@@ -79,8 +79,10 @@ class EventFacts:
 #: The longest refusal that is quoted: Pod Security names every field that it wants.
 _MAX_REFUSAL: Final = 1000
 
-#: Of an object whose events can be read, and were not.
+#: Facts of an object whose events have not been read.
 NOT_READ: Final = EventFacts()
+#: In place of an event that is not there.
+_NO_EVENT: Final = EventView()
 
 # kubelet, events; FailedAttachVolume is the attach-detach controller's as well.
 _MOUNT_FAILURES: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
@@ -102,84 +104,64 @@ _PASSING_SKIPS: Final = ("in backoff", "not ready for scale-up")
 
 
 def unreadable(about: str) -> EventFacts:
-    """Of an object whose events the worker may not read."""
+    """Facts of an object whose events the worker may not read."""
     return EventFacts(about=about, read_at=math.inf)
 
 
 def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
-    """Facts of a Pod of which the autoscaler said nothing while it adds a node for another one.
+    """Facts of a Pod for which a node may come that the autoscaler adds for another Pod.
 
     cluster-autoscaler has no event for a Pod that fits a node which is on its way.
     """
-    if facts.autoscaler:
-        return facts
-    return replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
+    return facts if facts.autoscaler else replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
 
 
 def event_facts(about: str, events: Iterable[EventView], read_at: float) -> EventFacts:
-    """Tell what ``events``, all about the object with the UID ``about``, amount to."""
+    """Summarize ``events``, all about the object with the UID ``about``."""
     # Events of one second are listed in the order of their names, which is that of their creation.
     ordered = sorted(events, key=last_seen)
-    refusal = _refused_creation(ordered)
+    # Job controller, FailedCreatePodReason and SuccessfulCreatePodReason.
+    refused = _newest(ordered, {"FailedCreate"}, {"SuccessfulCreate"})
     autoscaler = _autoscaler(ordered)
-    image = _newest(ordered, _IMAGES)
-    warning = next((event for event in reversed(ordered) if event.type == "Warning"), None)
+    warning = next((event for event in reversed(ordered) if event.type == "Warning"), _NO_EVENT)
+    refusal_text = refusal_message(refused.message or "")
     return EventFacts(
         about=about,
         read_at=read_at,
-        mount=_words(_mount_failure(ordered)),
-        pulling=image is not None and image.reason == "Pulling",
+        mount=_words(_newest(ordered, _MOUNT_FAILURES, _PAST_MOUNTS)),
+        pulling=_newest(ordered, {"Pulling"}, _IMAGES) is not _NO_EVENT,
         scale_up=_decision(autoscaler),
         autoscaler=_words(autoscaler),
-        refusal=_refusal(refusal),
-        refused=_refusal_words(refusal),
+        refusal=_refusal(refused.message or "") if refused is not _NO_EVENT else None,
+        refused=cluster_words(refused.reason, refusal_text, limit=_MAX_REFUSAL),
         warning=_words(warning),
-        words=task_text(warning.message) if warning is not None and quotes_task(warning) else None,
+        words=task_text(warning.message) if quotes_task(warning) else None,
     )
 
 
-def _newest(ordered: Sequence[EventView], reasons: AbstractSet[str]) -> EventView | None:
-    return next((event for event in reversed(ordered) if event.reason in reasons), None)
+def _newest(ordered: Sequence[EventView], wanted: AbstractSet[str], passed: AbstractSet[str]) -> EventView:
+    """Return the newest event with a ``wanted`` reason, unless a later one shows that it has ``passed``."""
+    event = next((e for e in reversed(ordered) if e.reason in wanted or e.reason in passed), _NO_EVENT)
+    return event if event.reason in wanted else _NO_EVENT
 
 
-def _refused_creation(ordered: Sequence[EventView]) -> EventView | None:
-    """The newest attempt to create a Pod, if it failed (Job controller, FailedCreatePodReason)."""
-    attempt = _newest(ordered, {"FailedCreate", "SuccessfulCreate"})
-    return attempt if attempt is not None and attempt.reason == "FailedCreate" else None
+def _autoscaler(ordered: Sequence[EventView]) -> EventView:
+    """Return the autoscaler's newest decision; without one, its newest event."""
+    spoken = [e for e in ordered if e.reason in _SCALE_UP or "karpenter" in e.component]
+    decisions = [e for e in spoken if _decision(e) is not ScaleUp.UNKNOWN]
+    return next(reversed(decisions or spoken), _NO_EVENT)
 
 
-def _mount_failure(ordered: Sequence[EventView]) -> EventView | None:
-    """The newest failure, unless what came after it shows that it has passed."""
-    for event in reversed(ordered):
-        if event.reason in _PAST_MOUNTS:
-            return None
-        if event.reason in _MOUNT_FAILURES:
-            return event
-    return None
-
-
-def _autoscaler(ordered: Sequence[EventView]) -> EventView | None:
-    """The autoscaler's newest decision; without one, whatever it said last."""
-    words = [e for e in ordered if e.reason in _SCALE_UP or "karpenter" in e.component]
-    decisions = [e for e in words if _decision(e) is not ScaleUp.UNKNOWN]
-    return next(reversed(decisions or words), None)
-
-
-def _decision(event: EventView | None) -> ScaleUp:
-    if event is None:
-        return ScaleUp.UNKNOWN
+def _decision(event: EventView) -> ScaleUp:
     decision = _SCALE_UP.get(event.reason or "", ScaleUp.UNKNOWN)
     passing = any(skip in (event.message or "") for skip in _PASSING_SKIPS)
     return ScaleUp.UNKNOWN if decision is ScaleUp.REFUSED and passing else decision
 
 
-def _refusal(event: EventView | None) -> Refusal | None:
-    if event is None:
-        return None
-    words = event.message or ""
-    if "exceeded quota" in words:  # API server, plugin ResourceQuota
+def _refusal(message: str) -> Refusal:
+    if "exceeded quota" in message:  # API server, plugin ResourceQuota
         return Refusal.QUOTA
-    return Refusal.PASSING if is_temporary_refusal(words) else Refusal.FINAL
+    return Refusal.PASSING if is_temporary_refusal(message) else Refusal.FINAL
 
 
 def quotes_task(event: EventView) -> bool:
@@ -187,13 +169,5 @@ def quotes_task(event: EventView) -> bool:
     return event.reason in _QUOTING
 
 
-def _refusal_words(event: EventView | None) -> str:
-    if event is None:
-        return ""
-    return cluster_words(event.reason, refusal_message(event.message or ""), limit=_MAX_REFUSAL)
-
-
-def _words(event: EventView | None) -> str:
-    if event is None:
-        return ""
+def _words(event: EventView) -> str:
     return cluster_words(event.reason, None if quotes_task(event) else event.message)

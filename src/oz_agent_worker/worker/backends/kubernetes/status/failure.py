@@ -34,10 +34,10 @@ _EXIT_ADVICE: Final = {
     127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
 }
 
-#: The reason of an end that the kubelet did not see, and whose message is therefore the kubelet's.
+#: The reason of an end that the kubelet did not see: then the message is the kubelet's own.
 _UNSEEN: Final = "ContainerStatusUnknown"
 _DELETER: Final = "Find out who deletes Pods, and run the task again"
-#: Exit codes of a container that was told to end, and of one that was made to.
+#: Exit codes of a container that ended by SIGTERM or SIGKILL.
 _SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
 _CLOCK_SKEW: Final = timedelta(seconds=60)
 #: The most deleted Pods of a Job whose events are read: the newest ones.
@@ -57,28 +57,18 @@ def explain_failure(
     Where no Pod is left, ``events`` (about the Job and its Pods) show whether the last one was
     disrupted.
     """
-    last = last_pod(pods)
-    outcome = _explain(condition, () if last is None else (last,))
+    pod = last_pod(pods)
+    # Past its deadline the Job controller ends the Pods, so the deadline comes before the ends of
+    # containers. A disruption or the OOM killer is never an effect of the deadline.
+    outcome = (
+        (pod and (disruption(pod) or _out_of_memory(pod)))
+        or _deadline(condition, pod)
+        or (pod and _container_end(pod))
+        or _job_failure(condition, pod)
+    )
     if not is_unexplained(outcome, pods):
         return outcome
     return disruption_from_events(events_of_last_pod(events)) or outcome
-
-
-def _explain(condition: Condition, pods: Sequence[PodView]) -> Outcome:
-    # Past its deadline the Job controller ends the Pods, so the deadline comes before the ends of
-    # containers. A disruption or the OOM killer is never an effect of the deadline.
-    for pod in pods:
-        outcome = disruption(pod) or _out_of_memory(pod)
-        if outcome is not None:
-            return outcome
-    outcome = _deadline(condition, pods)
-    if outcome is not None:
-        return outcome
-    for pod in pods:
-        outcome = _container_end(pod)
-        if outcome is not None:
-            return outcome
-    return _job_failure(condition, pods)
 
 
 def _out_of_memory(pod: PodView) -> Outcome | None:
@@ -94,48 +84,38 @@ def _out_of_memory(pod: PodView) -> Outcome | None:
     return None
 
 
-def _deadline(condition: Condition, pods: Sequence[PodView]) -> Outcome | None:
+def _deadline(condition: Condition, pod: PodView | None) -> Outcome | None:
     """batch/v1, JobReasonDeadlineExceeded; or the Pod's own activeDeadlineSeconds (kubelet)."""
-    message = condition.message
-    if condition.reason != "DeadlineExceeded":
-        own = next((pod for pod in pods if pod.reason == "DeadlineExceeded"), None)
-        if own is None:
-            return None
-        message = own.message
-    quote = quote_cluster("DeadlineExceeded", message)
+    passed = next((seen for seen in (condition, pod) if seen and seen.reason == "DeadlineExceeded"), None)
+    if passed is None:
+        return None
+    waiting = ""
+    for container in pod.all_container_statuses if pod else ():
+        reason = container.waiting.reason if container.waiting else None
+        if reason not in {None, "PodInitializing"} and not waiting:
+            waiting = f", while container `{container.name}` was waiting ({reason})"
     text = (
-        f"The task ran into its active deadline{quote}{_last_wait(pods)}:"
+        f"The task ran into its active deadline{quote_cluster(passed.reason, passed.message)}{waiting}:"
         " raise backend.kubernetes.active_deadline_seconds if it needs more time"
     )
     return failed(FailureReason.ACTIVE_DEADLINE, text)
-
-
-def _last_wait(pods: Sequence[PodView]) -> str:
-    for pod in pods:
-        for container in pod.all_container_statuses:
-            if container.waiting is not None and container.waiting.reason not in {None, "PodInitializing"}:
-                return f", while container `{container.name}` was waiting ({container.waiting.reason})"
-    return ""
 
 
 def _container_end(pod: PodView) -> Outcome | None:
     """core/v1, ContainerStateTerminated of a container that did not end well."""
     for container, ended, init in _ends(pod):
         if ended.reason in START_FAILURES:
-            return _not_started(container, ended, init=init)
+            # Nothing ran: the exit code (128) and the message are the runtime's.
+            reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
+            quote = quote_cluster(ended.reason, ended.message)
+            return failed(
+                reason,
+                f"Container `{container.name}` could not be started{quote}: check that its image has the"
+                " program that its command names",
+            )
         if ended.code != 0:
             return _exited(pod, container, ended, init=init)
     return None
-
-
-def _not_started(container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
-    # The exit code is the runtime's word for the failure (128), and so is the message: nothing ran.
-    reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
-    text = (
-        f"Container `{container.name}` could not be started{quote_cluster(ended.reason, ended.message)}:"
-        " check that its image has the program that its command names"
-    )
-    return failed(reason, text)
 
 
 def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
@@ -150,9 +130,8 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
     # The message of an end is what the container wrote: its termination message, or the end of its log
     # (core/v1, terminationMessagePolicy). "Error" is the runtimes' word for any exit code but 0.
     unseen = ended.reason == _UNSEEN
-    quote = quote_cluster(
-        ended.reason if ended.reason != "Error" else None, ended.message if unseen else None
-    )
+    said = ended.reason if ended.reason != "Error" else None
+    quote = quote_cluster(said, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
     return failed(
         reason,
@@ -176,9 +155,9 @@ def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> s
 def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
     """Whether a container ended because its Pod was deleted, and not before.
 
-    A deletion's time is that of its request and the grace period (meta/v1,
-    ObjectMeta.deletionTimestamp). The node's clock may be another than the API server's:
-    a container that ended by the signals of a deletion has the benefit of that doubt.
+    A deletion's time is that of its request plus the grace period (meta/v1,
+    ObjectMeta.deletionTimestamp). The node's clock may differ from the API server's, so a container
+    that ended by SIGTERM or SIGKILL counts even if it ended up to a minute before the request.
     """
     deleted, grace = pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds
     if not deleted:
@@ -190,26 +169,25 @@ def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
     return datetime.fromisoformat(ended.finished_at) >= asked - skew
 
 
-def _job_failure(condition: Condition, pods: Sequence[PodView]) -> Outcome:
+def _job_failure(condition: Condition, pod: PodView | None) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
     text = f"The Job failed{quote_cluster(condition.reason, condition.message)}"
-    pod = next((pod for pod in pods if pod.reason or pod.message), None)
-    if pod is not None:
+    if pod is not None and (pod.reason or pod.message):
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
         text += f", its Pod says{quote_cluster(pod.reason, pod.message)}"
-    elif not pods and condition.reason in _POD_COUNTS:
+    elif pod is None and condition.reason in _POD_COUNTS:
         gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
         return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
-    elif any(p.metadata.deletion_timestamp for p in pods):
+    elif pod is not None and pod.metadata.deletion_timestamp:
         return failed(FailureReason.POD_MISSING, f"{text}, because its Pod was deleted. {_DELETER}")
     return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
 
 
 def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
-    """The containers that ended, as (status, end, is an init container), the telling ones first.
+    """Yield the containers that ended, as (status, end, is an init container), by what they explain.
 
-    An init container that failed is why the task never ran. Among the others the task's
-    own end counts before that of a template's containers; a native sidecar's never does.
+    An init container that failed is why the task never ran. Then the task's own end comes before
+    that of a template's containers. The end of a native sidecar (KEP-753) never counts.
     """
     native = pod.native_sidecars()
     for container in pod.init_container_statuses:
@@ -221,23 +199,23 @@ def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
 
 
 def pods_of_job(events: Iterable[EventView]) -> list[str]:
-    """The names of the Pods that a Job has had, the oldest first, from the events about it."""
+    """Return the names of the Pods that a Job has had, the oldest first, from the events about it."""
     ordered = sorted((e for e in events if e.reason == "SuccessfulCreate"), key=last_seen)
     found = (_CREATED.search(event.message or "") for event in ordered)
     return [match[1] for match in found if match]
 
 
-def gone_pods(of_job: Iterable[EventView], standing: Iterable[str]) -> list[str]:
-    """The names of a Job's Pods that do not stand any more, by the events about the Job: the newest."""
-    there = set(standing)
-    return [name for name in pods_of_job(of_job) if name not in there][-_MAX_GONE:]
+def gone_pods(of_job: Iterable[EventView], existing: Iterable[str]) -> list[str]:
+    """Return the names of a Job's deleted Pods, the newest ten, from the events about the Job."""
+    present = set(existing)
+    return [name for name in pods_of_job(of_job) if name not in present][-_MAX_GONE:]
 
 
 def events_of_last_pod(events: Iterable[EventView]) -> list[EventView]:
-    """Those of the ``events`` about a Job and its Pods that are about its last Pod, the oldest first.
+    """Return those of ``events`` (about a Job and its Pods) that are about its last Pod, the oldest first.
 
-    The last is the one that was created last; where no event tells of that, because those of a Job
-    that ran for long are older and gone, the one whose own events begin last.
+    That is the Pod that was created last. Where the events of the creations are gone, as for a Job that
+    ran for long, it is the Pod whose own events begin last.
     """
     ordered = sorted(events, key=last_seen)
     of_pods: dict[str | None, list[EventView]] = {}
@@ -250,5 +228,5 @@ def events_of_last_pod(events: Iterable[EventView]) -> list[EventView]:
 
 
 def is_unexplained(outcome: Outcome, pods: Sequence[PodView]) -> bool:
-    """Whether events may tell more of an outcome: the Pods are gone, which knew why."""
+    """Whether events may explain an outcome better, because the Job's Pods are gone."""
     return outcome.reason is FailureReason.POD_MISSING and not pods
