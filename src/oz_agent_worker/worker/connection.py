@@ -1,13 +1,13 @@
-"""The WebSocket shell around ``core.session``: connect, pump, back off, connect again."""
+"""The I/O around ``protocol.session``: connect to the control plane, read and write, reconnect."""
 
 import asyncio
 import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -20,6 +20,7 @@ from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError
 from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.failure_reasons import RejectionReason
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
@@ -29,7 +30,7 @@ from oz_agent_worker.protocol.session import ACK_TIMEOUT, DEAD_AFTER, PING_INTER
 from . import events
 from .events import Notify
 
-__all__ = ["Connection", "ConnectionListener", "ConnectionSettings"]
+__all__ = ["Connection", "ConnectionListener", "ConnectionSettings", "OpenWebSocket", "open_websocket"]
 
 logger: Final = logging.getLogger(__name__)
 
@@ -56,15 +57,65 @@ class ConnectionSettings:
 
 
 class ConnectionListener(Protocol):
-    """Who is told what comes over the link. Neither method blocks nor raises."""
+    """Gets what arrives on the connection. Neither method blocks nor raises."""
 
     def hello(self) -> frames.WorkerHello:
         """Describe the worker for the first frame of a connection."""
         ...
 
     def on_event(self, event: Event) -> None:
-        """Take what the control plane said."""
+        """Act on what the control plane sent."""
         ...
+
+
+#: A WebSocket with the capabilities header of its handshake's response.
+OpenWebSocket: TypeAlias = Callable[
+    [ConnectionSettings], AbstractAsyncContextManager[tuple[aiohttp.ClientWebSocketResponse, str | None]]
+]
+
+
+@asynccontextmanager
+async def open_websocket(
+    settings: ConnectionSettings,
+) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, str | None]]:
+    """Open a worker's WebSocket, and close it at the end within ``_CLOSE_TIMEOUT`` seconds.
+
+    Yields it with the capabilities header of the response. Raises what aiohttp raises.
+    """
+    headers: dict[str, str] = {}
+    # An HTTP request: a proxy that is asked for the address does not know the schemes ws and wss.
+    url = f"http{settings.url.removeprefix('ws')}" if settings.url.startswith("ws") else settings.url
+    async with aiohttp.ClientSession(trace_configs=[_record_headers(headers)]) as http:
+        socket = await http.ws_connect(
+            url,
+            params={"worker_id": settings.worker_id},
+            headers={
+                "Authorization": f"Bearer {settings.api_key.reveal()}",
+                "User-Agent": f"oz-agent-worker/{__version__}",
+            },
+            **proxy_options(settings.proxy),
+            autoping=False,
+            max_msg_size=MAX_FRAME_BYTES,
+        )
+        try:
+            yield socket, headers.get(CAPABILITIES_HEADER.lower())
+        finally:
+            with suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await socket.close()
+
+
+def _record_headers(into: dict[str, str]) -> aiohttp.TraceConfig:
+    """Record the headers of the handshake's response: aiohttp's WebSocket does not show them."""
+
+    async def on_end(
+        _session: aiohttp.ClientSession, _context: object, params: aiohttp.TraceRequestEndParams
+    ) -> None:
+        into.update({name.lower(): value for name, value in params.response.headers.items()})
+
+    config = aiohttp.TraceConfig()
+    config.on_request_end.append(on_end)
+    return config
 
 
 class _ConnectionLostError(Exception):
@@ -72,14 +123,14 @@ class _ConnectionLostError(Exception):
 
 
 class _DialFailedError(_ConnectionLostError):
-    """The connection did not come about."""
+    """The connection could not be opened."""
 
 
 class Connection:
-    """Keeps one connection to the control plane, for as long as ``run`` runs.
+    """Keeps one connection to the control plane for as long as ``run`` runs.
 
-    What must reach the peer stands in ``outbox`` and ``logs``; ``wake`` says that there is
-    something to write.
+    What the peer has to receive is in ``outbox`` and ``logs``; ``wake`` says that there is
+    something to write. ``monotonic`` is a clock in seconds, ``uniform`` draws the jitter.
     """
 
     def __init__(
@@ -92,6 +143,7 @@ class Connection:
         notify: Notify = events.ignore_event,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
+        open_websocket: OpenWebSocket = open_websocket,
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -100,6 +152,7 @@ class Connection:
         self._notify = notify
         self._monotonic = monotonic
         self._uniform = uniform
+        self._open_websocket = open_websocket
         self._session: Session | None = None
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -113,22 +166,22 @@ class Connection:
         return self._session is not None
 
     def wake(self) -> None:
-        """There is something to write."""
+        """Write what is due."""
         self._wake.set()
 
-    def reject(self, key: ExecutionKey, reason: str) -> None:
-        """Hand a task back, on the connection that it came on."""
+    def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
+        """Hand a task back, on the connection that it was assigned on."""
         if self._session is not None:
             self._session.reject(key, reason)
             self.wake()
 
     def reconnect_now(self) -> None:
-        """The worker leaves soon, with what it could deliver until then: try at once, and often."""
+        """Connect at once and retry often: the worker shuts down and has reports to deliver."""
         self._hurrying = True
         self._pause_over.set()
 
     def stop(self) -> None:
-        """Close the connection, or give up making one, and let ``run`` return."""
+        """Close the connection, or give up opening one, and let ``run`` return."""
         self._stopping.set()
         self._pause_over.set()
         if self._dialing is not None and not self._dialing.expired():
@@ -144,70 +197,47 @@ class Connection:
         delays = self._delays()
         while not self._stopping.is_set():
             try:
-                async with self._connect() as (socket, session):
+                async with AsyncExitStack() as stack:
+                    socket, capabilities = await self._dial(stack)
                     delays = self._delays()
-                    await self._pump(socket, session)
+                    await self._serve(socket, capabilities)
             except AuthRefusedError as error:
                 if self._settings.exit_on_auth_failure:
                     raise
-                delay = self._hurried(self._settings.retry_cap)
-                logger.error("%s; next try in %.0f s", error, delay)
-                self._notify(events.Reconnecting("dial_failed"))
-                await self._pause(delay)
-            except _ConnectionLostError as ended:
-                if self._stopping.is_set():
-                    return
-                delay = self._hurried(next(delays))
-                logger.warning("Connection to Oz lost: %s; next try in %.1f s", ended, delay)
-                dialing = isinstance(ended, _DialFailedError)
-                self._notify(events.Reconnecting("dial_failed" if dialing else "remote_close"))
-                await self._pause(delay)
+                await self._pause(logging.ERROR, str(error), self._settings.retry_cap, "dial_failed")
+            except _ConnectionLostError as error:
+                if not self._stopping.is_set():
+                    reason = "dial_failed" if isinstance(error, _DialFailedError) else "remote_close"
+                    await self._pause(
+                        logging.WARNING, f"Connection to Oz lost: {error}", next(delays), reason
+                    )
 
     def _delays(self) -> Iterator[float]:
         return full_jitter(self._settings.retry_first, self._settings.retry_cap, self._uniform)
 
-    def _hurried(self, delay: float) -> float:
-        return min(delay, self._settings.retry_first) if self._hurrying else delay
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not on from ``reconnect_now`` or ``stop``."""
-        await wait_for_event(self._pause_over, seconds)
+    async def _pause(self, level: int, why: str, delay: float, reason: str) -> None:
+        """Log why there is no connection, and wait; return early on ``reconnect_now`` or ``stop``."""
+        if self._hurrying:
+            delay = min(delay, self._settings.retry_first)
+        logger.log(level, "%s; next try in %.1f s", why, delay)
+        self._notify(events.Reconnecting(reason))
+        await wait_for_event(self._pause_over, delay)
         if not self._stopping.is_set():
             self._pause_over.clear()
 
     # -------------------------------------------------------------------- connecting
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[tuple[aiohttp.ClientWebSocketResponse, Session]]:
-        headers: dict[str, str] = {}
-        async with aiohttp.ClientSession(trace_configs=[_record_headers(headers)]) as http:
-            socket = await self._dial(http)
-            try:
-                session = self._open_session(headers.get(CAPABILITIES_HEADER.lower()))
-                self._notify(events.ConnectionChanged(connected=True))
-                logger.info("Connected to Oz at %s", self._settings.url)
-                logger.info("Listening for tasks")
-                yield socket, session
-            finally:
-                self._session = None
-                self._notify(events.ConnectionChanged(connected=False))
-                await _close(socket)
+    async def _dial(self, stack: AsyncExitStack) -> tuple[aiohttp.ClientWebSocketResponse, str | None]:
+        """Open the WebSocket; ``stack`` closes it.
 
-    async def _dial(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        Raises:
+            AuthRefusedError: the control plane refused the key.
+            _DialFailedError: anything else went wrong, or ``stop`` was called.
+        """
         settings = self._settings
         try:
             async with asyncio.timeout(settings.connect_timeout) as self._dialing:
-                return await http.ws_connect(
-                    _handshake_url(settings.url),
-                    params={"worker_id": settings.worker_id},
-                    headers={
-                        "Authorization": f"Bearer {settings.api_key.reveal()}",
-                        "User-Agent": f"oz-agent-worker/{__version__}",
-                    },
-                    **proxy_options(settings.proxy),
-                    autoping=False,
-                    max_msg_size=MAX_FRAME_BYTES,
-                )
+                return await stack.enter_async_context(self._open_websocket(settings))
         except aiohttp.WSServerHandshakeError as error:
             if error.status in _REFUSED:
                 raise AuthRefusedError(
@@ -223,9 +253,14 @@ class Connection:
         finally:
             self._dialing = None
 
-    def _open_session(self, capabilities: str | None) -> Session:
+    async def _serve(self, socket: aiohttp.ClientWebSocketResponse, capabilities: str | None) -> None:
+        """Run a session on the WebSocket until the connection ends or ``stop``.
+
+        Raises:
+            _ConnectionLostError: it ended, and not because ``stop`` was called.
+        """
         settings = self._settings
-        self._session = Session(
+        session = self._session = Session(
             self._outbox,
             self._logs,
             worker_id=settings.worker_id,
@@ -236,21 +271,18 @@ class Connection:
             dead_after=settings.dead_after,
             ack_timeout=settings.ack_timeout,
         )
-        return self._session
-
-    # ----------------------------------------------------------------------- pumping
-
-    async def _pump(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
-        """Read and write until the connection ends or ``stop``.
-
-        Raises:
-            _ConnectionLostError: it ended, and not because ``stop`` was called.
-        """
-        reading = asyncio.create_task(self._read(socket, session), name="link-read")
-        writing = asyncio.create_task(self._write(socket, session), name="link-write")
-        for error in await wait_first(reading, writing):
-            if error is not None:
-                raise error
+        self._notify(events.ConnectionChanged(connected=True))
+        logger.info("Connected to Oz at %s", settings.url)
+        logger.info("Listening for tasks")
+        reading = asyncio.create_task(self._read(socket, session), name="connection-read")
+        writing = asyncio.create_task(self._write(socket, session), name="connection-write")
+        try:
+            for error in await wait_first(reading, writing):
+                if error is not None:
+                    raise error
+        finally:
+            self._session = None
+            self._notify(events.ConnectionChanged(connected=False))
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse, session: Session) -> None:
         while True:
@@ -261,7 +293,7 @@ class Connection:
                     self._listener.on_event(session.receive_text(message.data, now))
                 case WSMsgType.PONG:
                     self._listener.on_event(session.receive_pong(bytes(message.data), now))
-                    self.wake()  # a ping may have waited for it, and acks are due from here on
+                    self.wake()  # a ping may have waited for the pong, and acks are due from here on
                 case WSMsgType.PING:
                     session.receive_other(now)
                     await self._send(socket.pong(message.data))
@@ -297,31 +329,5 @@ class Connection:
 def _log_sent(item: Text) -> None:
     if item.key is None:
         logger.debug("Sent %s of %d characters", item.kind, len(item.text))
-    else:
+    else:  # the key among the arguments gives the line its fields
         logger.debug("Task %s: sent %s of %d characters", item.key, item.kind, len(item.text))
-
-
-def _handshake_url(url: str) -> str:
-    """The address of the handshake: an HTTP request, and a proxy that is asked for it knows no ``ws``."""
-    return f"http{url.removeprefix('ws')}" if url.startswith("ws") else url
-
-
-def _record_headers(into: dict[str, str]) -> aiohttp.TraceConfig:
-    """Keep the handshake response's headers: the WebSocket client itself does not show them."""
-
-    async def on_end(
-        _session: aiohttp.ClientSession, _context: object, params: aiohttp.TraceRequestEndParams
-    ) -> None:
-        into.update({name.lower(): value for name, value in params.response.headers.items()})
-
-    config = aiohttp.TraceConfig()
-    config.on_request_end.append(on_end)
-    return config
-
-
-async def _close(socket: aiohttp.ClientWebSocketResponse) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
-            await socket.close()
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        pass

@@ -11,6 +11,7 @@ import pytest
 
 from oz_agent_worker import __version__
 from oz_agent_worker.common.proxy import parse_proxy
+from oz_agent_worker.protocol.failure_reasons import RejectionReason
 from oz_agent_worker.protocol.report import ExecutionKey
 from tests.integration.connectproxy import ConnectProxy
 
@@ -255,7 +256,7 @@ async def test_a_silent_peer_is_left(caplog: pytest.LogCaptureFixture) -> None:
     plane = Plane([silent, answer])
     async with linked(plane, ping_interval=0.05, dead_after=0.2):
         await until(lambda: len(plane.connections) >= 2)
-    assert any(message.startswith("PeerConnection to Oz lost: silent for 0 s") for message in caplog.messages)
+    assert any(message.startswith("Connection to Oz lost: silent for 0 s") for message in caplog.messages)
 
 
 async def test_the_peer_s_own_pings_are_answered() -> None:
@@ -339,5 +340,5 @@ async def test_stop_ends_the_wait_for_the_next_try(script: int) -> None:
 
 async def test_a_rejection_without_a_connection_is_dropped() -> None:
     station = Station(settings(Plane([], port=1)))
-    station.link.reject(ExecutionKey("a", "a"), "at_capacity")
+    station.link.reject(ExecutionKey("a", "a"), RejectionReason.AT_CAPACITY)
     assert not station.link.connected
