@@ -53,7 +53,7 @@ async def test_the_handshake_names_the_capabilities(server: ControlPlane, key: S
     # A handshake by hand: aiohttp's WebSocket hides the response's headers.
     async with aiohttp.ClientSession() as session:
         headers = bearer(key) | {
-            "WorkerConnection": "Upgrade",
+            "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
@@ -221,7 +221,7 @@ async def test_a_worker_that_takes_no_data_is_let_go_of(
         async def lines() -> str:
             return caplog.text
 
-        await until(lines, lambda text: "it took no data for 0.2 s" in text)
+        await until(lines, lambda text: "it read nothing for 0.2 s" in text)
         await sdk.agent.run(prompt="p", config={"worker_host": "well"})
         await well.assignment()
 

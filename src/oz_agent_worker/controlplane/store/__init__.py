@@ -1,5 +1,5 @@
 """The database: tables, and the operations on them.
 
-Operations are plain functions of a Connection; ``database.Database`` runs them, reads
-beside one another and writes one after another.
+Operations are plain functions of a Connection. ``database.Database`` runs reads in parallel and
+writes one after the other.
 """

@@ -1,4 +1,4 @@
-"""Opaque cursors of paged lists: where in which order the next page begins."""
+"""Opaque cursors of paged lists: the place at which the next page begins."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ _LONGEST: Final = 8192
 
 
 class Cursor(Struct, frozen=True, array_like=True):
-    """The place after one row: the sort, its direction, and that row's sort keys."""
+    """The place after one row: the sort key, its direction, and the row's values of it."""
 
     sort_by: str
     descending: bool
@@ -21,19 +21,19 @@ class Cursor(Struct, frozen=True, array_like=True):
 
 
 class CursorError(ValueError):
-    """The text is no cursor that this server made."""
+    """The text is not a cursor that this server made."""
 
 
 _decoder = msgspec.json.Decoder(Cursor)
 
 
 def encode_cursor(cursor: Cursor) -> str:
-    """Write a cursor as URL-safe text."""
+    """Encode a cursor as URL-safe text."""
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).rstrip(b"=").decode()
 
 
 def decode_cursor(text: str) -> Cursor:
-    """Read a cursor. Raises CursorError."""
+    """Decode a cursor. Raises CursorError."""
     if len(text) > _LONGEST:
         raise CursorError("is too long")
     try:

@@ -1,14 +1,12 @@
-"""Runs store operations off the event loop: reads in parallel, writes in one line."""
+"""Runs store operations off the event loop: reads in parallel, writes one after the other."""
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -23,24 +21,17 @@ _READERS: Final = 4
 _LARGEST_BATCH: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(NamedTuple):
     call: Callable[[Connection], Any]
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Any]"
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: Exception
+    future: "Future[Any]"
 
 
 class Database:
     """An engine, a few reader threads and one writer thread.
 
-    Writes wait in a queue, and whatever waits is committed together: one sync to disk
-    serves all of them (group commit). They are applied in the order of their calls. An
-    operation may be applied twice, after a rollback, so it must do nothing but SQL.
+    Writes wait in a queue, and all that wait are committed together: one sync to disk serves
+    all of them (group commit). They are applied in the order of their calls. An operation may
+    be applied twice, after a rollback, so it must only execute SQL.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -56,14 +47,14 @@ class Database:
         return cls(await asyncio.to_thread(open_engine, database_url))
 
     async def close(self) -> None:
-        """ReportResult the writes that wait, then close every connection."""
+        """Finish the queued writes, then close every connection."""
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._engine.dispose()
 
     async def read(self, fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``fn`` in a transaction that only reads, and sees one moment."""
+        """Run ``fn`` in a read-only transaction on a consistent snapshot."""
 
         def call() -> R:
             with self._engine.connect() as connection, connection.begin():
@@ -74,48 +65,37 @@ class Database:
     def write(
         self, fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> "asyncio.Future[R]":
-        """Queue ``fn``; the future has its result once the transaction is on disk."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
-        self._queue.put(_Write(lambda connection: fn(connection, *args, **kwargs), loop, future))
-        return future
+        """Queue ``fn``; the future has its result once the transaction is on disk.
+
+        Cancelling the future does not cancel the write.
+        """
+        future: Future[R] = Future()
+        future.set_running_or_notify_cancel()
+        self._queue.put(_Write(lambda connection: fn(connection, *args, **kwargs), future))
+        return asyncio.wrap_future(future)
 
     def _write_all(self) -> None:
         open_ = True
         while open_:
-            batch, open_ = self._next_batch()
-            for write, result in zip(batch, self._commit(batch), strict=True):
-                # A loop that has been closed has nobody left to tell.
-                with contextlib.suppress(RuntimeError):
-                    write.loop.call_soon_threadsafe(partial(_settle, write.future, result))
+            batch: list[_Write] = []
+            with suppress(Empty):
+                while open_ and len(batch) < _LARGEST_BATCH:
+                    write = self._queue.get(block=not batch)
+                    open_ = write is not None
+                    batch += [write] if write else []
+            self._commit(batch)
 
-    def _next_batch(self) -> tuple[list[_Write], bool]:
-        batch: list[_Write] = []
-        with contextlib.suppress(Empty):
-            while len(batch) < _LARGEST_BATCH:
-                write = self._queue.get(block=not batch)
-                if write is None:
-                    return batch, False
-                batch.append(write)
-        return batch, True
-
-    def _commit(self, batch: list[_Write]) -> list[Any]:
-        """Apply a batch in one transaction; where one write fails, each in its own."""
-        if not batch:
-            return []
+    def _commit(self, batch: list[_Write]) -> None:
+        """Apply a batch in one transaction; if one write fails, each in its own."""
         try:
             with self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
-                return [write.call(connection) for write in batch]
-        except Exception as error:  # noqa: BLE001 - each belongs to its caller
+                results = [write.call(connection) for write in batch]
+        except Exception as error:  # noqa: BLE001 - the error belongs to the caller of one write
             if len(batch) == 1:
-                return [_Failure(error)]
-        return [self._commit([write])[0] for write in batch]
-
-
-def _settle(future: "asyncio.Future[Any]", result: Any) -> None:
-    if future.done():  # its caller was cancelled
-        return
-    if isinstance(result, _Failure):
-        future.set_exception(result.error)
-    else:
-        future.set_result(result)
+                batch[0].future.set_exception(error)
+            else:
+                for write in batch:
+                    self._commit([write])
+        else:
+            for write, result in zip(batch, results, strict=True):
+                write.future.set_result(result)

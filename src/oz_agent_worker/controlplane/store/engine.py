@@ -1,4 +1,4 @@
-"""From a database URL to an engine with the current schema."""
+"""Opens the database of a URL and migrates it to the current schema."""
 
 import fcntl
 import os
@@ -18,20 +18,20 @@ from oz_agent_worker.errors import ConfigError, PreflightError
 
 __all__ = ["WRITE", "exclusive", "migrate", "open_engine"]
 
-#: Execution option of connections that will write.
+#: Execution option of connections that write.
 WRITE: Final = "oz_write"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
 def open_engine(database_url: str) -> Engine:
-    """Open the database, and bring its schema up to date.
+    """Open the database and migrate its schema.
 
     Raises:
-        ConfigError: the URL cannot be used.
+        ConfigError: the URL is not valid.
         PreflightError: the database cannot be opened or migrated.
     """
     url = _parse(database_url)
-    # Parameters are prompts and token hashes: an error message must not quote them.
+    # Parameters contain prompts and token hashes, which must not appear in error messages.
     engine = create_engine(url, hide_parameters=True, pool_pre_ping=url.get_backend_name() != "sqlite")
     shown = url.render_as_string(hide_password=True)
     try:
@@ -46,7 +46,7 @@ def open_engine(database_url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Apply the migrations that the database does not have yet."""
+    """Apply the migrations that the database lacks."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -57,10 +57,10 @@ def migrate(engine: Engine) -> None:
 
 @contextmanager
 def exclusive(database_url: str) -> Iterator[None]:
-    """Hold a SQLite database for this control plane alone.
+    """Lock a SQLite database for this control plane.
 
-    Two of them on one file would each assign the other's runs. The lock is the
-    kernel's (``flock``), so it goes with the process, however that ends.
+    Two control planes on one file would assign each other's runs. The kernel releases the lock
+    (``flock``) with the process, however that ends. Other databases are not locked.
 
     Raises:
         PreflightError: another process holds it.
@@ -101,25 +101,25 @@ def _file_of(url: URL) -> Path:
 
 
 def _prepare_file(url: URL) -> None:
-    # Prompts stand in it: only its owner reads it, and SQLite gives its -wal and -shm
-    # files the permissions of the database.
+    # It contains prompts, so only its owner may read it. SQLite gives its -wal and -shm files
+    # the same permissions.
     path = _file_of(url)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _use_sqlite(engine: Engine) -> None:
-    """Set SQLite up for one writer beside readers, with transactions under our control."""
+    """Set SQLite up for one writer and several readers, with explicit transactions."""
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        # The driver would begin transactions by itself, too late for BEGIN IMMEDIATE.
+        # Otherwise the driver begins transactions itself, too late for BEGIN IMMEDIATE.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL syncs at each commit. NORMAL would survive a killed process as well, but
-        # not a power cut, and a worker deletes its own record of a result once it is
-        # acknowledged. Commits are shared between callers, which keeps this cheap.
+        # FULL syncs at each commit. NORMAL survives a killed process but not a power cut, and a
+        # worker deletes its record of a result once it is acknowledged. Group commit keeps the
+        # number of syncs low.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA busy_timeout=10000")
@@ -127,6 +127,6 @@ def _use_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        # A reader that turned writer half-way could fail with SQLITE_BUSY at once.
+        # A reader that becomes a writer later may fail with SQLITE_BUSY at once.
         write = connection.get_execution_options().get(WRITE, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

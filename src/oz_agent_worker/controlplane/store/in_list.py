@@ -1,8 +1,8 @@
 """Lists of IDs for ``IN``, in few lengths.
 
-Each length is another text of SQL, and drivers keep what they have compiled by its text: Python's
-``sqlite3`` keeps 128 statements on every connection, at about 12 KiB each. With lists of any length
-all of them would be the same few queries.
+Each length is another SQL text, and drivers cache compiled statements by text: Python's ``sqlite3``
+keeps 128 on every connection, at about 12 KiB each. Lists of any length would fill that cache with
+copies of a few queries.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ __all__ = ["padded"]
 
 
 def padded(ids: Iterable[str]) -> list[str]:
-    """Repeat the last of ``ids`` until their number is a power of two, which changes nothing in an ``IN``."""
+    """Repeat the last ID until the length is a power of two, which does not change the result of ``IN``."""
     found = list(ids)
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""API keys and workload tokens, both known by their hash alone."""
+"""API keys and workload tokens, of which only hashes are stored."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A key as it may be shown. Times are microseconds since the epoch."""
+    """A key without its secret. Times are microseconds since the epoch."""
 
     id: str
     name: str
@@ -41,19 +41,19 @@ def add_key(connection: Connection, key_id: str, name: str, token_hash: str, now
 
 
 def ensure_key(connection: Connection, key_id: str, name: str, token_hash: str, now: int) -> ApiKey:
-    """Store a key unless it stands there already; one that was revoked stays so."""
+    """Store a key unless it is stored already; a revoked key stays revoked."""
     row = connection.execute(_SHOWN.where(api_keys.c.token_hash == token_hash)).mappings().one_or_none()
     return ApiKey(**row) if row else add_key(connection, key_id, name, token_hash, now)
 
 
 def list_keys(connection: Connection) -> list[ApiKey]:
-    """All keys, oldest first, the revoked ones too: runs name their creator."""
+    """All keys, oldest first, including revoked ones: runs refer to their creator."""
     rows = connection.execute(_SHOWN.order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
     return [ApiKey(**row) for row in rows]
 
 
 def revoke_key(connection: Connection, key_id: str, now: int) -> bool:
-    """Revoke a key; False where no valid key has this ID."""
+    """Revoke a key; False if no valid key has this ID."""
     statement = update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
     return connection.execute(statement.values(revoked_at=now)).rowcount == 1
 
@@ -66,11 +66,11 @@ def find_key(connection: Connection, token_hash: str) -> ApiKey | None:
 
 
 def find_workload(connection: Connection, token_hash: str) -> str | None:
-    """The ID of the run for whose agent this token was made."""
+    """The run that the workload token with this hash belongs to."""
     statement = select(workload_tokens.c.run_id).where(workload_tokens.c.token_hash == token_hash)
     return connection.execute(statement).scalar_one_or_none()
 
 
 def drop_workload_tokens(connection: Connection, run_id: str) -> None:
-    """Make a run's tokens worthless."""
+    """Delete a run's workload tokens."""
     connection.execute(_DROP, {"of_run": run_id})

@@ -1,9 +1,10 @@
-"""Lists of runs: filters, orders and keyset paging."""
+"""Lists of runs: filters, sort orders and keyset paging."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from operator import gt, lt
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select
 
@@ -15,13 +16,13 @@ from .tables import run_metadata, runs
 
 __all__ = ["LISTED_PROMPT", "RunPage", "RunQuery", "SortBy", "list_runs"]
 
-#: Characters of a prompt that a list shows; the run itself has all of it.
+#: Most characters of a prompt in a list; the run itself shows the whole prompt.
 LISTED_PROMPT: Final = 2000
 _INT64: Final = 2**63
 
 
 class SortBy(StrEnum):
-    """By what a list is ordered; ``agent`` is the skill, runs without one last."""
+    """The sort keys of a list; ``agent`` is the skill, and runs without one come last."""
 
     UPDATED_AT = "updated_at"
     CREATED_AT = "created_at"
@@ -33,8 +34,8 @@ class SortBy(StrEnum):
 class RunQuery:
     """Which runs, in which order, from where on. Times are microseconds since the epoch.
 
-    ``equals`` compares columns by name, and None there means that there is no value;
-    ``nothing`` is set by a filter on a property that no run here has.
+    ``equals`` are pairs of a column and its value, None for no value; ``nothing`` is set by a
+    filter on a property that no run here has.
     """
 
     states: tuple[RunState, ...] = ()
@@ -54,16 +55,15 @@ class RunQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPage:
-    """A page; ``next`` is where the following one begins, None after the last."""
+    """A page; ``next`` is the place where the next one begins, None after the last."""
 
     runs: tuple[Run, ...]
     metadata: Mapping[str, Mapping[str, str]]
     next: Cursor | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """One column of an order."""
+class _Key(NamedTuple):
+    """One column of a sort order."""
 
     expression: ColumnElement[Any]
     kind: type
@@ -95,15 +95,14 @@ def list_runs(connection: Connection, query: RunQuery) -> RunPage:
 
 
 def _order(sort_by: SortBy, descending: bool) -> list[_Key]:
-    """The columns of an order; ``seq``, unique, comes last and makes it total."""
-    last = _Key(runs.c.seq, int, descending)
-    if sort_by is SortBy.TITLE:
-        return [_Key(runs.c.title, str, descending), last]
+    """The columns of a sort order; the last one, ``seq``, is unique and makes it total."""
     if sort_by is SortBy.AGENT:
         missing = case((runs.c.skill_spec.is_(None), 1), else_=0)
-        return [_Key(missing, int, False), _Key(func.coalesce(runs.c.skill_spec, ""), str, descending), last]
-    column = runs.c.created_at if sort_by is SortBy.CREATED_AT else runs.c.updated_at
-    return [_Key(column, int, descending), last]
+        skill = func.coalesce(runs.c.skill_spec, "")
+        keys = [_Key(missing, int, False), _Key(skill, str, descending)]
+    else:
+        keys = [_Key(runs.c[sort_by.value], str if sort_by is SortBy.TITLE else int, descending)]
+    return [*keys, _Key(runs.c.seq, int, descending)]
 
 
 def _checked(cursor: Cursor, query: RunQuery, keys: Sequence[_Key]) -> tuple[str | int, ...]:
@@ -119,7 +118,7 @@ def _checked(cursor: Cursor, query: RunQuery, keys: Sequence[_Key]) -> tuple[str
 
 
 def _beyond(keys: Sequence[_Key], values: Sequence[str | int]) -> ColumnElement[bool]:
-    """Rows after ``values`` in an order of mixed directions: (a > x) or (a = x and b > y) …"""
+    """The rows after ``values`` in an order of mixed directions: (a > x) or (a = x and b > y) …"""
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for key, value in zip(keys, values, strict=True):
@@ -130,16 +129,15 @@ def _beyond(keys: Sequence[_Key], values: Sequence[str | int]) -> ColumnElement[
 
 
 def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+    bounds = (
+        (runs.c.created_at, gt, query.created_after),
+        (runs.c.created_at, lt, query.created_before),
+        (runs.c.updated_at, gt, query.updated_after),
+    )
+    conditions = [compare(column, value) for column, compare, value in bounds if value is not None]
+    conditions += [runs.c[name] == value for name, value in query.equals]
     if query.states:
         conditions.append(runs.c.state.in_([s.value for s in query.states]))
-    conditions += [runs.c[name] == value for name, value in query.equals]
-    if query.created_after is not None:
-        conditions.append(runs.c.created_at > query.created_after)
-    if query.created_before is not None:
-        conditions.append(runs.c.created_at < query.created_before)
-    if query.updated_after is not None:
-        conditions.append(runs.c.updated_at > query.updated_after)
     conditions += [_mentions(term) for term in query.search]
     conditions += [_has_metadata(key, value) for key, value in query.metadata.items()]
     if query.ancestor_run_id is not None:

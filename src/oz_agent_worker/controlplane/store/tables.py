@@ -23,7 +23,7 @@ from oz_agent_worker.controlplane.rules.run_states import RunState
 
 __all__ = ["api_keys", "lease_checkpoint", "metadata", "run_logs", "run_metadata", "runs", "workload_tokens"]
 
-#: Names by rule: a later migration can drop a constraint by name in every database.
+#: A naming rule, so that a later migration can drop a constraint by name in every database.
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -36,10 +36,10 @@ metadata: Final = MetaData(
 
 _ID: Final = String(36)
 _WORKER_ID: Final = String(255)
-#: SQLite counts rows by itself only in a column declared INTEGER.
+#: SQLite numbers rows itself only in a column declared INTEGER.
 _SEQUENCE: Final = BigInteger().with_variant(Integer, "sqlite")
 
-_AWAITED: Final = text("lease_until IS NOT NULL")
+_LEASED: Final = text("lease_until IS NOT NULL")
 
 api_keys: Final = Table(
     "api_keys",
@@ -75,24 +75,24 @@ runs: Final = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
-    # The queue: how often the run came back, and when it may be assigned again.
+    # The queue: how often the run came back to it, and when the run may be assigned again.
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("not_before", BigInteger, nullable=False, server_default="0"),
-    # Who has it, and until when that worker may claim it. Where it said no hello, it has no
-    # backend; ``resent`` tells that another process was sent the same execution before.
+    # The owner, and until when it may claim the run. A worker that sent no hello has no backend;
+    # ``resent``: another process was sent the same execution before.
     Column("worker_id", _WORKER_ID),
     Column("worker_backend", Text),
     Column("worker_instance", Text),
     Column("resent", Boolean, nullable=False, server_default=false()),
     Column("claim_deadline", BigInteger),
-    # While nobody is there who certainly has it: since when, and until when it is waited for. Both move
-    # on by the time in which no control plane listened.
+    # The lease, while no open connection certainly has the run: its begin and end. Both are moved
+    # by the time in which no control plane ran.
     Column("away_since", BigInteger),
     Column("lease_until", BigInteger),
-    # Whether it may be run again, and how often it was: each time as a fresh execution.
+    # Whether it may be started again, and how often it was, each time as another execution.
     Column("safe_to_retry", Boolean, nullable=False, server_default=false()),
     Column("retries", Integer, nullable=False, server_default="0"),
-    # Whether it shall be cancelled, and the name of the API key that asked for it.
+    # Whether its cancellation was requested, and the name of the API key of that request.
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("cancelled_by", Text),
     Column("message", Text),
@@ -103,14 +103,14 @@ runs: Final = Table(
     Index(None, "state", "seq"),
     Index(None, "state", "not_before"),
     Index(None, "state", "claim_deadline"),
-    # Only runs that somebody waits for: those in good hands cost it nothing.
-    Index(None, "lease_until", sqlite_where=_AWAITED, postgresql_where=_AWAITED),
+    # Only runs with a lease: the others add nothing to this index.
+    Index(None, "lease_until", sqlite_where=_LEASED, postgresql_where=_LEASED),
     Index(None, "updated_at", "seq"),
     Index(None, "created_at", "seq"),
     Index(None, "parent_run_id"),
 )
 
-#: When it was last noted that a control plane listens: one row, none before the first start.
+#: The last time at which a control plane certainly ran: one row, none before the first start.
 lease_checkpoint: Final = Table(
     "lease_checkpoint",
     metadata,
@@ -135,7 +135,7 @@ workload_tokens: Final = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
-#: Output as bytes: PostgreSQL's text holds no NUL, and a program may print one.
+#: Output as bytes: a program may print NUL, which text in PostgreSQL cannot contain.
 run_logs: Final = Table(
     "run_logs",
     metadata,

@@ -1,8 +1,8 @@
-"""Bearer tokens: how they are made and how they are kept.
+"""Bearer tokens: how they are made and stored.
 
-A token carries 256 random bits, so its SHA-256 alone is enough to recognise it and too
-little to find it: a slow password hash would add nothing but latency. Looking the hash
-up in an index compares no secret byte by byte.
+A token has 256 random bits, so its SHA-256 identifies it and does not help to guess it: a slow
+password hash would add only latency. Looking the hash up in an index compares no secret byte by
+byte.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ _BYTES: Final = 32
 
 
 def new_api_key() -> Secret:
-    """Make a key for a user or a worker."""
+    """Create an API key for a user or a worker."""
     return Secret(API_KEY_PREFIX + secrets.token_urlsafe(_BYTES))
 
 
 def new_workload_token() -> Secret:
-    """Make a token for the agent of one run."""
+    """Create a workload token for the agent of one run."""
     return Secret(WORKLOAD_PREFIX + secrets.token_urlsafe(_BYTES))
 
 
 def hash_token(token: Secret) -> str:
-    """The SHA-256 of a token in hexadecimal: what is stored in its place."""
+    """The SHA-256 of a token in hexadecimal, which is stored instead of the token."""
     return hashlib.sha256(token.reveal().encode()).hexdigest()
