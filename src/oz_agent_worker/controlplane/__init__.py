@@ -1,6 +1,5 @@
-"""A small control plane: the public Oz Agent API, a queue, and the worker connections.
+"""The control plane: the public Oz Agent API, a queue of runs, and the connections of workers.
 
-``states``, ``dispatch``, ``capacity``, ``ending``, ``cursor`` and ``views`` are pure;
-``store`` holds the SQL; ``connections``, ``dispatcher`` and ``frame_handler`` connect workers to it;
-``api`` and ``worker_socket`` are the HTTP shell, and ``server`` puts all together.
+``rules`` decides and is pure, ``store`` has the SQL, ``gateway`` connects workers, ``api`` serves
+HTTP, and ``app`` builds all of them.
 """

@@ -1,4 +1,4 @@
-"""Who is asking: a user or worker by API key, or the agent of one run by workload token."""
+"""Authenticates requests: API keys of users and workers, workload tokens of agents."""
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -19,7 +19,7 @@ _SCHEME: Final = "bearer"
 
 @dataclass(frozen=True, slots=True)
 class ApiUser:
-    """Whoever has an API key: a person, a program, or a worker."""
+    """The holder of an API key: a person, a program or a worker."""
 
     key_id: str
     name: str
@@ -27,7 +27,7 @@ class ApiUser:
 
 @dataclass(frozen=True, slots=True)
 class RunAgent:
-    """The agent of one run; it may read that run, and nothing else."""
+    """The agent of one run. It may read that run and nothing else."""
 
     run_id: str
 
@@ -36,7 +36,7 @@ Principal: TypeAlias = ApiUser | RunAgent
 
 
 async def authenticate(connection: HTTPConnection, database: Database) -> Principal:
-    """Find out whose token a request carries. Raises ProblemError (401)."""
+    """Return the holder of a request's token. Raises ProblemError (401)."""
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
     token = Secret(value.strip())
     if scheme.lower() != _SCHEME or not token:
@@ -54,19 +54,15 @@ async def authenticate(connection: HTTPConnection, database: Database) -> Princi
 
 
 async def authenticate_user(connection: HTTPConnection, database: Database) -> ApiUser:
-    """As ``authenticate``, for what an agent may not do. Raises ProblemError (401, 403)."""
+    """Like ``authenticate``, but refuse agents. Raises ProblemError (401, 403)."""
     principal = await authenticate(connection, database)
     if isinstance(principal, RunAgent):
-        raise ProblemError(
-            403, Code.NOT_AUTHORIZED, "A workload token is good for reading its own run alone."
-        )
+        raise ProblemError(403, Code.NOT_AUTHORIZED, "A workload token can only read its own run.")
     return principal
 
 
-async def authenticate_reader(
-    connection: HTTPConnection, database: Database, run_id: str
-) -> ApiUser | RunAgent:
-    """As ``authenticate``, for reading one run. Raises ProblemError (401, 403)."""
+async def authenticate_reader(connection: HTTPConnection, database: Database, run_id: str) -> Principal:
+    """Like ``authenticate``, but refuse agents of other runs. Raises ProblemError (401, 403)."""
     principal = await authenticate(connection, database)
     if isinstance(principal, RunAgent) and principal.run_id != run_id:
         raise ProblemError(403, Code.NOT_AUTHORIZED, "This workload token belongs to another run.")

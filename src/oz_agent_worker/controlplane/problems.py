@@ -44,7 +44,7 @@ class Code(StrEnum):
 
 @dataclass(eq=False)
 class ProblemError(Exception):
-    """A request that is answered with an error; ``detail`` is for the caller to read."""
+    """A request that gets an error response; the caller reads ``detail``."""
 
     status: int
     code: Code
@@ -57,14 +57,14 @@ class ProblemError(Exception):
 
 
 def invalid(detail: str) -> ProblemError:
-    """A request that is wrong in itself."""
+    """The problem of a request that is not valid (400)."""
     return ProblemError(400, Code.INVALID_REQUEST, detail)
 
 
 def problem_response(
     connection: HTTPConnection, problem: ProblemError, trace_id: str | None = None
 ) -> Response:
-    """Write a problem as a response."""
+    """The response of a problem."""
     body: dict[str, Any] = {
         "type": f"urn:oz:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
@@ -86,28 +86,25 @@ def _trace_id(connection: HTTPConnection) -> str:
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
-    """Answer a ProblemError that a handler raised."""
+    """Respond to a ProblemError that a handler raised."""
     assert isinstance(error, ProblemError)
     return problem_response(request, error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths, wrong methods."""
+    """Respond to what the framework refuses, such as unknown paths and wrong methods."""
     assert isinstance(error, HTTPException)
-    code = {404: Code.RESOURCE_NOT_FOUND, 405: Code.OPERATION_NOT_SUPPORTED}.get(
-        error.status_code, Code.INVALID_REQUEST
-    )
-    detail = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not possible at {request.url.path}.",
-    }.get(error.status_code, error.detail)
-    return problem_response(
-        request, ProblemError(error.status_code, code, detail, headers=dict(error.headers or {}))
-    )
+    known = {
+        404: (Code.RESOURCE_NOT_FOUND, f"There is nothing at {request.url.path}."),
+        405: (Code.OPERATION_NOT_SUPPORTED, f"{request.method} is not possible at {request.url.path}."),
+    }
+    code, detail = known.get(error.status_code, (Code.INVALID_REQUEST, error.detail))
+    problem = ProblemError(error.status_code, code, detail, headers=dict(error.headers or {}))
+    return problem_response(request, problem)
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    """Answer a defect of this server: its log has the trace ID that the caller is given."""
+    """Respond to an unexpected error. The trace ID in the response is also in the log."""
     trace_id = _trace_id(request)
     _log.error(
         "%s %s failed (trace %s): %s", request.method, request.url.path, trace_id, type(error).__name__

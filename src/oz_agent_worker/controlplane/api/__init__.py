@@ -1,1 +1,1 @@
-"""The HTTP API: one module for each resource and each request that it reads."""
+"""The HTTP API: one module for each resource and for each kind of request."""

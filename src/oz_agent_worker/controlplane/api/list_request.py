@@ -1,18 +1,20 @@
-"""Reading the query of a request to list runs."""
+"""Decodes the query of a request to list runs."""
 
 import re
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
 
 from oz_agent_worker.controlplane.problems import invalid
 from oz_agent_worker.controlplane.rules.run_states import RunState
-from oz_agent_worker.controlplane.store.cursor import Cursor, CursorError, decode_cursor
+from oz_agent_worker.controlplane.store.cursor import decode_cursor
 from oz_agent_worker.controlplane.store.run_list import RunQuery, SortBy
 from oz_agent_worker.controlplane.times import parse_time
 
 __all__ = ["LARGEST_PAGE", "parse_run_query"]
+
+T = TypeVar("T")
 
 LARGEST_PAGE: Final = 500
 _DEFAULT_PAGE: Final = 20
@@ -22,6 +24,7 @@ _METADATA: Final = re.compile(r"metadata\[(?P<key>[^\]]*)\]")
 #: Parameters that compare one column, and the column.
 _EQUAL: Final = {
     "creator": "creator_id",
+    "environment_id": "environment_id",
     "executor": "creator_id",
     "model_id": "model_id",
     "name": "name",
@@ -30,9 +33,9 @@ _EQUAL: Final = {
     "source": "source",
     "title": "title",
 }
-#: The public API's value for runs without an environment.
+#: The public API's value of ``environment_id`` for runs without an environment.
 _NO_ENVIRONMENT: Final = "empty-environment"
-#: Filters on what no run here has: they are honoured, and match nothing.
+#: Filters on properties that no run here has: they match nothing.
 _FOREIGN: Final = frozenset({"artifact_type", "factory_uid", "schedule_id"})
 _OTHERS: Final = frozenset(
     {
@@ -41,7 +44,6 @@ _OTHERS: Final = frozenset(
         "created_after",
         "created_before",
         "cursor",
-        "environment_id",
         "execution_location",
         "limit",
         "q",
@@ -56,84 +58,58 @@ _OTHERS: Final = frozenset(
 def parse_run_query(params: QueryParams) -> RunQuery:
     """Turn query parameters into a RunQuery.
 
-    A parameter that is not known is refused: left out, it would widen the list.
+    An unknown parameter is refused: ignoring it would return more runs than asked for.
 
     Raises:
-        ProblemError: 400, and the detail begins with the parameter's name.
+        ProblemError: 400; the detail begins with the parameter's name.
     """
     for name in params:
         if name not in _EQUAL and name not in _FOREIGN | _OTHERS and not _METADATA.fullmatch(name):
             raise invalid(f"{name}: there is no such parameter")
-    # Every run here is a worker's, so none is local.
-    location = _choice(params, "execution_location", ("LOCAL", "REMOTE"), "REMOTE")
+    # Every run here is executed by a worker, so none is local.
+    location = _choice("execution_location", params.get("execution_location", "REMOTE"), ("LOCAL", "REMOTE"))
+    equals = [(_EQUAL[name], params[name]) for name in params if name in _EQUAL]
     return RunQuery(
-        states=_states(params),
-        equals=_equals(params),
-        created_after=_time(params, "created_after"),
-        created_before=_time(params, "created_before"),
-        updated_after=_time(params, "updated_after"),
+        states=tuple(RunState(_choice("state", value, tuple(RunState))) for value in params.getlist("state")),
+        equals=tuple((c, None if (c, v) == ("environment_id", _NO_ENVIRONMENT) else v) for c, v in equals),
+        created_after=_decode(params, "created_after", parse_time),
+        created_before=_decode(params, "created_before", parse_time),
+        updated_after=_decode(params, "updated_after", parse_time),
         search=tuple(params.get("q", "").split()),
         metadata=_metadata(params),
         ancestor_run_id=params.get("ancestor_run_id"),
         nothing=not _FOREIGN.isdisjoint(params) or location == "LOCAL",
-        sort_by=SortBy(_choice(params, "sort_by", list(SortBy), SortBy.UPDATED_AT)),
-        descending=_choice(params, "sort_order", ("asc", "desc"), "desc") == "desc",
-        after=_cursor(params),
-        limit=_limit(params.get("limit", str(_DEFAULT_PAGE))),
+        sort_by=SortBy(_choice("sort_by", params.get("sort_by", SortBy.UPDATED_AT), tuple(SortBy))),
+        descending=_choice("sort_order", params.get("sort_order", "desc"), ("asc", "desc")) == "desc",
+        after=_decode(params, "cursor", decode_cursor) if params.get("cursor") else None,
+        limit=_decode(params, "limit", _page_size) or _DEFAULT_PAGE,
     )
-
-
-def _equals(params: QueryParams) -> tuple[tuple[str, str | None], ...]:
-    found: list[tuple[str, str | None]] = [(_EQUAL[name], params[name]) for name in params if name in _EQUAL]
-    if "environment_id" in params:
-        environment = params["environment_id"]
-        found.append(("environment_id", None if environment == _NO_ENVIRONMENT else environment))
-    return tuple(found)
 
 
 def _metadata(params: QueryParams) -> Mapping[str, str]:
     found = {m["key"]: params[name] for name in params if (m := _METADATA.fullmatch(name))}
     if len(found) > _LARGEST_METADATA:
         raise invalid(f"metadata: at most {_LARGEST_METADATA} pairs can be asked for")
-    # An automation stamps the runs that it creates with this key.
+    # An automation sets this key on the runs that it creates.
     if "automation_id" in params:
         found["automation_id"] = params["automation_id"]
     return found
 
 
-def _limit(text: str) -> int:
+def _page_size(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= LARGEST_PAGE:
-        raise invalid(f"limit: must be a whole number from 1 to {LARGEST_PAGE}")
+        raise ValueError(f"must be a whole number from 1 to {LARGEST_PAGE}")
     return int(text)
 
 
-def _choice(params: QueryParams, name: str, choices: Collection[str], default: str) -> str:
-    value = params.get(name, default)
+def _choice(name: str, value: str, choices: Collection[str]) -> str:
     if value not in choices:
         raise invalid(f"{name}: must be one of {', '.join(choices)}")
     return value
 
 
-def _states(params: QueryParams) -> tuple[RunState, ...]:
-    values = params.getlist("state")
-    if not set(values) <= set(RunState):
-        raise invalid(f"state: must be one of {', '.join(RunState)}")
-    return tuple(RunState(value) for value in values)
-
-
-def _time(params: QueryParams, name: str) -> int | None:
-    if name not in params:
-        return None
+def _decode(params: QueryParams, name: str, decode: Callable[[str], T]) -> T | None:
     try:
-        return parse_time(params[name])
+        return decode(params[name]) if name in params else None
     except ValueError as error:
         raise invalid(f"{name}: {error}") from error
-
-
-def _cursor(params: QueryParams) -> Cursor | None:
-    if not params.get("cursor"):
-        return None
-    try:
-        return decode_cursor(params["cursor"])
-    except CursorError as error:
-        raise invalid(f"cursor: {error}") from error

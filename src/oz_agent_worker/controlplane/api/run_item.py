@@ -1,4 +1,4 @@
-"""Runs as the public API shows them."""
+"""Runs in the form of the public API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,10 @@ __all__ = ["run_item", "status_message"]
 def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
     """A ``RunItem``; members without a value are left out.
 
-    ``worker_id``, ``execution_id``, ``exit_code`` and ``safe_to_retry`` are beside the public members.
+    ``worker_id``, ``execution_id``, ``exit_code`` and ``safe_to_retry`` are not public members.
     """
     creator = {"uid": run.creator_id, "display_name": run.creator_name, "type": "service_account"}
+    started, ended = run.started_at, run.ended_at
     item: dict[str, Any] = {
         "run_id": run.id,
         "task_id": run.id,
@@ -26,8 +27,8 @@ def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
         "prompt": run.prompt,
         "created_at": format_time(run.created_at),
         "updated_at": format_time(run.updated_at),
-        "started_at": _time(run.started_at),
-        "run_time": _run_time(run),
+        "started_at": None if started is None else format_time(started),
+        "run_time": None if started is None or ended is None else format_duration(ended - started),
         "status_message": status_message(run),
         "agent_config": Raw(run.config.encode()) if run.config else None,
         "agent_skill": {"full_path": run.skill_spec} if run.skill_spec else None,
@@ -48,7 +49,7 @@ def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def status_message(run: Run) -> dict[str, Any] | None:
-    """Why a run is where it is; ``error_code`` and ``retryable`` stand at failures alone."""
+    """The reason for a run's state; only failures have ``error_code`` and ``retryable``."""
     if run.state not in TERMINAL and run.cancel_requested:
         return {"message": cancellation_pending(run.cancelled_by, run.worker_id)}
     if run.lease_until is not None and run.away_since is not None:
@@ -60,13 +61,3 @@ def status_message(run: Run) -> dict[str, Any] | None:
     if run.error_code is not None:
         shown |= {"error_code": run.error_code, "retryable": bool(run.retryable)}
     return shown
-
-
-def _time(instant: int | None) -> str | None:
-    return None if instant is None else format_time(instant)
-
-
-def _run_time(run: Run) -> str | None:
-    if run.started_at is None or run.ended_at is None:
-        return None
-    return format_duration(run.ended_at - run.started_at)

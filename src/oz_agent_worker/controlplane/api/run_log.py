@@ -1,7 +1,7 @@
-"""The output of a run over HTTP: whole as text, or live as server-sent events.
+"""The output of a run over HTTP: as text, or live as server-sent events.
 
-The events follow https://html.spec.whatwg.org/multipage/server-sent-events.html. Each
-``log`` event has the offset after it as its ID, so ``Last-Event-ID`` goes on from there.
+The events follow https://html.spec.whatwg.org/multipage/server-sent-events.html. The ID of a
+``log`` event is the offset after it, so a stream with that ``Last-Event-ID`` continues there.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from .runs import not_found
 __all__ = ["LogsApi"]
 
 _EVENTS: Final = "text/event-stream"
-#: Between two comments on a quiet stream, in seconds: proxies close silent connections.
+#: Seconds between two comments on a stream without events: proxies close silent connections.
 _KEEP_ALIVE: Final = 15.0
 _LARGEST_OFFSET: Final = 2**63 - 1
 
@@ -36,7 +36,7 @@ class LogsApi:
         self._subscribers = services.subscribers
 
     async def get(self, request: Request) -> Response:
-        """The whole output, or with ``follow=1`` or ``Accept: text/event-stream`` a stream of it."""
+        """The whole output; a stream of it with ``follow=1`` or ``Accept: text/event-stream``."""
         run_id = request.path_params["run_id"]
         await authenticate_reader(request, self._database, run_id)
         if await self._database.read(logs.read_page, run_id, 0) is None:
@@ -66,26 +66,23 @@ class LogsApi:
                     return
                 for piece in page.pieces:
                     offset = piece.end
-                    yield _log_event(piece)
+                    text = piece.data.decode("utf-8", "replace")
+                    yield _event("log", {"offset": piece.start, "text": text}, b"id: %d\n" % offset)
                 if page.pieces:
                     continue
                 if page.state in TERMINAL:
-                    yield await self._end_event(run_id)
+                    run = await self._database.read(runs.get, run_id)
+                    assert run is not None  # runs are never deleted
+                    end = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
+                    yield _event("end", end)
                     return
                 if not await subscriber.changed(_KEEP_ALIVE):
                     yield b": keep-alive\n\n"
 
-    async def _end_event(self, run_id: str) -> bytes:
-        run = await self._database.read(runs.get, run_id)
-        assert run is not None  # runs are never deleted
-        data = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
-        return b"event: end\ndata: " + msgspec.json.encode(data) + b"\n\n"
 
-
-def _log_event(piece: logs.Piece) -> bytes:
-    # JSON has no line breaks, so the data is one line whatever the output holds.
-    data = msgspec.json.encode({"offset": piece.start, "text": piece.data.decode("utf-8", "replace")})
-    return b"id: %d\nevent: log\ndata: %s\n\n" % (piece.end, data)
+def _event(kind: str, data: object, event_id: bytes = b"") -> bytes:
+    # Encoded JSON has no line breaks, so the data is one line whatever the output is.
+    return event_id + b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
 
 
 def _wants_events(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""Reading the body of a request to create a run."""
+"""Decodes and checks the body of a request to create a run."""
 
 import re
 from typing import Annotated, Any, Final, Literal
@@ -11,7 +11,7 @@ from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
 __all__ = ["RunConfig", "RunRequest", "decode_run_request"]
 
-#: A prompt and a configuration must fit a frame to a worker, beside the rest of an assignment.
+#: Most bytes of prompt and configuration: they must fit a frame with the rest of an assignment.
 _LARGEST_TASK: Final = MAX_FRAME_BYTES - 64 * 1024
 _LARGEST_METADATA: Final = 20
 _LARGEST_VALUE: Final = 256
@@ -24,11 +24,11 @@ _Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class _Options(Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
-    """A member that is not known is refused: a misspelt one would be left out in silence."""
+    """Unknown members are refused: a misspelt one would be ignored silently."""
 
 
 class Harness(_Options, frozen=True):
-    """The program that does the work. Which ones there are is the agent runtime's business."""
+    """The program that does the work; the agent runtime knows which ones exist."""
 
     type: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] | None = None
     model_id: _Text | None = None
@@ -36,14 +36,14 @@ class Harness(_Options, frozen=True):
 
 
 class HarnessAuthSecrets(_Options, frozen=True):
-    """Names of secrets, not secrets."""
+    """Names of secrets, not their values."""
 
     claude_auth_secret_name: _Text | None = None
     codex_auth_secret_name: _Text | None = None
 
 
 class AwsProvider(_Options, frozen=True):
-    """Bedrock as the provider of inference."""
+    """AWS Bedrock as the inference provider."""
 
     disabled: bool | None = None
     role_arn: _Text | None = None
@@ -51,19 +51,19 @@ class AwsProvider(_Options, frozen=True):
 
 
 class InferenceProviders(_Options, frozen=True):
-    """Who serves the model."""
+    """The services that run the model."""
 
     aws: AwsProvider | None = None
 
 
 class SessionSharing(_Options, frozen=True):
-    """Who else may look on."""
+    """Access of other people to the session."""
 
     public_access: Literal["VIEWER", "EDITOR"] | None = None
 
 
 class RunConfig(_Options, frozen=True):
-    """``config``: the public API's members, and those of the wire's snapshot beside them."""
+    """``config``: the members of the public API, and further ones of the assignment's snapshot."""
 
     base_prompt: str | None = None
     computer_use_enabled: bool | None = None
@@ -91,8 +91,8 @@ class RunConfig(_Options, frozen=True):
 class RunRequest(_Options, frozen=True):
     """The body.
 
-    ``team`` is taken and means nothing: whoever has a key sees every run. ``safe_to_retry``
-    is beside the public members: the run may be started again where its worker is lost.
+    ``team`` is accepted and has no effect: every key sees every run. ``safe_to_retry`` is not a
+    public member: the run may be started again if its worker is lost.
     """
 
     agent_identity_uid: str | None = None
@@ -112,18 +112,18 @@ class RunRequest(_Options, frozen=True):
 
     @property
     def skill_spec(self) -> str | None:
-        """The skill that leads the run."""
+        """The first skill of the run."""
         config = self.config or RunConfig()
         return self.skill or config.skill_spec or next(iter(config.skills or ()), None)
 
     @property
     def worker_host(self) -> str | None:
-        """The worker ID that shall run it."""
+        """The worker ID that the run names."""
         return ((self.config.worker_host if self.config else None) or "").strip() or None
 
     @property
     def shown_title(self) -> str:
-        """The title given, else the prompt's first line, else the skill."""
+        """The given title, else the first line of the prompt, else the skill."""
         line = next((line.strip() for line in (self.prompt or "").splitlines() if line.strip()), "")
         short = line if len(line) <= _LONGEST_TITLE else line[: _LONGEST_TITLE - 1] + "…"
         return (self.title or "").strip() or short or self.skill_spec or "Untitled run"
@@ -134,7 +134,7 @@ _PATH: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 
 
 def decode_run_request(body: bytes) -> RunRequest:
-    """Decode and check a body. Raises ProblemError, whose detail begins with the field's path."""
+    """Decode and check a body. Raises ProblemError; its detail begins with the path of the field."""
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -142,31 +142,23 @@ def decode_run_request(body: bytes) -> RunRequest:
         raise invalid(f"{match['path']}: {match['what']}" if match else str(error)) from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise invalid("The body is not valid JSON.") from error
-    _refuse_unsupported(request)
-    _check_prompt(request)
-    _check_host(request)
-    _check_metadata(request.metadata or {})
+    _check(request)
     return request
 
 
-def _refuse_unsupported(request: RunRequest) -> None:
-    """Refuse what no part of this control plane could carry out, rather than leave it out."""
+def _check(request: RunRequest) -> None:
+    """Check what the types cannot express. Raises ProblemError."""
     asked: dict[str, Any] = {
         "agent_identity_uid": request.agent_identity_uid,
         "attachments": request.attachments,
         "config.memory_stores": request.config and request.config.memory_stores,
         "interactive": request.interactive,
-        "mode": request.mode if request.mode != "normal" else None,
+        "mode": request.mode != "normal" and request.mode,
         "on_behalf_of": request.on_behalf_of,
     }
-    for path, value in asked.items():
-        if value:
-            raise ProblemError(
-                422, Code.OPERATION_NOT_SUPPORTED, f"{path}: this control plane does not offer it"
-            )
-
-
-def _check_prompt(request: RunRequest) -> None:
+    for path in (path for path, value in asked.items() if value):
+        detail = f"{path}: this control plane does not offer it"
+        raise ProblemError(422, Code.OPERATION_NOT_SUPPORTED, detail)
     if not (request.prompt or "").strip() and request.skill_spec is None:
         raise invalid("prompt: required unless a skill is given (skill, config.skill_spec or config.skills)")
     for path, text in (("prompt", request.prompt), ("title", request.title)):
@@ -176,13 +168,11 @@ def _check_prompt(request: RunRequest) -> None:
     if size > _LARGEST_TASK:
         detail = f"prompt: with the configuration {size} bytes of JSON, and {_LARGEST_TASK} fit an assignment"
         raise ProblemError(413, Code.INVALID_REQUEST, detail)
-
-
-def _check_host(request: RunRequest) -> None:
     if (request.worker_host or "").startswith("warp"):
         raise invalid(
             "config.worker_host: worker IDs that begin with warp are reserved; none can connect here"
         )
+    _check_metadata(request.metadata or {})
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:

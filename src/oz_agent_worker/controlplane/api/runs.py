@@ -27,18 +27,18 @@ _log = logging.getLogger(__name__)
 
 #: Largest request body, in bytes (16 MiB).
 LARGEST_BODY: Final = 16 * 1024 * 1024
-#: Names the program behind a request; our own command line sends ``CLI``.
+#: Header that names the program that sends a request; the command line sends ``CLI``.
 _SOURCE_HEADER: Final = "x-oz-source"
 _SOURCES: Final = frozenset({"API", "CLI"})
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """A value as JSON."""
+    """A JSON response."""
     return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
 
 
 def not_found(run_id: str) -> ProblemError:
-    """The problem of a run ID that names no run."""
+    """The problem of an unknown run ID (404)."""
     return ProblemError(404, Code.RESOURCE_NOT_FOUND, f"There is no run {run_id[:64]}.")
 
 
@@ -62,17 +62,12 @@ class RunsApi:
             raise invalid(f"parent_run_id: there is no run {new.parent_run_id[:64]}")
         await self._database.write(runs.create, new, asked.metadata or {}, self._services.clock())
         self._services.wake()
-        _log.info(
-            "run %s queued for %s", new.id, f"worker {new.worker_host}" if new.worker_host else "any worker"
-        )
-        return json_response(
-            {
-                "run_id": new.id,
-                "task_id": new.id,
-                "state": RunState.QUEUED.value,
-                "at_capacity": not self._has_room(new.worker_host),
-            }
-        )
+        target = f"worker {new.worker_host}" if new.worker_host else "any worker"
+        _log.info("run %s queued for %s", new.id, target)
+        snapshots = self._services.connections.snapshots(self._services.clock())
+        room = any(s.free != 0 and new.worker_host in (None, s.peer.worker_id) for s in snapshots)
+        created = {"run_id": new.id, "task_id": new.id, "state": RunState.QUEUED.value}
+        return json_response(created | {"at_capacity": not room})
 
     async def list(self, request: Request) -> Response:
         """A page of runs."""
@@ -100,7 +95,7 @@ class RunsApi:
         return json_response(run_item(run, metadata.get(run_id, {})))
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a run, or ask its worker to."""
+        """Cancel a run, or ask its worker to stop it."""
         user = await authenticate_user(request, self._database)
         run_id = request.path_params["run_id"]
         run = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
@@ -109,7 +104,7 @@ class RunsApi:
         if run.state in TERMINAL:
             raise invalid("The run has ended.")
         if run.state is RunState.PENDING:
-            detail = "The run is on its way: try again until its worker answers or its lease ends."
+            detail = "The run was sent to a worker: try again until the worker answers or the lease ends."
             raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
         if run.state is RunState.QUEUED:
             _log.info("run %s cancelled in the queue", run_id)
@@ -119,15 +114,11 @@ class RunsApi:
         self._services.subscribers.notify(run_id)
         return json_response(run_id)
 
-    def _has_room(self, worker_host: str | None) -> bool:
-        connections = self._services.connections.snapshots(self._services.clock())
-        return any(c.free != 0 and worker_host in (None, c.peer.worker_id) for c in connections)
-
 
 def _new_run(asked: RunRequest, user: ApiUser, source: str) -> NewRun:
     config = asked.config
     if config is not None or asked.skill_spec:
-        # The skill given beside the configuration counts as a part of it.
+        # A skill that is given next to the configuration counts as a part of it.
         config = msgspec.structs.replace(config or RunConfig(), skill_spec=asked.skill_spec)
     return NewRun(
         id=str(uuid.uuid4()),
@@ -149,7 +140,7 @@ def _new_run(asked: RunRequest, user: ApiUser, source: str) -> NewRun:
 
 
 async def _body(request: Request) -> bytes:
-    """Read a body as far as the limit. Raises ProblemError (413)."""
+    """Read a body up to the limit. Raises ProblemError (413)."""
     too_large = ProblemError(413, Code.INVALID_REQUEST, f"The body is larger than {LARGEST_BODY} bytes.")
     length = request.headers.get("content-length", "0")
     if length.isascii() and length.isdigit() and int(length) > LARGEST_BODY:

@@ -1,1 +1,1 @@
-"""The connections of workers: their frames, the dispatcher, and the leases of runs in flight."""
+"""The connections of workers: their frames, the dispatcher and the lease keeper."""

@@ -1,4 +1,4 @@
-"""From a stored run to the frame that assigns it."""
+"""Builds the frame that assigns a stored run."""
 
 from typing import Final
 
@@ -12,19 +12,19 @@ from oz_agent_worker.protocol.frames import SentConfigSnapshot, SentTask, TaskAs
 
 __all__ = ["AGENT_KEY_VARIABLE", "task_assignment"]
 
-#: Where the agent finds its workload token.
+#: Environment variable in which the agent finds its workload token.
 AGENT_KEY_VARIABLE: Final = "WARP_API_KEY"
 
 _snapshot_decoder = msgspec.json.Decoder(SentConfigSnapshot)
 
 
 def task_assignment(run: Run, token: Secret, settings: ControlPlaneSettings) -> TaskAssignment:
-    """Build the assignment of a run's execution. ``token`` is its agent's workload token."""
-    # The stored configuration has every member of the snapshot, and more: those are
-    # for the control plane and for the agent, which reads its run.
+    """Build the assignment of a run's execution; ``token`` is the workload token of its agent."""
+    # The stored configuration has every member of the snapshot, and further ones for the control
+    # plane and for the agent, which reads its run.
     snapshot = _snapshot_decoder.decode(run.config) if run.config else None
-    # There is no ``owner``: its public ``Id`` is an integer, and the IDs here are none. The
-    # public worker drops a frame with a string there.
+    # ``owner`` is left out: its public ``Id`` is an integer, and the IDs here are not. The public
+    # worker ignores a frame with a string there.
     return TaskAssignment(
         task_id=run.id,
         execution_id=run.execution_id,

@@ -1,7 +1,7 @@
-"""Wakes those who follow a run's output.
+"""Wakes the readers of a run's output.
 
-A subscriber holds one flag and no data: it reads the store from where it stands, so a slow
-one costs no memory, and however many pieces arrive meanwhile, it wakes once.
+A subscriber has one flag and no data: it reads the store from its own offset. So a slow one
+costs no memory, and however many pieces arrive meanwhile, it wakes once.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ __all__ = ["Subscriber", "Subscribers"]
 
 
 class Subscriber:
-    """One reader's place in line."""
+    """One reader of a run's output; ``closed``: it must end."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self.closed = False
 
     def wake(self) -> None:
-        """Say that there may be something to read."""
+        """Tell it that there may be something to read."""
         self._changed.set()
 
     async def changed(self, timeout: float) -> bool:
-        """Wait until something may be there to read; False when ``timeout`` seconds passed."""
+        """Wait until there may be something to read; False after ``timeout`` seconds without."""
         seen = await wait_for_event(self._changed, timeout)
         self._changed.clear()
         return seen
 
 
 class Subscribers:
-    """All subscribers, by run."""
+    """The subscribers of each run."""
 
     def __init__(self) -> None:
         self._by_run: defaultdict[str, set[Subscriber]] = defaultdict(set)
@@ -41,7 +41,7 @@ class Subscribers:
 
     @contextmanager
     def subscribe(self, run_id: str) -> Iterator[Subscriber]:
-        """Be woken at each change of a run's output or state, from here on."""
+        """Subscribe to the changes of a run's output and state."""
         subscriber = Subscriber()
         subscriber.closed = self._closed
         self._by_run[run_id].add(subscriber)
@@ -53,12 +53,12 @@ class Subscribers:
                 del self._by_run[run_id]
 
     def notify(self, run_id: str) -> None:
-        """Say that there is something to read."""
+        """Wake the subscribers of a run."""
         for subscriber in self._by_run.get(run_id, ()):
             subscriber.wake()
 
     def close(self) -> None:
-        """Send every subscriber away, those of later requests too."""
+        """Close all subscribers, also those of later requests."""
         self._closed = True
         for subscribers in self._by_run.values():
             for subscriber in subscribers:

@@ -1,1 +1,1 @@
-"""Pure decisions: who owns a run, how long it waits, where it goes, which state follows."""
+"""Pure decisions: ownership, leases, scheduling and states of runs."""

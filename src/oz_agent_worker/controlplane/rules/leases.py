@@ -1,9 +1,9 @@
-"""How long a run waits for its worker, and what becomes of it then: pure decisions.
+"""How long a run waits for a lost worker, and what becomes of the run then: pure decisions.
 
-A lease runs while no connection is open that has the run; of a run that was sent and
-not answered, until it is answered. Only time in which a control plane listens counts.
-What is stored is when a lease ends should nobody stop listening, and now and then a
-*checkpoint*: that somebody listens. A control plane that starts makes up its mind from both.
+A run has a lease while no open connection has it; a run that was sent and not answered has one
+until it is answered. Only time in which a control plane runs counts. The store has the end of
+each lease, which holds if the control plane keeps running, and a *checkpoint*: the last time at
+which one certainly ran. A control plane that starts computes the time left from both.
 """
 
 from dataclasses import dataclass, replace
@@ -25,23 +25,23 @@ __all__ = [
     "was_paused",
 ]
 
-#: ``error_code`` of a run whose worker did not come back.
+#: ``error_code`` of a run whose worker did not reconnect.
 WORKER_LOST: Final = "worker_lost"
 
-#: What a worker needs at most to find a control plane that has started: the longest pause
-#: between two attempts is 60 s, and an attempt takes a while.
+#: Longest time in which a worker reconnects to a control plane that has started: it waits up to
+#: 60 s between two attempts, and an attempt takes a few seconds.
 _TIME_TO_RECONNECT: Final = micros(75)
-#: Checkpoints are at least so far apart.
+#: Least time between two checkpoints.
 _FIRST_CHECKPOINT: Final = micros(1)
-#: A control plane that wakes so late was not slow, it stood still.
+#: A control plane that wakes later than this was not slow but stopped.
 _PAUSE: Final = micros(10)
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Since when a run is waited for, less the time in which nobody listened, and until when.
+    """Begin and end of a wait for a worker, in microseconds since the epoch.
 
-    Both are microseconds since the epoch.
+    ``since`` is moved by the time in which no control plane ran.
     """
 
     since: int
@@ -49,11 +49,11 @@ class Lease:
 
 
 def lease_end(run: RunRecord, now: int, max_starts: int) -> RunOutcome:
-    """Decide about a run in flight whose lease has ended; ``max_starts`` bounds its executions."""
+    """Decide what follows for a run whose lease has ended; ``max_starts`` limits its executions."""
     lost = _lost(run, now)
     if run.cancel_requested:
-        unsure = f"worker {lost}, and did not confirm it"
-        return RunOutcome(state=RunState.CANCELLED, message=cancellation_message(run.cancelled_by, unsure))
+        how = f"worker {lost}, and did not confirm it"
+        return RunOutcome(state=RunState.CANCELLED, message=cancellation_message(run.cancelled_by, how))
     starts = run.retries + 1
     if run.safe_to_retry and starts < max_starts:
         what_next = "The run is marked safe to retry: it is queued again as a fresh execution."
@@ -76,41 +76,41 @@ def _lost(run: RunRecord, now: int) -> str:
 
 
 def resumed_lease(lease: Lease, checkpoint: int | None, now: int, grace: int) -> Lease:
-    """Go on with a lease that a control plane finds at its start.
+    """Continue a lease that a control plane finds at its start.
 
-    The time since somebody certainly listened is left out of it: it has left what it had
-    left then, and time enough for its worker to connect. ``checkpoint`` is None where none
-    was taken, and may be ahead of ``now`` where a clock was corrected.
+    It has the time left that it had at the checkpoint, and at least enough for its worker to
+    reconnect. ``checkpoint`` is None if there is none, and may be later than ``now`` if the
+    clock was corrected.
     """
-    listened = max(lease.since, lease.since if checkpoint is None else min(checkpoint, now))
+    ran_until = max(lease.since, lease.since if checkpoint is None else min(checkpoint, now))
     to_reconnect = min(_TIME_TO_RECONNECT, grace // 4)
     return Lease(
-        since=lease.since + max(0, now - listened),
-        until=now + min(grace, max(to_reconnect, lease.until - listened)),
+        since=lease.since + max(0, now - ran_until),
+        until=now + min(grace, max(to_reconnect, lease.until - ran_until)),
     )
 
 
 def extended_lease(lease: Lease, now: int, grace: int) -> Lease:
-    """Lengthen a lease whose run is sent again to a worker that will answer.
+    """Extend a lease whose run is sent again to a worker that sent a hello.
 
-    That one has the grace too, yet a worker that dies of the run each time, and comes back,
-    would wait with it for ever: twice the grace is the most in all.
+    The worker gets the grace to answer, up to twice the grace in total. Otherwise a worker that
+    crashes on the run each time and reconnects would extend the lease for ever.
     """
     return replace(lease, until=max(lease.until, min(now + grace, lease.since + 2 * grace)))
 
 
 def next_checkpoint(started: int, last: int, grace: int) -> int:
-    """When a control plane takes its next checkpoint, where leases run.
+    """The time of the next checkpoint of a control plane, if any lease runs.
 
-    Each comes when it has been there for twice as long, and after a quarter of the grace at
-    the latest: a crash takes back no more than that, nor more than half of its life.
+    The time between checkpoints doubles, up to a quarter of the grace. A crash thus loses at
+    most a quarter of the grace, and at most half of the control plane's run time.
     """
     return last + min(grace // 4, max(_FIRST_CHECKPOINT, last - started))
 
 
 def was_paused(late: int) -> bool:
-    """Whether a control plane that woke so late heard nobody meanwhile.
+    """Whether a control plane that woke so late could not receive frames meanwhile.
 
-    Its process was stopped, its machine suspended, or its database away.
+    The process was stopped, the machine suspended, or the database unavailable.
     """
     return late > _PAUSE

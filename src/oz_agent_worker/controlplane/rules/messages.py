@@ -1,4 +1,4 @@
-"""Text from elsewhere, cut to a size and a form in which it may be logged or stored."""
+"""Makes text from other programs safe to log and to store, and formats lengths of time."""
 
 from typing import Final
 
@@ -10,22 +10,22 @@ _ERROR: Final = 500
 
 
 def one_line(text: str, limit: int = _LOGGED) -> str:
-    """Text for a log line: short, and without control characters, which could forge another line."""
+    """Text for a log line: short, and without control characters, which could forge a second line."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
 def storable(text: str, limit: int = _STORED) -> str:
-    """Text for the database: bounded, and without NUL, which PostgreSQL does not store."""
+    """Text for the database: bounded, and without NUL, which PostgreSQL cannot store."""
     return text[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def brief(error: BaseException) -> str:
-    """An error's first line: a database may quote the whole row in those that follow."""
+    """The first line of an error: a database may quote the whole row in the others."""
     return one_line(str(error).partition("\n")[0], _ERROR)
 
 
 def in_words(length: int) -> str:
-    """A length in microseconds for a reader: ``45 s``, ``10 min``, ``2 h 5 min``."""
+    """A length in microseconds for people: ``45 s``, ``10 min``, ``2 h 5 min``."""
     seconds = max(0, length) // 1_000_000
     if seconds < 60:
         return f"{seconds} s"

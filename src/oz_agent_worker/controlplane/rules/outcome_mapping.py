@@ -1,8 +1,8 @@
-"""From a worker's terminal report to the state in which a run ends.
+"""Maps a worker's terminal report to the outcome of the run.
 
 ``FAILED``: the agent, or what it was asked to do, failed. The user has to fix it.
-``ERROR``: what runs the agent failed. The operator has to fix it; mostly the run can be tried again.
-Which failure reason is which stands in ``protocol.failure_reasons``.
+``ERROR``: the infrastructure that runs the agent failed. The operator has to fix it, and another try
+may succeed. ``protocol.failure_reasons`` says which reason is which.
 """
 
 from typing import Final
@@ -21,10 +21,10 @@ _INT32: Final = 2**31 - 1
 
 
 def outcome_of(report: TaskCompleted | TaskFailed) -> RunOutcome:
-    """Decide the terminal state that a report means.
+    """The outcome of a run as its worker reports it.
 
-    A report without a reason, or with ``unknown``, is judged by its exit code: a program that
-    ran and failed is the agent's failure, anything else the infrastructure's. A reason that
+    Without a reason, or with ``unknown``, the exit code decides: a program that ran and failed is
+    the agent's failure, anything else the infrastructure's. A reason that
     this version does not know is the infrastructure's, and retryable.
     """
     message = storable(report.message)
