@@ -20,7 +20,8 @@ from .inspection.event_history import outcome_from_events
 from .inspection.evidence import EvidenceKeeper
 from .log_follower import LogFollower, LogFollowers
 from .objects import JobView, PodView, last_pod
-from .status.evaluate import Evaluation, Observation, ObservationPolicy, evaluate
+from .status.evaluate import Evaluation, Observation, evaluate
+from .status.policy import ObservationPolicy
 from .watch.job_index import JobIndex
 
 __all__ = ["ExecutionContext", "KubernetesExecution"]
@@ -255,10 +256,10 @@ class KubernetesExecution:
         if self._gone:
             return self._evaluate_deleted(now)
         self._note_problems(evaluation, now)
-        again = evaluation.look_again_at
+        again = evaluation.recheck_at
         pauses = [] if again is None else [max(0.0, again - now)]
-        if evaluation.ask:
-            pause = context.events.ask(self.uid, evaluation.ask, self._signal.set)
+        if evaluation.read_events_of:
+            pause = context.events.ask(self.uid, evaluation.read_events_of, self._signal.set)
             pauses += [] if pause is None else [pause]
         return None, min(pauses, default=None)
 

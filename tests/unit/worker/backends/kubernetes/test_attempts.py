@@ -7,12 +7,8 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView, last_pod
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
-    Evaluation,
-    Observation,
-    ObservationPolicy,
-    evaluate,
-)
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Evaluation, Observation, evaluate
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .samples import failed_job, job, pod, running, terminated, waiting
 

@@ -26,13 +26,10 @@ from oz_agent_worker.worker.backends.kubernetes.logs.task_log import log_contain
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal, is_temporary_refusal
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
-    Observation,
-    ObservationPolicy,
-    evaluate,
-)
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, evaluate
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, event_facts, unreadable
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .pod_diagnosis import (
@@ -203,9 +200,13 @@ class ProbeRun:
         self._first_seen = {key: self._first_seen.get(key, now) for key in found.problems}
         if found.outcome is not None:
             return await self._ended(pods, manifest, found.outcome)
-        if found.ask and now - self._facts.read_at >= _EVENTS_EVERY:
-            events = await self._events(found.ask)
-            self._facts = unreadable(found.ask) if events is None else event_facts(found.ask, events, now)
+        if found.read_events_of and now - self._facts.read_at >= _EVENTS_EVERY:
+            events = await self._events(found.read_events_of)
+            self._facts = (
+                unreadable(found.read_events_of)
+                if events is None
+                else event_facts(found.read_events_of, events, now)
+            )
             return await self._evaluate(job, pods, manifest, elapsed)
         # unschedulable_timeout limits the wait for a node, unless it is 0: no limit.
         waits = self._policy.unschedulable_timeout > 0 and is_unschedulable(pods)

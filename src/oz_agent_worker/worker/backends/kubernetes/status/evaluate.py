@@ -1,16 +1,15 @@
-"""What a Job and its Pods say of a task: pure judgement over observed state.
+"""Evaluates the state of a task's Job and Pods. Pure.
 
-Only evidence about the task itself fails it. The Job's own conditions are the end of
-every task; before that, a Pod with a problem fails its task when the problem has lasted too
-long. How long is measured by the worker's own clock, from when it first saw the problem:
-the clock of the API server may be another, and a skew must not fail a task. The caller
-keeps these times, ``Evaluation.problems`` tells it which to keep.
+Only evidence about the task itself fails it. Every task ends with a condition of its Job; before
+that, a Pod with a problem fails its task when the problem has lasted too long. The worker measures
+that by its own clock, from when it first saw the problem: a skew of the API server's clock must not
+fail a task. The caller keeps these times; ``Evaluation.problems`` says which to keep.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from oz_agent_worker.protocol.outcome import Outcome, succeeded
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView, last_pod
@@ -22,7 +21,7 @@ from .pending import missing_pod_problems
 from .policy import ObservationPolicy
 from .waiting import pod_problems
 
-__all__ = ["Evaluation", "Observation", "ObservationPolicy", "TaskPhase", "evaluate"]
+__all__ = ["Evaluation", "Observation", "TaskPhase", "evaluate"]
 
 TaskPhase = Literal["creating", "pending", "running", "finished"]
 
@@ -31,8 +30,8 @@ TaskPhase = Literal["creating", "pending", "running", "finished"]
 class Observation:
     """The latest known state of one execution: its Job, and the Pods of that Job.
 
-    ``events`` is what the events say of the object about which they were last asked,
-    ``NOT_READ`` where they were not, ``None`` where nobody can ask.
+    ``events`` are the facts from the object whose events were last read: ``NOT_READ`` where none were
+    read, ``None`` where they cannot be read.
     """
 
     job: JobView | None
@@ -42,52 +41,46 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an observation means.
+    """The meaning of an observation.
 
-    ``outcome`` is set once the task has ended or cannot run. ``look_again_at`` is when,
-    in the epoch seconds of ``now``, the same observation would fail the task, ``None``
-    where time alone changes nothing. ``problems`` are the keys of what is wrong. ``ask`` is
-    the UID of the object whose events should be read, empty where none should.
+    ``outcome`` is set once the task has ended or cannot run. ``recheck_at`` is when, in the seconds
+    of ``now``, the same observation may mean something else; ``None`` where time alone changes
+    nothing. ``problems`` are the keys of the present problems. ``read_events_of`` is the UID of the
+    object whose events should be read, empty where none should.
     """
 
     outcome: Outcome | None
-    look_again_at: float | None
+    recheck_at: float | None
     phase: TaskPhase
     problems: frozenset[str] = frozenset()
-    ask: str = ""
-
-
-_CREATING: Final = Evaluation(None, None, "creating")
-_PENDING: Final = Evaluation(None, None, "pending")
-_RUNNING: Final = Evaluation(None, None, "running")
+    read_events_of: str = ""
 
 
 def evaluate(
     observation: Observation, first_seen: Mapping[str, float], now: float, policy: ObservationPolicy
 ) -> Evaluation:
-    """Judge an observation.
+    """Evaluate an observation.
 
-    ``first_seen`` holds when each problem was first seen, by key; a problem that is not
-    in it begins at ``now``. Both are epoch seconds of the worker's own clock. A Job that is
-    missing says nothing here: that is not yet evidence.
+    ``first_seen`` holds when each problem was first seen, by key; other problems begin at ``now``.
+    Both are seconds of the worker's monotonic clock. A Job that is missing means nothing here: the
+    watch may not have reported it yet.
     """
     job = observation.job
     if job is None:
-        return _CREATING
+        return Evaluation(None, None, "creating")
     ended = _job_end(job, observation.pods)
     if ended is not None:
         return Evaluation(ended, None, "finished")
-    problems = _problems(job, observation, policy)
     last = last_pod(observation.pods)
-    started = last is not None and last.phase not in {"", "Pending"}
+    phase: TaskPhase = "running" if last is not None and last.phase not in {"", "Pending"} else "pending"
+    problems = _problems(job, observation, policy)
     if not problems:
-        return _RUNNING if started else _PENDING
-    phase: TaskPhase = "running" if started else "pending"
+        return Evaluation(None, None, phase)
     return _evaluate_problems(problems, first_seen, now, phase, observation.events, policy)
 
 
 def _job_end(job: JobView, pods: tuple[PodView, ...]) -> Outcome | None:
-    """batch/v1, JobCondition ``Complete`` and ``Failed``: exactly one, once, and for good."""
+    """The outcome by the Job's condition ``Complete`` or ``Failed`` (batch/v1), which never changes again."""
     if job.condition("Complete") is not None:
         return succeeded()
     failure = job.condition("Failed")
@@ -114,22 +107,22 @@ def _evaluate_problems(
     events: EventFacts | None,
     policy: ObservationPolicy,
 ) -> Evaluation:
-    """Fail the task for the problem whose grace was over first; else say when one will be.
+    """Fail the task for the problem whose grace was over first; else say when to check again.
 
-    Where events tell more of a problem, they are read once more when its grace is over:
-    what they said before may have passed.
+    Where events tell more about a problem, they are read once more when its grace is over: what
+    they reported before may have passed.
     """
     keys = frozenset(problem.key for problem in problems)
     moments: list[float] = []
     ends: list[tuple[float, PodProblem]] = []
-    ask = ""
+    read_events_of = ""
     for problem in problems:
         since = first_seen.get(problem.key, now)
         over_at = since + problem.grace
         if problem.about and events is not None:
-            asks_at = since + min(problem.ask_after, problem.grace / 2)
-            ask = ask or (problem.about if asks_at <= now else "")
-            moments.append(asks_at)
+            events_due = since + min(problem.ask_after, problem.grace / 2)
+            read_events_of = read_events_of or (problem.about if events_due <= now else "")
+            moments.append(events_due)
             if events.about != problem.about or events.read_at < over_at:
                 moments.append(over_at)
                 over_at += policy.ask_patience
@@ -138,4 +131,4 @@ def _evaluate_problems(
     if first <= now:
         return Evaluation(worst.outcome, None, phase, keys)
     coming = [moment for moment in (first, *moments) if now < moment < math.inf]
-    return Evaluation(None, min(coming, default=None), phase, keys, ask)
+    return Evaluation(None, min(coming, default=None), phase, keys, read_events_of)

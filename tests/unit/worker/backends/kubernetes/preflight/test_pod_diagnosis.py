@@ -16,12 +16,9 @@ from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
     scheduler_words,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import build_preflight_job
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
-    Observation,
-    ObservationPolicy,
-    evaluate,
-)
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, evaluate
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
 

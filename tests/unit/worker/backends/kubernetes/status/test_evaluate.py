@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
-from oz_agent_worker.worker.backends.kubernetes.status.evaluate import (
-    Evaluation,
-    Observation,
-    ObservationPolicy,
-    evaluate,
-)
+from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Evaluation, Observation, evaluate
 from oz_agent_worker.worker.backends.kubernetes.status.events import (
     NOT_READ,
     EventFacts,
@@ -25,6 +20,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.events import (
     ScaleUp,
     unreadable,
 )
+from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0)
@@ -64,14 +60,14 @@ def test_a_task_that_goes_its_way(job_view: JobView | None, pods: tuple[PodView,
     seen = verdict(job_view, *pods)
     assert (seen.outcome, seen.phase) == (None, phase)
     # Time alone fails such a task only where nothing at all happens.
-    assert seen.look_again_at is None or seen.look_again_at == 1000.0 + POLICY.stuck_timeout
+    assert seen.recheck_at is None or seen.recheck_at == 1000.0 + POLICY.stuck_timeout
 
 
 def test_a_complete_job_succeeded() -> None:
     seen = verdict(job({"type": "Complete", "status": "True"}), pod(phase="Succeeded"))
     assert seen.outcome is not None
     assert seen.outcome.result is TaskResult.SUCCEEDED
-    assert (seen.phase, seen.look_again_at) == ("finished", None)
+    assert (seen.phase, seen.recheck_at) == ("finished", None)
 
 
 def test_a_failed_job_is_explained() -> None:
@@ -95,7 +91,7 @@ def test_a_trouble_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     last = verdict(job(), PULLING, seen=seen, now=1060.0)
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.IMAGE_PULL
-    assert (last.look_again_at, last.problems) == (None, first.problems)
+    assert (last.recheck_at, last.problems) == (None, first.problems)
 
 
 def test_a_trouble_keeps_its_key_while_the_clusters_words_change() -> None:
@@ -110,13 +106,13 @@ def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
         containerStatuses=[waiting("helper", "CreateContainerError"), running("task")],
     )
     seen = verdict(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
-    assert (seen.outcome, seen.look_again_at, seen.phase) == (None, 1040.0, "running")
+    assert (seen.outcome, seen.recheck_at, seen.phase) == (None, 1040.0, "running")
     assert len(seen.problems) == 2
 
 
 def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
     first = verdict(job(), STUCK)
-    assert first.look_again_at == 1030.0
+    assert first.recheck_at == 1030.0
     last = verdict(job(), STUCK, seen=dict.fromkeys(first.problems, 970.0))
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.UNSCHEDULABLE
@@ -157,18 +153,18 @@ def with_events(
 def test_events_are_asked_for_only_once_a_trouble_lasts() -> None:
     assert with_events(NOT_READ, now=1000.0) == Evaluation(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
     seen = with_events(NOT_READ, now=1010.0)
-    assert (seen.ask, seen.look_again_at, seen.outcome) == ("uid-1", 1030.0, None)
+    assert (seen.read_events_of, seen.recheck_at, seen.outcome) == ("uid-1", 1030.0, None)
 
 
 def test_a_trouble_that_its_own_words_explain_is_not_asked_about() -> None:
     seen = with_events(NOT_READ, now=1059.0, pods=(PULLING,))
-    assert (seen.ask, seen.look_again_at) == ("", 1060.0)
+    assert (seen.read_events_of, seen.recheck_at) == ("", 1060.0)
 
 
 def test_what_events_said_before_a_grace_was_over_is_asked_once_more() -> None:
     stale = replace(COMING, scale_up=ScaleUp.UNKNOWN, read_at=1029.9)
     seen = with_events(stale, now=1030.0)
-    assert (seen.outcome, seen.ask, seen.look_again_at) == (None, "uid-1", 1060.0)
+    assert (seen.outcome, seen.read_events_of, seen.recheck_at) == (None, "uid-1", 1060.0)
     fresh = replace(stale, read_at=1030.0)
     assert with_events(fresh, now=1030.1).outcome is not None
     # An answer that does not come is waited for for so long and no longer.
@@ -203,7 +199,7 @@ def test_a_job_without_a_pod_is_asked_about_by_its_own_name() -> None:
         {"metadata": {"name": "j", "uid": "job-1"}, "status": {"startTime": "2026-01-01T12:00:00Z"}}, JobView
     )
     seen = with_events(NOT_READ, now=1010.0, pods=(), job_view=bare)
-    assert (seen.ask, seen.phase) == ("job-1", "pending")
+    assert (seen.read_events_of, seen.phase) == ("job-1", "pending")
     denied = EventFacts(about="job-1", read_at=1010.0, refusal=Refusal.FINAL, refused="no")
     outcome = with_events(denied, now=1010.1, pods=(), job_view=bare).outcome
     assert outcome is not None
@@ -243,5 +239,5 @@ def test_time_alone_changes_a_verdict_when_it_said_so_and_never_takes_a_failure_
     for (_, earlier), (now, later) in itertools.pairwise(verdicts):
         if earlier.outcome is not None:
             assert later.outcome == earlier.outcome
-        elif earlier.look_again_at is None or now < earlier.look_again_at:
+        elif earlier.recheck_at is None or now < earlier.recheck_at:
             assert later == earlier
