@@ -1,4 +1,4 @@
-"""A control plane that serves one run, on a real socket, and what it was asked."""
+"""A control plane that serves one run on a real socket and records its requests."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ class Answer:
 
 
 class ControlPlane(ThreadingHTTPServer):
-    """Gives ``answers`` in turn, the last one for ever."""
+    """Sends ``answers`` in turn, and repeats the last one."""
 
     daemon_threads = True
 

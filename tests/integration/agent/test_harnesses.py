@@ -1,4 +1,4 @@
-"""The coding agents, as programs that record how they were called."""
+"""Harnesses, with programs that record how they were called."""
 
 import json
 import sys

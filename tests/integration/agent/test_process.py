@@ -1,4 +1,4 @@
-"""Signals, live output, and what is left behind."""
+"""Signals, live output, and processes that must not be left behind."""
 
 import os
 import select
@@ -86,7 +86,7 @@ def test_a_harness_that_ignores_sigterm_is_killed_after_the_grace(
     assert gone(child)
 
 
-def test_after_sigterm_the_whole_group_has_its_time(
+def test_sigterm_gives_the_whole_process_group_the_grace_period(
     start_agent: StartAgent, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     """A shell dies at once; the program that it waited for tidies up."""
@@ -108,7 +108,7 @@ def test_after_sigterm_the_whole_group_has_its_time(
     assert done.exists()
 
 
-def test_nothing_is_left_behind(start_agent: StartAgent, control_plane: ControlPlane) -> None:
+def test_no_process_is_left_behind(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer(
         "sleep 600 & echo $!\n"
         "setsid sh -c 'echo $$; : >ready; trap \"\" TERM; sleep 600 & wait' &\n"

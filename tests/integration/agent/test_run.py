@@ -1,4 +1,4 @@
-"""A run from its fetching to the harness's exit code."""
+"""A run from the fetch to the harness's exit code."""
 
 import os
 import socket
@@ -44,15 +44,13 @@ def test_the_first_line_of_a_script_is_honoured(start_agent: StartAgent, control
     assert start_agent().communicate(timeout=30)[0] == b"1\n"
 
 
-def test_what_the_harness_finds_in_its_environment(
-    start_agent: StartAgent, control_plane: ControlPlane
-) -> None:
+def test_the_environment_of_the_harness(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer('echo "$WARP_API_KEY $WARP_SERVER_ROOT_URL $OZ_RUN_ID $MINE"')
     out, _ = start_agent(MINE="mine").communicate(timeout=30)
     assert out.decode() == f"{TOKEN} {control_plane.url} {RUN_ID} mine\n"
 
 
-def test_the_environment_can_stand_in_for_the_arguments(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_the_environment_can_replace_the_arguments(control_plane: ControlPlane, tmp_path: Path) -> None:
     control_plane.offer("pwd")
     environment = {
         "PATH": os.environ["PATH"],
@@ -124,7 +122,7 @@ def test_a_cancelled_run_is_not_started(start_agent: StartAgent, control_plane: 
         ("x", "", {"TMPDIR": "/no/such"}, 0, ""),
     ],
 )
-def test_what_goes_wrong_is_said_in_one_line(
+def test_errors_are_one_line(
     start_agent: StartAgent,
     control_plane: ControlPlane,
     prompt: str,
@@ -159,7 +157,7 @@ def test_a_refusal_is_final(
     assert len(control_plane.requests) == 1
 
 
-def test_a_control_plane_that_is_not_ready_is_tried_again(
+def test_a_control_plane_that_is_not_ready_is_retried(
     start_agent: StartAgent, control_plane: ControlPlane
 ) -> None:
     control_plane.offer("echo fine", Answer(503), Answer(429, headers={"Retry-After": "0"}))
@@ -170,7 +168,7 @@ def test_a_control_plane_that_is_not_ready_is_tried_again(
     assert len(control_plane.requests) == 3
 
 
-def test_the_token_follows_no_redirect(start_agent: StartAgent, control_plane: ControlPlane) -> None:
+def test_the_token_is_not_sent_to_a_redirect(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     with serving() as elsewhere:
         elsewhere.offer("echo stolen")
         control_plane.answers = [Answer(302, headers={"Location": f"{elsewhere.url}/api"})]

@@ -44,7 +44,7 @@ def run(*arguments: str) -> RunCommand:
     idle=MINUTES,
     sharing=OPTIONAL,
 )
-def test_everything_that_a_worker_can_build_is_understood(
+def test_every_command_line_of_a_worker_is_parsed(
     team: bool,
     task_id: str,
     url: str,
@@ -125,7 +125,7 @@ def test_durations(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "45", "m", "45x", "1h30", "-1s", "1.5h", "45m!", "٤s"])
-def test_what_is_not_a_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     assert not is_duration(text)
 
 
@@ -156,7 +156,7 @@ def test_the_last_value_wins_and_blank_ones_count_as_absent() -> None:
         (["agent"], "unknown command 'agent'"),
     ],
 )
-def test_what_is_refused(arguments: list[str], text: str) -> None:
+def test_invalid_command_lines(arguments: list[str], text: str) -> None:
     with pytest.raises(AgentUsageError) as caught:
         parse_command(arguments)
     assert text in str(caught.value)

@@ -14,7 +14,7 @@ def places(cafile: str = "", capath: str = "") -> ssl.DefaultVerifyPaths:
     return ssl.DefaultVerifyPaths(cafile, capath, "SSL_CERT_FILE", "", "SSL_CERT_DIR", "")
 
 
-def test_the_first_bundle_that_can_be_read_is_taken(tmp_path: Path) -> None:
+def test_the_first_readable_bundle_is_used(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     first, second = tmp_path / "first.pem", tmp_path / "second.pem"
     first.touch()
@@ -24,7 +24,7 @@ def test_the_first_bundle_that_can_be_read_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "empty", "missing"])
-def test_where_the_system_has_no_authority_the_bundle_is_trusted(
+def test_the_bundle_is_trusted_if_the_system_has_no_authority(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -35,7 +35,7 @@ def test_where_the_system_has_no_authority_the_bundle_is_trusted(
     assert ((("commonName", "authority.test"),),) in subjects
 
 
-def test_where_the_system_has_authorities_the_bundle_is_left_alone(
+def test_the_bundle_is_not_loaded_if_the_system_has_authorities(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("ssl.get_default_verify_paths", lambda: places(cafile=str(BUNDLE)))

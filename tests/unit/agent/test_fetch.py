@@ -65,27 +65,27 @@ def test_the_request() -> None:
 @pytest.mark.parametrize(
     "url", ["", "host", "ftp://host", "file:///etc", "http://", "http://u:hush@host", "http://h?x"]
 )
-def test_urls_that_are_refused(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(FetchError, match="server root URL") as caught:
         run_request(url, "r", "key")
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", ["", "hu shh", "hushh\nX-Evil: 1", "hüshh"])
-def test_tokens_that_are_refused_are_not_shown(token: str) -> None:
+def test_invalid_tokens_are_not_quoted(token: str) -> None:
     with pytest.raises(FetchError, match="WARP_API_KEY") as caught:
         run_request("http://host", "r", token)
     assert "shh" not in str(caught.value)
 
 
-def test_the_first_answer_counts() -> None:
+def test_a_successful_reply_needs_no_retry() -> None:
     server = Server(OK)
     assert server.fetch() == RunItem(run_id="r", prompt="p")
     assert server.sleeps == []
     assert server.said == []
 
 
-def test_it_tries_again_with_growing_waits() -> None:
+def test_delays_grow_between_attempts() -> None:
     server = Server(BUSY, TransientError("host is not reachable: refused"), Reply(429, {}, b""), OK)
     assert server.fetch().prompt == "p"
     assert server.sleeps == [0.25, 0.5, 1.0]
@@ -99,14 +99,14 @@ def test_retry_after_is_honoured() -> None:
     assert server.sleeps == [7.0]
 
 
-def test_the_budget_ends_it() -> None:
+def test_retries_end_with_the_budget() -> None:
     server = Server(*[BUSY] * 100)
     with pytest.raises(FetchError, match=r"HTTP 503.*attempts in \d+ s"):
         server.fetch(budget=20)
     assert sum(server.sleeps) <= 20
 
 
-def test_a_retry_after_beyond_the_budget_ends_it_at_once() -> None:
+def test_a_retry_after_beyond_the_budget_fails_at_once() -> None:
     server = Server(Reply(503, {"retry-after": "3600"}, b""))
     with pytest.raises(FetchError, match="1 attempt in 0 s, and it asks to wait 3600 s"):
         server.fetch()
@@ -124,7 +124,7 @@ def test_a_retry_after_beyond_the_budget_ends_it_at_once() -> None:
         (201, "refused the request"),
     ],
 )
-def test_what_is_final(status: int, text: str) -> None:
+def test_statuses_that_are_not_retried(status: int, text: str) -> None:
     server = Server(Reply(status, {}, json.dumps({"title": "T", "detail": "No\nsuch\x1b[31m"}).encode()))
     with pytest.raises(FetchError) as caught:
         server.fetch()
@@ -134,7 +134,7 @@ def test_what_is_final(status: int, text: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"title": 5}', b"[" * 100_000])
-def test_an_error_without_a_usable_body_is_told_by_its_status(body: bytes) -> None:
+def test_an_error_without_a_valid_body_shows_its_status(body: bytes) -> None:
     with pytest.raises(FetchError, match=r"\(HTTP 403\)$"):
         decode_reply(Reply(403, {}, body), "r", 0.0)
 

@@ -16,7 +16,7 @@ def program(path: Path, mode: int) -> Path:
     return path
 
 
-def test_the_first_executable_of_the_path(tmp_path: Path) -> None:
+def test_the_first_executable_on_the_path_is_found(tmp_path: Path) -> None:
     program(tmp_path / "a/claude", 0o644)
     (tmp_path / "b/claude").mkdir(parents=True)
     found = program(tmp_path / "c/claude", 0o755)
@@ -37,14 +37,14 @@ def test_the_working_directory_is_not_searched(tmp_path: Path, monkeypatch: pyte
         find_program("claude", CLAUDE, {"PATH": ":/nowhere:"})
 
 
-def test_a_file_that_is_not_executable_is_told_apart(tmp_path: Path) -> None:
+def test_a_file_that_is_not_executable_has_an_error_of_its_own(tmp_path: Path) -> None:
     path = program(tmp_path / "claude", 0o644)
     for name in ("claude", str(path)):
         with pytest.raises(HarnessNotExecutableError, match="is not executable"):
             find_program(name, CLAUDE, {"PATH": str(tmp_path)})
 
 
-def test_where_sidecars_bring_programs() -> None:
+def test_directories_of_a_sidecar() -> None:
     assert sidecar_directories("claude") == (
         "/mnt/claude-cli-sidecar",
         "/mnt/claude-cli-sidecar/bin",
@@ -54,7 +54,7 @@ def test_where_sidecars_bring_programs() -> None:
     )
 
 
-def test_sidecars_come_before_the_path_when_a_program_is_searched_and_after_it_for_its_children(
+def test_sidecars_are_searched_before_the_path_and_come_last_in_the_childs_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sidecar = program(tmp_path / "sidecar/bin/claude", 0o755)
@@ -68,5 +68,5 @@ def test_sidecars_come_before_the_path_when_a_program_is_searched_and_after_it_f
     assert path_with_sidecars(environment, "claude") == f"{tmp_path}/image:{tmp_path}/sidecar/bin"
 
 
-def test_without_a_path_the_usual_one_is_taken() -> None:
+def test_default_path() -> None:
     assert path_with_sidecars({}, "shell") == "/usr/local/bin:/usr/bin:/bin"

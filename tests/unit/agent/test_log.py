@@ -21,7 +21,7 @@ def test_a_closed_stderr_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
             full.close()
 
 
-def test_text_from_elsewhere_becomes_one_plain_line() -> None:
+def test_foreign_text_becomes_one_printable_line() -> None:
     assert single_line("a\nb\t c\x1b[0m") == "a b c [0m"
     assert single_line("x" * 500, 10) == "x" * 9 + "…"
 

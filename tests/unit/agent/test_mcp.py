@@ -4,7 +4,7 @@ from oz_agent_worker.agent.errors import AgentUsageError
 from oz_agent_worker.agent.mcp import McpServer, decode_servers, decode_servers_argument
 
 
-def test_programs_addresses_and_what_is_left_out() -> None:
+def test_servers_by_program_by_address_and_incomplete_ones() -> None:
     servers, left_out = decode_servers(
         [
             {
@@ -24,7 +24,7 @@ def test_programs_addresses_and_what_is_left_out() -> None:
     assert left_out == ("public", "odd")
 
 
-def test_a_later_map_wins_a_name_and_may_be_wrapped() -> None:
+def test_a_later_map_overrides_a_name_and_may_be_wrapped() -> None:
     servers, _ = decode_servers([{"a": {"command": "x"}}, {"mcpServers": {"a": {"command": "y"}}}])
     assert [server.command for server in servers] == ["y"]
 
@@ -34,13 +34,13 @@ def test_the_argument() -> None:
 
 
 @pytest.mark.parametrize("text", ["hush", "[]", '"hush"', "{hush", "[" * 100_000])
-def test_an_argument_that_is_no_object_is_not_shown(text: str) -> None:
+def test_an_invalid_argument_is_not_quoted(text: str) -> None:
     with pytest.raises(AgentUsageError, match="--mcp takes a JSON object") as caught:
         decode_servers_argument(text)
     assert "hush" not in str(caught.value)
 
 
-def test_keys_are_not_shown() -> None:
+def test_keys_are_not_in_the_repr() -> None:
     assert "hush" not in repr(
         McpServer(name="a", command="x", environment={"K": "hush"}, headers={"A": "hush"})
     )

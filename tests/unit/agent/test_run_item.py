@@ -38,7 +38,7 @@ def test_a_whole_run_item() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"agent_config": null, "prompt": null}'])
-def test_absent_and_null_members_are_all_right(body: bytes) -> None:
+def test_members_may_be_absent_or_null(body: bytes) -> None:
     assert decode_run_item(body, "asked") == RunItem(run_id="asked")
 
 
@@ -55,13 +55,13 @@ def test_absent_and_null_members_are_all_right(body: bytes) -> None:
         (b"[" * 100_000, "no JSON"),
     ],
 )
-def test_what_is_of_no_use(body: bytes, text: str) -> None:
+def test_invalid_run_items(body: bytes, text: str) -> None:
     with pytest.raises(FetchError) as caught:
         decode_run_item(body, "asked")
     assert text in str(caught.value)
 
 
 @given(st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
-def test_any_body_is_a_run_or_a_fetch_error(body: bytes) -> None:
+def test_any_body_is_a_run_item_or_a_fetch_error(body: bytes) -> None:
     with suppress(FetchError):
         assert isinstance(decode_run_item(body, "asked"), RunItem)

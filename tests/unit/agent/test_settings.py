@@ -43,5 +43,5 @@ def test_a_bad_number_names_its_variable(value: str) -> None:
         decode_settings({"OZ_AGENT_GRACE_SECONDS": value})
 
 
-def test_the_token_is_not_shown() -> None:
+def test_the_token_is_not_in_the_repr() -> None:
     assert "hush" not in repr(decode_settings({"WARP_API_KEY": "hush"}))

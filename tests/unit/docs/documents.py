@@ -49,7 +49,7 @@ def blocks(document: Path, *languages: str) -> Iterator[Block]:
 def commands(program: str) -> list[tuple[Block, str]]:
     """Every line of a shell block that runs a program, continuation lines joined, comments cut.
 
-    In a block without a language what stands behind two spaces or more is a comment as well.
+    In a block without a language two or more spaces begin a comment.
     """
     found = []
     for document in DOCUMENTS:
@@ -79,11 +79,11 @@ def anchors(document: Path) -> set[str]:
 
 
 def marked(document: Path, name: str, end: str) -> str:
-    """What stands between two comments."""
+    """The text between two comments."""
     return read(document).partition(f"<!-- {name} -->\n")[2].partition(f"<!-- {end} -->")[0]
 
 
 def table_column(table: str, column: int = 0) -> list[str]:
-    """The names in code that stand in a column of a table, in order."""
+    """The names in code font in a column of a table, in order."""
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split(" | ")[column])]

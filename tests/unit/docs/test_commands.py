@@ -1,4 +1,4 @@
-"""The commands that the documents show can be given: their programs know them."""
+"""The commands in the documents are valid: their programs parse them."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def parse(command: click.Command, words: list[str], parent: click.Context | None
 
 
 def words(command: str) -> list[str]:
-    """Split a command line; what the shell would put in is a word."""
+    """Split a command line; a substitution of the shell counts as one word."""
     plain = re.sub(r"\"\$\(.*?\)\"|\"?\$\w+\"?", "0" * 40, command)  # a key has 32 or more
     return shlex.split(re.sub(r"[<>] ?\S+$", "", plain))
 
@@ -62,7 +62,7 @@ def test_a_command_of_ours_can_be_parsed(block: Block, command: str) -> None:
         pytest.fail(f"{block}: {command}: {error.format_message()}")
 
 
-def test_what_is_not_there_is_found_out() -> None:
+def test_an_unknown_command_or_option_is_detected() -> None:
     with pytest.raises(click.UsageError, match="No such option"):
         parse(root, ["runs", "--everything"])
     with pytest.raises(click.UsageError, match="No such command"):
@@ -73,7 +73,7 @@ def test_what_is_not_there_is_found_out() -> None:
 
 
 def known_to(program: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Let a program read a command line to its end, where `--help` keeps it from doing anything."""
+    """Let a program parse a command line; `--help` at its end keeps it from doing anything."""
     environment = {"PATH": os.environ["PATH"], "KUBECONFIG": os.devnull}
     line = [str(program), *command, "--help"]
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
@@ -88,7 +88,7 @@ def test_a_command_of_the_cluster_has_these_options(block: Block, command: str) 
 
 
 @pytest.mark.parametrize("line", ["get pods --selectr a", "frob pods", "logs --tial=5 x"])
-def test_an_option_that_kubectl_does_not_have_is_found_out(line: str) -> None:
+def test_an_unknown_option_of_kubectl_is_detected(line: str) -> None:
     assert known_to(provisioned_programs().kubectl, line.split()).returncode != 0
 
 
@@ -116,7 +116,7 @@ def test_a_helm_command_can_be_rendered(helm: Helm, block: Block, command: str) 
 
 
 @pytest.mark.parametrize(("block", "command"), MAKE, ids=[f"{b}-{c}" for b, c in MAKE])
-def test_a_target_of_make_is_there(block: Block, command: str) -> None:
+def test_a_target_of_make_exists(block: Block, command: str) -> None:
     targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = [word for word in words(command)[1:] if "=" not in word]
     assert named
@@ -124,7 +124,7 @@ def test_a_target_of_make_is_there(block: Block, command: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["make", "helm", PROGRAM])
-def test_what_stands_in_running_text_is_there_as_well(name: str) -> None:
+def test_commands_in_running_text_exist(name: str) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     known = {"make": targets, "helm": {"install", "upgrade", "uninstall", "test", "get"}}
     known[PROGRAM] = {full.split()[1] for full in commands() if " " in full}
@@ -140,7 +140,7 @@ def test_every_command_has_its_heading_and_its_table() -> None:
         assert f"<!-- options of {name}, written by `make docs` -->\n{options_table(command)}" in read(page)
 
 
-def test_files_that_commands_name_are_there() -> None:
+def test_files_that_commands_name_exist() -> None:
     for document in DOCUMENTS:
         for block in blocks(document, "sh"):
             for path in re.findall(r"(?<![\w/.-])(?:examples|images|charts|docs)/[\w./-]+", block.content):
@@ -158,7 +158,7 @@ def sample(**_: Any) -> None:
     """A command with one of each."""
 
 
-def test_a_row_an_option() -> None:
+def test_the_table_has_a_row_for_each_option() -> None:
     assert options_table(sample).splitlines()[2:] == [
         "| `NAME` |  | Argument. |",
         "| `--number`, `-n` `INTEGER` | `3` | A \\| number. Environment: `NUMBER`. |",

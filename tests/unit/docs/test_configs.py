@@ -1,4 +1,4 @@
-"""The snippets of YAML and JSON that the documents show are what they say they are."""
+"""The YAML and JSON in the documents is valid for what it shows."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_a_config_is_one_that_the_worker_takes(block: Block) -> None:
     assert config.worker_id == "my-worker"
 
 
-def test_there_are_configs_and_values() -> None:
+def test_the_documents_have_configs_and_values() -> None:
     assert {block.document.name for block in CONFIGS} >= {"README.md", "configuration.md", "kubernetes.md"}
     assert {block.document.name for block in VALUES} >= {"install.md", "security.md"}
     _, problems = parse_file("worker_idd: x", "x")

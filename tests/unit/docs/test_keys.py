@@ -27,7 +27,7 @@ class Sample:
     off: float = key(shapes.duration(), "No time.", 0.0)
 
 
-def test_a_row_a_key() -> None:
+def test_the_table_has_a_row_for_each_key() -> None:
     span = "a duration such as 30s, 5m or 1h30m"
     assert keys_table(Sample).splitlines() == [
         "| key | default | allowed | meaning |",
@@ -46,7 +46,7 @@ def test_a_row_a_key() -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_default_that_is_shown_is_one_that_can_be_written(name: str) -> None:
+def test_defaults_in_the_table_are_valid_values(name: str) -> None:
     section = SECTIONS[name]
     rows = keys_table(section).splitlines()[2:]
     fields = dataclasses.fields(section)
@@ -66,7 +66,7 @@ def test_a_default_that_is_shown_is_one_that_can_be_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_each_key_says_what_it_is_for_in_sentences(name: str) -> None:
+def test_each_key_has_a_description_in_sentences(name: str) -> None:
     for declared in dataclasses.fields(SECTIONS[name]):
         doc = declared.metadata["doc"]
         assert doc[0].isupper() or doc[0].isdigit()

@@ -1,4 +1,4 @@
-"""Every link inside the documentation leads somewhere, on the site and where GitHub shows the files."""
+"""Every link inside the documentation resolves, on the site and on GitHub."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ LINK: Final = re.compile(r"\]\((?!https?://)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
-def test_a_link_leads_somewhere(document: Path) -> None:
+def test_links_resolve(document: Path) -> None:
     for link in LINK.finditer(read(document)):
         target = document.parent / link["file"] if link["file"] else document
         assert target.exists(), link.group()

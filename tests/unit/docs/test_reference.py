@@ -1,4 +1,4 @@
-"""What the references list is what there is: routes, fields, frames, variables, exit codes."""
+"""The references are complete: routes, fields, frames, variables, exit codes."""
 
 import re
 import tokenize
@@ -56,7 +56,7 @@ def test_a_table_keeps_its_rows_and_columns() -> None:
     assert table(("a", "b"), [("x|y", "1\n2")]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 2 |\n"
 
 
-def test_what_is_behind_is_named(tmp_path: Path) -> None:
+def test_files_that_are_behind_are_named(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for path in ROOT.glob("charts/*/values.schema.yaml"):
         copy = tmp_path / path.relative_to(ROOT)
@@ -74,7 +74,7 @@ def test_what_is_behind_is_named(tmp_path: Path) -> None:
 
 def test_the_routes_are_those_of_the_application() -> None:
     routes = build_app(MagicMock(), MagicMock()).routes
-    # What answers everything else says that there is nothing, and a plain GET at a WebSocket what it takes.
+    # Left out: the catch-all routes, and the plain GET that explains a WebSocket.
     sockets = {route.path for route in routes if isinstance(route, WebSocketRoute) and "{" not in route.path}
     there = {(path, "WebSocket") for path in sockets}
     for route in routes:
@@ -93,12 +93,12 @@ def test_the_routes_are_those_of_the_application() -> None:
         ("fields of config", run_request.RunConfig),
     ],
 )
-def test_the_fields_of_a_request_are_those_it_takes(begin: str, kind: type[msgspec.Struct]) -> None:
+def test_the_fields_of_a_request_are_complete(begin: str, kind: type[msgspec.Struct]) -> None:
     listed = table_column(marked(API, begin, "end of the fields"))
     assert sorted(listed) == sorted(kind.__struct_fields__)
 
 
-def test_the_fields_of_a_run_are_those_it_has() -> None:
+def test_the_fields_of_a_run_are_complete() -> None:
     class Anything:
         """A run with a value for everything."""
 
@@ -120,7 +120,7 @@ def test_the_fields_of_a_run_are_those_it_has() -> None:
     )
 
 
-def test_the_parameters_of_a_list_are_those_it_takes() -> None:
+def test_the_parameters_of_a_list_are_complete() -> None:
     known = {*list_request._EQUAL, *list_request._FOREIGN, *list_request._OTHERS, "metadata[KEY]"}
     table = marked(API, "parameters of a list", "end of the parameters")
     assert sorted(table_column(table)) == sorted(known)
@@ -128,14 +128,14 @@ def test_the_parameters_of_a_list_are_those_it_takes() -> None:
     assert set(re.findall(r"`(\w+)`", row)) == {"sort_by", *SortBy}
 
 
-def test_states_and_errors_are_those_there_are() -> None:
+def test_states_and_errors_are_complete() -> None:
     states = read(API).partition("## States")[2].partition("##")[0]
     assert set(table_column(states)) == set(RunState)
     errors = marked(API, "kinds of errors", "end of the kinds")
     assert set(table_column(errors, 1)) == set(Code)
 
 
-def test_frames_and_their_fields_are_those_there_are() -> None:
+def test_frames_and_their_fields_are_complete() -> None:
     decoders = frames._CONTROL_PLANE | frames._WORKER
     text = read(PROTOCOL)
     for kind, decoder in decoders.items():
@@ -156,12 +156,12 @@ def test_every_failure_reason_has_an_entry() -> None:
     assert "- **The run** ends as `FAILED`, not retryable.\n" in PARTS["entries for failure reasons"]()
 
 
-def test_exit_codes_are_those_there_are() -> None:
+def test_exit_codes_are_complete() -> None:
     rows = re.findall(r"^\| (\d+) \|", read(DOCS / "commands.md"), re.MULTILINE)
     assert [int(row) for row in rows] == list(ExitCode)
 
 
-def test_metrics_that_the_runbook_names_are_there() -> None:
+def test_metrics_in_the_runbook_exist() -> None:
     known = {metric.name for metric in METRICS}
     named = set(re.findall(r"\boz_worker_\w+", read(DOCS / "operations.md")))
     assert named

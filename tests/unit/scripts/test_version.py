@@ -34,18 +34,18 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_this_repository_says_one_version() -> None:
+def test_this_repository_has_one_version() -> None:
     assert list(differences(ROOT, oz_agent_worker.__version__)) == []
 
 
-def test_each_place_that_differs_is_named(repository: Path) -> None:
+def test_each_different_place_is_named(repository: Path) -> None:
     chart = repository / CHARTS[1]
     chart.write_text(chart.read_text().replace('version: "1.3.0"', 'version: "1.2.0"'))
     assert list(differences(repository, "1.3.0")) == [f"{CHARTS[1]}: version is 1.2.0, not 1.3.0"]
     assert len(list(differences(repository, "2.0.0"))) == 5
 
 
-def test_notes_are_a_versions_own() -> None:
+def test_notes_of_a_version() -> None:
     assert notes(CHANGELOG, "1.3.0") == "### Added\n\n- a thing"
     assert notes(CHANGELOG, "1.2.0") == "- older"
     assert notes(CHANGELOG, "1.2") is None

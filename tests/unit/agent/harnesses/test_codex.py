@@ -12,7 +12,7 @@ from .inputs import LONG_PROMPT, SERVERS, harness_input
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
-def test_the_least() -> None:
+def test_the_minimum() -> None:
     assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
         argv=("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-"),
         stdin=LONG_PROMPT.encode(),
@@ -37,7 +37,7 @@ def test_everything() -> None:
 
 
 @given(TEXT.filter(bool), st.lists(TEXT), st.dictionaries(TEXT, TEXT))
-def test_every_server_is_sound_toml(command: str, arguments: list[str], environment: dict[str, str]) -> None:
+def test_every_server_is_valid_toml(command: str, arguments: list[str], environment: dict[str, str]) -> None:
     server = McpServer(name="s", command=command, arguments=tuple(arguments), environment=environment)
     override = HARNESS.prepare(harness_input(servers=(server,))).argv[-2]
     assert tomllib.loads(override) == {

@@ -38,13 +38,13 @@ def test_the_prompt_as_an_argument_is_one_argument_whatever_it_is(prompt: str) -
     )
 
 
-def test_what_is_filled_in_is_not_searched_again() -> None:
+def test_replacements_are_not_searched_for_placeholders() -> None:
     argv = HARNESS.prepare(harness_input("{title}", title="{run_id}", template="agent {prompt} {title}")).argv
     assert argv == ("agent", "{title}", "{run_id}")
 
 
 @pytest.mark.parametrize("prompt", [LONG_PROMPT, "é" * 65536, "a\0b"])
-def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
+def test_a_prompt_that_cannot_be_an_argument_has_an_error_with_the_fix(prompt: str) -> None:
     with pytest.raises(AgentUsageError, match=r"use \{prompt_file\}"):
         HARNESS.prepare(harness_input(prompt, template="agent {prompt}"))
 
@@ -61,6 +61,6 @@ def test_a_prompt_that_is_no_argument_says_what_to_do(prompt: str) -> None:
         ("''", "must be a program"),
     ],
 )
-def test_templates_that_are_refused(template: str, text: str) -> None:
+def test_invalid_templates(template: str, text: str) -> None:
     with pytest.raises(AgentUsageError, match=text):
         HARNESS.prepare(harness_input(template=template))

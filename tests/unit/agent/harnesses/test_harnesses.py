@@ -8,7 +8,7 @@ from oz_agent_worker.agent.harnesses import HARNESSES, choose_harness
 from oz_agent_worker.worker.backends.direct.environment import HARNESS_HOMES
 
 
-def test_the_harnesses_that_there_are() -> None:
+def test_the_registered_harnesses() -> None:
     assert list(HARNESSES) == ["shell", "claude", "codex", "gemini", "opencode", "command"]
     assert [name for name, harness in HARNESSES.items() if not harness.natural_language] == ["shell"]
 
@@ -26,7 +26,7 @@ def test_the_harnesses_that_there_are() -> None:
         ("", "", "oz", "shell"),
     ],
 )
-def test_who_chooses(asked: str, of_run: str, default: str, name: str) -> None:
+def test_the_choice_of_a_harness(asked: str, of_run: str, default: str, name: str) -> None:
     assert choose_harness(asked, of_run, default).name == name
 
 

@@ -6,7 +6,7 @@ from oz_agent_worker.agent.harnesses.opencode import HARNESS
 from .inputs import LONG_PROMPT, SERVERS, harness_input
 
 
-def test_the_least() -> None:
+def test_the_minimum() -> None:
     assert HARNESS.prepare(harness_input(LONG_PROMPT)) == Invocation(
         argv=("opencode", "run"), stdin=LONG_PROMPT.encode()
     )

@@ -36,11 +36,11 @@ def test_a_first_line_without_a_program(script: str) -> None:
         HARNESS.prepare(harness_input(script))
 
 
-def test_a_long_script_is_no_argument() -> None:
+def test_a_long_script_is_a_file() -> None:
     invocation = HARNESS.prepare(harness_input(LONG_PROMPT))
     assert sum(map(len, invocation.argv)) < 100
     assert invocation.files["script"] == LONG_PROMPT.encode() + b"\n"
 
 
-def test_what_utf_8_cannot_hold_is_replaced() -> None:
+def test_characters_that_utf_8_cannot_encode_are_replaced() -> None:
     assert HARNESS.prepare(harness_input("echo \ud800é")).files["script"] == "echo ?é\n".encode()
