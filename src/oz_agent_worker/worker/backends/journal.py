@@ -1,23 +1,23 @@
-"""A journal on disk: what must be known of an execution when its worker is killed.
+"""A journal on disk: what the next worker must know of an execution if this one is killed.
 
-For backends whose work no cluster keeps a record of. One file an execution::
+For backends without a cluster that keeps such a record. One file for each execution::
 
     <folder>/<run>-<digest>.json    a record: the execution, the backend's state, the outcome
-    <folder>/.new-<random>          a record on its way; what a dead writer left goes at the next start
-    <folder>/identity               the journal's name, for good
+    <folder>/.new-<random>          a record being written; the next start removes a dead writer's
+    <folder>/identity               the journal's permanent name
 
-Whoever holds the lock of a record's file (flock(2), which the kernel drops when its
-holder dies) has the execution; so two workers over one folder never take the same one,
-and a dead worker's are free. A record is replaced as a whole: the successor is locked
-before rename(2) or link(2) makes it visible, so that it is never free in between, and
-never half.
+The process that holds the lock of a record's file (flock(2), which the kernel drops when the
+process dies) has the execution. So two workers over one folder never take the same execution,
+and those of a dead worker are free. A record is replaced as a whole: its successor is locked
+before rename(2) or link(2) makes it visible, so a record is never free in between and never
+half written.
 
-An outcome is on the disk (fsync) when ``conclude`` returns. The records before it are
-not: against a SIGKILL the page cache is enough, and after a loss of power no process is
-left of which the record could tell. What such a loss leaves unreadable is said and
-skipped; the control plane ends that run when its lease is over.
+An outcome is on the disk (fsync) when ``conclude`` returns. The records before it are not:
+the page cache survives a SIGKILL, and after a loss of power no process is left that the record
+could name. Records that such a loss made unreadable are logged and skipped; the control plane
+ends these runs when their leases expire.
 
-Nothing secret belongs in a record. The functions block.
+A record must contain no secret. The functions block.
 """
 
 import contextlib
@@ -45,9 +45,11 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalRecord",
+    "NotPrivateError",
     "UnreadableError",
     "is_open_file",
     "lock_file",
+    "private_folder",
 ]
 
 logger = logging.getLogger(__name__)
@@ -59,8 +61,12 @@ _NEW: Final = ".new-"
 _IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 
 
+class NotPrivateError(OSError):
+    """What is in a folder's place is no folder of this user."""
+
+
 class JournalError(Exception):
-    """The execution cannot be had from the journal; the text says why."""
+    """The journal cannot give the execution; the text says why."""
 
 
 class HeldError(JournalError):
@@ -68,11 +74,11 @@ class HeldError(JournalError):
 
 
 class UnreadableError(JournalError):
-    """Its record cannot be read, so that nothing is known of it but that it was started."""
+    """The record cannot be read. All that is known of the execution is that it was started."""
 
 
 class _RecordFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The format. ``state`` is the backend's own."""
+    """The file format. ``state`` belongs to the backend."""
 
     version: Literal[1] = 1
     task_id: str
@@ -97,15 +103,15 @@ class JournalRecord(Generic[State]):
         """Replace the backend's state.
 
         Raises:
-            OSError: it was not written; the record stands as it was.
+            OSError: it was not written; the record is unchanged.
         """
         self._replace(state, self.outcome, durable=False)
 
     def conclude(self, outcome: Outcome) -> None:
-        """Write how the execution ended, and return when the disk has it.
+        """Write how the execution ended, and return when it is on the disk.
 
         Raises:
-            OSError: it may not be there; after a crash the record may tell of no end.
+            OSError: it may not be on the disk; after a crash the record may have no outcome.
         """
         self._replace(self.state, outcome, durable=True)
 
@@ -122,50 +128,45 @@ class JournalRecord(Generic[State]):
             _sync_folder(self._path.parent)
 
     def remove(self) -> None:
-        """Forget the execution. Harmless when done before.
+        """Delete the record. Harmless if done before.
 
         Raises:
-            OSError: the record stays, and is this process's as long as that lives: free, it
-                would be taken for a dead worker's, again and again.
+            OSError: the record stays, locked as long as this process lives: unlocked, it would be
+                taken for a dead worker's, again and again.
         """
         if self._lock is not None:
             self._path.unlink(missing_ok=True)
             self.let_go()
 
     def let_go(self) -> None:
-        """Leave the record to whoever takes it next. Harmless when done before."""
+        """Unlock the record and leave it to the next worker. Harmless if done before."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
 
 class Journal(Generic[State]):
-    """The records in ``folder``. ``state`` is the type of the backend's part."""
+    """The records in ``folder``. ``state`` is the type of the backend's part of them."""
 
     def __init__(self, folder: Path, state: type[State]) -> None:
         self.folder = folder
         self._records = msgspec.json.Decoder(_RecordFile)
         self._states = msgspec.json.Decoder(state)
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     def prepare(self) -> None:
         """Create the folder, show that records can be written, and remove what dead writers left.
 
         Raises:
-            OSError: they cannot, or what stands there is not this user's own folder.
+            NotPrivateError: what is in the folder's place is no folder of this user.
+            OSError: records cannot be written.
         """
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        status = self.folder.lstat()
         # Records say which processes are ended and which folders removed: nobody else may write any.
-        if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(0, "what stands there is no folder", str(self.folder))
-        if status.st_uid != os.geteuid():
-            raise PermissionError(0, "it belongs to another user", str(self.folder))
-        self.folder.chmod(0o700)
+        private_folder(self.folder)
         written, lock = _write(self.folder, b"", durable=False)
         try:
             twin = written.with_name(f"{written.name}-twin")
-            twin.hardlink_to(written)  # as ``create`` does; not every file system has links
+            twin.hardlink_to(written)  # as ``create`` does; not every file system has hard links
             twin.unlink()
         finally:
             _discard(written, lock)
@@ -175,11 +176,11 @@ class Journal(Generic[State]):
                 _discard(path, left)
 
     def identity(self) -> str:
-        """Name the journal, in 32 hexadecimal digits: drawn once, and the same as long as the folder stands.
+        """The journal's name, 32 random hexadecimal digits that are drawn once for a folder.
 
         Raises:
-            OSError: its name can neither be read nor be written.
-            JournalError: what stands in its place is no name.
+            OSError: the name can neither be read nor be written.
+            JournalError: the file has something else in it.
         """
         path = self.folder / "identity"
         with contextlib.suppress(FileExistsError):  # another worker was faster
@@ -187,11 +188,11 @@ class Journal(Generic[State]):
                 self._name_once(path)
         name = path.read_bytes().decode(errors="replace").strip()
         if _IDENTITY.fullmatch(name) is None:
-            raise JournalError(f"{path} is damaged: it holds no 32 hexadecimal digits")
+            raise JournalError(f"{path} is damaged: it does not contain 32 hexadecimal digits")
         return name
 
     def _name_once(self, path: Path) -> None:
-        """Have a name on the disk: what it is told by must not be drawn again after a loss of power."""
+        """Write a name to the disk, so that a loss of power cannot lead to a second one."""
         written, lock = _write(self.folder, f"{secrets.token_hex(16)}\n".encode(), durable=True)
         try:
             path.hardlink_to(written)
@@ -203,8 +204,8 @@ class Journal(Generic[State]):
         """Record an execution before anything of it is started.
 
         Raises:
-            HeldError: a record of it stands.
-            OSError: it cannot be written.
+            HeldError: there is a record of it.
+            OSError: the record cannot be written.
         """
         path = self._path(key)
         written, lock = _write(self.folder, _encode(key, state, None), durable=False)
@@ -212,17 +213,17 @@ class Journal(Generic[State]):
             path.hardlink_to(written)
         except FileExistsError as error:
             os.close(lock)
-            raise HeldError(f"the record {path} stands already") from error
+            raise HeldError(f"the record {path} exists") from error
         except BaseException:
             os.close(lock)
             raise
         finally:
-            with contextlib.suppress(OSError):  # a second name, which goes at the next start
+            with contextlib.suppress(OSError):  # a second name, which the next start removes
                 written.unlink()
         return JournalRecord(path, lock, key, state, None)
 
     def take(self, key: ExecutionKey) -> JournalRecord[State] | None:
-        """Take an execution that a dead worker left; ``None`` where there is no record of it.
+        """Take an execution that a dead worker left; ``None`` if there is no record of it.
 
         Raises:
             HeldError: another live process has it.
@@ -233,7 +234,7 @@ class Journal(Generic[State]):
         return self._read(path, lock) if lock is not None else None
 
     def take_free(self) -> list[JournalRecord[State]]:
-        """Take every execution that a dead worker left; what cannot be read is said, once."""
+        """Take every execution that a dead worker left; log once what cannot be read."""
         return list(self._take_free())
 
     def _take_free(self) -> Iterator[JournalRecord[State]]:
@@ -245,8 +246,8 @@ class Journal(Generic[State]):
             except HeldError:
                 continue
             except UnreadableError as error:
-                if path.name not in self._said:
-                    self._said.add(path.name)
+                if path.name not in self._logged:
+                    self._logged.add(path.name)
                     logger.error("%s", error)
 
     def _path(self, key: ExecutionKey) -> Path:
@@ -255,30 +256,30 @@ class Journal(Generic[State]):
         return self.folder / f"{run}-{digest.hexdigest()[:32]}{_RECORD}"
 
     def _lock_record(self, path: Path) -> int | None:
-        """Lock a record that stands; ``None`` where there is none."""
+        """Lock a record; ``None`` if there is none."""
         while True:
             try:
                 lock = lock_file(path)
             except OSError as error:
-                if not os.path.lexists(path):  # whatever there is not enough of, such as descriptors
+                if not os.path.lexists(path):  # whatever the error was, such as too few descriptors
                     return None
                 raise _unreadable(path, error.strerror or str(error)) from error
             if lock is None:
                 raise HeldError(f"another worker has it: {path} is locked")
             if is_open_file(lock, path):
                 return lock
-            os.close(lock)  # its holder replaced or removed it meanwhile
+            os.close(lock)  # its holder replaced or removed it just now
 
     def _read(self, path: Path, lock: int) -> JournalRecord[State]:
         try:
             status = os.fstat(lock)
             if not stat.S_ISREG(status.st_mode):
-                raise _unreadable(path, "it is no file")
+                raise _unreadable(path, "it is not a regular file")
             record = self._records.decode(os.pread(lock, status.st_size, 0))
             state = self._states.decode(record.state)
             key = ExecutionKey(record.task_id, record.execution_id)
             if path != self._path(key):
-                raise _unreadable(path, f"it is the record of {key}, whose name is another")
+                raise _unreadable(path, f"it is the record of {key}, which has another file name")
         except BaseException as error:
             os.close(lock)
             if isinstance(error, (OSError, ValueError)):  # msgspec's errors are ValueErrors
@@ -289,8 +290,8 @@ class Journal(Generic[State]):
 
 def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -> bytes:
     if outcome is not None:
-        # A text of the operating system may hold what is no character (PEP 383). A task's own words may
-        # hold a secret, which has no place in a record.
+        # A message of the operating system may contain surrogates (PEP 383). A task's own words may
+        # contain a secret, which must not be in a record.
         message = outcome.message.encode("utf-8", "replace").decode()
         outcome = dataclasses.replace(outcome, message=message, words=None)
     record = _RecordFile(
@@ -303,10 +304,10 @@ def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -
 
 
 def _write(folder: Path, data: bytes, *, durable: bool) -> tuple[Path, int]:
-    """Write a file that nobody knows yet; its path, and a descriptor that holds its lock.
+    """Write a file under a temporary name; return its path and a descriptor that holds its lock.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file was not written.
     """
     while True:
         descriptor, name = tempfile.mkstemp(prefix=_NEW, dir=folder)
@@ -323,12 +324,12 @@ def _write(folder: Path, data: bytes, *, durable: bool) -> tuple[Path, int]:
         except BaseException:
             _discard(path, descriptor)
             raise
-        # Another worker, which starts, took it for a dead writer's before it was locked.
+        # A worker that starts took it for a dead writer's, before it was locked.
         os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    while data:  # a disk that fills takes a part first, and says so with the next
+    while data:  # a full disk accepts a part, and fails at the next write
         data = data[os.write(descriptor, data) :]
 
 
@@ -338,11 +339,35 @@ def _discard(path: Path, lock: int) -> None:
     os.close(lock)
 
 
-def lock_file(path: Path, *, create: bool = False) -> int | None:
-    """Open and lock a file; ``None`` while someone else has it. ``create`` it where it is missing.
+def private_folder(path: Path) -> bool:
+    """Create a folder that only this user can use, or close an existing one to others.
+
+    Returns whether the folder was created.
 
     Raises:
-        OSError: it cannot be opened.
+        NotPrivateError: the path is no folder, or belongs to another user.
+        OSError: the folder cannot be created.
+    """
+    try:
+        path.mkdir(mode=0o700)
+        created = True
+    except FileExistsError:
+        created = False
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotPrivateError(errno.EEXIST, "it is not a folder", str(path))
+    if status.st_uid != os.geteuid():
+        raise NotPrivateError(errno.EEXIST, "it belongs to another user", str(path))
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        path.chmod(0o700)
+    return created
+
+
+def lock_file(path: Path, *, create: bool = False) -> int | None:
+    """Open and lock a file; ``None`` while another process has the lock. ``create`` a missing file.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
     descriptor = _open_to_lock(path, os.O_CREAT if create else 0)
     try:
@@ -357,18 +382,18 @@ def lock_file(path: Path, *, create: bool = False) -> int | None:
 
 
 def _open_to_lock(path: Path, create: int) -> int:
-    """Open for writing: NFS maps flock(2) to record locks, which need that. Never inherited (PEP 446)."""
+    """Open for writing, which the record locks need to which NFS maps flock(2). Not inherited (PEP 446)."""
     flags = os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(path, os.O_RDWR | create | flags, 0o600)
     except OSError as error:
-        if error.errno != errno.EROFS:  # what stands can still be read, and told
+        if error.errno != errno.EROFS:  # a record can still be read
             raise
         return os.open(path, os.O_RDONLY | flags)
 
 
 def is_open_file(descriptor: int, path: Path) -> bool:
-    """Whether a path leads to the file that a descriptor has open."""
+    """Whether a path names the file that a descriptor has open."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
@@ -385,6 +410,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _unreadable(path: Path, why: str) -> UnreadableError:
     return UnreadableError(
-        f"The record {path} of a task cannot be read: {why}. Its worker died, and what it left cannot be "
-        "found: see whether processes of that task run, end them, and remove the file"
+        f"The record {path} of a task cannot be read: {why}. Its worker died, and what the task left cannot "
+        "be found: look for running processes of the task, end them, and remove the file"
     )

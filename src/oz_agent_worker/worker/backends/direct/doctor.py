@@ -12,8 +12,9 @@ from oz_agent_worker.worker.backends.journal import Journal
 from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, warn
 from oz_agent_worker.worker.config.schema import DirectConfig
 
-from .backend import find_agent, prepare_journal
+from .backend import find_agent
 from .record import DirectState
+from .record_store import prepare_journal
 from .workspace import WorkspaceRoot
 
 __all__ = ["check_journal", "direct_checks"]

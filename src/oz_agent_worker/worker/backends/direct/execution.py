@@ -1,4 +1,4 @@
-"""One execution on this host: setup command, agent, teardown command, and nothing left."""
+"""One execution on this host: setup command, agent, teardown command, and no process left."""
 
 import asyncio
 import logging
@@ -11,33 +11,20 @@ from oz_agent_worker.common.aio import ends_before
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, cancelled, describe_exit_code, failed, succeeded
-from oz_agent_worker.worker.backends.base import SHUTDOWN
-from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, ignore_event
+from oz_agent_worker.worker.backends.base import SHUTDOWN, OutputSink
+from oz_agent_worker.worker.events import EventKind, TaskEvent
 
-from .command import CommandNotStartedError
 from .dotenv import DotenvError
-from .environment import TaskEnvironment, read_environment_file
+from .environment import TaskEnvironment, lost_environment, read_environment_file
 from .output import OutputPipe
-from .processes import ProcessSet
-from .record import RecordLock, conclude
-from .task_processes import SWEEP_GRACE, TaskProcesses, shell
+from .processes import CommandNotStartedError, ProcessSet, boot_id
+from .record import DirectState, RecordLock, conclude, lost_processes
+from .task_processes import SWEEP_GRACE, TaskCommands, TaskProcesses, end_and_warn, shell
 from .workspace import Workspace
 
-__all__ = ["DirectExecution", "ExecutionPlan", "HostExecution", "TaskCommands"]
+__all__ = ["DirectExecution", "ExecutionPlan", "HostExecution", "LostExecution"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskCommands:
-    """What is the same for every task. Times are in seconds; ``worker`` is the worker's environment."""
-
-    worker: Mapping[str, str] = field(repr=False)
-    setup_command: str | None
-    teardown_command: str | None
-    grace: float
-    teardown_timeout: float
-    notify: Notify = ignore_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,41 +33,45 @@ class ExecutionPlan:
 
     agent: Sequence[str] = field(repr=False)
     environment: TaskEnvironment
-    routine: TaskCommands
+    commands: TaskCommands
 
 
 class HostExecution(ABC):
-    """An execution of this backend. It begins when it is made, in the running event loop."""
+    """An execution of this backend. Creating one starts it, in the running event loop.
 
-    def __init__(self, holding: RecordLock, give_back: Callable[[RecordLock], Awaitable[None]]) -> None:
-        self._holding = holding
+    ``give_back`` takes the lock when the execution is released.
+    """
+
+    def __init__(self, lock: RecordLock, give_back: Callable[[RecordLock], Awaitable[None]]) -> None:
+        self._lock = lock
+        self._key = lock.record.key
         self._give_back = give_back
         self._released = False
-        self._life = asyncio.create_task(self._live(), name=f"direct {holding.entry.key}")
+        self._task = asyncio.create_task(self._run(), name=f"direct {self._key}")
 
     @abstractmethod
-    async def _live(self) -> Outcome:
-        """Go through the execution to its end; its record tells the outcome by then."""
+    async def _run(self) -> Outcome:
+        """Run the execution to its end, and return its outcome, which is in the record by then."""
 
     async def wait(self) -> Outcome:
         """Return how it ended; the teardown command has ended too."""
-        return await asyncio.shield(self._life)
+        return await asyncio.shield(self._task)
 
     async def stop(self, reason: str) -> None:
         """Return when it has ended."""
-        await asyncio.wait({self._life})
+        await asyncio.wait({self._task})
 
     async def release(self, outcome: Outcome) -> None:
-        """Give back what it holds, which removes the workspace where the settings say so."""
+        """Give back record and workspace; the settings say whether the workspace is removed."""
         if not self._released:
             self._released = True
-            await self._give_back(self._holding)
+            await self._give_back(self._lock)
 
     def abandon(self) -> None:
-        """Leave what nobody released in its place, for the next worker."""
+        """Leave record and workspace in place for the next worker, unless they were released."""
         if not self._released:
             self._released = True
-            self._holding.let_go()
+            self._lock.let_go()
 
 
 class DirectExecution(HostExecution):
@@ -89,66 +80,65 @@ class DirectExecution(HostExecution):
     def __init__(
         self,
         plan: ExecutionPlan,
-        holding: RecordLock,
+        lock: RecordLock,
         workspace: Workspace,
         output: OutputPipe,
         give_back: Callable[[RecordLock], Awaitable[None]],
     ) -> None:
-        self._plan = plan
+        self._agent, self._environment, self._commands = plan.agent, plan.environment, plan.commands
         self._workspace = workspace
         self._output = output
-        self._processes = TaskProcesses(holding.entry, workspace.directory, output.writer)
+        self._processes = TaskProcesses(lock.record, workspace.directory, output.writer)
         self._exported: Mapping[str, Secret] = {}
         self._services: frozenset[int] = frozenset()
         self._stopping = asyncio.Event()
         self._reason = ""
-        super().__init__(holding, give_back)
+        super().__init__(lock, give_back)
 
     async def stop(self, reason: str) -> None:
         """End it: the running command's process group gets TERM, and KILL after the grace.
 
-        A setup command or an agent that has not begun does not begin. The teardown
-        command runs as after every task, and has ended when this returns.
+        A setup command or an agent that has not started is not started. The teardown command
+        runs as after every task, and has ended when this returns.
         """
-        if not self._life.done():
-            logger.info("Stopping task %s: %s", self._holding.entry.key, reason)
+        if not self._task.done():
+            logger.info("Stopping task %s: %s", self._key, reason)
             self._reason = self._reason or reason
             self._stopping.set()
         await super().stop(reason)
 
-    async def _live(self) -> Outcome:
-        routine = self._plan.routine
+    async def _run(self) -> Outcome:
         await self._output.open()
         try:
             if self._workspace.reused:
                 await self._end_earlier()
             outcome = await self._set_up() or await self._run_agent()
-            # On the disk before the teardown command begins, so that it never runs twice.
-            written = await conclude(self._holding.entry, outcome)
-            environment = self._plan.environment.of_command(routine.worker, self._exported)
-            await self._processes.tear_down(routine.teardown_command, environment, routine.teardown_timeout)
+            # The outcome is on the disk before the teardown command starts, so that it never runs twice.
+            written = await conclude(self._lock.record, outcome)
+            environment = self._environment.of_command(self._commands.worker, self._exported)
+            await self._processes.tear_down(self._commands, environment)
             if not written:  # the teardown command may have made room
-                await conclude(self._holding.entry, outcome)
+                await conclude(self._lock.record, outcome)
             return outcome
         finally:
-            if routine.setup_command or routine.teardown_command:
+            if self._commands.setup_command or self._commands.teardown_command:
                 await self._processes.sweep()
             await self._output.drain()
 
     async def _end_earlier(self) -> None:
-        """End what runs in the workspace of a holder that died and has no record in this journal."""
+        """End the processes of an earlier holder of the workspace that died and has no record here."""
         mark = f"OZ_ENVIRONMENT_FILE={self._workspace.environment_file}"
-        await self._processes.end(ProcessSet(os.fsencode(mark)), SWEEP_GRACE)
+        await end_and_warn(self._key, ProcessSet(os.fsencode(mark)), SWEEP_GRACE)
 
     async def _set_up(self) -> Outcome | None:
-        """Run the setup command; the outcome where the agent shall not run after it."""
-        command = self._plan.routine.setup_command
+        """Run the setup command; return an outcome if the agent must not run after it."""
+        command = self._commands.setup_command
         if command is None:
             return None
         reason = FailureReason.SETUP_COMMAND
-        environment = self._plan.environment.of_command(self._plan.routine.worker, {})
+        environment = self._environment.of_command(self._commands.worker, {})
         try:
-            code = await self._run(shell(command), environment)
+            code = await self._run_command(shell(command), environment)
             if code is None:
                 return self._stopped()
             if code != 0:
@@ -157,20 +147,18 @@ class DirectExecution(HostExecution):
             self._exported = read_environment_file(self._workspace.environment_file)
         except CommandNotStartedError as error:
             return failed(reason, f"The setup command was not started: {error}")
-        except DotenvError as error:
-            return failed(reason, f"The setup command's environment file cannot be read: {error}")
-        except OSError as error:
-            return failed(reason, f"The setup command's environment file cannot be read: {error.strerror}")
+        except (DotenvError, OSError) as error:
+            why = getattr(error, "strerror", None) or error
+            return failed(reason, f"The setup command's environment file cannot be read: {why}")
         # What it left running serves the agent, and is ended after the teardown command.
-        self._services = await self._processes.services()
+        self._services = await self._processes.running_sessions()
         return None
 
     async def _run_agent(self) -> Outcome:
-        routine = self._plan.routine
-        environment = self._plan.environment.of_agent(routine.worker, self._exported)
-        begun = TaskEvent(EventKind.AGENT_STARTED, self._holding.entry.key)
+        environment = self._environment.of_agent(self._commands.worker, self._exported)
+        started = TaskEvent(EventKind.AGENT_STARTED, self._key)
         try:
-            code = await self._run(self._plan.agent, environment, lambda: routine.notify(begun))
+            code = await self._run_command(self._agent, environment, lambda: self._commands.notify(started))
         except CommandNotStartedError as error:
             return failed(FailureReason.AGENT_INVOCATION, f"The agent was not started: {error}")
         await self._processes.sweep(self._services)
@@ -186,10 +174,10 @@ class DirectExecution(HostExecution):
             return failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
         return cancelled(self._reason)
 
-    async def _run(
+    async def _run_command(
         self, argv: Sequence[str], environment: Mapping[str, str], started: Callable[[], None] = lambda: None
     ) -> int | None:
-        """Run a command and return its exit code; ``None`` where the task was stopped first."""
+        """Run a command and return its exit code; ``None`` if the task was stopped first."""
         if self._stopping.is_set():
             return None
         command = await self._processes.start(argv, environment)
@@ -198,10 +186,79 @@ class DirectExecution(HostExecution):
         try:
             if await ends_before(ended, self._stopping):
                 return ended.result()
-            await command.stop(self._plan.routine.grace)
+            await command.stop(self._commands.grace)
             return None
         except asyncio.CancelledError:  # the event loop ends
             command.kill()
             raise
         finally:
             ended.cancel()
+
+
+class LostExecution(HostExecution):
+    """An execution that a worker began that has died.
+
+    Its remaining processes are ended first. If its record has an outcome, that is the outcome,
+    and the teardown command was started already. Otherwise the execution failed with its worker,
+    and the teardown command runs as after every task. ``stop`` only waits for the end.
+    """
+
+    def __init__(
+        self,
+        lock: RecordLock,
+        commands: TaskCommands,
+        output: OutputSink,
+        give_back: Callable[[RecordLock], Awaitable[None]],
+    ) -> None:
+        self._commands = commands
+        self._output = output
+        super().__init__(lock, give_back)
+
+    async def _run(self) -> Outcome:
+        record = self._lock.record
+        await end_and_warn(self._key, lost_processes(record.state), self._commands.grace)
+        if record.outcome is not None:
+            return record.outcome
+        outcome = _lost(record.state)
+        await conclude(record, outcome)
+        if self._commands.teardown_command and self._lock.workspace is not None:
+            await self._tear_down(self._lock.workspace)
+        return outcome
+
+    async def _tear_down(self, workspace: Workspace) -> None:
+        record, commands = self._lock.record, self._commands
+        try:
+            output = OutputPipe(self._output)
+        except OSError as error:
+            logger.warning("Task %s: the teardown command does not run: %s", self._key, error.strerror)
+            return
+        await output.open()
+        processes = TaskProcesses(record, workspace.directory, output.writer)
+        environment = lost_environment(
+            self._key.task_id, record.state.harness, workspace, grace=commands.grace, mark=record.state.mark
+        ).of_command(commands.worker, self._exported(workspace))
+        try:
+            await processes.tear_down(commands, environment)
+        finally:
+            await processes.sweep()
+            await output.drain()
+
+    def _exported(self, workspace: Workspace) -> Mapping[str, Secret]:
+        """What the setup command exported, as far as it can be read."""
+        try:
+            return read_environment_file(workspace.environment_file)
+        except (DotenvError, OSError) as error:
+            logger.warning(
+                "Task %s: the teardown command runs without what the setup command exported: %s",
+                self._key,
+                getattr(error, "strerror", None) or error,
+            )
+            return {}
+
+
+def _lost(state: DirectState) -> Outcome:
+    if state.boot == boot_id():
+        what = "The worker that ran the task died; what was left of the task has been ended"
+    else:
+        what = "The host was restarted while the task ran"
+    return failed(FailureReason.WORKER_LOST, what)

@@ -1,21 +1,22 @@
-"""InstanceSlots: by which live workers that share a journal are told apart, and a restarted one is known.
+"""Instance slots: what tells live workers that share a journal apart, and identifies a restarted one.
 
 ::
 
-    <journal>/slot-0, slot-1, …     empty files; who has the lock of one (flock) has the slot
+    <journal>/slot-0, slot-1, …     empty files; the process with the lock (flock) has the slot
 
-A worker has the lowest slot that is free, for as long as its process lives. What it begins
-names its slot in the record, and a record is taken by whoever has that slot, and by nobody
-else. So the control plane may send an unanswered assignment again to the same slot: what was
-begun under it is in the hands of the process that has it, or was delivered.
+A worker has the lowest free slot for as long as its process lives. The record of an execution
+names the slot of the worker that began it, and only the process with that slot may take the
+record. So the control plane may send an unanswered assignment again to the same slot: what was
+begun under that slot is held by the process that has it, or was delivered.
 
-A worker that finds the records of a dead one therefore takes its slot with them, and gives
-it back when the last of them is removed. One that starts meanwhile gets another.
+A worker that finds the records of a dead worker therefore takes that worker's slot with them, and
+gives it back when the last of the records is removed. A worker that starts meanwhile gets another.
 """
 
 import itertools
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -27,54 +28,47 @@ _NOT_OPEN: Final = -1
 
 
 class InstanceSlots:
-    """The slots of the journal in ``folder`` that this process has. Its methods block, in any thread."""
+    """The slots of the journal in ``folder`` that this process has. Its methods block, in any thread.
+
+    ``own`` is the slot under which this process begins executions, once ``open`` has returned.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.own = _NOT_OPEN
         self._folder = folder
         self._guard = threading.Lock()
         self._locks: dict[int, int] = {}
-        self._uses: dict[int, int] = {}
-        self._own = _NOT_OPEN
-
-    @property
-    def own(self) -> int:
-        """The slot under which this process begins executions. It has one once ``open`` has returned."""
-        return self._own
+        self._uses: Counter[int] = Counter()
 
     def open(self) -> None:
         """Take the lowest slot that is free, until ``close``.
 
         Raises:
-            OSError: there is none to be had.
+            OSError: no slot can be taken.
         """
         with self._guard:
-            self._own = next(slot for slot in itertools.count() if self._lock(slot))
-            self._uses[self._own] = 1
+            self.own = next(slot for slot in itertools.count() if self._take(slot))
 
     def hold(self, slot: int | None) -> bool:
-        """Have a slot until ``let_go``, counted; False where another live process has it.
+        """Take a slot, counted, until ``let_go``; False while another live process has it.
 
-        ``None`` stands for a slot that nobody can have, and is always had.
+        ``None`` is the slot of a record that names none: every process may take that record.
 
         Raises:
-            OSError: it cannot be had now.
+            OSError: the slot cannot be taken now.
         """
         if slot is None:
             return True
         with self._guard:
-            if slot not in self._locks and not self._lock(slot):
-                return False
-            self._uses[slot] = self._uses.get(slot, 0) + 1
-            return True
+            return self._take(slot)
 
     def let_go(self, slot: int | None) -> None:
         """Undo one ``hold``."""
         with self._guard:
-            if slot is None or slot not in self._uses:
+            if slot is None or slot not in self._locks:
                 return
             self._uses[slot] -= 1
             if not self._uses[slot]:
-                del self._uses[slot]
                 os.close(self._locks.pop(slot))
 
     def close(self) -> None:
@@ -85,8 +79,11 @@ class InstanceSlots:
             self._locks.clear()
             self._uses.clear()
 
-    def _lock(self, slot: int) -> bool:
-        lock = lock_file(self._folder / f"slot-{slot}", create=True)
-        if lock is not None:
+    def _take(self, slot: int) -> bool:
+        if slot not in self._locks:
+            lock = lock_file(self._folder / f"slot-{slot}", create=True)
+            if lock is None:
+                return False
             self._locks[slot] = lock
-        return lock is not None
+        self._uses[slot] += 1
+        return True

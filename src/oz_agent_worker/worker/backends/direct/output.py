@@ -9,15 +9,15 @@ from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
 
 __all__ = ["OutputPipe"]
 
-#: How long, in seconds, a process that could not be ended may hold up the end of the output.
+#: How long, in seconds, to wait for the end of the output if a process could not be ended.
 _DRAIN_TIME: Final = 2.0
 
 
 class OutputPipe:
     """Carries bytes to a sink in the order in which they were written.
 
-    The worker keeps the writing end open until ``drain``: the end of one process is not
-    the end of the output, and what a setup command left running can go on printing.
+    The worker keeps the writing end open until ``drain``: the output goes on after one process
+    has ended, and what a setup command left running can still print.
     """
 
     def __init__(self, sink: OutputSink) -> None:
@@ -39,8 +39,13 @@ class OutputPipe:
             lambda: _Pump(self._sink, self._ended), self._reader
         )
 
+    def discard(self) -> None:
+        """Close a pipe that was not opened."""
+        os.close(self.writer)
+        self._reader.close()
+
     async def drain(self) -> None:
-        """Carry what is left, and close. Every process that wrote has ended, or is given up."""
+        """Carry what is left, and close. Every process that wrote has ended, or was given up."""
         os.close(self.writer)
         if self._transport is None:
             return

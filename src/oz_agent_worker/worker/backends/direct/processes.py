@@ -1,39 +1,59 @@
-"""Finding a task's processes, and ending them.
+"""The processes of a task: starting a command, finding what it left, and ending all of it.
 
-A command leads a session of its own, but what it starts may leave that session
-(setsid(2), as many agents do for their tools) and outlive its parent. Such processes are
-found by a mark that every process inherits: an entry of its environment, which Linux
-shows in ``/proc/<pid>/environ``. What is promised: every process of the session, and
-every process that still has the mark. A process that does both, leaves the session and
-clears its environment, escapes; only a container holds that one. Without ``/proc`` the
-command's process group is all that is found.
+A command leads a session and a process group of its own, but what it starts may leave that
+session (setsid(2), as many agents do for their tools) and outlive its parent. Such processes are
+found by a mark that every process inherits: an entry of its environment, which Linux shows in
+``/proc/<pid>/environ``. Promised is every process of the session, and every process that still
+has the mark. A process that leaves the session and clears its environment escapes; only a
+container holds that one. Without ``/proc`` only the command's process group is found.
 
-The system gives the ID of a session again when no process of it is left, so a session is
-known by its leader's start time as well: a stranger under the same number is left alone.
+The system reuses the ID of a session when no process of it is left. So a session is identified by
+its leader's start time as well, and another session under the same ID is left alone.
 """
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import os
 import signal
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["ProcessSession", "ProcessSet", "boot_id", "end_kin", "polling_delays", "signal_group"]
+__all__ = [
+    "CommandNotStartedError",
+    "ProcessSession",
+    "ProcessSet",
+    "RunningCommand",
+    "boot_id",
+    "end_processes",
+]
 
-#: How long killed processes may take to go, in seconds, before they are given up: one
+#: How long, in seconds, killed processes may take to end before they are given up: a process
 #: that waits for a disk cannot be killed.
-_BURIAL_TIME: Final = 5.0
+_KILL_TIME: Final = 5.0
+#: How often, and in seconds how long each time, to wait for a process that is in execve(2).
+_EXEC_POLLS: Final = 500
+_EXEC_POLL: Final = 0.002
+#: The index of field 51 of proc_pid_stat(5): where the environment ends, 0 during execve(2).
+_ENV_END: Final = 48
+#: PF_KTHREAD (include/linux/sched.h), in field 9 of proc_pid_stat(5).
+_KERNEL_THREAD: Final = 0x00200000
+
+
+class CommandNotStartedError(Exception):
+    """The system did not start the program; the text says why and shows no argument."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSession:
-    """A session by its leader's process ID and start time.
+    """A session, identified by its leader's process ID and start time.
 
-    ``started`` is in clock ticks since the system booted (proc_pid_stat(5), field 22), and
-    ``None`` where the leader ended before it was seen.
+    ``started`` is in clock ticks since the system booted (proc_pid_stat(5), field 22);
+    ``None`` if the leader ended before its start time was read.
     """
 
     leader: int
@@ -41,7 +61,7 @@ class ProcessSession:
 
     @classmethod
     def of(cls, leader: int) -> Self:
-        """Name the session that a process leads."""
+        """The session that a process leads."""
         return cls(leader, _start_time(leader))
 
 
@@ -49,10 +69,10 @@ class ProcessSession:
 class ProcessSet:
     """Which processes belong to a task.
 
-    ``mark`` is ``NAME=value`` as an environment has it. ``sessions`` belong without it, the
-    ``spared`` ones, by ID, do not belong although they have it. ``orphans``: a session whose
-    leader is gone belongs too; where nobody has watched it since, false, and one of its
-    processes must have the mark.
+    ``mark`` is ``NAME=value`` as an environment has it. Processes of ``sessions`` belong without
+    it; those of the ``spared`` sessions, given by ID, do not belong even with it. ``orphans``: a
+    session whose leader has ended belongs too. If no worker has watched the session since then,
+    this must be false, and the session belongs only if one of its processes has the mark.
     """
 
     mark: bytes | None = None
@@ -61,55 +81,143 @@ class ProcessSet:
     orphans: bool = True
 
     def find(self) -> dict[int, int]:
-        """Return the session of each process that belongs and runs, by its process ID. Blocks.
+        """Return the running processes that belong, as process ID to session ID. Blocks.
 
         A negative ID stands for a whole process group, as it does for kill(2).
         """
         if not Path("/proc/self/environ").exists():
             groups = [session.leader for session in self.sessions if self.orphans]
-            return {-group: group for group in groups if signal_group(group, 0)}
-        census = list(self._census())
-        marked = {session for _, session, has_mark in census if has_mark}
-        own = {s.leader for s in self.sessions if s.leader in marked or self._stands(s)}
-        return {pid: session for pid, session, has_mark in census if has_mark or session in own}
+            return {-group: group for group in groups if _signal_group(group, 0)}
+        running = list(self._running())
+        marked = {session for _, session, has_mark in running if has_mark}
+        own = {s.leader for s in self.sessions if s.leader in marked or self._is_current(s)}
+        return {pid: session for pid, session, has_mark in running if has_mark or session in own}
 
-    def _census(self) -> Iterator[tuple[int, int, bool]]:
-        """Yield each process that runs, with its session and whether it has the mark."""
+    def _running(self) -> Iterator[tuple[int, int, bool]]:
+        """Yield each running process of the host, with its session and whether it has the mark."""
         own = os.getpid()
         for name in os.listdir("/proc"):  # noqa: PTH208 - it lists every process of the host
             if not name.isdigit() or (pid := int(name)) == own:
                 continue
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # the process ended meanwhile
                 session = os.getsid(pid)
                 if session not in self.spared and _runs(name):
                     yield pid, session, _has_mark(name, self.mark)
 
-    def _stands(self, session: ProcessSession) -> bool:
+    def _is_current(self, session: ProcessSession) -> bool:
+        """Whether the ID still means this session."""
         started = _start_time(session.leader)
         return self.orphans if started is None else started == session.started
 
 
+class RunningCommand:
+    """A running command, the leader of its ``session``."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.session = ProcessSession.of(process.pid)
+
+    @classmethod
+    async def start(
+        cls, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str], output: int
+    ) -> Self:
+        """Start ``argv`` in ``directory``; stdout and stderr go to the descriptor ``output``.
+
+        Raises:
+            CommandNotStartedError: the program cannot be started.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=directory,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandNotStartedError(f"{argv[0]}: {_why(error)}") from error
+        except ValueError as error:  # whose text may show a secret value
+            what = "an argument or a variable has a NUL character or is not Unicode text"
+            raise CommandNotStartedError(f"{argv[0]}: {what}") from error
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """The ID of the process, and of the process group and session that it leads."""
+        return self._process.pid
+
+    async def wait(self) -> int:
+        """Return the exit code, 128 + N after signal N. Processes that it started may go on."""
+        code = await self._process.wait()
+        return code if code >= 0 else 128 - code
+
+    async def stop(self, grace: float) -> None:
+        """End the process group: TERM, and after ``grace`` seconds KILL.
+
+        The other processes keep their grace if the leader ends first, as a shell does.
+        """
+        _signal_group(self.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._process.wait()
+                await self._wait_group_gone()
+        self.kill()
+        await self._process.wait()
+
+    async def _wait_group_gone(self) -> None:
+        processes = ProcessSet(sessions=frozenset({self.session}))
+        for delay in _polling_delays():
+            if not _signal_group(self.pid, 0) or not await asyncio.to_thread(processes.find):
+                return
+            await asyncio.sleep(delay)
+
+    def kill(self) -> None:
+        """Kill the process group at once."""
+        _signal_group(self.pid, signal.SIGKILL)
+
+
 def boot_id() -> str:
-    """Name the time since the system booted (random(4)); empty where there is no ``/proc``."""
+    """The ID of the system's current boot (random(4)); empty without ``/proc``."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
+def _why(error: OSError) -> str:
+    if error.errno == errno.E2BIG:
+        return "the arguments and the environment are larger than the system allows"
+    return os.strerror(error.errno) if error.errno else "it cannot be started"
+
+
 def _has_mark(pid: str, mark: bytes | None) -> bool:
     if mark is None:
         return False
     try:
-        environment = Path("/proc", pid, "environ").read_bytes()
-    except PermissionError:  # another user's
+        environment = _environment(pid)
+    except PermissionError:  # another user's process
         return False
     return b"\0" + mark + b"\0" in b"\0" + environment
 
 
+def _environment(pid: str) -> bytes:
+    """Read a process's environment, which is empty for a moment while the process is in execve(2)."""
+    path = Path("/proc", pid, "environ")
+    for _ in range(_EXEC_POLLS):
+        if environment := path.read_bytes():
+            return environment
+        if _stat(pid)[_ENV_END] != b"0":
+            break
+        time.sleep(_EXEC_POLL)
+    return path.read_bytes()
+
+
 def _runs(pid: str) -> bool:
-    """Whether it is more than a zombie, which is for its parent to reap (proc_pid_stat(5))."""
-    return _stat(pid)[0] not in (b"Z", b"X")
+    """Whether it is a process of a program: no zombie and no kernel thread (proc_pid_stat(5))."""
+    fields = _stat(pid)
+    return fields[0] not in (b"Z", b"X") and not int(fields[6]) & _KERNEL_THREAD
 
 
 def _start_time(pid: int) -> int | None:
@@ -124,8 +232,8 @@ def _stat(pid: str) -> list[bytes]:
     return Path("/proc", pid, "stat").read_bytes().rpartition(b") ")[2].split()
 
 
-def signal_group(group: int, signum: int) -> bool:
-    """Signal a process group; whether there is one that can be signalled."""
+def _signal_group(group: int, signum: int) -> bool:
+    """Signal a process group; return whether there is one that can be signalled."""
     try:
         os.killpg(group, signum)
     except (ProcessLookupError, PermissionError):
@@ -133,34 +241,31 @@ def signal_group(group: int, signum: int) -> bool:
     return True
 
 
-def polling_delays() -> Iterator[float]:
-    """Yield how long to wait between two looks, in seconds: at first short, then longer."""
-    delay = 0.01
-    while True:
-        yield delay
-        delay = min(delay * 2, 0.25)
+def _polling_delays() -> Iterator[float]:
+    """The delays between two polls, in seconds, without end: short at first, then longer."""
+    return itertools.chain((0.01, 0.02, 0.04, 0.08, 0.16), itertools.repeat(0.25))
 
 
-async def end_kin(kin: ProcessSet, grace: float) -> frozenset[int]:
-    """End every process that belongs: TERM, and after ``grace`` seconds KILL.
+async def end_processes(processes: ProcessSet, grace: float) -> frozenset[int]:
+    """End every process of a set: TERM, and after ``grace`` seconds KILL.
 
     Returns the process IDs of those that could not be ended.
     """
-    found = await asyncio.to_thread(kin.find)
+    found = await asyncio.to_thread(processes.find)
     if not found:
         return frozenset()
     _signal_all(found, signal.SIGTERM)
-    if not await _wait_gone(kin, grace, None):
+    if not await _wait_gone(processes, grace, None):
         return frozenset()
-    return frozenset(await _wait_gone(kin, _BURIAL_TIME, signal.SIGKILL))
+    return frozenset(await _wait_gone(processes, _KILL_TIME, signal.SIGKILL))
 
 
-async def _wait_gone(kin: ProcessSet, seconds: float, signum: signal.Signals | None) -> Collection[int]:
-    """Look until none is left or the time is over; ``signum`` goes to whatever is found."""
+async def _wait_gone(processes: ProcessSet, seconds: float, signum: signal.Signals | None) -> Collection[int]:
+    """Poll until no process is left or ``seconds`` are over; send ``signum`` to those that are found."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
-    for delay in polling_delays():
-        left = await asyncio.to_thread(kin.find)
+    for delay in _polling_delays():
+        left = await asyncio.to_thread(processes.find)
         if left and signum is not None:
             _signal_all(left, signum)
         if not left or loop.time() >= end:

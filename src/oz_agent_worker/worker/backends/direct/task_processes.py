@@ -1,39 +1,53 @@
-"""The processes of one execution: started, written down, found again and ended."""
+"""The processes of one execution: started, recorded, found again and ended."""
 
 import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from oz_agent_worker.protocol.outcome import describe_exit_code
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.journal import JournalRecord
+from oz_agent_worker.worker.events import Notify, ignore_event
 
-from .command import CommandNotStartedError, RunningCommand
 from .environment import MARK
-from .processes import ProcessSession, ProcessSet, end_kin
+from .processes import CommandNotStartedError, ProcessSession, ProcessSet, RunningCommand, end_processes
 from .record import DirectState
 
-__all__ = ["SWEEP_GRACE", "TaskProcesses", "shell"]
+__all__ = ["SWEEP_GRACE", "TaskCommands", "TaskProcesses", "end_and_warn", "shell"]
 
 logger = logging.getLogger(__name__)
 
-#: How long, in seconds, what a command left running has between TERM and KILL.
+#: Seconds from TERM to KILL for what a command left running.
 SWEEP_GRACE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskCommands:
+    """The settings that all tasks share. Times are in seconds; ``worker`` is the worker's environment."""
+
+    worker: Mapping[str, str] = field(repr=False)
+    setup_command: str | None
+    teardown_command: str | None
+    grace: float
+    teardown_timeout: float
+    notify: Notify = ignore_event
 
 
 class TaskProcesses:
     """Starts commands in ``directory`` that print to the descriptor ``output``.
 
-    Each has the mark of the record in its environment, so that it is found from its first
-    instant on; its session is written down besides, for processes that clear theirs.
+    Each has the mark of the record in its environment, so that it can be found from its first
+    moment. Its session is written to the record too, for processes that clear their environment.
     """
 
-    def __init__(self, entry: JournalRecord[DirectState], directory: Path, output: int) -> None:
-        self._entry = entry
+    def __init__(self, record: JournalRecord[DirectState], directory: Path, output: int) -> None:
+        self._record = record
         self._directory = directory
         self._output = output
         self._sessions: frozenset[ProcessSession] = frozenset()
@@ -49,64 +63,65 @@ class TaskProcesses:
         )
         self._sessions |= {command.session}
         try:
-            await self._write_down(command.session)
+            await self._save(command.session)
         except asyncio.CancelledError:  # the event loop ends
             command.kill()
             raise
         return command
 
-    async def _write_down(self, session: ProcessSession) -> None:
-        state = self._entry.state
+    async def _save(self, session: ProcessSession) -> None:
+        state = self._record.state
+        changed = msgspec.structs.replace(state, sessions=(*state.sessions, session))
         try:
-            await asyncio.to_thread(
-                self._entry.save, msgspec.structs.replace(state, sessions=(*state.sessions, session))
-            )
+            await asyncio.to_thread(self._record.save, changed)
         except OSError as error:
             logger.warning(
-                "Task %s: its record cannot be written: %s. Were the worker killed, its successor would find "
-                "the task's processes by their environment alone",
-                self._entry.key,
+                "Task %s: cannot write its record: %s. If the worker is killed, its successor finds the "
+                "task's processes by their environment alone",
+                self._record.key,
                 error.strerror,
             )
 
-    async def tear_down(self, command: str | None, environment: Mapping[str, str], timeout: float) -> None:
-        """Run the teardown command, ``timeout`` seconds at most. Whatever it does changes no outcome."""
-        if command is None:
+    async def tear_down(self, commands: TaskCommands, environment: Mapping[str, str]) -> None:
+        """Run the teardown command, if there is one, within its timeout. It changes no outcome."""
+        if commands.teardown_command is None:
             return
-        key = self._entry.key
+        key = self._record.key
         try:
-            running = await self.start(shell(command), environment)
+            running = await self.start(shell(commands.teardown_command), environment)
         except CommandNotStartedError as error:
             logger.warning("Task %s: the teardown command was not started: %s", key, error)
             return
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(commands.teardown_timeout):
                 code = await running.wait()
         except TimeoutError:
+            timeout = commands.teardown_timeout
             logger.warning("Task %s: the teardown command took longer than %g s", key, timeout)
             await running.stop(SWEEP_GRACE)
             return
         if code != 0:
             logger.warning("Task %s: the teardown command ended with %s", key, describe_exit_code(code))
 
-    async def services(self) -> frozenset[int]:
-        """The sessions of all that runs, by ID."""
-        return frozenset((await asyncio.to_thread(self._kin(frozenset()).find)).values())
+    async def running_sessions(self) -> frozenset[int]:
+        """The IDs of the sessions that have running processes."""
+        return frozenset((await asyncio.to_thread(self._processes(frozenset()).find)).values())
 
     async def sweep(self, spared: frozenset[int] = frozenset()) -> None:
-        """End whatever runs, ``spared`` sessions apart."""
-        await self.end(self._kin(spared), SWEEP_GRACE)
-        # A session of which nothing is left has no name any more: the system gives it to others.
+        """End all processes, except those of the ``spared`` sessions."""
+        await end_and_warn(self._record.key, self._processes(spared), SWEEP_GRACE)
+        # The system may reuse the ID of a session that has no process left.
         self._sessions = frozenset(s for s in self._sessions if s.leader in spared)
 
-    async def end(self, kin: ProcessSet, grace: float) -> None:
-        """End processes: TERM, and after ``grace`` seconds KILL."""
-        if left := await end_kin(kin, grace):
-            logger.warning("Task %s: processes cannot be ended: %s", self._entry.key, sorted(left))
-
-    def _kin(self, spared: frozenset[int]) -> ProcessSet:
-        mark = os.fsencode(f"{MARK}={self._entry.state.mark}")
+    def _processes(self, spared: frozenset[int]) -> ProcessSet:
+        mark = os.fsencode(f"{MARK}={self._record.state.mark}")
         return ProcessSet(mark, self._sessions, spared)
+
+
+async def end_and_warn(key: ExecutionKey, processes: ProcessSet, grace: float) -> None:
+    """End processes of a task: TERM, and after ``grace`` seconds KILL. Log those that do not end."""
+    if left := await end_processes(processes, grace):
+        logger.warning("Task %s: processes cannot be ended: %s", key, sorted(left))
 
 
 def shell(command: str) -> tuple[str, ...]:

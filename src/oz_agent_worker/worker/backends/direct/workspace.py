@@ -1,36 +1,33 @@
-"""Workspaces: a folder a task under ``workspace_root``, held by one execution at a time.
+"""Workspaces: a folder for each task under ``workspace_root``, held by one execution at a time.
 
 ::
 
     <workspace_root>/<task ID>/            mode 0700; the task runs here, or in target_dir
     <workspace_root>/<task ID>/.oz/        the worker's own files for the task
-    <workspace_root>/.removed-<random>/    on its way out
-    <workspace_root>/.journal-<digest>/    the records of the executions of one worker ID, and
-                                           what its workers are told apart by (``slots``)
+    <workspace_root>/.removed-<random>/    a workspace that is being removed
+    <workspace_root>/.journal-<digest>/    the records of one worker ID's executions, and the
+                                           slots of its workers (``instance_slots``)
 
-The folder is named after the run, as the public worker does it, so that scripts find it
-and a follow-up of the run finds what was left there. While another execution of that
-run holds it (a lock that the kernel drops when its holder dies), an execution gets a
-folder of its own beside it.
+The folder has the name of the run, as with the public worker, so that scripts find it and a
+follow-up of the run finds what was left there. While another execution of the run holds it (by
+a lock that the kernel drops when its holder dies), an execution gets a folder of its own.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
 import secrets
 import shutil
-import stat
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.journal import is_open_file
+from oz_agent_worker.worker.backends.journal import is_open_file, lock_file, private_folder
 
 __all__ = ["Workspace", "WorkspaceError", "WorkspaceRoot", "is_safe_component", "remove_tree"]
 
@@ -44,13 +41,13 @@ _NAME_MAX: Final = 255
 
 
 class WorkspaceError(Exception):
-    """This task can have no workspace: its ID or what stands in its place forbids it."""
+    """This task can have no workspace, because of its ID or because another execution has it."""
 
 
 def is_safe_component(name: str) -> bool:
-    """Whether a name stands for an entry of its folder, wherever it is put.
+    """Whether a name is one entry of its folder: no path, not too long, not empty.
 
-    A leading dot is refused besides: those names are the worker's own.
+    A leading dot is refused too, because those names are the worker's own.
     """
     encoded = name.encode(errors="surrogatepass")
     return (
@@ -82,46 +79,41 @@ class Workspace:
         return self.folder / _PRIVATE / harness
 
     def keep(self) -> None:
-        """Let go of the folder and leave it where it is."""
+        """Unlock the folder and leave it in place."""
         os.close(self.lock)
 
     def remove(self) -> None:
-        """Let go of the folder and remove it; never anything outside it.
+        """Unlock the folder and remove it, and nothing outside it.
 
-        It is renamed first: whoever wants the name gets it at once, however long the
-        rest takes, and never meets half a workspace.
+        It is renamed first, so that the name is free at once and nobody sees half a workspace.
 
         Raises:
             OSError: part of it cannot be removed.
         """
-        grave = self.folder.parent / f"{_REMOVED}{secrets.token_hex(8)}"
+        removed = self.folder.parent / f"{_REMOVED}{secrets.token_hex(8)}"
         try:
-            self.folder.rename(grave)
+            self.folder.rename(removed)
         except FileNotFoundError:  # the task removed it
             return
         finally:
             os.close(self.lock)
-        remove_tree(grave)
-
-
-def _nobody(_name: str) -> None:
-    """Take no note of a name."""
+        remove_tree(removed)
 
 
 class WorkspaceRoot:
-    """The folder that holds the workspaces, and ``target_dir`` where the tasks share one."""
+    """The folder with the workspaces, and ``target_dir`` if the tasks share one."""
 
     def __init__(self, root: Path, target: Path | None = None, *, holder: str) -> None:
-        """``holder`` says in a lock who holds it, for the logs of whoever finds it taken."""
+        """``holder`` is written into a lock, for the log of a worker that finds it taken."""
         self._root = Path(os.path.abspath(root.expanduser()))  # noqa: PTH100 - links stay as configured
         self._target = target.expanduser().resolve() if target is not None else None
         self._holder = holder
 
     def prepare(self) -> None:
-        """Create the root, and show that tasks can have folders in it.
+        """Create the root, and show that folders can be created in it.
 
         Raises:
-            PreflightError: they cannot, or ``target_dir`` is no folder to run in.
+            PreflightError: they cannot, or tasks cannot run in ``target_dir``.
         """
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,36 +127,47 @@ class WorkspaceRoot:
             self._target.is_dir() and os.access(self._target, os.R_OK | os.X_OK)
         ):
             raise PreflightError(
-                f"backend.direct.target_dir: {self._target} is no folder that the worker's user may enter. "
-                "Create it, or correct --target-dir"
+                f"backend.direct.target_dir: {self._target} is not a folder that the worker's user may "
+                "enter. Create it, or correct --target-dir"
             )
 
     def journal(self, worker_id: str) -> Path:
-        """Where the records of a worker's executions stand."""
+        """The folder for the records of a worker's executions."""
         return self._root / f"{_JOURNAL}{_digest(worker_id)}"
 
     def open(
-        self, key: ExecutionKey, harness: str | None = None, *, chosen: Callable[[str], None] = _nobody
+        self,
+        key: ExecutionKey,
+        harness: str | None = None,
+        *,
+        chosen: Callable[[str], None] = lambda _name: None,
     ) -> Workspace:
         """Take the workspace of an execution; ``harness`` names one that needs a home in it.
 
-        ``chosen`` is told of the folder's name before the folder is made, so that a record
-        of it can be; it may be told of a second one.
+        ``chosen`` gets the folder's name before the folder is created, so that the caller can
+        record it; it is called again if another execution has the first folder.
 
         Raises:
-            WorkspaceError: the task cannot have one.
-            OSError: the file system gave none.
+            WorkspaceError: the task cannot have a workspace.
+            NotPrivateError: what is in a folder's place is no folder of this user.
+            OSError: the file system refused.
         """
         if not is_safe_component(key.task_id):
             raise WorkspaceError(
-                "its ID names no folder: it is empty or too long, holds `/`, or begins with `.`"
+                "its ID names no folder: it is empty or too long, contains `/`, or begins with `.`"
             )
-        workspace = self._choose((key.task_id, _own_name(key)), chosen)
+        for name in (key.task_id, _own_name(key)):
+            chosen(name)
+            workspace = self._take(name)
+            if workspace is not None:
+                break
+        else:
+            raise WorkspaceError("another execution holds its workspace")
         try:
             _create_empty(workspace.environment_file)
             _create_empty(workspace.git_config)
             if harness is not None:
-                _private_folder(workspace.harness_home(harness))
+                private_folder(workspace.harness_home(harness))
         except BaseException:
             if workspace.reused:
                 workspace.keep()
@@ -174,21 +177,13 @@ class WorkspaceRoot:
         return workspace
 
     def reopen(self, name: str) -> Workspace | None:
-        """Take a workspace as its dead holder left it; ``None`` where it is gone or has another holder.
+        """Take a workspace as its dead holder left it; ``None`` if it is gone or has another holder.
 
         Raises:
-            WorkspaceError: what stands there is none.
-            OSError: the file system does not give it.
+            WorkspaceError: the name is that of no workspace.
+            OSError: the file system refused.
         """
         return self._take(name) if os.path.lexists(self._root / name) else None
-
-    def _choose(self, names: Iterable[str], chosen: Callable[[str], None]) -> Workspace:
-        for name in names:
-            chosen(name)
-            workspace = self._take(name)
-            if workspace is not None:
-                return workspace
-        raise WorkspaceError("another execution holds its workspace")
 
     def _take(self, name: str) -> Workspace | None:
         """Create or reuse a folder and lock it; ``None`` while another execution holds it."""
@@ -197,13 +192,13 @@ class WorkspaceRoot:
             raise WorkspaceError("its ID names the folder that holds target_dir")
         while True:
             try:
-                created = _private_folder(folder)
-                _private_folder(folder / _PRIVATE)
+                created = private_folder(folder)
+                private_folder(folder / _PRIVATE)
                 lock = _lock(folder / _PRIVATE / "lock", self._holder)
             except FileNotFoundError:
                 if not self._root.is_dir():
                     raise
-                continue  # its last holder removed it meanwhile
+                continue  # its last holder removed it just now
             except BaseException:
                 _remove_empty(folder)
                 raise
@@ -214,16 +209,16 @@ class WorkspaceRoot:
             os.close(lock)
 
     def remove_leftovers(self) -> None:
-        """Remove what an interrupted removal left."""
-        for grave in self._root.glob(f"{_REMOVED}*"):
+        """Remove what interrupted removals left."""
+        for removed in self._root.glob(f"{_REMOVED}*"):
             try:
-                remove_tree(grave)
+                remove_tree(removed)
             except OSError as error:
-                logger.warning("Cannot remove the rest of a workspace, %s: %s", grave, error.strerror)
+                logger.warning("Cannot remove the rest of a workspace, %s: %s", removed, error.strerror)
 
 
 def _own_name(key: ExecutionKey) -> str:
-    # The run's part is cut by bytes so that any ID that is a name gives one again.
+    # Cut by bytes: with the digest the name must not be longer than a name may be.
     run = os.fsencode(key.task_id)[: _NAME_MAX - 17].decode(errors="ignore")
     execution = f"{key.task_id}\0{key.execution_id}"
     return f"{run}-{_digest(execution)}"
@@ -234,32 +229,11 @@ def _digest(name: str) -> str:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a workspace that nobody has begun to use; a file in it keeps it."""
+    """Remove a workspace that has no file yet."""
     with contextlib.suppress(OSError):
         (folder / _PRIVATE).rmdir()
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _private_folder(path: Path) -> bool:
-    """Make a folder that is this user's alone; whether it was created.
-
-    Raises:
-        WorkspaceError: what stands there is no folder, or not this user's.
-    """
-    created = True
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        created = False
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode):
-        raise WorkspaceError(f"{path} stands in its way and is no folder")
-    if status.st_uid != os.geteuid():
-        raise WorkspaceError(f"{path} stands in its way and belongs to another user")
-    if stat.S_IMODE(status.st_mode) != 0o700:
-        path.chmod(0o700)
-    return created
 
 
 def _create_empty(path: Path) -> None:
@@ -268,21 +242,14 @@ def _create_empty(path: Path) -> None:
 
 
 def _lock(path: Path, holder: str) -> int | None:
-    """Lock a file; ``None`` while someone else has. Never inherited by a child (PEP 446)."""
-    # A regular file opened for writing: NFS maps flock(2) to record locks and needs both.
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(OSError):  # who holds it is for people: a full disk does not matter
+    """Lock a workspace for ``holder``; ``None`` while another execution has it."""
+    lock = lock_file(path, create=True)
+    with contextlib.suppress(OSError):  # the holder's name is for people: a full disk does not matter
+        if lock is None:
+            logger.info("%s is held by %s", path.parent.parent, path.read_text(errors="replace"))
+        else:
             os.ftruncate(lock, 0)
             os.write(lock, holder.encode())
-    except BlockingIOError:
-        logger.info("%s is held by %s", path.parent.parent, os.pread(lock, 256, 0).decode(errors="replace"))
-        os.close(lock)
-        return None
-    except BaseException:
-        os.close(lock)
-        raise
     return lock
 
 
@@ -310,6 +277,6 @@ def _open_folders(path: Path) -> None:
     folders = [os.fspath(path)]
     while folders:
         folder = folders.pop()
-        os.chmod(folder, 0o700)  # noqa: PTH101 - a tree can be large, and a Path a file is dear
+        os.chmod(folder, 0o700)  # noqa: PTH101 - a tree can be large, and a Path per file is slow
         with os.scandir(folder) as entries:
             folders.extend(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))

@@ -27,6 +27,7 @@ from tests.integration.worker.backends.harness import WORKER_ENVIRON, Scratch, t
 __all__ = ["RECOVERY_STEPS", "STEPS", "KillPoint", "main"]
 
 BACKEND: Final = "oz_agent_worker.worker.backends.direct"
+COMMAND: Final = f"{BACKEND}.processes:RunningCommand"
 RECORD: Final = "oz_agent_worker.worker.backends.journal:JournalRecord"
 
 
@@ -52,29 +53,25 @@ STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
         "nothing is written": KillPoint("before", "os:link", 3),
         "the record stands": KillPoint("after", "os:link", 3),
         "the record names the workspace, which is not there": KillPoint(
-            "before", f"{BACKEND}.workspace:_private_folder"
+            "before", f"{BACKEND}.workspace:private_folder"
         ),
         "the workspace has no lock": KillPoint("before", f"{BACKEND}.workspace:_lock"),
         "the workspace is locked": KillPoint("after", f"{BACKEND}.workspace:_lock"),
-        "the workspace stands": KillPoint("after", f"{BACKEND}.start:_open"),
-        "the setup command is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start"),
-        "the setup command runs and is not written down": KillPoint(
-            "after", f"{BACKEND}.command:RunningCommand.start"
-        ),
+        "the workspace stands": KillPoint("after", f"{BACKEND}.record_store:RecordStore._begin"),
+        "the setup command is to start": KillPoint("before", f"{COMMAND}.start"),
+        "the setup command runs and is not written down": KillPoint("after", f"{COMMAND}.start"),
         "the setup command is written down": KillPoint("after", "os:rename", 1),
-        "the setup command ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait"),
-        "the agent is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start", 2),
-        "the agent runs and is not written down": KillPoint(
-            "after", f"{BACKEND}.command:RunningCommand.start", 2
-        ),
+        "the setup command ended": KillPoint("after", f"{COMMAND}.wait"),
+        "the agent is to start": KillPoint("before", f"{COMMAND}.start", 2),
+        "the agent runs and is not written down": KillPoint("after", f"{COMMAND}.start", 2),
         "the agent is written down": KillPoint("after", "os:rename", 2),
-        "the agent ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait", 2),
+        "the agent ended": KillPoint("after", f"{COMMAND}.wait", 2),
         "the outcome is on its way to the disk": KillPoint("before", "os:fsync", 3),
         "the outcome is on the disk under no name": KillPoint("before", "os:rename", 3),
         "the outcome is written down": KillPoint("after", "os:rename", 3),
-        "the teardown command is to start": KillPoint("before", f"{BACKEND}.command:RunningCommand.start", 3),
-        "the teardown command runs": KillPoint("after", f"{BACKEND}.command:RunningCommand.start", 3),
-        "the teardown command ended": KillPoint("after", f"{BACKEND}.command:RunningCommand.wait", 3),
+        "the teardown command is to start": KillPoint("before", f"{COMMAND}.start", 3),
+        "the teardown command runs": KillPoint("after", f"{COMMAND}.start", 3),
+        "the teardown command ended": KillPoint("after", f"{COMMAND}.wait", 3),
         "the outcome is to be reported": KillPoint("before", f"{__name__}:report"),
         "the report is delivered": KillPoint("after", f"{__name__}:report"),
         "the workspace is to be removed": KillPoint("before", f"{BACKEND}.workspace:Workspace.remove"),
@@ -90,18 +87,12 @@ RECOVERY_STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
     {
         "the workspace is to be taken": KillPoint("before", f"{BACKEND}.workspace:WorkspaceRoot.reopen"),
         "record and workspace are taken": KillPoint("after", f"{BACKEND}.workspace:WorkspaceRoot.reopen"),
-        "the processes are ended": KillPoint("after", f"{BACKEND}.recovery:end_kin"),
+        "the processes are ended": KillPoint("after", f"{BACKEND}.execution:end_and_warn"),
         "the loss is on its way to the disk": KillPoint("before", "os:fsync"),
         "the loss is written down": KillPoint("after", "os:rename"),
-        "the lost task's teardown command is to start": KillPoint(
-            "before", f"{BACKEND}.command:RunningCommand.start"
-        ),
-        "the lost task's teardown command runs": KillPoint(
-            "after", f"{BACKEND}.command:RunningCommand.start"
-        ),
-        "the lost task's teardown command ended": KillPoint(
-            "after", f"{BACKEND}.command:RunningCommand.wait"
-        ),
+        "the lost task's teardown command is to start": KillPoint("before", f"{COMMAND}.start"),
+        "the lost task's teardown command runs": KillPoint("after", f"{COMMAND}.start"),
+        "the lost task's teardown command ended": KillPoint("after", f"{COMMAND}.wait"),
         "the loss is to be reported": KillPoint("before", f"{__name__}:report"),
         "the loss is delivered": KillPoint("after", f"{__name__}:report"),
         "the lost task's workspace is on its way out": KillPoint(

@@ -74,11 +74,11 @@ async def test_the_agent_is_the_configured_one_then_the_default_then_the_one_on_
         ({"default_agent": "{}/missing"}, "the built-in agent: {}/missing does not exist"),
         (
             {"oz_path": "/bin/sh", "target_dir": "{}/missing"},
-            "backend.direct.target_dir: {}/missing is no folder",
+            "backend.direct.target_dir: {}/missing is not a folder",
         ),
         (
             {"oz_path": "/bin/sh", "target_dir": "{}/plain"},
-            "backend.direct.target_dir: {}/plain is no folder",
+            "backend.direct.target_dir: {}/plain is not a folder",
         ),
     ],
 )

@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from oz_agent_worker.worker.backends.direct import output as output_module
-from oz_agent_worker.worker.backends.direct.command import CommandNotStartedError, RunningCommand
 from oz_agent_worker.worker.backends.direct.output import OutputPipe
-from oz_agent_worker.worker.backends.direct.processes import ProcessSession, ProcessSet, end_kin
+from oz_agent_worker.worker.backends.direct.processes import (
+    CommandNotStartedError,
+    ProcessSession,
+    ProcessSet,
+    RunningCommand,
+    end_processes,
+)
 from tests.integration.worker.backends.harness import Recorder, eventually, is_running
 
 MARK = "OZ_TEST_MARK=/a/b"
@@ -83,7 +88,7 @@ async def test_a_session_without_its_leader_belongs_where_it_was_watched_or_has_
         await eventually(lambda: (len(watched.find()), len(with_mark.find())) == counts)  # noqa: B023
         unwatched = ProcessSet(MARK.encode(), watched.sessions, orphans=False)
         assert unwatched.find() == (watched.find() if marked else {})
-        await end_kin(watched, grace=1)
+        await end_processes(watched, grace=1)
 
 
 async def test_a_mark_is_the_whole_entry(shells: Shells) -> None:
@@ -101,7 +106,7 @@ async def test_a_zombie_does_not_run(shells: Shells) -> None:
 async def test_ending_kills_what_is_deaf_to_term(shells: Shells) -> None:
     deaf = await shells.start("trap '' TERM; echo; while :; do sleep 0.1; done")
     obedient = await shells.start("echo; exec sleep 300")
-    assert await end_kin(ProcessSet(MARK.encode()), grace=0.1) == frozenset()
+    assert await end_processes(ProcessSet(MARK.encode()), grace=0.1) == frozenset()
     assert not is_running(deaf.pid)
     assert await deaf.wait() == 128 + signal.SIGKILL
     assert await obedient.wait() == 128 + signal.SIGTERM
@@ -114,7 +119,7 @@ async def test_without_proc_the_process_group_is_what_is_found(
     kin = ProcessSet(MARK.encode(), frozenset({command.session}))
     monkeypatch.setattr(Path, "exists", lambda _path: False)
     assert kin.find() == {-command.pid: command.pid}
-    await end_kin(kin, grace=5)
+    await end_processes(kin, grace=5)
     assert await command.wait() == 128 + signal.SIGTERM
     assert kin.find() == {}
 
@@ -135,7 +140,7 @@ async def test_a_command_that_cannot_be_started_says_why(tmp_path: Path) -> None
         ((str(program),), "Permission denied"),
         (("/bin/true", "hidden" * 40_000), "larger than the system allows"),
         (("/bin/true", "hidden\0"), "NUL character"),
-        (("/bin/true", "hidden\ud800"), "no Unicode"),
+        (("/bin/true", "hidden\ud800"), "not Unicode"),
     ]
     for argv, why in cases:
         with pytest.raises(CommandNotStartedError, match=why) as caught:

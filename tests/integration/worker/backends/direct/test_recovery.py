@@ -441,4 +441,4 @@ async def test_a_session_that_cannot_be_written_down_does_not_fail_the_task(
     with monkeypatch.context() as patched:
         patched.setattr(JournalRecord, "save", full)
         assert (await run(backend, SPEC)).result is TaskResult.SUCCEEDED
-    assert "its record cannot be written" in caplog.text
+    assert "cannot write its record" in caplog.text

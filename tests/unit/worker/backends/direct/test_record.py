@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from oz_agent_worker.worker.backends.direct.processes import ProcessSession, boot_id
-from oz_agent_worker.worker.backends.direct.record import DirectState, first_state, lost_kin
+from oz_agent_worker.worker.backends.direct.record import DirectState, first_state, lost_processes
 
 
 def test_each_execution_has_a_mark_of_its_own() -> None:
@@ -39,13 +39,13 @@ def test_a_state_that_could_mean_strangers_is_refused(field: str, value: object)
 def test_sessions_mean_something_within_one_boot_alone() -> None:
     state = msgspec.structs.replace(first_state("run", None), sessions=(ProcessSession(12, 3456),))
     assert state.boot == boot_id() != ""
-    assert lost_kin(state).sessions == {ProcessSession(12, 3456)}
+    assert lost_processes(state).sessions == {ProcessSession(12, 3456)}
     for boot in ("another", ""):
-        assert lost_kin(msgspec.structs.replace(state, boot=boot)).sessions == frozenset()
+        assert lost_processes(msgspec.structs.replace(state, boot=boot)).sessions == frozenset()
 
 
 def test_a_lost_execution_is_known_by_its_mark_and_orphans_are_not_trusted() -> None:
     state = first_state("run", None)
-    kin = lost_kin(state)
-    assert kin.mark == f"OZ_EXECUTION_MARK={state.mark}".encode()
-    assert not kin.orphans
+    processes = lost_processes(state)
+    assert processes.mark == f"OZ_EXECUTION_MARK={state.mark}".encode()
+    assert not processes.orphans

@@ -17,6 +17,7 @@ from oz_agent_worker.worker.backends.direct.workspace import (
     is_safe_component,
     remove_tree,
 )
+from oz_agent_worker.worker.backends.journal import NotPrivateError
 
 NOBODY = 65534
 
@@ -74,7 +75,7 @@ def test_a_root_that_cannot_be_is_a_diagnosis(tmp_path: Path) -> None:
 
 
 def test_a_target_that_is_missing_is_a_diagnosis(tmp_path: Path) -> None:
-    with pytest.raises(PreflightError, match=r"target_dir: .*/missing is no folder"):
+    with pytest.raises(PreflightError, match=r"target_dir: .*/missing is not a folder"):
         WorkspaceRoot(tmp_path / "ws", tmp_path / "missing", holder="w").prepare()
 
 
@@ -145,7 +146,7 @@ def test_a_link_in_its_place_is_refused(root: WorkspaceRoot, tmp_path: Path) -> 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o755)
     (tmp_path / "ws" / "run").symlink_to(elsewhere)
-    with pytest.raises(WorkspaceError, match="is no folder"):
+    with pytest.raises(NotPrivateError, match="is not a folder"):
         root.open(key("run"))
     assert list(elsewhere.iterdir()) == []
     assert mode(elsewhere) == 0o755
@@ -166,7 +167,7 @@ def test_links_below_it_are_refused_or_replaced(root: WorkspaceRoot, tmp_path: P
         root.open(key("run"))
     shutil.rmtree(private)
     private.symlink_to(tmp_path)
-    with pytest.raises(WorkspaceError, match="is no folder"):
+    with pytest.raises(NotPrivateError, match="is not a folder"):
         root.open(key("run"))
     assert victim.read_text() == "untouched"
 
@@ -175,7 +176,7 @@ def test_links_below_it_are_refused_or_replaced(root: WorkspaceRoot, tmp_path: P
 def test_another_users_folder_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
     (tmp_path / "ws" / "run").mkdir()
     os.chown(tmp_path / "ws" / "run", NOBODY, NOBODY)
-    with pytest.raises(WorkspaceError, match="belongs to another user"):
+    with pytest.raises(NotPrivateError, match="belongs to another user"):
         root.open(key("run"))
 
 
