@@ -1,13 +1,13 @@
-"""The Kubernetes API over aiohttp: prepare (``rest``), send, interpret (``rest``)."""
+"""Sends requests to the Kubernetes API over aiohttp; ``rest`` prepares them and interprets the answers."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 
 import aiohttp
 
@@ -21,14 +21,14 @@ from . import rest
 from .credentials import Credentials, CredentialsError
 from .errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
 from .log_tail import read_end
-from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ObjectT, Request, Resource
+from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ListOptions, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
-from .transport import SilenceLimit, open_socket
+from .transport import open_socket, silence_limit
 
 __all__ = ["ClientSettings", "KubernetesClient"]
 
-#: Errors of a connection that did not come about: no request went out.
+#: Errors of a connection that could not be opened: no request was sent.
 _NEVER_SENT: Final = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -46,10 +46,10 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """How many requests at once, how long each may take (seconds), how patient each kind is.
+    """How many requests may be in flight, how long each may take (seconds), and how each kind is retried.
 
-    More than 32 requests in flight buy latency and nothing else (measured on one API server).
-    ``log_silence`` is how long a followed log may be silent before its connection counts as lost.
+    More than 32 requests in flight only add latency (measured on one API server). A followed log may
+    be silent for ``log_silence`` before its connection counts as lost.
     """
 
     in_flight: int = 32
@@ -64,10 +64,13 @@ class ClientSettings:
 
 
 class KubernetesClient:
-    """A session with one API server; an async context manager.
+    """A client of one API server; an async context manager.
 
-    At most ``settings.in_flight`` requests at a time share pooled connections; each watch
-    has one of its own. Every method raises ``ApiError`` where it names no other.
+    At most ``settings.in_flight`` requests at a time share pooled connections; each watch and each
+    followed log has a connection of its own.
+
+    Raises:
+        ApiError: from every method, where it names no other error.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class KubernetesClient:
         await self.close()
 
     async def open(self) -> None:
-        """Make the session; no request is sent.
+        """Create the HTTP session; no request is sent.
 
         Raises:
             CredentialsError: the certificates cannot be loaded.
@@ -110,7 +113,7 @@ class KubernetesClient:
             await session.close()
 
     def _new_session(self) -> aiohttp.ClientSession:
-        # The semaphore limits requests, so the pool need not, and watches never wait for a place in it.
+        # The semaphore limits requests. The pool has no limit, so that watches never wait for a connection.
         ssl_context = self.credentials.ssl_context()
         self._certificate_version = self.credentials.certificate_version
         return aiohttp.ClientSession(
@@ -122,10 +125,10 @@ class KubernetesClient:
         )
 
     def _current_session(self) -> aiohttp.ClientSession:
-        """The session to send with: another one as soon as the client certificate is another.
+        """The session to send with; a new client certificate means another session.
 
-        A pooled connection keeps the certificate that it was opened with. The session before
-        stays until its requests have ended; watches that still use it resume on the current one.
+        A pooled connection keeps the certificate that it was opened with. The old session stays open
+        until its requests have ended; watches that still use it continue on the current one.
         """
         assert self._sessions, "the client is not open"
         if self.credentials.certificate_version != self._certificate_version:
@@ -145,24 +148,21 @@ class KubernetesClient:
         """Create a Job.
 
         Raises:
-            AlreadyExistsError: a Job of this name stands; after an answer that was lost,
-                it may be the one that this call made.
+            AlreadyExistsError: a Job of this name exists. Where an answer was lost, this call may
+                have created it.
         """
         request = rest.create(JOBS, namespace, manifest)
         return rest.decode(request, await self._send(request, self.settings.create), JOBS.decoder)
 
     async def create_secret(self, namespace: str, manifest: Mapping[str, Any]) -> None:
-        """Create a Secret; one that stands is what was asked for, because no two share a name."""
-        request = rest.create(SECRETS, namespace, manifest)
-        try:
-            await self._send(request, self.settings.create)
-        except AlreadyExistsError:
-            return
+        """Create a Secret where it does not exist: no two Secrets of tasks have the same name."""
+        with suppress(AlreadyExistsError):
+            await self._send(rest.create(SECRETS, namespace, manifest), self.settings.create)
 
     async def get_job(self, namespace: str, name: str) -> JobView:
         """Read a Job."""
         request = rest.get(JOBS, namespace, name)
-        return rest.decode(request, await self._send(request, self.settings.read), JOBS.decoder)
+        return rest.decode(request, await self._send(request), JOBS.decoder)
 
     async def delete_job(
         self,
@@ -175,7 +175,7 @@ class KubernetesClient:
     ) -> None:
         """Delete a Job and, through the garbage collector, its Pods.
 
-        A Job that is gone is what was asked for, and so is one of the name with another ``uid``.
+        It succeeds where the Job does not exist, or exists with another ``uid``.
         """
         request = rest.delete(JOBS, namespace, name, uid=uid, propagation=propagation)
         try:
@@ -191,15 +191,10 @@ class KubernetesClient:
         return await self.list_all(EVENTS, namespace, field_selector=field_selector)
 
     async def list_all(
-        self,
-        resource: Resource[ObjectT],
-        namespace: str,
-        *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
+        self, resource: Resource[ObjectT], namespace: str, **options: Unpack[ListOptions]
     ) -> list[ObjectT]:
         """Read a whole list, page by page."""
-        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        pages = self.pages(resource, namespace, **options)
         return [item async for page in pages for item in page.items or ()]
 
     async def pages(
@@ -207,23 +202,14 @@ class KubernetesClient:
         resource: Resource[ObjectT],
         namespace: str,
         *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int = PAGE,
         policy: RetryPolicy | None = None,
+        **options: Unpack[ListOptions],
     ) -> AsyncIterator[ItemList[ObjectT]]:
         """Yield the pages of a list, all as of one version (Kubernetes API concepts, chunks)."""
         token: str | None = None
         while True:
-            page = await self.list_page(
-                resource,
-                namespace,
-                label_selector=label_selector,
-                field_selector=field_selector,
-                limit=limit,
-                continue_token=token,
-                policy=policy,
-            )
+            of_page: ListOptions = {"limit": PAGE, **options, "continue_token": token}
+            page = await self.list_page(resource, namespace, policy=policy, **of_page)
             yield page
             token = page.metadata.continue_token
             if not token:
@@ -234,25 +220,12 @@ class KubernetesClient:
         resource: Resource[ObjectT],
         namespace: str,
         *,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int | None = None,
-        continue_token: str | None = None,
-        resource_version: str | None = None,
         policy: RetryPolicy | None = None,
+        **options: Unpack[ListOptions],
     ) -> ItemList[ObjectT]:
         """Read one page of a list; see ``rest.list_page``."""
-        request = rest.list_page(
-            resource,
-            namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            limit=limit,
-            continue_token=continue_token,
-            resource_version=resource_version,
-        )
-        body = await self._send(request, policy or self.settings.read)
-        return rest.decode(request, body, resource.list_decoder)
+        request = rest.list_page(resource, namespace, **options)
+        return rest.decode(request, await self._send(request, policy), resource.list_decoder)
 
     async def read_log(
         self,
@@ -296,15 +269,14 @@ class KubernetesClient:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Follow a container's log, with timestamps, from ``since`` (RFC 3339) until the container ends.
 
-        It has a connection of its own, as a watch has. A log may stay silent for
-        ``settings.log_silence`` seconds before the connection counts as lost.
+        The connection counts as lost after ``settings.log_silence`` seconds without a byte.
         """
         request = rest.read_log(namespace, pod, container, follow=True, timestamps=True, since=since)
         silence = self.settings.log_silence
-        # A kubelet sends its headers with the log's first line: they come no sooner than that.
+        # The kubelet sends its headers with the log's first line, which may come late.
         async with self._open(request, self._timeout(None), patience=silence) as response:
-            with SilenceLimit(response.content, silence) as limit:
-                yield self._chunks(response, limit.heard)
+            with silence_limit(response.content, silence) as heard:
+                yield self._chunks(response, heard)
 
     @asynccontextmanager
     async def watch(
@@ -317,10 +289,10 @@ class KubernetesClient:
         timeout_seconds: int,
         silence: float,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; gives its bytes in chunks, as they come.
+        """Open a watch; gives its bytes in chunks, as they arrive.
 
-        ``timeout_seconds`` is when the server ends it, ``silence`` how long the connection may
-        stay without a byte before it counts as lost (``UnreachableError``).
+        The server ends it after ``timeout_seconds``. After ``silence`` seconds without a byte the
+        connection counts as lost (``UnreachableError``).
         """
         request = rest.watch(
             resource,
@@ -330,8 +302,8 @@ class KubernetesClient:
             timeout_seconds=timeout_seconds,
         )
         async with self._open(request, self._timeout(None)) as response:
-            with SilenceLimit(response.content, silence) as limit:
-                yield self._chunks(response, limit.heard)
+            with silence_limit(response.content, silence) as heard:
+                yield self._chunks(response, heard)
 
     async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
         """Send a prepared request until it succeeds or the policy (``read``) gives up."""
@@ -348,17 +320,17 @@ class KubernetesClient:
 
         return await retrying(attempt, policy or self.settings.read)
 
-    async def _send(self, request: Request, policy: RetryPolicy) -> bytes:
+    async def _send(self, request: Request, policy: RetryPolicy | None = None) -> bytes:
         return (await self.exchange(request, policy)).body
 
     @asynccontextmanager
     async def _open(
         self, request: Request, timeout: aiohttp.ClientTimeout, *, patience: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request and hold its good answer open.
+        """Send one request and keep its successful answer open.
 
-        A 401 has the credentials renewed and is asked once more: tokens expire in between.
-        The answer may take ``patience`` seconds to begin, by default as long as any request.
+        After a 401 the credentials are renewed and the request is sent once more: tokens expire at any
+        time. The answer may take ``patience`` seconds to begin, ``settings.request_timeout`` by default.
         """
         patience = patience or self.settings.request_timeout
         try:
@@ -368,8 +340,8 @@ class KubernetesClient:
         try:
             yield response
         finally:
-            # An answer that was read to its end has given its connection back. What is given up
-            # before, such as a watch, is cut: TLS' farewell could outlive the event loop.
+            # An answer that was read to its end has returned its connection to the pool. Any other
+            # one, such as a watch, is aborted: closing TLS properly could outlive the event loop.
             if response.connection is not None and response.connection.transport is not None:
                 response.connection.transport.abort()
             response.close()
@@ -379,7 +351,7 @@ class KubernetesClient:
     ) -> aiohttp.ClientResponse:
         code, began = NO_ANSWER, time.monotonic()
         try:
-            # Until the headers are there even a watch is a request like any other.
+            # Until its headers arrive even a watch is a request like any other.
             async with asyncio.timeout(patience):
                 headers = await self.credentials.headers(force_refresh=renew)
                 response = await self._current_session().request(
@@ -395,7 +367,8 @@ class KubernetesClient:
                 )
                 code = response.status
                 if code >= 300:
-                    rest.interpret(request, code, await response.read(), response.headers.get("Retry-After"))
+                    retry_after = response.headers.get("Retry-After")
+                    raise rest.error_of(request, code, await response.read(), retry_after)
         except CredentialsError as error:
             raise UnreachableError(self.credentials.server, str(error)) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -407,7 +380,7 @@ class KubernetesClient:
     async def _chunks(
         self, response: aiohttp.ClientResponse, heard: Callable[[], None] = lambda: None
     ) -> AsyncIterator[bytes]:
-        """Yield what comes, as it comes; each time, ``heard`` is told before."""
+        """Yield the body as it arrives; ``heard`` is called before each chunk."""
         try:
             while chunk := await response.content.readany():
                 heard()

@@ -1,13 +1,13 @@
-"""The API server's requests and answers as data: prepare and interpret, without I/O.
+"""Requests to the API server and their answers as data: prepare and interpret, without I/O.
 
-Paths, verbs and parameters are those of the Kubernetes API reference; verbs are RBAC's
-(``create``, ``list``, ``watch``, …), which is how an operator's Role names them.
+Paths and parameters are those of the Kubernetes API reference. Verbs are RBAC's (``create``,
+``list``, ``watch``, …), as an operator's Role names them.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -25,14 +25,15 @@ __all__ = [
     "Answer",
     "HasMetadata",
     "ItemList",
+    "ListOptions",
     "PartialObject",
     "Request",
     "Resource",
     "create",
     "decode",
     "delete",
+    "error_of",
     "get",
-    "interpret",
     "list_page",
     "read_log",
     "warning_texts",
@@ -41,11 +42,11 @@ __all__ = [
 
 
 class HasMetadata(Protocol):
-    """What the API server keeps: an object with metadata."""
+    """An object of the API."""
 
     @property
     def metadata(self) -> ObjectMeta:
-        """Its name, versions and labels."""
+        """Name, versions and labels."""
         ...
 
 
@@ -61,21 +62,21 @@ class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ItemList(msgspec.Struct, Generic[T], frozen=True):
-    """A page of a list; ``items`` is ``null`` where Go had an empty slice."""
+    """A page of a list; ``items`` is ``null`` where Go has a nil slice."""
 
     metadata: ListMeta = ListMeta()
     items: tuple[T, ...] | None = None
 
 
 class PartialObject(msgspec.Struct, frozen=True):
-    """An object of which the server sends the metadata alone (meta/v1, PartialObjectMetadata)."""
+    """An object of which the server sends only the metadata (meta/v1, PartialObjectMetadata)."""
 
     metadata: ObjectMeta = ObjectMeta()
 
 
 @dataclass(frozen=True, slots=True)
 class Resource(Generic[ObjectT]):
-    """A kind of object in the API, and how it is decoded."""
+    """A resource of the API: its group and version, its plural name, and how it is decoded."""
 
     api: str
     plural: str
@@ -84,7 +85,7 @@ class Resource(Generic[ObjectT]):
     accept: str = "application/json"
 
     def path(self, namespace: str, *parts: str) -> str:
-        """The path of the collection in ``namespace``, or of what ``parts`` name in it."""
+        """The path of the collection in ``namespace``, or of the object that ``parts`` name in it."""
         return "/".join(
             [self.api, "namespaces", *(quote(p, safe="") for p in (namespace, self.plural, *parts))]
         )
@@ -117,7 +118,7 @@ JOB_VERSIONS: Final = Resource(
     accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
 )
 
-#: Created and never read: of what the server sends back, the metadata is enough.
+#: Secrets are created and never read, so the answer is limited to the metadata.
 SECRETS: Final = Resource(
     "/api/v1",
     "secrets",
@@ -144,10 +145,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: its body and what its headers add.
-
-    ``warnings`` are the texts of the server's ``Warning`` headers, ``date`` is its ``Date``.
-    """
+    """A successful answer: its body, the texts of its ``Warning`` headers, and its ``Date`` header."""
 
     body: bytes
     warnings: tuple[str, ...] = ()
@@ -159,8 +157,8 @@ def create(
 ) -> Request:
     """Create an object from its manifest.
 
-    With ``dry_run`` the server goes through everything, admission included, strict about
-    unknown fields, and keeps nothing (API concepts: dry-run, field validation).
+    With ``dry_run`` the server checks everything, admission included, refuses unknown fields, and
+    stores nothing (Kubernetes API concepts: dry-run, field validation).
     """
     body = msgspec.json.encode(manifest)
     query = _query(dryRun="All", fieldValidation="Strict") if dry_run else ()
@@ -176,7 +174,10 @@ def get(resource: Resource[Any], namespace: str, name: str) -> Request:
 def delete(
     resource: Resource[Any], namespace: str, name: str, *, uid: str | None, propagation: str
 ) -> Request:
-    """Delete an object, only if it has ``uid`` where that is given."""
+    """Delete an object; with ``uid`` only if it has that UID.
+
+    ``propagation`` is a deletion propagation policy, such as ``Background``.
+    """
     options: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "DeleteOptions",
@@ -188,27 +189,29 @@ def delete(
     return Request("delete", resource.plural, "DELETE", path, body=msgspec.json.encode(options))
 
 
-def list_page(
-    resource: Resource[Any],
-    namespace: str,
-    *,
-    label_selector: str | None = None,
-    field_selector: str | None = None,
-    limit: int | None = None,
-    continue_token: str | None = None,
-    resource_version: str | None = None,
-) -> Request:
-    """Read a page of a list.
+class ListOptions(TypedDict, total=False):
+    """What a list contains (meta/v1, ListOptions); what is left out or ``None`` has no effect.
 
-    Without ``resource_version`` the list is consistent; with ``"0"`` it comes from the
-    server's cache, whatever its age. A continue token carries the version by itself.
+    Without ``resource_version`` the list is consistent; with ``"0"`` it comes from the server's
+    cache, whatever its age. A continue token names its version itself.
     """
+
+    label_selector: str | None
+    field_selector: str | None
+    limit: int | None
+    continue_token: str | None
+    resource_version: str | None
+
+
+def list_page(resource: Resource[Any], namespace: str, **options: Unpack[ListOptions]) -> Request:
+    """Read a page of a list."""
+    limit = options.get("limit")
     query = _query(
-        labelSelector=label_selector,
-        fieldSelector=field_selector,
+        labelSelector=options.get("label_selector"),
+        fieldSelector=options.get("field_selector"),
         limit=None if limit is None else str(limit),
-        resourceVersion=resource_version,
-        **{"continue": continue_token},
+        resourceVersion=options.get("resource_version"),
+        **{"continue": options.get("continue_token")},
     )
     path = resource.path(namespace)
     return Request("list", resource.plural, "GET", path, query, accept=resource.accept)
@@ -222,7 +225,7 @@ def watch(
     resource_version: str,
     timeout_seconds: int,
 ) -> Request:
-    """Watch from ``resource_version`` on; the server ends the watch after ``timeout_seconds``."""
+    """Watch the changes after ``resource_version``; the server ends the watch after ``timeout_seconds``."""
     query = _query(
         watch="true",
         allowWatchBookmarks="true",
@@ -246,8 +249,8 @@ def read_log(
 ) -> Request:
     """Read a container's log from its beginning, or from ``since`` (RFC 3339) on.
 
-    ``limit_bytes``, timestamps counted, cuts it at its end; ``tail_lines`` keeps its last lines. With
-    ``follow`` the answer goes on until the container ends.
+    ``limit_bytes``, timestamps included, cuts it at its end; ``tail_lines`` keeps its last lines. With
+    ``follow`` the answer continues until the container ends.
     """
     query = _query(
         container=container,
@@ -264,34 +267,18 @@ def _query(**parameters: str | None) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in parameters.items() if value is not None)
 
 
-def interpret(request: Request, code: int, body: bytes, retry_after: str | None = None) -> None:
-    """Judge an answer by its HTTP status.
+def error_of(request: Request, code: int, body: bytes, retry_after: str | None = None) -> ApiStatusError:
+    """Return the error for an answer that is not successful.
 
-    Raises:
-        ApiStatusError: it is an error, of the class that the status has.
+    ``retry_after`` is its header (RFC 9110, 10.2.3); of the two forms the API server sends seconds.
     """
-    if 200 <= code < 300:
-        return
-    raise status_error(
-        code,
-        _status(body),
-        verb=request.verb,
-        path=request.path,
-        retry_after=_seconds(retry_after),
-    )
-
-
-def _status(body: bytes) -> Status:
-    """Decode a Status; a proxy's page becomes a Status with the page's beginning as its message."""
     try:
-        return msgspec.json.decode(body, type=Status)
+        status = msgspec.json.decode(body, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Status(message=" ".join(body[:300].decode(errors="replace").split()))
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header (RFC 9110, 10.2.3); of its two forms the API server sends seconds."""
-    return float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+        # Something else answered, such as a proxy: the beginning of its page is the message.
+        status = Status(message=" ".join(body[:300].decode(errors="replace").split()))
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
+    return status_error(code, status, verb=request.verb, path=request.path, retry_after=seconds)
 
 
 def warning_texts(headers: Iterable[str]) -> tuple[str, ...]:
@@ -301,10 +288,10 @@ def warning_texts(headers: Iterable[str]) -> tuple[str, ...]:
 
 
 def decode(request: Request, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode the body of a good answer.
+    """Decode the body of a successful answer.
 
     Raises:
-        ApiStatusError: it is no object of the expected form: something else answered.
+        ApiStatusError: it is no object of the expected form, so something else answered.
     """
     try:
         return decoder.decode(body)

@@ -6,12 +6,13 @@ forgot it, a node that lost its power. The kernel's probes tell the two apart.
 
 import asyncio
 import socket
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import aiohttp
 
-__all__ = ["DEAD_AFTER", "SilenceLimit", "open_socket"]
+__all__ = ["DEAD_AFTER", "open_socket", "silence_limit"]
 
 _IDLE: Final = 10
 _INTERVAL: Final = 5
@@ -42,39 +43,31 @@ def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return opened
 
 
-class SilenceLimit:
-    """Fails a stream that delivers nothing for ``seconds``; a context manager.
+@contextmanager
+def silence_limit(stream: aiohttp.StreamReader, seconds: float) -> Iterator[Callable[[], None]]:
+    """Fail a stream that delivers nothing for ``seconds``; gives what to call at each delivery.
 
-    The caller reports each delivery through ``heard``. There is one timer in that time, set again for
-    what is left of it: the HTTP library's own read time-out sets one for each packet, which for a
-    watch is a good part of the cost of an event.
+    There is one timer in that time, set again for what is left of it. The HTTP library's own read
+    time-out sets one for each packet, which for a watch is a good part of the cost of an event.
     """
+    loop = asyncio.get_running_loop()
+    heard_at = loop.time()
+    timer: asyncio.TimerHandle
 
-    def __init__(self, stream: aiohttp.StreamReader, seconds: float) -> None:
-        self._stream = stream
-        self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
+    def heard() -> None:
+        nonlocal heard_at
+        heard_at = loop.time()
 
-    def __enter__(self) -> Self:
-        self.heard()
-        self._timer = self._loop.call_later(self._seconds, self._check)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def heard(self) -> None:
-        """Note that the stream has delivered something."""
-        self._heard_at = self._loop.time()
-
-    def _check(self) -> None:
-        left = self._heard_at + self._seconds - self._loop.time()
+    def check() -> None:
+        nonlocal timer
+        left = heard_at + seconds - loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._check)
+            timer = loop.call_later(left, check)
         else:
-            self._stream.set_exception(aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+            stream.set_exception(aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+
+    timer = loop.call_later(seconds, check)
+    try:
+        yield heard
+    finally:
+        timer.cancel()

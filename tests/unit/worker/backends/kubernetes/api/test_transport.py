@@ -3,13 +3,15 @@
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 from unittest import mock
 
 import aiohttp
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.api.transport import DEAD_AFTER, SilenceLimit, open_socket
+from oz_agent_worker.worker.backends.kubernetes.api.transport import DEAD_AFTER, open_socket, silence_limit
 
 
 class Clock:
@@ -60,8 +62,8 @@ def stream() -> Stream:
     return Stream()
 
 
-def limit(stream: Stream) -> SilenceLimit:
-    return SilenceLimit(cast("aiohttp.StreamReader", stream), 10.0)
+def limit(stream: Stream) -> AbstractContextManager[Callable[[], None]]:
+    return silence_limit(cast("aiohttp.StreamReader", stream), 10.0)
 
 
 def test_silence_from_the_beginning_counts(clock: Clock, stream: Stream) -> None:
@@ -73,10 +75,10 @@ def test_silence_from_the_beginning_counts(clock: Clock, stream: Stream) -> None
 
 
 def test_what_is_heard_begins_the_time_anew_without_another_timer(clock: Clock, stream: Stream) -> None:
-    with limit(stream) as silence:
+    with limit(stream) as heard:
         for moment in (103.0, 106.0, 109.0):
             clock.move_to(moment)
-            silence.heard()
+            heard()
             assert len(clock.timers) == 1
         clock.move_to(118.9)
         assert stream.error is None
