@@ -22,6 +22,14 @@ def test_links_resolve(document: Path) -> None:
             assert link["anchor"] in anchors(target), link.group()
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_modules_that_are_named_exist(document: Path) -> None:
+    for name in re.findall(r"`([\w/-]+\.py)`", read(document)):
+        folders = ("src/oz_agent_worker", "scripts", "tests", "images")
+        paths = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob(Path(name).name)]
+        assert any(path.endswith(f"/{name}") for path in paths), name
+
+
 def test_every_page_is_linked_from_the_first() -> None:
     index = DOCS / "index.md"
     linked = {link["file"] for link in LINK.finditer(read(index))}
