@@ -1,29 +1,21 @@
-"""The executions in a worker's hands: each one's state, its output, and all of them as a table."""
+"""The active executions of a worker: their state, their output, and a table of them."""
 
 import asyncio
 from collections.abc import Callable, Iterator
-from enum import Enum
 
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.report import ExecutionKey
 
 from .backends.base import Execution
 
-__all__ = ["ActiveExecution", "Executions", "NotStarted", "TaskOutput"]
-
-
-class NotStarted(Enum):
-    """Why there is neither work nor an outcome."""
-
-    HANDED_BACK = "it goes back to its queue"
-    ELSEWHERE = "another worker has it, and reports it"
+__all__ = ["ActiveExecution", "Executions", "TaskOutput"]
 
 
 class ActiveExecution:
-    """One execution in the worker's hands.
+    """One execution that the worker holds.
 
-    ``ended`` tells whether its outcome is known: from then on it takes no slot.
-    ``shutting_down``: it is the worker's own end that ends it.
+    ``ended``: its outcome is known, and it takes no slot any more. ``shutting_down``: it is ended
+    because the worker shuts down.
     """
 
     __slots__ = ("claimed", "delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
@@ -40,7 +32,7 @@ class ActiveExecution:
 
 
 class Executions:
-    """The executions in hand, by execution and by task; ``active`` of them take a slot."""
+    """The active executions, by key and by task; ``active`` of them take a slot."""
 
     def __init__(self) -> None:
         self.active = 0
@@ -51,27 +43,27 @@ class Executions:
             yield from runs.values()
 
     def get(self, key: ExecutionKey) -> ActiveExecution | None:
-        """The run of an execution."""
+        """Return an execution, if it is active."""
         return self._by_task.get(key.task_id, {}).get(key)
 
     def of_task(self, task_id: str) -> list[ActiveExecution]:
-        """The runs of all executions of a task."""
+        """Return all active executions of a task."""
         return list(self._by_task.get(task_id, {}).values())
 
     def open(self, key: ExecutionKey) -> ActiveExecution:
-        """Take an execution in hand, with a slot."""
+        """Add an execution, which takes a slot."""
         run = self._by_task.setdefault(key.task_id, {})[key] = ActiveExecution(key)
         self.active += 1
         return run
 
     def end(self, run: ActiveExecution) -> None:
-        """Its outcome is known: its slot is free. Harmless when repeated."""
+        """Free the slot of an execution whose outcome is known. Idempotent."""
         if not run.ended:
             run.ended = True
             self.active -= 1
 
     def close(self, run: ActiveExecution) -> None:
-        """Let go of an execution."""
+        """Remove an execution."""
         self.end(run)
         runs = self._by_task.get(run.key.task_id, {})
         runs.pop(run.key, None)
@@ -80,9 +72,9 @@ class Executions:
 
 
 class TaskOutput:
-    """Takes one execution's output on its way to the control plane (an ``OutputSink``).
+    """Passes one execution's output to the log buffers (an ``OutputSink``).
 
-    Nothing leaves before the claim, and nothing is taken after the end.
+    Nothing is sent before the claim, and nothing is accepted after the end.
     """
 
     def __init__(self, key: ExecutionKey, logs: LogBuffers, wake: Callable[[], None]) -> None:
@@ -94,21 +86,21 @@ class TaskOutput:
 
     @property
     def wanted(self) -> bool | None:
-        """Whether the control plane asked for output; ``None`` before the first connection."""
+        """Whether the control plane wants output; ``None`` before the first connection."""
         return self._logs.wanted
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Append bytes."""
         if not self._ended:
             self._logs.write(self._key, chunk, held_back=not self._claimed)
             self._wake()
 
     def claimed(self) -> None:
-        """The claim is on its way: output may follow it."""
+        """Release the output: the claim is queued before it."""
         self._claimed = True
         self.write(b"")
 
     def end(self) -> None:
-        """All output was written."""
+        """Note that no output follows."""
         self._logs.write(self._key, b"", final=True)
         self._ended = True

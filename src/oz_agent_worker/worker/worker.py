@@ -1,7 +1,7 @@
-"""The worker: takes assignments, runs each on a backend, reports how it ended.
+"""The worker: takes assignments, runs each on a backend, and reports how it ended.
 
-``Worker`` holds the slots; a ``ActiveExecution`` follows one execution from its assignment until
-its result is delivered and its record removed.
+An ``ActiveExecution`` is one execution from its assignment until its report is delivered and its
+record removed. It takes one of the worker's slots until its outcome is known.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from .backends.base import (
     OwnedByAnotherWorkerError,
 )
 from .events import EventKind, Notify, TaskEvent, ignore_event
-from .executions import ActiveExecution, Executions, NotStarted, TaskOutput
+from .executions import ActiveExecution, Executions, TaskOutput
 from .task_spec import TaskSettings, build_task_spec
 
 __all__ = ["FrameSender", "Worker", "WorkerSettings"]
@@ -48,7 +48,7 @@ logger: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """``max_concurrent_tasks`` 0 is unlimited."""
+    """Settings of a worker; ``max_concurrent_tasks`` 0 is unlimited."""
 
     worker_id: str
     max_concurrent_tasks: int
@@ -56,21 +56,21 @@ class WorkerSettings:
 
 
 class FrameSender(Protocol):
-    """What the worker needs of its link."""
+    """The connection, as the worker uses it."""
 
     def wake(self) -> None:
-        """There is something to write."""
+        """Write what is due in the outbox and the logs."""
         ...
 
     def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
-        """Hand a task back."""
+        """Hand a task back to the control plane."""
         ...
 
 
 class Worker:
-    """Runs what the control plane assigns; see the module's text.
+    """Runs what the control plane assigns.
 
-    It is the ``ConnectionListener`` of its link. ``connection`` is set before the first event.
+    It is the ``ConnectionListener`` of its connection. ``connection`` is set before the first event.
     """
 
     connection: FrameSender
@@ -100,7 +100,7 @@ class Worker:
     def hello(self) -> frames.WorkerHello:
         """Describe the worker, with the executions that it has claimed.
 
-        One that is being launched may not stand, and a control plane takes this for a claim.
+        Executions still launching are left out: listing one claims it.
         """
         executions = [
             frames.RunningExecution(task_id=run.key.task_id, execution_id=run.key.execution_id)
@@ -117,9 +117,9 @@ class Worker:
         )
 
     def adopt(self, found: AdoptableExecution) -> None:
-        """Follow an execution that an earlier worker left, whether or not there is a slot for it."""
+        """Continue an execution of an earlier worker, whether or not there is a slot for it."""
         if self._runs.get(found.key) is not None:
-            logger.debug("Task %s is in hand already", found.key)
+            logger.debug("Task %s is already active here", found.key)
         elif self._accepting:
             logger.info("Task %s taken over", found.key)
             self._notify(TaskEvent(EventKind.ADOPTED, found.key, already_ended=found.ended))
@@ -130,12 +130,15 @@ class Worker:
     # -------------------------------------------------------------------------- events
 
     def on_event(self, event: Event) -> None:
-        """Act on what the control plane said."""
+        """Act on what the control plane sent."""
         match event:
             case Assigned(assignment):
                 self._assigned(assignment)
             case AssignmentRefused(key, why):
-                self._refused(key, why)
+                if self._runs.get(key) is None:
+                    self._notify(TaskEvent(EventKind.ASSIGNED, key))
+                    run = self._runs.open(key)
+                    run.task = self._spawn(run, self._settle(run, _unusable(why)))
             case CancellationRequested(task_id, execution_id):
                 self._cancel(task_id, execution_id)
             case Delivered(reports):
@@ -145,12 +148,12 @@ class Worker:
 
     def _assigned(self, assignment: Assignment) -> None:
         key = assignment.key
-        standing = self._runs.get(key)
-        if standing is not None and not standing.delivered.is_set():
-            logger.info("Task %s is in hand already: the second assignment is ignored", key)
+        existing = self._runs.get(key)
+        if existing is not None and not existing.delivered.is_set():
+            logger.info("Task %s is already active here: the second assignment is ignored", key)
         elif not self._accepting:
             self._reject(key, RejectionReason.SHUTTING_DOWN)
-        elif standing is not None or self._owes_an_end(key.task_id):
+        elif existing is not None or self._has_undelivered_report(key.task_id):
             self._reject(key, RejectionReason.STILL_CLEANING_UP)
         elif 0 < self._settings.max_concurrent_tasks <= self._runs.active:
             self._reject(key, RejectionReason.AT_CAPACITY)
@@ -160,10 +163,10 @@ class Worker:
             run = self._runs.open(key)
             run.task = self._spawn(run, self._carry_out(run, assignment))
 
-    def _owes_an_end(self, task_id: str) -> bool:
-        """Whether the peer is still to hear how an earlier execution of the task ended.
+    def _has_undelivered_report(self, task_id: str) -> bool:
+        """Whether the report of an earlier execution of the task is still to come.
 
-        The public protocol's frames name the task alone: that end would count for a follow-up.
+        The public protocol's frames name only the task, so that report would end the new execution.
         """
         return any(not run.delivered.is_set() for run in self._runs.of_task(task_id))
 
@@ -172,19 +175,12 @@ class Worker:
         self.connection.reject(key, reason)
         self._notify(TaskEvent(EventKind.REJECTED, key, reason.value))
 
-    def _refused(self, key: ExecutionKey, why: str) -> None:
-        if self._runs.get(key) is not None:
-            return
-        self._notify(TaskEvent(EventKind.ASSIGNED, key))
-        run = self._runs.open(key)
-        run.task = self._spawn(run, self._settle(run, _unusable(why)))
-
     def _cancel(self, task_id: str, execution_id: str | None) -> None:
-        meant = (run for run in self._runs.of_task(task_id) if not run.ended)
-        runs = [run for run in meant if execution_id in (None, run.key.execution_id)]
+        running = (run for run in self._runs.of_task(task_id) if not run.ended)
+        runs = [run for run in running if execution_id in (None, run.key.execution_id)]
         if not runs:
             key = ExecutionKey(task_id, execution_id or task_id)
-            logger.info("Task %s is not in hand: its cancellation is ignored", key)
+            logger.info("Task %s is not active here: its cancellation is ignored", key)
         for run in runs:
             logger.info("Task %s: cancellation requested", run.key)
             self._notify(TaskEvent(EventKind.CANCEL_REQUESTED, run.key))
@@ -192,17 +188,16 @@ class Worker:
 
     def _delivered(self, reports: tuple[TerminalReport, ...]) -> None:
         for report in reports:
-            run = self._runs.get(report.key)
-            if run is not None:
+            if (run := self._runs.get(report.key)) is not None:
                 run.delivered.set()
 
-    # ------------------------------------------------------------------------- one run
+    # ------------------------------------------------------------------- one execution
 
     def _spawn(self, run: ActiveExecution, steps: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.create_task(self._guard(run, steps), name=f"task-{run.key}")
 
     async def _guard(self, run: ActiveExecution, steps: Coroutine[None, None, None]) -> None:
-        """Whatever goes wrong inside, the task is reported and its slot comes back."""
+        """Run the steps. On any error the task is reported and its slot freed."""
         log_fields.about(run.key)
         try:
             await steps
@@ -217,27 +212,21 @@ class Worker:
 
     async def _carry_out(self, run: ActiveExecution, assignment: Assignment) -> None:
         output = TaskOutput(run.key, self._logs, self.connection.wake)
-        launched = await self._launch(run, assignment, output)
-        # With thousands of tasks in flight, what launched them must not be held.
+        outcome = await self._launch(run, assignment, output)
+        # With thousands of tasks in flight, their assignments must not stay in memory.
         del assignment
-        if isinstance(launched, NotStarted):
-            self._runs.end(run)
-            if launched is NotStarted.HANDED_BACK:
-                self._reject(run.key, RejectionReason.BACKEND_UNAVAILABLE)
-        elif isinstance(launched, Outcome):
-            await self._settle(run, launched)
-        else:
-            await self._follow(run, launched, output)
-
-    async def _resume(self, run: ActiveExecution, found: AdoptableExecution) -> None:
-        output = TaskOutput(run.key, self._logs, self.connection.wake)
-        run.execution = found.follow(output)
-        await self._follow(run, run.execution, output)
+        if run.execution is not None:
+            await self._follow(run, run.execution, output)
+        elif outcome is not None:
+            await self._settle(run, outcome)
 
     async def _launch(
         self, run: ActiveExecution, assignment: Assignment, output: TaskOutput
-    ) -> Execution | Outcome | NotStarted:
-        """Start the work. An outcome: it never stood, and ends so."""
+    ) -> Outcome | None:
+        """Start the work and set ``run.execution``, or return the outcome of work that cannot start.
+
+        Neither happens where another worker has the execution, or where it was handed back.
+        """
         try:
             spec = build_task_spec(assignment, self._settings.tasks)
             run.execution = await self._backend.launch(spec, output)
@@ -245,46 +234,46 @@ class Worker:
             return _unusable(str(error))
         except OwnedByAnotherWorkerError as error:
             logger.info("Task %s is left to another worker: %s", run.key, error)
-            return NotStarted.ELSEWHERE
         except LaunchError as error:
             if run.stop_reason is not None and not run.shutting_down:
                 return cancelled("Task was cancelled before it started")
-            if error.outcome is None:
-                logger.warning("Task %s was not started: %s", run.key, error)
-                return NotStarted.HANDED_BACK
-            return error.outcome
-        return run.execution
+            if error.outcome is not None:
+                return error.outcome
+            logger.warning("Task %s was not started: %s", run.key, error)
+            self._reject(run.key, RejectionReason.BACKEND_UNAVAILABLE)
+        return None
+
+    async def _resume(self, run: ActiveExecution, found: AdoptableExecution) -> None:
+        output = TaskOutput(run.key, self._logs, self.connection.wake)
+        run.execution = found.follow(output)
+        await self._follow(run, run.execution, output)
 
     async def _follow(self, run: ActiveExecution, execution: Execution, output: TaskOutput) -> None:
-        """The work stands: claim it, wait for its end, report it, clean up."""
+        """The work exists: claim it, wait for its end, report it, clean up."""
         self._notify(TaskEvent(EventKind.STARTED, run.key))
         self._claim(run)
         output.claimed()
         if run.stop_reason is not None:
             self._stop(run, run.stop_reason)
-        outcome = await self._outcome(run, execution)
-        output.end()
-        await self._report(run, outcome)
-        try:
-            await execution.release(outcome)
-        except Exception as error:  # noqa: BLE001  the task is reported: debris must not fail it
-            logger.warning("Task %s: cleaning up failed: %s", run.key, error)
-            self._notify(TaskEvent(EventKind.CLEANUP_FAILED, run.key))
-
-    async def _outcome(self, run: ActiveExecution, execution: Execution) -> Outcome:
         try:
             outcome = await execution.wait()
         except Exception as error:
             logger.exception("Task %s: unexpected error", run.key)
-            # It is reported as failed, so it must not go on.
-            self._stop(run, "the worker lost sight of it")
-            return _unexpected(error)
+            # It is reported as failed, so it must not continue.
+            self._stop(run, "the worker lost track of it")
+            outcome = _unexpected(error)
         if run.shutting_down and outcome.result is TaskResult.CANCELLED:
-            return failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
-        return outcome
+            outcome = failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down while the task ran")
+        output.end()
+        await self._report(run, outcome)
+        try:
+            await execution.release(outcome)
+        except Exception as error:  # noqa: BLE001  the task is reported: what it leaves must not fail it
+            logger.warning("Task %s: cleaning up failed: %s", run.key, error)
+            self._notify(TaskEvent(EventKind.CLEANUP_FAILED, run.key))
 
     def _stop(self, run: ActiveExecution, reason: str) -> None:
-        """End the work, at once or as soon as it stands."""
+        """End the work, now or as soon as it exists."""
         run.stop_reason = run.stop_reason or reason
         if run.execution is not None:
             self._side_task(run.key, run.execution.stop(reason), f"stop-{run.key}")
@@ -297,15 +286,16 @@ class Worker:
             self._notify(TaskEvent(EventKind.CLAIMED, run.key))
 
     async def _settle(self, run: ActiveExecution, outcome: Outcome) -> None:
-        """Claim and end a task that does not stand."""
+        """Claim and end a task whose work does not exist."""
         self._claim(run)
         await self._report(run, outcome)
 
     async def _report(self, run: ActiveExecution, outcome: Outcome) -> None:
-        """Hand the outcome to the outbox and return when the peer has it."""
+        """Add the outcome to the outbox and return when it is delivered."""
         self._runs.end(run)
-        log = logger.warning if outcome.result is TaskResult.FAILED else logger.info
-        log("Task %s %s%s", run.key, outcome.result.value, _detail(outcome))
+        level = logging.WARNING if outcome.result is TaskResult.FAILED else logging.INFO
+        detail = f" ({outcome.reason.value}): {outcome.message}" if outcome.reason else ""
+        logger.log(level, "Task %s %s%s", run.key, outcome.result.value, detail)
         self._outbox.add(TerminalReport(run.key, outcome))
         self._notify(TaskEvent(EventKind.ENDED, run.key, outcome=outcome))
         self.connection.wake()
@@ -329,32 +319,26 @@ class Worker:
     async def drain(self, grace: float) -> None:
         """Take no more tasks and deliver what is due, within ``grace`` seconds.
 
-        Work that survives the worker goes on, and its outcome is another worker's to
-        report; work that cannot is ended and reported as a graceful shutdown.
+        Work that survives the worker continues, and another worker will report its outcome. Other
+        work is ended and reported as a graceful shutdown.
         """
         self._accepting = False
+        survives = self._backend.survives_worker
         running = [run for run in self._runs if not run.ended]
         if running:
-            verb = "left running" if self._backend.survives_worker else "ended"
+            verb = "left running" if survives else "ended"
             logger.info("Shutting down: %d task(s) in flight are %s", len(running), verb)
-        if not self._backend.survives_worker:
+        if not survives:
             for run in running:
                 run.shutting_down = run.stop_reason is None
                 self._stop(run, SHUTDOWN)
-        due = [
-            run.task for run in self._runs if run.task and (run.ended or not self._backend.survives_worker)
-        ]
+        due = [run.task for run in self._runs if run.task and (run.ended or not survives)]
         if due:
             await asyncio.wait(due, timeout=grace)
-        undelivered = self._outbox.unreported
-        if undelivered:
+        if undelivered := self._outbox.unreported:
             logger.warning("Shutting down with %d report(s) undelivered", undelivered)
-        await self._abandon()
-
-    async def _abandon(self) -> None:
-        await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its cleaning up
-        tasks = [run.task for run in self._runs if run.task] + list(self._side_tasks)
-        await cancel_and_wait(*tasks)
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never reaches its `finally`
+        await cancel_and_wait(*(run.task for run in self._runs), *self._side_tasks)
 
 
 def _unusable(why: str) -> Outcome:
@@ -364,7 +348,3 @@ def _unusable(why: str) -> Outcome:
 
 def _unexpected(error: Exception) -> Outcome:
     return failed(FailureReason.UNKNOWN, f"The worker failed unexpectedly: {type(error).__name__}")
-
-
-def _detail(outcome: Outcome) -> str:
-    return f" ({outcome.reason.value}): {outcome.message}" if outcome.reason else ""

@@ -75,7 +75,7 @@ async def test_an_unexpected_error_of_wait_ends_the_work_and_the_task() -> None:
     execution.ended.set_exception(RuntimeError("bug"))
     await settle()
     assert bench.sent() == [Claim(A), TerminalReport(A, UNEXPECTED)]
-    assert execution.stops == ["the worker lost sight of it"]
+    assert execution.stops == ["the worker lost track of it"]
     await bench.finish()
     assert execution.releases == [UNEXPECTED]
 
