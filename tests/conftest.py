@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import AsyncRestClient
@@ -28,6 +29,12 @@ KubeletFactory: TypeAlias = Callable[..., Kubelet]
 EXTERNAL = "OZ_TEST_KUBECONFIG"
 
 UNAVAILABLE = pytest.StashKey[str]()
+
+# Whatever profile Hypothesis has chosen (it has its own for CI), but nothing in it measures time.
+settings.register_profile(
+    "tests", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
