@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from tests.chaos import load as module
 from tests.chaos.load import Load
 from tests.chaos.plan import End, TaskPlan
 from tests.chaos.plane import Ended, PlaneClient
@@ -36,8 +35,7 @@ class Plane:
 
 
 @pytest.fixture
-def plane(monkeypatch: pytest.MonkeyPatch) -> Plane:
-    monkeypatch.setattr(module, "_LOOK", 0.0)
+def plane() -> Plane:
     return Plane()
 
 
@@ -54,7 +52,7 @@ def events(tmp_path: Path) -> Iterator[Events]:
 
 
 def loaded(plane: Plane, events: Events, tasks: Iterator[TaskPlan], open_runs: int = 100) -> Load:
-    return Load(cast("PlaneClient", plane), tasks, events, open_runs=open_runs)
+    return Load(cast("PlaneClient", plane), tasks, events, open_runs=open_runs, look=0.0)
 
 
 async def run(load: Load, upto: int, looks: int = 20) -> None:
