@@ -8,10 +8,10 @@ SOURCES := src tests scripts images charts
 TIERS ?= tests/unit tests/integration tests/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test check format e2e coverage mutation bench chaos docs docs-check picture lock clean
+.PHONY: help run dev test test-unit test-integration check format e2e coverage mutation bench chaos docs docs-check picture lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -28,10 +28,16 @@ run: $(STAMP) ## One task from "submitted" to "succeeded" on this machine; ends 
 dev: $(STAMP) ## Control plane, worker and agent in this terminal; stays up
 	@$(BIN)/oz-agent-worker dev
 
-test: $(STAMP) check ## Lint, types, layers; unit tests; integration tests on a real API server
+test: check test-unit test-integration ## Lint, types, layers; unit tests; integration tests on a real API server
+
+test-unit: $(STAMP) ## Unit tests alone, without a cluster; a minute
+	@$(BIN)/python -m tests.cluster.helm
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
+
+test-integration: $(STAMP) ## Integration tests alone, on a real API server
 	@$(BIN)/python -m tests.cluster.provision
 	@$(BIN)/python -m tests.cluster.helm
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 
 check: $(STAMP) ## Lint, format, types, import layers
 	@$(BIN)/ruff check $(SOURCES)

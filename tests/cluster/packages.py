@@ -22,10 +22,12 @@ __all__ = [
     "ENGINE_PROGRAMS",
     "MONITORING_PROGRAMS",
     "PROGRAMS",
+    "SHELLS",
     "engine_programs",
     "is_static",
     "monitoring_programs",
     "node_programs",
+    "shells",
 ]
 
 PROGRAMS: Final = {
@@ -50,6 +52,9 @@ ENGINE_PROGRAMS: Final = {
     "busybox": "busybox-static",
 }
 """Each program that builds images, and the Debian package that has it."""
+
+SHELLS: Final = {"bash": "bash", "busybox": "busybox-static", "dash": "dash"}
+"""Each shell that runs a Pod's scripts, and the Debian package that has it."""
 
 MONITORING_PROGRAMS: Final = {"prometheus": "prometheus", "promtool": "prometheus"}
 """Each program that reads metrics and rules, and the Debian package that has it."""
@@ -88,6 +93,15 @@ def monitoring_programs(environ: Mapping[str, str] = os.environ) -> dict[str, Pa
         ProvisionError: one is not there, and cannot be taken from a package.
     """
     return _provided(MONITORING_PROGRAMS, environ)
+
+
+def shells(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Return the path of each of ``SHELLS``.
+
+    Raises:
+        ProvisionError: one is not there, and cannot be taken from a package.
+    """
+    return _provided(SHELLS, environ)
 
 
 def _provided(
@@ -143,7 +157,12 @@ def _provide(package: str, folder: Path) -> None:
     if folder.exists():
         return
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        packages = {*PROGRAMS.items(), *ENGINE_PROGRAMS.items(), *MONITORING_PROGRAMS.items()}
+        packages = {
+            *PROGRAMS.items(),
+            *ENGINE_PROGRAMS.items(),
+            *MONITORING_PROGRAMS.items(),
+            *SHELLS.items(),
+        }
         names = ", ".join(sorted(name for name, of in packages if of == package))
         raise ProvisionError(f"no {names} here, and no apt-get to take Debian's {package} with")
     progress(f"unpacking Debian's {package} (once)")
