@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 
 import yaml
 
+from tests.timeouts import HANG_TIMEOUT
+
 from . import kubeconfig, namespaces
 from .audit import POLICY, AuditEntry, AuditLog
 from .certificates import Authority, KeyPair, signing_key
@@ -150,7 +152,7 @@ class ApiTier:
         """Start the API server, on the same port as ever, and wait for ``/readyz``."""
         self.apiserver.start()
         client = self.client()
-        self.apiserver.wait_until(lambda: _is_ready(client), timeout=60.0)
+        self.apiserver.wait_until(lambda: _is_ready(client), timeout=HANG_TIMEOUT)
 
     def audit(
         self,
@@ -216,7 +218,7 @@ class ApiTier:
             accounts: Any = client.get("/api/v1/namespaces/default/serviceaccounts")
             return bool(accounts["items"])
 
-        self.controller_manager.wait_until(has_service_account, timeout=60.0)
+        self.controller_manager.wait_until(has_service_account, timeout=HANG_TIMEOUT)
 
 
 def _remove_leftovers() -> None:

@@ -10,6 +10,8 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
+from tests.timeouts import HANG_TIMEOUT
+
 from .errors import ApiError, ClusterError
 from .kubeconfig import Connection
 
@@ -36,7 +38,7 @@ class AsyncRestClient:
             # Watches hold connections of their own: the slots bound the rest.
             connector=aiohttp.TCPConnector(ssl=self._connection.ssl_context, limit=0),
             headers={**self._connection.headers, "User-Agent": self._user_agent},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=HANG_TIMEOUT),
             read_bufsize=2**20,
         )
         return self
@@ -96,7 +98,7 @@ class AsyncRestClient:
     async def _send(self, method: str, path: str, payload: str | None, content_type: str) -> Any:
         headers = {"Content-Type": content_type}
         url = self._connection.server + path
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=HANG_TIMEOUT)
         async with self._open_session.request(
             method, url, data=payload, headers=headers, timeout=timeout
         ) as answer:
@@ -124,7 +126,9 @@ class AsyncRestClient:
                 yield event["type"], event["object"]
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[bool]], *, timeout: float = 30.0) -> None:
+async def eventually(
+    what: str, check: Callable[[], Awaitable[bool]], *, timeout: float = HANG_TIMEOUT
+) -> None:
     """Ask every 20 ms until ``check`` holds; for what the API server has no event of.
 
     Raises:

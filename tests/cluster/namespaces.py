@@ -42,7 +42,7 @@ def create_namespace(client: RestClient, subject: dict[str, str] | None = None, 
     client.create(f"{rbac}/rolebindings", binding)
     default = f"/api/v1/namespaces/{name}/serviceaccounts/default"
     # After an API server's restarts the watches of the controllers (client-go) pause for up to a minute.
-    wait_for(f"service account default in {name}", lambda: _exists(client, default), timeout=90.0)
+    wait_for(f"service account default in {name}", lambda: _exists(client, default))
     return name
 
 

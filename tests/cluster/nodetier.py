@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.timeouts import HANG_TIMEOUT
+
 from . import kubeconfig
 from .apitier import ApiTier
 from .errors import ApiError, ClusterError, ProvisionError, StartError
@@ -35,8 +37,6 @@ NODE_TIER: Final = (*API_TIER, "kube-scheduler", "kubelet")
 
 FOLDER: Final = "oz-node-tier-"
 """How the names of folder, node and control group begin; the process ID of their owner follows."""
-
-READY_TIMEOUT: Final = 60.0
 
 
 def obstacle() -> str | None:
@@ -193,7 +193,7 @@ class NodeTier:
         self._containerd = Child(command, self.layout.log("containerd"))
         stack.callback(self._containerd.stop, grace=0)
         self._containerd.start()
-        self._containerd.wait_until(self._runtime_answers, timeout=READY_TIMEOUT)
+        self._containerd.wait_until(self._runtime_answers, timeout=HANG_TIMEOUT)
 
     def _runtime_answers(self) -> bool:
         try:
@@ -215,7 +215,7 @@ class NodeTier:
         self._kubelet = Child(self.sandbox.command(*command), self.layout.log("kubelet"))
         stack.callback(self._kubelet.stop, grace=0)
         self._kubelet.start()
-        self._kubelet.wait_until(self._is_ready, timeout=READY_TIMEOUT)
+        self._kubelet.wait_until(self._is_ready, timeout=HANG_TIMEOUT)
 
     def _is_ready(self) -> bool:
         """Whether the kubelet says so, and the controllers have taken their taints off the node."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.timeouts import HANG_TIMEOUT
+
 from .errors import ApiError, ClusterError
 from .kubeconfig import Connection
 
@@ -19,7 +21,7 @@ class RestClient:
     """Requests with the credentials of one user."""
 
     connection: Connection
-    timeout: float = 30.0
+    timeout: float = HANG_TIMEOUT
 
     def get(self, path: str) -> Any:
         """GET one object or list."""
@@ -61,7 +63,7 @@ class RestClient:
         return text
 
 
-def wait_for(what: str, check: Callable[[], bool], *, timeout: float = 30.0) -> None:
+def wait_for(what: str, check: Callable[[], bool], *, timeout: float = HANG_TIMEOUT) -> None:
     """Poll every 10 ms until ``check`` holds; the harness's own waits, which have no event to await."""
     deadline = time.monotonic() + timeout
     while not check():

@@ -28,6 +28,7 @@ from oz_agent_worker.protocol.frames import (
     WorkerFrame,
     format_capabilities,
 )
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["Ending", "Peer"]
 
@@ -92,7 +93,7 @@ class Peer:
         """Ask for the end of a task."""
         self._send(frames.TaskCancellation(task_id=task_id))
 
-    def ending(self, task_id: str, timeout: float = 60.0) -> Ending:
+    def ending(self, task_id: str, timeout: float = HANG_TIMEOUT) -> Ending:
         """Wait for a task's terminal report, the first and only one."""
         return self._ended(task_id, timeout)[1]
 
@@ -110,7 +111,7 @@ class Peer:
             (ending,) = self._endings[task_id]
             return ending
 
-    def wait_for_output(self, task_id: str, text: str, timeout: float = 30.0) -> None:
+    def wait_for_output(self, task_id: str, text: str, timeout: float = HANG_TIMEOUT) -> None:
         """Wait for a text in a task's output."""
         self._until(lambda: text.encode() in self._output[task_id], timeout, f"{text!r} in the output")
 

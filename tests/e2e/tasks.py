@@ -16,6 +16,7 @@ from tests.cluster.node.images import AGENT_IMAGE, BUSYBOX_IMAGE
 from tests.cluster.nodetier import NodeTier
 from tests.cluster.rest import wait_for
 from tests.integration.programs import BIN, Program, environment, program
+from tests.timeouts import HANG_TIMEOUT
 
 from .peer import Peer
 
@@ -76,7 +77,7 @@ def worker_of(peer: Peer, config: Path) -> Iterator[Program]:
     """Run a worker of that peer until it listens, and on; at the end its log is printed, for who needs it."""
     with _worker(peer, config) as running:
         try:
-            running.wait_for(LISTENING, timeout=90.0)
+            running.wait_for(LISTENING)
             yield running
         finally:
             print(running.text)
@@ -88,7 +89,7 @@ def failed_start(peer: Peer, config: Path) -> tuple[int | None, str]:
     The exit code is None where it listens all the same.
     """
     with _worker(peer, config) as worker:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANG_TIMEOUT
         while worker.process.poll() is None and LISTENING not in worker.text:
             assert time.monotonic() < deadline, f"neither listens nor ends: {worker.text}"
             time.sleep(0.1)
@@ -114,7 +115,7 @@ def processes_of(task_id: str) -> list[int]:
 
 def process_of(task_id: str) -> int:
     """Wait until the task's agent runs; return its first process."""
-    wait_for("the task's process", lambda: processes_of(task_id) != [], timeout=60.0)
+    wait_for("the task's process", lambda: processes_of(task_id) != [])
     return processes_of(task_id)[0]
 
 

@@ -10,7 +10,7 @@ import oz_agent_worker
 from tests.cluster.docker.build import AGENT_IMAGE, BASE_IMAGE, SHELL_IMAGE, WORKER_IMAGE
 from tests.cluster.docker.engine import DockerEngine
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 HARDENED = ("--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 

@@ -14,7 +14,7 @@ from tests.cluster.rest import wait_for
 
 from .installed import PLANE_RELEASE, WORKER_RELEASE, Installation
 
-pytestmark = [pytest.mark.node, pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.node, pytest.mark.docker, pytest.mark.timeout(1800)]
 
 METRICS_PORT = 9464
 HEALTH_PORT = 8081
@@ -46,7 +46,7 @@ def test_a_prompt_becomes_output_and_a_result(installation: Installation) -> Non
 def test_the_exec_probe_passes(installation: Installation) -> None:
     pod = installation.pod(WORKER_RELEASE)
     before = installation.probes(pod, "Liveness")
-    wait_for("probes", lambda: installation.probes(pod, "Liveness") >= before + 2, timeout=60.0)
+    wait_for("probes", lambda: installation.probes(pod, "Liveness") >= before + 2)
     (status,) = installation.pod(WORKER_RELEASE)["status"]["containerStatuses"]
     assert (status["restartCount"], status["ready"]) == (0, True)
 
@@ -106,7 +106,7 @@ def test_health_is_what_the_probes_ask_for(installation: Installation) -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert {c["type"]: c["status"] for c in pod["status"]["conditions"]}["Ready"] == "True"
     for kind in ("Liveness", "Readiness"):
-        wait_for(f"a {kind} probe", partial(installation.has_passed, pod, kind), timeout=90.0)
+        wait_for(f"a {kind} probe", partial(installation.has_passed, pod, kind))
 
 
 def test_without_a_control_plane_the_worker_is_alive_and_not_ready(installation: Installation) -> None:

@@ -14,7 +14,7 @@ from .ledger import Ledger
 from .site import Site, running_site
 from .tasks import script_task
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 # A volume of a Secret, mounted into the task.
 NEEDS_SECRET: Final[dict[str, Any]] = {
@@ -58,7 +58,7 @@ def assign_without_secret(site: Site) -> str:
     """Delete the Secret that the preflight has seen; return the ID of a task that misses it."""
     site.client.delete(f"{site.core}/secrets/login")
     task = site.peer.assign(script_task("cat /login/user; echo"))
-    wait_for("the failed mount", lambda: has_event(site, "FailedMount", "login"), timeout=60)
+    wait_for("the failed mount", lambda: has_event(site, "FailedMount", "login"))
     return task
 
 

@@ -14,7 +14,7 @@ from .conftest import Report
 from .peer import Peer
 from .tasks import config_file, processes_of, script_task, worker_of
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 WAITS = "trap 'exit 143' TERM; echo begun; while [ ! -e go ]; do sleep 0.2; done; echo done"
 
@@ -38,8 +38,8 @@ def test_a_drained_pod_is_started_again(
         name = pod["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         client.create(f"/api/v1/namespaces/{namespace}/pods/{name}/eviction", eviction)
-        wait_for("the next attempt", lambda: _second(client, namespace, task, name), timeout=120)
-        wait_for("its process", lambda: processes_of(task) != [], timeout=60)
+        wait_for("the next attempt", lambda: _second(client, namespace, task, name))
+        wait_for("its process", lambda: processes_of(task) != [])
         (agent, *_) = processes_of(task)
         assert not Path(f"/proc/{agent}/root/workspace/go").exists()
         Path(f"/proc/{agent}/root/workspace/go").touch()

@@ -20,7 +20,7 @@ from .conftest import Report
 from .peer import Peer
 from .tasks import WORKER_ID, config_file, script_task, worker_of
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 RULE = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
 RBAC = "rbac.authorization.k8s.io"
@@ -53,7 +53,7 @@ def test_a_task_reads_its_variables_from_its_secret(
     assert isinstance(ending, TaskCompleted), ending
     assert peer.output(task) == "sword $(X) fish\n"
     secrets = f"/api/v1/namespaces/{namespace}/secrets"
-    wait_for("the garbage collector", lambda: client.get(secrets)["items"] == [], timeout=30)
+    wait_for("the garbage collector", lambda: client.get(secrets)["items"] == [])
 
 
 def test_a_pod_waits_for_its_secret(
@@ -70,7 +70,7 @@ def test_a_pod_waits_for_its_secret(
         pods: Any = client.get(f"/api/v1/namespaces/{namespace}/pods")
         return "CreateContainerConfigError" in json.dumps([pod["status"] for pod in pods["items"]])
 
-    wait_for("the Pod's complaint", waits, timeout=60)
+    wait_for("the Pod's complaint", waits)
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, task_env_secret=True)):
         began = time.monotonic()
         ending = peer.ending(peer.assign(assignment), 90)

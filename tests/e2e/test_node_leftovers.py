@@ -12,7 +12,7 @@ from tests.cluster.node.sandbox import namespace_of, processes_in
 from tests.cluster.nodetier import NodeTier, leftovers, reclaim
 from tests.cluster.rest import wait_for
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 # Says what its node's namespace is, and waits to be killed.
 OWNER = """

@@ -23,7 +23,7 @@ from .peer import Ending, Peer
 from .site import Site, running_site, temporary_namespace
 from .tasks import process_of, processes_of, script_task, send_signal
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 CANCELLATION: Final = 35.0
 """How long a cancelled task's processes may go on, in seconds: a Pod's grace period, and what it takes."""

@@ -14,7 +14,7 @@ from .ledger import Ledger
 from .peer import Peer
 from .tasks import config_file, failed_start
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.node
 
 
 def expect(

@@ -14,7 +14,7 @@ from .ledger import Ledger
 from .site import running_site
 from .tasks import script_task
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.node
 
 
 def container(name: str, script: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def test_a_job_with_an_init_container_runs_to_its_end(node_tier: NodeTier, names
         assert "Failed" not in kinds, found
         return "Complete" in kinds
 
-    wait_for("the Job's completion", is_complete, timeout=60.0)
+    wait_for("the Job's completion", is_complete)
     (found,) = client.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
     log = f"/api/v1/namespaces/{namespace}/pods/{found['metadata']['name']}/log?container="
     assert client.exchange("GET", f"{log}before") == "first\n"

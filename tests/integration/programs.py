@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.timeouts import HANG_TIMEOUT
+
 __all__ = ["ControlPlane", "Program", "beside", "control_plane", "environment", "oz", "program", "worker"]
 
 T = TypeVar("T")
@@ -45,7 +47,7 @@ class Program:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> str:
+    def wait_for(self, text: str, timeout: float = HANG_TIMEOUT) -> str:
         """Return the first line with a text, as soon as it is printed."""
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -84,7 +86,7 @@ def program(command: Sequence[str], env: Mapping[str, str]) -> Iterator[Program]
     finally:
         process.terminate()
         try:
-            process.wait(40)
+            process.wait(HANG_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -126,7 +128,7 @@ def oz(*arguments: str, env: Mapping[str, str], check: bool = True) -> "subproce
         capture_output=True,
         text=True,
         check=check,
-        timeout=120,
+        timeout=HANG_TIMEOUT,
     )
 
 

@@ -16,10 +16,11 @@ import pytest
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours, execute
 from tests.conftest import KubeletFactory
+from tests.timeouts import HANG_TIMEOUT
 
 from .programs import BIN, ControlPlane, beside, control_plane, program, worker
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 TERMINAL = {"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"}
 TASK_ID = "oz.warp.dev/task-id"
@@ -38,7 +39,7 @@ def jobs_left(api_tier: ApiTier, namespace: str) -> list[str]:
     return [item["metadata"]["name"] for item in listed["items"]]
 
 
-async def until(holds: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
+async def until(holds: Callable[[], bool], what: str, timeout: float = HANG_TIMEOUT) -> None:
     deadline = time.monotonic() + timeout
     while not await asyncio.to_thread(holds):
         assert time.monotonic() < deadline, f"{what} did not come about in {timeout:.0f} s"
@@ -239,7 +240,7 @@ async def test_cancelling_a_running_task_removes_its_job_and_pod(
         plane_cancels(plane, created["run_id"])
 
     def plane_cancels(plane: ControlPlane, run_id: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + HANG_TIMEOUT
         while plane.oz("cancel", run_id, "--wait", check=False).returncode != 0:
             assert time.monotonic() < deadline, "the run could not be cancelled"
         state = json.loads(plane.oz("runs", run_id, "-o", "json").stdout)["state"]

@@ -17,6 +17,7 @@ import pytest
 from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import behaviours, execute
 from tests.conftest import KubeletFactory
+from tests.timeouts import HANG_TIMEOUT
 
 from .programs import BIN, ControlPlane, Program, beside, control_plane, worker
 
@@ -54,7 +55,7 @@ def states(plane: ControlPlane) -> dict[str, str]:
 
 
 def wait_for(plane: ControlPlane, run_id: str, wanted: set[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_TIMEOUT
     while states(plane)[run_id] not in wanted:
         assert time.monotonic() < deadline, states(plane)
         time.sleep(0.2)
@@ -69,7 +70,7 @@ def journey(plane: ControlPlane, folder: Path) -> list[str]:
     wait_for(plane, bad, TERMINAL)
     long = submit(plane, PROMPT.format(token=tokens[2], pause=600, code=0))
     wait_for(plane, long, {"INPROGRESS"})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_TIMEOUT
     while not tokens[2].exists() or not tokens[2].read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -151,7 +152,6 @@ def test_a_setup_command_that_fails_on_this_host(tmp_path: Path, log_format: str
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_a_setup_command_that_fails_in_a_cluster(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, tmp_path: Path, log_format: str
@@ -178,7 +178,6 @@ async def test_a_setup_command_that_fails_in_a_cluster(
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("secret", [False, True], ids=["in the Job", "in a Secret"])
 async def test_the_kubernetes_backend(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, tmp_path: Path, secret: bool

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from tests.timeouts import HANG_TIMEOUT
+
 __all__ = ["Programs", "Prometheus", "PrometheusError", "Series", "serving"]
 
 HOST: Final = "127.0.0.1"
-START: Final = 30.0
 """How long Prometheus may take until it is ready, in seconds."""
 
 
@@ -101,7 +102,7 @@ class Prometheus:
     def _ask(self, path: str, parameters: _Parameters) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
+            with urllib.request.urlopen(url, timeout=HANG_TIMEOUT) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             raise PrometheusError(f"{parameters}: {error.read().decode()}") from error
@@ -144,7 +145,7 @@ def serving(programs: Programs, folder: Path, config: Mapping[str, Any]) -> Iter
 
 
 def _await_ready(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
-    deadline = time.monotonic() + START
+    deadline = time.monotonic() + HANG_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(f"{url}/-/ready", timeout=1):

@@ -17,11 +17,11 @@ from typing import Final, Self
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.packages import engine_programs
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["DockerEngine", "EngineError", "obstacle"]
 
 #: In seconds: a start on a busy machine; a stop with containers.
-READY: Final = 90.0
 STOPPED: Final = 30.0
 
 
@@ -135,7 +135,7 @@ class DockerEngine:
             self._daemon = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment()
             )
-        end = time.monotonic() + READY
+        end = time.monotonic() + HANG_TIMEOUT
         while self.call("version", timeout=30.0).returncode != 0:
             if self._daemon.poll() is not None or time.monotonic() > end:
                 said = self._log.read_text(errors="replace")[-2000:]

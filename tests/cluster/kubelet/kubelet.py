@@ -15,6 +15,7 @@ from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.kubeconfig import Connection
 from tests.cluster.provision import kubernetes_version
+from tests.timeouts import HANG_TIMEOUT
 
 from .behaviours import always, is_preflight, succeed
 from .logs import ContainerLog, LogServer
@@ -115,7 +116,7 @@ class Kubelet:
         """Return how many of the Pods on this node, those not yet deleted, are in a phase."""
         return sum(run.phase == phase for run in self._runs.values())
 
-    async def until(self, holds: Callable[[Self], bool], *, timeout: float = 30.0) -> None:
+    async def until(self, holds: Callable[[Self], bool], *, timeout: float = HANG_TIMEOUT) -> None:
         """Wait for something that changes with a Pod's status, such as ``lambda k: k.count("Running") == 5``.
 
         Raises:

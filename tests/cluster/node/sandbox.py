@@ -6,16 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from tests.cluster.errors import StartError
 from tests.cluster.processes import Child
+from tests.timeouts import HANG_TIMEOUT
 
 from . import init
 
 __all__ = ["Sandbox", "namespace_of", "processes_in"]
-
-START_TIMEOUT: Final = 20.0
 
 
 class Sandbox:
@@ -39,7 +37,7 @@ class Sandbox:
             StartError: the kernel refuses it, or a mount.
         """
         self._unshare.start()
-        self._unshare.wait_until((self._folder / init.READY).exists, timeout=START_TIMEOUT)
+        self._unshare.wait_until((self._folder / init.READY).exists, timeout=HANG_TIMEOUT)
         self._init = next(children_of(self._unshare.pid or 0), None)
         if self._init is None:
             raise StartError(f"the node's process 1 is gone; its log ends:\n{self._unshare.tail()}")

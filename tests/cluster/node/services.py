@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from tests.cluster.components import SERVICES
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.nodetier import NodeTier
+from tests.timeouts import HANG_TIMEOUT
 
 from . import network
 from .dns import DNS_PORT, answer_to
@@ -30,7 +31,6 @@ CLUSTER_DOMAIN: Final = "cluster.local"
 REFRESH: Final = 0.5
 """Seconds between two looks at the Services."""
 
-START_TIMEOUT: Final = 30.0
 PIECE: Final = 1 << 16
 
 Address = tuple[str, int]
@@ -96,7 +96,7 @@ class ServiceNetwork:
         """
         network.add_local_range(self._layout.bridge, SERVICES)
         self._thread.start()
-        if not self._ready.wait(START_TIMEOUT) or self._failure is not None:
+        if not self._ready.wait(HANG_TIMEOUT) or self._failure is not None:
             self.close()
             raise ClusterError("the API server does not name its Services")
         return self

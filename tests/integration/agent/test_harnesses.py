@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.timeouts import HANG_TIMEOUT
+
 from .conftest import StartAgent
 from .control_plane import ControlPlane
 
@@ -38,7 +40,7 @@ def record_calls(programs: Path, name: str) -> Path:
 
 def call(start_agent: StartAgent, record: Path, *arguments: str, **variables: str) -> Any:
     agent = start_agent(*arguments, **variables)
-    out, err = agent.communicate(timeout=60)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert (agent.returncode, out) == (0, b"worked\n"), err
     return json.loads(record.read_text())
 
@@ -132,5 +134,5 @@ def test_the_operator_s_own_command(
 
 def test_servers_that_cannot_be_used_are_named(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer("true", mcp_servers=SERVERS)
-    _, err = start_agent().communicate(timeout=30)
+    _, err = start_agent().communicate(timeout=HANG_TIMEOUT)
     assert b"MCP servers left out (shell takes none): files\n" in err

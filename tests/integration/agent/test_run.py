@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.timeouts import HANG_TIMEOUT
+
 from .conftest import StartAgent
 from .control_plane import RUN_ID, TOKEN, Answer, ControlPlane, serving
 
@@ -19,7 +21,7 @@ def test_a_script_runs_and_its_output_is_its_own(
 ) -> None:
     control_plane.offer("echo out; echo err >&2; pwd; cat; printf '\\377\\000partial'")
     agent = start_agent()
-    out, err = agent.communicate(timeout=30)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert agent.returncode == 0
     assert out.startswith(b"out\n")
     assert out.endswith(b"/workspace\n\xff\x00partial")
@@ -29,24 +31,24 @@ def test_a_script_runs_and_its_output_is_its_own(
 
 def test_quiet(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer("true")
-    assert start_agent("--new-flag", OZ_AGENT_QUIET="1").communicate(timeout=30) == (b"", b"")
+    assert start_agent("--new-flag", OZ_AGENT_QUIET="1").communicate(timeout=HANG_TIMEOUT) == (b"", b"")
 
 
 def test_the_exit_code_is_the_harness_s(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer("exit 42")
     agent = start_agent()
-    agent.communicate(timeout=30)
+    agent.communicate(timeout=HANG_TIMEOUT)
     assert agent.returncode == 42
 
 
 def test_the_first_line_of_a_script_is_honoured(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer("#!/usr/bin/env -S python3 -I\nimport sys\nprint(sys.flags.isolated)\n")
-    assert start_agent().communicate(timeout=30)[0] == b"1\n"
+    assert start_agent().communicate(timeout=HANG_TIMEOUT)[0] == b"1\n"
 
 
 def test_the_environment_of_the_harness(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer('echo "$WARP_API_KEY $WARP_SERVER_ROOT_URL $OZ_RUN_ID $MINE"')
-    out, _ = start_agent(MINE="mine").communicate(timeout=30)
+    out, _ = start_agent(MINE="mine").communicate(timeout=HANG_TIMEOUT)
     assert out.decode() == f"{TOKEN} {control_plane.url} {RUN_ID} mine\n"
 
 
@@ -61,7 +63,7 @@ def test_the_environment_can_replace_the_arguments(control_plane: ControlPlane, 
     }
     script = Path(sys.executable).parent / "oz-agent"
     agent = subprocess.run(
-        [script, "agent", "run"], cwd="/", env=environment, capture_output=True, timeout=30
+        [script, "agent", "run"], cwd="/", env=environment, capture_output=True, timeout=HANG_TIMEOUT
     )
     assert (agent.returncode, agent.stdout.decode()) == (0, f"{tmp_path}\n")
 
@@ -71,7 +73,7 @@ def test_arguments_of_a_later_worker_are_named_and_ignored(
 ) -> None:
     control_plane.offer("echo fine")
     agent = start_agent("--future", "hush", "--skill", "s", "--idle-on-complete", "45m")
-    out, err = agent.communicate(timeout=30)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert (agent.returncode, out) == (0, b"fine\n")
     assert "ignored, unknown: --future\n" in err.decode()
     assert "not offered by this runtime: --skill\n" in err.decode()
@@ -81,7 +83,7 @@ def test_arguments_of_a_later_worker_are_named_and_ignored(
 def test_a_script_of_1_mib(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer(LONG_PROMPT + 'wc -c <"$0"')
     agent = start_agent()
-    out, err = agent.communicate(timeout=60)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert agent.returncode == 0, err
     assert int(out) == len(LONG_PROMPT) + len('wc -c <"$0"\n')
 
@@ -89,7 +91,7 @@ def test_a_script_of_1_mib(start_agent: StartAgent, control_plane: ControlPlane)
 def test_a_cancelled_run_is_not_started(start_agent: StartAgent, control_plane: ControlPlane) -> None:
     control_plane.offer("echo no", state="CANCELLED")
     agent = start_agent()
-    out, err = agent.communicate(timeout=30)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert (agent.returncode, out) == (125, b"")
     assert "cancelled" in err.decode()
 
@@ -133,7 +135,7 @@ def test_errors_are_one_line(
 ) -> None:
     control_plane.offer(prompt if code else "true", harness=harness)
     agent = start_agent(**variables)
-    _, err = agent.communicate(timeout=30)
+    _, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert agent.returncode == code
     lines = [line for line in err.decode().splitlines() if not line.startswith("oz-agent: run ")]
     assert len(lines) == (1 if code else 0), lines
@@ -149,7 +151,7 @@ def test_a_refusal_is_final(
     problem = b'{"type": "about:blank", "title": "No", "detail": "bad key %s"}' % TOKEN.encode()
     control_plane.answers = [Answer(status, problem, {"Content-Type": "application/problem+json"})]
     agent = start_agent()
-    out, err = agent.communicate(timeout=30)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert (agent.returncode, out) == (125, b"")
     assert text in err.decode()
     assert f"(HTTP {status}: bad key ***)" in err.decode()
@@ -162,7 +164,7 @@ def test_a_control_plane_that_is_not_ready_is_retried(
 ) -> None:
     control_plane.offer("echo fine", Answer(503), Answer(429, headers={"Retry-After": "0"}))
     agent = start_agent()
-    out, err = agent.communicate(timeout=30)
+    out, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert (agent.returncode, out) == (0, b"fine\n")
     assert err.count(b"trying again") == 2
     assert len(control_plane.requests) == 3
@@ -173,7 +175,7 @@ def test_the_token_is_not_sent_to_a_redirect(start_agent: StartAgent, control_pl
         elsewhere.offer("echo stolen")
         control_plane.answers = [Answer(302, headers={"Location": f"{elsewhere.url}/api"})]
         agent = start_agent()
-        _, err = agent.communicate(timeout=30)
+        _, err = agent.communicate(timeout=HANG_TIMEOUT)
         assert agent.returncode == 125
         assert "redirects" in err.decode()
         assert elsewhere.requests == []
@@ -184,7 +186,7 @@ def test_an_unreachable_control_plane(start_agent: StartAgent) -> None:
         taken.bind(("127.0.0.1", 0))  # bound, and never listening
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         agent = start_agent("--server-root-url", url, OZ_AGENT_FETCH_SECONDS="0.5")
-        _, err = agent.communicate(timeout=30)
+        _, err = agent.communicate(timeout=HANG_TIMEOUT)
     assert agent.returncode == 125
     last = err.decode().splitlines()[-1]
     assert last.startswith(f"oz-agent: error: {url.removeprefix('http://')} is not reachable")

@@ -15,7 +15,7 @@ from tests.chaos.steps import find
 from tests.chaos.story import story_of
 from tests.cluster.apitier import ApiTier
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 SEED = 7
 FEWEST_KILLS = 5

@@ -20,6 +20,7 @@ from tests.integration.worker.backends.kubernetes.operators import (
     jobs_in,
     set_quota,
 )
+from tests.timeouts import HANG_TIMEOUT
 
 cluster = pytest.mark.cluster
 
@@ -341,7 +342,7 @@ async def test_a_worker_that_is_told_to_end_in_its_preflight_deletes_the_job(
 ) -> None:
     def leave(worker: subprocess.Popen[str]) -> int:
         worker.send_signal(signal.SIGTERM)
-        return worker.wait(20)
+        return worker.wait(HANG_TIMEOUT)
 
     command = [str(BIN / "oz-agent-worker"), *worker_command(plane, configure())]
     async with node(behaviours.runs_until_cancelled()) as kubelet:

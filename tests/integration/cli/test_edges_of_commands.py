@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.programs import BIN, ControlPlane, control_plane, environment, oz
+from tests.timeouts import HANG_TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_a_reader_that_went_away_is_no_failure(plane: ControlPlane) -> None:
             env=plane.env(),
             stdout=writer,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=HANG_TIMEOUT,
         )
     finally:
         os.close(writer)
@@ -51,7 +52,7 @@ def test_a_prompt_that_is_no_text_is_refused_before_it_is_sent(plane: ControlPla
             env=plane.env(),
             input=b"echo \xff",
             capture_output=True,
-            timeout=60,
+            timeout=HANG_TIMEOUT,
             check=False,
         )
         assert done.returncode == 2, given
@@ -88,7 +89,7 @@ def _on_a_terminal(env: dict[str, str], *arguments: str) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,
-            timeout=60,
+            timeout=HANG_TIMEOUT,
             check=False,
         )
         return os.read(ours, 1 << 16)

@@ -9,6 +9,7 @@ from oz_agent_sdk import AsyncOzAPI
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+from tests.timeouts import HANG_TIMEOUT
 
 from .support import ScriptedWorker, bearer, until
 
@@ -34,7 +35,9 @@ async def key(server: ControlPlane) -> Secret:
 @pytest.fixture
 async def sdk(server: ControlPlane, key: Secret) -> AsyncIterator[AsyncOzAPI]:
     """The official client, as a user has it."""
-    async with AsyncOzAPI(base_url=f"{server.url}/api/v1", api_key=key.reveal(), max_retries=0) as client:
+    async with AsyncOzAPI(
+        base_url=f"{server.url}/api/v1", api_key=key.reveal(), max_retries=0, timeout=HANG_TIMEOUT
+    ) as client:
         yield client
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.timeouts import HANG_TIMEOUT
+
 
 @dataclass(frozen=True)
 class Event:
@@ -16,7 +18,7 @@ class Event:
     id: str | None
 
 
-async def events(response: aiohttp.ClientResponse, timeout: float = 10.0) -> AsyncIterator[Event]:
+async def events(response: aiohttp.ClientResponse, timeout: float = HANG_TIMEOUT) -> AsyncIterator[Event]:
     """Yield events until the stream ends; ``timeout`` is the longest silence in seconds."""
     fields: dict[str, str] = {}
     while True:

@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import aiohttp
 
 from oz_agent_worker.common.secret import Secret
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["Frame", "ScriptedWorker", "bearer", "until"]
 
 T = TypeVar("T")
 
 Frame = dict[str, Any]
-PATIENCE = 10.0
 
 
 def bearer(token: Secret | str) -> dict[str, str]:
@@ -24,7 +24,7 @@ def bearer(token: Secret | str) -> dict[str, str]:
 
 
 async def until(
-    look: Callable[[], Awaitable[T]], enough: Callable[[T], bool], patience: float = PATIENCE
+    look: Callable[[], Awaitable[T]], enough: Callable[[T], bool], patience: float = HANG_TIMEOUT
 ) -> T:
     """Look again and again until what is seen is ``enough``."""
     async with asyncio.timeout(patience):
@@ -94,7 +94,7 @@ class ScriptedWorker:
     async def send(self, kind: str, **data: Any) -> None:
         await self.socket.send_str(json.dumps({"type": kind, "data": data}))
 
-    async def receive(self, kind: str, timeout: float = PATIENCE) -> Frame:
+    async def receive(self, kind: str, timeout: float = HANG_TIMEOUT) -> Frame:
         """The next frame, which must be of this kind: its data."""
         async with asyncio.timeout(timeout):
             message = await self.socket.receive()
@@ -112,7 +112,7 @@ class ScriptedWorker:
             return True
         return False
 
-    async def assignment(self, timeout: float = PATIENCE) -> Frame:
+    async def assignment(self, timeout: float = HANG_TIMEOUT) -> Frame:
         return await self.receive("task_assignment", timeout)
 
     async def claim(self, task: Frame) -> None:

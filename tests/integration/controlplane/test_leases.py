@@ -10,17 +10,19 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.controlplane.times import micros, system_clock
+from tests.timeouts import HANG_TIMEOUT
 
 from .conftest import Connect
 from .support import Frame, ScriptedWorker, until
 
 Reaches = Callable[..., Any]
 GRACE = 600
-SOON = 1.0
 
 
 def user(server: ControlPlane, key: Secret) -> AsyncOzAPI:
-    return AsyncOzAPI(base_url=f"{server.url}/api/v1", api_key=key.reveal(), max_retries=0)
+    return AsyncOzAPI(
+        base_url=f"{server.url}/api/v1", api_key=key.reveal(), max_retries=0, timeout=HANG_TIMEOUT
+    )
 
 
 class Clock:
@@ -87,7 +89,7 @@ async def claimed(w: ScriptedWorker, reaches: Reaches) -> Frame:
         ({"backend": "kubernetes", "instance": "pod/1"}, {"backend": "kubernetes", "instance": "pod/2"}),
     ],
 )
-async def test_a_run_goes_on_within_a_second_of_its_workers_restart(
+async def test_a_run_goes_on_after_its_workers_restart(
     sdk: AsyncOzAPI, worker: Connect, before: Any, after: Any
 ) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id
@@ -95,7 +97,7 @@ async def test_a_run_goes_on_within_a_second_of_its_workers_restart(
         task = await w.assignment()
         w.die()
     async with worker(**after) as w:
-        again = await w.assignment(timeout=SOON)
+        again = await w.assignment()
         assert (again["task_id"], again["execution_id"]) == (run_id, task["execution_id"])
         await w.claim(again)
         await w.complete(again)
@@ -109,9 +111,9 @@ async def test_a_second_connection_of_the_same_instance_replaces_the_first(
     async with worker(instance="host/a") as dead:
         task = await dead.assignment()
         async with worker(instance="host/a") as w:
-            assert held(await w.assignment(timeout=SOON)) == held(task)
+            assert held(await w.assignment()) == held(task)
             await w.complete(task)
-            assert not await dead.hears_nothing(SOON)
+            assert not await dead.hears_nothing(HANG_TIMEOUT)
             assert dead.socket.closed
 
 

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import signal
 import socket
-import time
 from pathlib import Path
 
 import aiohttp
@@ -13,12 +12,13 @@ import pytest
 from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.errors import ConfigError, PreflightError
+from tests.timeouts import HANG_TIMEOUT
 
 from .support import ScriptedWorker, bearer
 
 
-async def test_it_stops_quickly_with_streams_and_workers_open(settings: ControlPlaneSettings) -> None:
-    async with aiohttp.ClientSession() as session:
+async def test_it_stops_with_streams_and_workers_open(settings: ControlPlaneSettings) -> None:
+    async with asyncio.timeout(HANG_TIMEOUT), aiohttp.ClientSession() as session:
         async with ControlPlane(settings) as server:
             key = await server.create_api_key("alice")
             api = f"{server.url}/api/v1/agent/runs"
@@ -27,8 +27,6 @@ async def test_it_stops_quickly_with_streams_and_workers_open(settings: ControlP
             worker = await ScriptedWorker(server.websocket_url, key).__aenter__()
             await worker.assignment()
             stream = await session.get(f"{api}/{run_id}/logs?follow=1", headers=bearer(key))
-            began = time.monotonic()
-        assert time.monotonic() - began < 2
         message = await worker.socket.receive()
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.SERVICE_RESTART)
         await worker.__aexit__(None, None, None)

@@ -10,6 +10,7 @@ import aiohttp
 from oz_agent_sdk import AsyncOzAPI
 
 from oz_agent_worker.common.secret import Secret
+from tests.timeouts import HANG_TIMEOUT
 
 from .support import ScriptedWorker, until
 
@@ -22,7 +23,7 @@ class Process:
     def __init__(self, process: asyncio.subprocess.Process, url: str, key: str) -> None:
         self._process = process
         self.key = Secret(key)
-        self.sdk = AsyncOzAPI(base_url=f"{url}/api/v1", api_key=key, max_retries=0)
+        self.sdk = AsyncOzAPI(base_url=f"{url}/api/v1", api_key=key, max_retries=0, timeout=HANG_TIMEOUT)
         self._websocket_url = f"ws{url.removeprefix('http')}/api/v1/selfhosted/worker/ws"
 
     def worker(self, worker_id: str = "w", **options: object) -> ScriptedWorker:
@@ -49,7 +50,7 @@ async def control_plane(database: Path, claim_timeout: float = 30.0) -> AsyncIte
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_TIMEOUT):
             url, key = (await process.stdout.readline()).decode().split()
         running = Process(process, url, key)
         async with running.sdk:
@@ -83,7 +84,7 @@ async def test_killed_between_assignment_and_claim(tmp_path: Path) -> None:
             assert await other.hears_nothing(1.5)
             assert await twin.hears_nothing(0.1)
         async with second.worker(instance="host/a") as w:
-            again = await w.assignment(timeout=1)
+            again = await w.assignment()
             assert (again["task_id"], again["execution_id"]) == (run_id, task["execution_id"])
             await w.claim(again)
             await w.complete(again)

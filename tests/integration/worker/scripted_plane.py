@@ -12,6 +12,7 @@ from aiohttp import WSMsgType, web
 
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES
 from tests.cluster.webserver import end_server
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["BrokenError", "PeerConnection", "Plane", "assignment", "plane_on", "until"]
 
@@ -120,7 +121,7 @@ async def plane_on(plane: Plane) -> AsyncIterator[Plane]:
         await end_server(runner)
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = HANG_TIMEOUT) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():

@@ -13,6 +13,7 @@ from oz_agent_worker.protocol.outcome import succeeded
 from oz_agent_worker.worker.connection import Connection, ConnectionSettings
 from oz_agent_worker.worker.task_spec import TaskSettings
 from oz_agent_worker.worker.worker import Worker, WorkerSettings
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.scripted import ScriptedBackend
 
 from .scripted_plane import PeerConnection, Plane, plane_on
@@ -54,7 +55,7 @@ def settings(plane: Plane, **changes: Any) -> ConnectionSettings:
         url=plane.url,
         worker_id="w",
         api_key=Secret(KEY),
-        connect_timeout=5.0,
+        connect_timeout=HANG_TIMEOUT,
         retry_first=0.001,
         retry_cap=0.02,
     )
@@ -71,7 +72,7 @@ async def linked(plane: Plane, **changes: Any) -> AsyncIterator[Station]:
             yield station
         finally:
             station.link.stop()
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(HANG_TIMEOUT):
                 await running
             await station.worker.drain(0.0)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.programs import environment
+from tests.timeouts import HANG_TIMEOUT
 
 from .scripted_plane import PeerConnection, Plane, assignment, plane_on, until
 
@@ -71,7 +72,7 @@ async def _worker(
         await process.communicate()
 
 
-async def _end(process: asyncio.subprocess.Process, seconds: float = 20.0) -> Ended:
+async def _end(process: asyncio.subprocess.Process, seconds: float = HANG_TIMEOUT) -> Ended:
     async with asyncio.timeout(seconds):
         output, _ = await process.communicate()
     assert process.returncode is not None
@@ -219,7 +220,7 @@ async def test_a_signal_ends_a_worker_that_has_no_control_plane(tmp_path: Path, 
         tmp_path, "--config-file", str(config), "--web-socket-url", "ws://127.0.0.1:9/ws"
     ) as process:
         assert process.stdout is not None
-        async with asyncio.timeout(20.0):
+        async with asyncio.timeout(HANG_TIMEOUT):
             while b"cannot be reached" not in await process.stdout.readline():
                 pass
         process.terminate()

@@ -14,6 +14,7 @@ from oz_agent_worker.common.proxy import parse_proxy
 from oz_agent_worker.protocol.failure_reasons import RejectionReason
 from oz_agent_worker.protocol.report import ExecutionKey
 from tests.integration.connectproxy import ConnectProxy
+from tests.timeouts import HANG_TIMEOUT
 
 from .scripted_plane import EXTENDED, BrokenError, PeerConnection, Plane, assignment, plane_on, until
 from .station import KEY, Station, answer, linked, settings
@@ -322,7 +323,7 @@ async def test_stop_does_not_wait_for_a_peer_that_does_not_close() -> None:
         running = asyncio.create_task(station.link.run())
         await until(lambda: station.link.connected)
         station.link.stop()
-        async with asyncio.timeout(4.0):
+        async with asyncio.timeout(HANG_TIMEOUT):
             await running
 
 

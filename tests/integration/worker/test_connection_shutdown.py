@@ -12,6 +12,7 @@ from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.worker.connection import Connection, ConnectionSettings
 from oz_agent_worker.worker.task_spec import TaskSettings
 from oz_agent_worker.worker.worker import Worker, WorkerSettings
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.scripted import ScriptedBackend
 
 from .scripted_plane import PeerConnection, Plane, plane_on, until
@@ -39,7 +40,7 @@ async def _running(link: Connection) -> AsyncIterator[None]:
         yield
     finally:
         link.stop()
-        async with asyncio.timeout(4.0):
+        async with asyncio.timeout(HANG_TIMEOUT):
             await running
 
 

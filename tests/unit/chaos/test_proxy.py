@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.proxy import FaultyProxy
 from tests.cluster.processes import free_ports
+from tests.timeouts import HANG_TIMEOUT
 
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -52,7 +53,7 @@ async def exchange(streams: Streams) -> bytes:
     try:
         writer.write(b"ping")
         await writer.drain()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_TIMEOUT):
             return await reader.read(4)
     except ConnectionError:
         return b""

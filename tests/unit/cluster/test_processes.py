@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.errors import StartError
 from tests.cluster.processes import SERVER_PORTS, Child, free_ports
+from tests.timeouts import HANG_TIMEOUT
 
 
 def is_alive(pid: int) -> bool:
@@ -23,7 +24,7 @@ def test_the_end_of_the_log_tells_why_a_program_did_not_start(tmp_path: Path) ->
     child = Child(["/bin/sh", "-c", "echo no such flag; exit 1"], tmp_path / "log")
     child.start()
     with pytest.raises(StartError, match="no such flag"):
-        child.wait_until(lambda: False, timeout=10)
+        child.wait_until(lambda: False, timeout=HANG_TIMEOUT)
     child.stop()
 
 
@@ -32,7 +33,7 @@ def test_stop_kills_what_ignores_a_request_to_end(tmp_path: Path) -> None:
         ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"], tmp_path / "log"
     )
     child.start()
-    child.wait_until(lambda: "ready" in child.tail(), timeout=10)
+    child.wait_until(lambda: "ready" in child.tail(), timeout=HANG_TIMEOUT)
     pid = child.pid
     assert pid is not None
     child.stop(grace=0.05)
@@ -44,7 +45,7 @@ def test_a_child_may_be_started_again(tmp_path: Path) -> None:
     child = Child(["/bin/sh", "-c", "echo started; exec sleep 60"], tmp_path / "log")
     for times in (1, 2):
         child.start()
-        child.wait_until(lambda times=times: child.tail().count("started") == times, timeout=10)  # type: ignore[misc]
+        child.wait_until(lambda times=times: child.tail().count("started") == times, timeout=HANG_TIMEOUT)  # type: ignore[misc]
         child.stop(grace=0)
 
 
@@ -60,7 +61,7 @@ def test_a_killed_parent_leaves_no_children(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert is_alive(pid)
         os.kill(parent.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_TIMEOUT
         while is_alive(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert not is_alive(pid)

@@ -12,6 +12,7 @@ from oz_agent_worker.protocol.assignment import InstanceShape
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
 from oz_agent_worker.worker.task_spec import TaskSpec
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = [
     "WORKER_ENVIRON",
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 #: The longest that anything may take, in seconds: only a test that fails gets there.
-_PATIENCE: Final = 30.0
 
 #: The worker's environment in every test; the agent's shell needs a PATH.
 WORKER_ENVIRON: Final = {
@@ -117,7 +117,7 @@ class Recorder:
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
     """Wait until a condition holds; it is looked at often, and may look at a cluster."""
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(HANG_TIMEOUT):
         while True:
             holds = condition()
             if holds is True or (isinstance(holds, Awaitable) and await holds):

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from oz_agent_worker.worker.probes.server import ProbeServer, Response
+from tests.timeouts import HANG_TIMEOUT
 
 
 def _broken() -> Response:
@@ -26,7 +27,7 @@ async def server() -> AsyncIterator[ProbeServer]:
 async def raw(server: ProbeServer, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_TIMEOUT):
         answer = await reader.read()
     writer.close()
     return answer
@@ -73,7 +74,7 @@ async def test_clients_that_say_nothing_hold_up_nobody(server: ProbeServer) -> N
     silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
     body = (await raw(server, b"GET /ok HTTP/1.1\r\n\r\n")).partition(b"\r\n\r\n")[2]
     assert json.loads(body) == {"a": 1}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_TIMEOUT):
         await server.close()
     for _, writer in silent:
         writer.close()

@@ -17,7 +17,7 @@ from tests.unit.worker.telemetry.exposition import exposed
 from .conftest import Environ
 from .workerlife import free_port, worker_life
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.cluster
 
 
 async def one_task(connection: PeerConnection) -> None:

@@ -14,6 +14,7 @@ from oz_agent_worker.protocol.outcome import FailurePhase
 from oz_agent_worker.worker.probes.server import Endpoint
 from oz_agent_worker.worker.telemetry.catalogue import label_sets, metrics_for
 from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Plane, assignment, until
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.telemetry.exposition import Exposition, exposed
 
 from .conftest import Environ
@@ -55,7 +56,7 @@ async def test_a_scrape_of_a_worker_that_ran_tasks(tmp_path: Path, otel: Environ
     )
     async with worker_life(tmp_path, Plane([two_tasks], EXTENDED), environ) as life:
         await until(lambda: sum("task_completed" in f or "task_failed" in f for f in life.plane.frames) == 2)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             while (seen := await scrape(life, port)).value("oz_worker_tasks_by_phase", phase="finishing"):
                 await asyncio.sleep(0.02)
     assert seen.value("oz_worker_connected") == 1
@@ -91,7 +92,7 @@ async def test_a_worker_that_is_busy(tmp_path: Path, otel: Environ) -> None:
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port)
     async with worker_life(tmp_path, Plane([one_too_many], EXTENDED), environ) as life:
         await until(lambda: any("task_rejected" in frame for frame in life.plane.frames))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             while (seen := await scrape(life, port)).value("oz_worker_tasks_by_phase", phase="running") < 2:
                 await asyncio.sleep(0.02)
     assert seen.value("oz_worker_tasks_active") == 2
@@ -114,7 +115,7 @@ async def test_one_port_for_probes_and_metrics(tmp_path: Path, otel: Environ) ->
         seen = await scrape(life, port)
         assert seen.value("oz_worker_connected") == 0
         await until(lambda: plane.connections)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             while (await life.get(port, "/readyz"))[0] != 200:
                 await asyncio.sleep(0.02)
         seen = await scrape(life, port)

@@ -19,6 +19,7 @@ from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.worker.events import Notify
 from oz_agent_worker.worker.probes.server import Endpoint
 from tests.integration.worker.scripted_plane import Plane, plane_on
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["Life", "free_port", "worker_life"]
 
@@ -48,7 +49,7 @@ class Life:
     async def end(self) -> None:
         """End the worker as a signal does."""
         self.stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_TIMEOUT):
             await self.running
 
 
@@ -91,5 +92,5 @@ async def worker_life(
             yield life
         finally:
             stop.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(HANG_TIMEOUT):
                 await asyncio.gather(running, return_exceptions=True)

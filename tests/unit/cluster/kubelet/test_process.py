@@ -5,6 +5,7 @@ import pytest
 
 from tests.cluster.kubelet.logs import ContainerLog, LogOptions
 from tests.cluster.kubelet.process import ContainerProcess
+from tests.timeouts import HANG_TIMEOUT
 
 PATH = {"PATH": "/usr/bin:/bin"}
 
@@ -15,7 +16,7 @@ def process(directory: Path, script: str, log: ContainerLog | None = None) -> Co
 
 async def begun(path: Path) -> None:
     """Wait until a script has said that it is under way."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_TIMEOUT):
         while not path.exists():
             await asyncio.sleep(0.01)
 

@@ -10,6 +10,7 @@ from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import keys, queue
 from oz_agent_worker.controlplane.store.tokens import hash_token
 from oz_agent_worker.protocol.frames import TaskAssignment, TaskClaimed
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.controlplane.plane import Plane, assigned, heard
 
 
@@ -105,7 +106,7 @@ async def test_the_loop_wakes_at_events(plane: Plane) -> None:
     running = asyncio.create_task(plane.dispatcher.run())
     run_id = await plane.queue()
     plane.woken.set()
-    frame = await asyncio.wait_for(worker.outgoing.get(), 5)
+    frame = await asyncio.wait_for(worker.outgoing.get(), HANG_TIMEOUT)
     assert isinstance(frame, TaskAssignment)
     assert frame.task_id == run_id
     running.cancel()
@@ -129,7 +130,7 @@ async def test_the_loop_outlives_what_fails(
         assert not running.done()
         assert assigned(worker) == []
         broken.undo()
-        frame = await asyncio.wait_for(worker.outgoing.get(), 5)
+        frame = await asyncio.wait_for(worker.outgoing.get(), HANG_TIMEOUT)
     assert isinstance(frame, TaskAssignment)
     assert frame.task_id == run_id
     running.cancel()

@@ -24,6 +24,7 @@ from tests.integration.worker.backends.harness import (
     leave_alone,
     task_spec,
 )
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host, entries, run
 
@@ -288,7 +289,7 @@ async def test_an_event_loop_that_ends_takes_the_work_with_it(host: Host) -> Non
     life.cancel()
     with pytest.raises(asyncio.CancelledError):
         await execution.wait()
-    async with asyncio.timeout(5):  # KILL is sent by then; the kernel carries it out in its own time
+    async with asyncio.timeout(HANG_TIMEOUT):  # KILL is sent; the kernel carries it out in its own time
         while is_running(pid):
             await asyncio.sleep(0.01)
 

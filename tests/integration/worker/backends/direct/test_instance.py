@@ -20,6 +20,7 @@ from oz_agent_worker.worker.backends.direct.record import DirectState
 from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
 from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import eventually, task_spec
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host, run
 
@@ -79,7 +80,7 @@ async def test_who_takes_what_a_dead_one_left_has_its_slot_until_that_is_deliver
     await first.launch(SPEC, NoOutput())
     await host.scratch.noted("agent")
     await first.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_TIMEOUT):
         execution = (await found.get()).follow(NoOutput())
     outcome = await execution.wait()
     assert outcome.reason is FailureReason.GRACEFUL_SHUTDOWN

@@ -28,6 +28,7 @@ from tests.integration.worker.backends.harness import (
     is_running,
     task_spec,
 )
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host, run
 
@@ -268,7 +269,7 @@ async def test_what_the_other_worker_leaves_when_it_dies_is_found_by_the_one_tha
     entry, found = dead.hold(), asyncio.Queue[AdoptableExecution]()
     await host.backend(found=found.put_nowait, look_interval=0.01)
     entry.let_go()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_TIMEOUT):
         one = await found.get()
     execution = one.follow(NoOutput())
     outcome = await execution.wait()

@@ -13,10 +13,9 @@ import pytest
 
 from tests.integration.programs import BIN, ControlPlane, Program, environment, oz, program, worker
 from tests.integration.worker.backends.harness import Scratch, is_running
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import journalled
-
-pytestmark = pytest.mark.timeout(180)
 
 HOLDING = (
     "note starts again; setsid sh -c 'echo $$ >> \"$1\"; exec sleep 300' - $scratch/child & note agent $$"
@@ -75,7 +74,7 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def until(holds: Callable[[], bool], what: str, timeout: float = 40.0) -> None:
+def until(holds: Callable[[], bool], what: str, timeout: float = HANG_TIMEOUT) -> None:
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come about in {timeout:.0f} s"

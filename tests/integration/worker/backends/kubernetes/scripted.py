@@ -11,6 +11,7 @@ from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.execution import KubernetesExecution
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
+from tests.timeouts import HANG_TIMEOUT
 
 from .worker import task
 
@@ -29,5 +30,5 @@ async def launch(backend: KubernetesBackend, name: str = "run") -> KubernetesExe
 
 async def ended(execution: KubernetesExecution) -> TaskResult:
     """Wait for the end of an execution."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_TIMEOUT):
         return (await execution.wait()).result

@@ -21,6 +21,7 @@ from oz_agent_worker.worker.backends.kubernetes.backend import BackendSettings, 
 from oz_agent_worker.worker.backends.kubernetes.execution import KubernetesExecution
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name, task_annotations, task_labels
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 
 from .apiserver import ApiServer, breaks, forbidden, says
 from .seat import key
@@ -195,7 +196,7 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_for_an_owner_a
     caplog.set_level(logging.INFO)
     await put(server, "run", "pod/ns/worker-9/uid")
     server.faults["get", "pods"].extend([forbidden("get", "pods")] * 3)
-    patient = dataclasses.replace(QUICK.owners, refused=60.0, refusal_patience=5.0)
+    patient = dataclasses.replace(QUICK.owners, refused=3600.0, refusal_patience=HANG_TIMEOUT)
     async with begin(dataclasses.replace(QUICK, owners=patient)):
         await eventually(lambda: desk.names == ["run"])
     assert not [message for message in caplog.messages if "cannot" in message]
@@ -320,7 +321,7 @@ async def test_a_job_that_went_before_it_was_followed_has_ended(
         await put(server, "wakes-the-watch", DEAD)
         await eventually(lambda: "wakes-the-watch" in desk.names)
         gone = desk.follow("gone")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             outcome = await gone.wait()
         assert outcome.reason is FailureReason.JOB_FAILED
 
@@ -336,7 +337,7 @@ async def test_a_followed_job_that_is_in_no_later_list_is_gone(
         await server.remove("jobs", job_name(key("gone")))
         server.deaf = False
         await server.compact()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await waits["gone"]).reason is FailureReason.JOB_FAILED
         await server.finish(job_name(key("stays")), ended())
         assert (await waits["stays"]).result is TaskResult.SUCCEEDED
@@ -351,7 +352,7 @@ async def test_one_who_did_not_delete_a_job_lets_the_one_who_did_speak_first(
         await asyncio.sleep(0)
         began = asyncio.get_running_loop().time()
         await server.remove("jobs", JOB)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             outcome = await wait
         assert outcome.result is TaskResult.FAILED
         assert asyncio.get_running_loop().time() - began >= 4.5
@@ -369,7 +370,7 @@ async def test_a_job_that_another_follower_deleted_for_a_cancellation_ends_as_ca
         await put(server, "wakes-the-watch", DEAD)
         await eventually(lambda: "wakes-the-watch" in desk.names)
         await execution.stop("cancellation requested")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await wait).result is TaskResult.CANCELLED
 
 
@@ -386,7 +387,7 @@ async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
         execution = await backend.launch(task("run"), NoOutput())
         server.deaf = False
         await put(server, "wakes-the-watch", DEAD)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await execution.wait()).result is TaskResult.SUCCEEDED
     assert server.asked("create", "jobs") == 1
 

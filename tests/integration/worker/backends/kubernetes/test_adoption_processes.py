@@ -15,7 +15,7 @@ from tests.integration.worker.backends.harness import Scratch, eventually
 
 from .test_env_secret import listed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.cluster
 
 TASKS = 6
 

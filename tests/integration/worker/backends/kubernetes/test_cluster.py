@@ -19,6 +19,7 @@ from tests.cluster.apitier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 
 from .worker import QUICK, Output, running_backend, task
 
@@ -262,7 +263,7 @@ async def test_an_api_server_that_restarts_in_mid_task_fails_no_task(
 
 
 async def _until_it_listens(port: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG_TIMEOUT):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

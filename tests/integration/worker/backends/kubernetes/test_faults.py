@@ -14,6 +14,7 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 
 from .apiserver import ApiServer, breaks, forbidden, hangs, says
 from .scripted import JOB, Start, ended, launch
@@ -62,7 +63,7 @@ async def test_a_history_that_is_gone_is_made_good_by_a_list(
         await server.remove("jobs", job_name(ExecutionKey("deleted", "deleted-1")))
         server.deaf = False
         await server.compact()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await waits[0]).result is TaskResult.SUCCEEDED
             assert "deleted by somebody else" in (await waits[1]).message
         assert not waits[2].done()
@@ -162,7 +163,7 @@ async def test_a_pod_that_is_told_after_its_job_still_says_why(server: ApiServer
         await asyncio.sleep(0.1)
         assert not wait.done()
         await put_pod(server, "Failed", job_uid=execution.uid, exit_code=3)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(HANG_TIMEOUT):
             outcome = await wait
     assert (outcome.reason, outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
 
@@ -284,7 +285,7 @@ async def test_a_missing_permission_is_named(
 ) -> None:
     server.faults[verb, resource].extend([forbidden(verb, resource)] * 100)
     with pytest.raises(PreflightError, match=f'cannot {verb} resource "{resource}"') as caught:
-        async with asyncio.timeout(10), start(dataclasses.replace(QUICK, patience=3600.0)):
+        async with asyncio.timeout(HANG_TIMEOUT), start(dataclasses.replace(QUICK, patience=3600.0)):
             pass
     assert "pods/log: get" in str(caught.value)
 
@@ -295,7 +296,9 @@ async def test_an_api_server_that_does_not_know_its_roles_yet_is_asked_again(
     server: ApiServer, start: Start, verb: str, resource: str
 ) -> None:
     server.faults[verb, resource].extend([forbidden(verb, resource)] * 3)
-    patient = dataclasses.replace(QUICK, watch=dataclasses.replace(QUICK.watch, refusal_patience=4.0))
+    patient = dataclasses.replace(
+        QUICK, watch=dataclasses.replace(QUICK.watch, refusal_patience=HANG_TIMEOUT)
+    )
     async with start(patient) as backend:
         assert backend.stats.requests[verb, resource, 403] == 3
 

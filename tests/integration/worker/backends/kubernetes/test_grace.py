@@ -23,6 +23,7 @@ from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.kubelet.podrun import Script
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.backends.kubernetes.samples import AGENT
 
 from .worker import QUICK, running_backend, task
@@ -44,7 +45,7 @@ SUCCEEDS: Final = behaviours.succeed(after=0.05)
 async def run(backend: KubernetesBackend, spec: TaskSpec | str = "waits") -> Outcome:
     """Run a task to its end."""
     execution = await backend.launch(task(spec) if isinstance(spec, str) else spec, NoOutput())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_TIMEOUT):
         outcome = await execution.wait()
     await execution.release(outcome)
     return outcome

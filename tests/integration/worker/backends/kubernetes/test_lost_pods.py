@@ -15,6 +15,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from tests.cluster.apitier import ApiTier
 from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.kubelet import Kubelet, behaviours
+from tests.timeouts import HANG_TIMEOUT
 
 from .worker import QUICK, running_backend, task
 
@@ -34,7 +35,7 @@ async def running_task(
     waiting = asyncio.create_task(execution.wait())
     await node.until(lambda kubelet: kubelet.count("Running") == 1)
     name = node.started[0]["metadata"]["name"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_TIMEOUT):
         yield waiting, f"/api/v1/namespaces/{namespace}/pods/{name}"
     await execution.release(waiting.result())
 

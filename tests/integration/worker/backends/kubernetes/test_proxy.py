@@ -17,6 +17,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.server_info import read_serv
 from tests.cluster import kubeconfig
 from tests.cluster.apitier import ApiTier
 from tests.integration.connectproxy import ConnectProxy
+from tests.timeouts import HANG_TIMEOUT
 
 from .apiserver import ApiServer
 
@@ -25,7 +26,9 @@ HEADER = f"Basic {base64.b64encode(LOGIN.encode()).decode()}"
 
 
 def client(path: Path, environ: Mapping[str, str]) -> KubernetesClient:
-    settings = ClientSettings(connect_timeout=5.0, request_timeout=5.0, read=RetryPolicy(budget=0.0))
+    settings = ClientSettings(
+        connect_timeout=HANG_TIMEOUT, request_timeout=HANG_TIMEOUT, read=RetryPolicy(budget=0.0)
+    )
     return KubernetesClient(load_credentials(str(path), environ=environ), settings=settings)
 
 

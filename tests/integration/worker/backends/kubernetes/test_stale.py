@@ -17,6 +17,7 @@ from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 
 from .apiserver import ApiServer, Fault
 from .worker import QUICK, running_backend, task
@@ -67,7 +68,7 @@ async def test_a_list_that_cannot_be_of_the_present_ends_no_task(
         await eventually(lambda: server.asked("list", "jobs") == lists + 4)
         assert not wait.done()
         await server.finish(JOB)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await wait).result is TaskResult.SUCCEEDED
 
 
@@ -80,7 +81,7 @@ async def test_a_history_that_went_back_for_good_is_believed_in_the_end(
         await eventually(lambda: backend.stats.watches["jobs"] == 1)
         server.faults["list", "jobs"].extend([answers(restored)] * 500)
         await server.compact()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             outcome = await execution.wait()
         assert outcome.reason is FailureReason.JOB_FAILED
         assert "deleted by somebody else" in outcome.message
@@ -108,7 +109,7 @@ async def test_a_job_controller_that_is_behind_fails_no_task(
         done, _ = await asyncio.wait({wait}, timeout=1.0)
         assert not done, wait.result()
         await server.finish(JOB)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await wait).result is TaskResult.SUCCEEDED
 
 
@@ -142,5 +143,5 @@ async def test_a_clock_that_is_off_uses_up_no_grace(server: ApiServer, tmp_path:
         done, _ = await asyncio.wait({wait}, timeout=1.5)
         assert not done
         await server.finish(JOB)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_TIMEOUT):
             assert (await wait).result is TaskResult.SUCCEEDED

@@ -21,21 +21,22 @@ from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSett
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.integration.worker.backends.harness import leave_alone
+from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["DEAD", "IMPATIENT", "QUICK", "Output", "running_backend", "task"]
 
-#: Short times: a test waits for what happens, not for a clock.
+#: Short pauses, and no end to the patience: a test waits for what happens, not for a clock.
 QUICK = BackendSettings(
-    patience=5.0,
+    patience=HANG_TIMEOUT,
     check_every=0.2,
     events=EventSettings(every=0.3, spacing=0.02),
     preflight=None,
     precedence=5.0,
     client=ClientSettings(
-        request_timeout=5.0,
-        create=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
-        delete=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
-        read=RetryPolicy(budget=2.0, first=0.02, longest=0.2),
+        request_timeout=HANG_TIMEOUT,
+        create=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),
+        delete=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),
+        read=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),
         log=RetryPolicy(budget=1.0, first=0.02, longest=0.2),
     ),
     watch=WatchSettings(

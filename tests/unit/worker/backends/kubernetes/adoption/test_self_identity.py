@@ -12,6 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import (
     this_machine,
     this_process,
 )
+from tests.timeouts import HANG_TIMEOUT
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -57,7 +58,7 @@ def test_a_live_process_is_not_gone_because_another_pid_namespace_does_not_show_
         "print(decision.process_liveness(owner, self_identity.this_machine(), started).name)"
     )
     argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code, str(own)]
-    there = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    there = subprocess.run(argv, capture_output=True, text=True, timeout=HANG_TIMEOUT, check=False)
     if "unshare" in there.stderr:
         pytest.skip(f"no PID namespace to be had: {there.stderr.strip()}")
     assert there.stdout == "UNKNOWN\n", there.stderr

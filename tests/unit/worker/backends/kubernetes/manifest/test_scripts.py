@@ -1,7 +1,6 @@
 """The Pod's shell scripts, run for real: under dash, bash and BusyBox."""
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -14,8 +13,8 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.scripts import (
     COPY_ROOT_FILESYSTEM,
     task_script,
 )
-
-SECONDS = 20
+from tests.cluster.packages import shells
+from tests.timeouts import HANG_TIMEOUT
 
 
 class Userland:
@@ -39,15 +38,19 @@ class Userland:
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script to its end."""
         process = self.start(script, *arguments, **environment)
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=HANG_TIMEOUT)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.fixture(scope="session")
+def programs() -> dict[str, Path]:
+    """The shells of this machine, and from Debian's packages what it lacks."""
+    return {"sh": Path("/bin/sh"), **shells()}
+
+
 @pytest.fixture(params=["sh", "dash", "bash", "busybox"])
-def userland(request: pytest.FixtureRequest, tmp_path: Path) -> Userland:
-    program = shutil.which(request.param)
-    if program is None:
-        pytest.skip(f"there is no `{request.param}` on this machine")
+def userland(request: pytest.FixtureRequest, programs: dict[str, Path], tmp_path: Path) -> Userland:
+    program = str(programs[request.param])
     if request.param != "busybox":
         return Userland([program], os.environ["PATH"])
     applets = tmp_path / "busybox-applets"
@@ -191,7 +194,7 @@ class Task:
         self, agent: str, *arguments: str, teardown: str | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         process = self.start(agent, *arguments, teardown=teardown, **environment)
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=HANG_TIMEOUT)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -273,7 +276,7 @@ def test_sigterm_reaches_the_agent_and_its_exit_code_stays(task: Task, teardown:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=SECONDS)
+    out, _ = process.communicate(timeout=HANG_TIMEOUT)
     assert out == ("stopping\ntorn down\n" if teardown else "stopping\n")
     assert process.returncode == 7
 
@@ -284,7 +287,7 @@ def test_any_stop_signal_of_an_image_ends_the_agent(task: Task, stop_signal: sig
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(stop_signal)
-    out, _ = process.communicate(timeout=SECONDS)
+    out, _ = process.communicate(timeout=HANG_TIMEOUT)
     assert out == "stopping\ntorn down\n"
     assert process.returncode == 7
 
@@ -294,7 +297,7 @@ def test_an_agent_that_sigterm_kills_is_143(task: Task) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=SECONDS)
+    out, _ = process.communicate(timeout=HANG_TIMEOUT)
     assert out == "torn down\n"
     assert process.returncode == 128 + signal.SIGTERM
 
@@ -307,7 +310,7 @@ def test_an_agent_that_outlives_sigterm_is_waited_for(task: Task) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=SECONDS)
+    out, _ = process.communicate(timeout=HANG_TIMEOUT)
     assert out == "heard\ntorn down\n"
     assert process.returncode == 4
 
@@ -321,6 +324,6 @@ def test_sigterm_during_the_teardown_does_not_repeat_or_cut_it(task: Task, tmp_p
     assert process.stdout.readline() == "tearing\n"
     process.send_signal(signal.SIGTERM)
     gate.write_text("go\n")
-    out, _ = process.communicate(timeout=SECONDS)
+    out, _ = process.communicate(timeout=HANG_TIMEOUT)
     assert out == "torn down\n"
     assert process.returncode == 6
