@@ -20,8 +20,8 @@ class Mutant:
     shown_by: tuple[str, ...]
 
 
-#: Seconds in which a claim that goes out too early has left the process.
-_CLAIM_LEAVES: Final = 0.3
+#: Seconds in which a claim that goes out too early has left the process, however busy the machine.
+_CLAIM_LEAVES: Final = 2.0
 
 
 def outbox_off() -> None:

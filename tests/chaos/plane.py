@@ -7,6 +7,8 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from tests.timeouts import HANG_TIMEOUT
+
 from .plan import TaskPlan
 from .verdict import RunView
 
@@ -14,7 +16,7 @@ __all__ = ["Ended", "PlaneClient"]
 
 _OPEN: Final = ("QUEUED", "PENDING", "CLAIMED", "INPROGRESS")
 _PAUSE: Final = 0.1
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=HANG_TIMEOUT)
 _PAGE: Final = "500"
 
 
@@ -45,7 +47,8 @@ class PlaneClient:
         """Submit a task once, and return its run's ID.
 
         A request without an answer may have been carried out. The control plane that it was
-        sent to is dead then; its successor's list says whether the run is there.
+        sent to is dead then, for a slow one is waited for; its successor's list says whether the
+        run is there.
         """
         body: dict[str, Any] = {"prompt": plan.title, "title": plan.title}
         body["config"] = {"profile_id": plan.orders}
@@ -89,7 +92,7 @@ class PlaneClient:
         """Every run."""
         return [_view(item) for item in await self._list({})]
 
-    async def until_up(self, timeout: float = 30.0) -> None:
+    async def until_up(self, timeout: float = HANG_TIMEOUT) -> None:
         """Wait until it answers. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.cluster.processes import die_with_parent
+from tests.timeouts import HANG_TIMEOUT
 
 from .plan import KillPlan
 from .steps import Moment
@@ -18,9 +19,6 @@ from .steps import Moment
 __all__ = ["ROOT", "Incarnation", "Kind", "python_path"]
 
 ROOT: Final = Path(__file__).parents[2]
-
-#: Above the worker's own grace for a shutdown.
-_STOP_TIMEOUT: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Incarnation:
     async def stop(self) -> None:
         """End it with SIGTERM, or with SIGKILL where that does not help in time."""
         self._send(signal.SIGTERM)
-        if not await self.ended(_STOP_TIMEOUT):
+        if not await self.ended(HANG_TIMEOUT):
             await self.kill()
 
     def arm(self) -> None:

@@ -26,7 +26,7 @@ from .settings import Settings
 from .stage import Stage, open_stage
 from .steps import Side, find, steps_of
 from .supervisor import Events, Slot, make_network_trouble, restart_api_server
-from .verdict import TERMINAL, RunView, Verdict, compare
+from .verdict import AFTERMATH, TERMINAL, RunView, Verdict, compare
 
 __all__ = ["Result", "run_chaos"]
 
@@ -87,10 +87,13 @@ class _Chaos:
         favourites = self._favourites = MUTANTS[settings.mutant].shown_by if settings.mutant else ()
         deck = kill_plans(self._random(), Side.WORKER, backend, favourites)
         self._workers = [
-            Slot(stage.worker, deck, self.observer, self._kills, self._events, numbers) for _ in range(2)
+            Slot(stage.worker, deck, self.observer, self._kills, self._events, numbers, stage.pace)
+            for _ in range(2)
         ]
         planes = kill_plans(self._random(), Side.CONTROL_PLANE, backend, favourites)
-        self._plane_slot = Slot(stage.plane, planes, self.observer, self._kills, self._events)
+        self._plane_slot = Slot(
+            stage.plane, planes, self.observer, self._kills, self._events, pace=stage.pace
+        )
         self._raging_since = 0.0
 
     def _random(self) -> random.Random:
@@ -138,7 +141,7 @@ class _Chaos:
         await asyncio.gather(*(slot.stop() for slot in (self._plane_slot, *self._workers)))
         await self._plane_slot.start_unarmed()
         await self._workers[0].start_unarmed()
-        left, runs = await self._until_settled(since + self._settings.settle)
+        left, runs = await self._until_settled(since + self._settings.settle * self._stage.pace)
         settled_in = time.monotonic() - since
         await asyncio.gather(*(slot.stop() for slot in (self._plane_slot, self._workers[0])))
         left += marked_processes(self._stage.folder)
@@ -146,6 +149,7 @@ class _Chaos:
         verdict = compare(
             self._load.submissions, self.observer.records, runs,
             backend=self._settings.backend, outages=self._events.outages,
+            aftermath=AFTERMATH * self._stage.pace,
         )  # fmt: skip
         killed = {kill.step for kill in self._kills.kills}
         steps = [step for side in Side for step in steps_of(side, self._settings.backend)]
@@ -156,7 +160,7 @@ class _Chaos:
             left_behind=left,
             kills=self._kills.kills,
             unreached=[step.name for step in steps if step.name not in killed],
-            unpassed=[s.name for s in steps if s.target and s.name not in self.observer.passed],
+            unpassed=self._unpassed(),
             seconds=time.monotonic() - began,
             settled_in=settled_in,
             folder=self._stage.folder,
@@ -186,7 +190,14 @@ class _Chaos:
         settings = self._settings
         if time.monotonic() - self._raging_since > 60 * settings.minutes:
             return True
-        return len(self._kills) >= settings.kills and self._load.submitted >= settings.tasks
+        if len(self._kills) < settings.kills or self._load.submitted < settings.tasks:
+            return False
+        return bool(self._favourites) or all(find(name).rare for name in self._unpassed())
+
+    def _unpassed(self) -> list[str]:
+        """The steps that no process has come by so far."""
+        steps = (step for side in Side for step in steps_of(side, self._settings.backend))
+        return [step.name for step in steps if step.target and step.name not in self.observer.passed]
 
     def _allowed(self) -> int:
         return _HEAD_START + int(self._share * self._settings.tasks)
@@ -262,7 +273,7 @@ class _Chaos:
             return ["the worker has ended"]
         self.observer.census.pop(worker.name, None)
         worker.ask_census()
-        await self.observer.until(lambda: worker.name in self.observer.census, 5.0)
+        await self.observer.until(lambda: worker.name in self.observer.census, 5.0 * self._stage.pace)
         runs = self.observer.census.get(worker.name, {}).get("runs")
         return [] if runs == 0 else [f"executions in the worker's hands: {runs}"]
 

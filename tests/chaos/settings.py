@@ -14,12 +14,13 @@ __all__ = ["FULL", "SHARP", "SHORT", "Settings", "parse_settings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``tasks`` at least, ``kills`` at least, and ``minutes`` at most until the dust settles.
+    """``tasks`` and ``kills`` at least, and every step once; ``minutes`` at most until the dust settles.
 
     ``open_runs`` is how many runs are under way at a time, at most. ``worker_grace`` is the
     control plane's lease in seconds, and ``settle`` the time, in seconds, in which everything must
-    have come to its end once the last fault is over. ``api_restarts`` are those of the API server.
-    ``story`` keeps the logs there; else they are kept only where something went wrong.
+    have come to its end once the last fault is over; a slow machine has more of both
+    (``Stage.pace``). ``api_restarts`` are those of the API server. ``story`` keeps the logs there;
+    else they are kept only where something went wrong.
     """
 
     seed: int
@@ -40,14 +41,14 @@ class Settings:
 
 FULL: Final = Settings(seed=0, tasks=1000, kills=200, minutes=12.0)
 SHORT: Final = Settings(
-    seed=0, tasks=60, kills=15, minutes=0.75, open_runs=40, worker_grace=30.0, settle=60.0,
+    seed=0, tasks=60, kills=15, minutes=10.0, open_runs=40, worker_grace=30.0, settle=300.0,
     api_restarts=1, half_open=0,
 )  # fmt: skip
 SHARP: Final = replace(
     SHORT,
     tasks=20,
     kills=4,
-    minutes=0.4,
+    minutes=5.0,
     worker_grace=15.0,
     settle=45.0,
     api_restarts=0,

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from tests.cluster.apitier import ApiTier
+from tests.timeouts import HANG_TIMEOUT
+
 from .kills import KillLedger
 from .observer import Observer
 from .plan import KillPlan
@@ -19,7 +22,8 @@ from .steps import Moment
 
 __all__ = ["Events", "Slot", "make_network_trouble", "restart_api_server"]
 
-#: Seconds that a process may take to come up, and then to reach the step at which it is to die.
+#: Seconds that a process may take to come up, and then to reach the step at which it is to die;
+#: on a slow machine these and the next are so many times longer (``Stage.pace``).
 _STARTS: Final = 30.0
 _PATIENCE: Final = 8.0
 #: Seconds after which the next process dies though the last death is not recovered from.
@@ -58,7 +62,7 @@ class Slot:
 
     def __init__(
         self, kind: Kind, plans: Iterator[KillPlan], observer: Observer, kills: KillLedger, events: Events,
-        numbers: Iterator[int] | None = None,
+        numbers: Iterator[int] | None = None, pace: float = 1.0,
     ) -> None:  # fmt: skip
         self.current: Incarnation | None = None
         self._kind = kind
@@ -67,6 +71,7 @@ class Slot:
         self._kills = kills
         self._events = events
         self._numbers = numbers or itertools.count(1)
+        self._pace = pace
 
     async def start(self, plan: KillPlan | None = None) -> Incarnation:
         """Start the program."""
@@ -82,10 +87,15 @@ class Slot:
         Raises:
             ChaosError: it does not come up.
         """
-        process = await self.start()
-        if not await self._listens(process):
-            raise ChaosError(f"{process.name} did not come up: {process.describe_end()}")
-        return process
+        deadline = time.monotonic() + HANG_TIMEOUT
+        while True:
+            process = await self.start()
+            if await self._listens(process, HANG_TIMEOUT):
+                return process
+            if process.code != _CANNOT_START or time.monotonic() > deadline:
+                raise ChaosError(f"{process.name} did not come up: {process.describe_end()}")
+            self._observer.died(process.name)
+            await self._could_not_start(process)
 
     async def stop(self) -> None:
         """End what stands there with SIGTERM."""
@@ -102,24 +112,27 @@ class Slot:
         """One turn: start the next process, see it die, wait for the planned pause."""
         plan = next(self._plans)
         process = await self.start(plan)
-        if not plan.at_once and await self._listens(process):
-            await self._observer.until(lambda: not self._kills.recovering, _RECOVERS)
+        if not plan.at_once and await self._listens(process, _STARTS * self._pace):
+            await self._observer.until(lambda: not self._kills.recovering, _RECOVERS * self._pace)
             process.arm()
         if plan.step.moment is Moment.OUTSIDE:
             await self._watch(process, plan)
         else:
-            if process.code is None and not await process.ended(_PATIENCE):
+            if process.code is None and not await process.ended(_PATIENCE * self._pace):
                 await self._kill(process, f"{plan.step.side}-any-moment")
         self._observer.died(process.name)
         if process.was_killed:
             self._events.note("dead", name=process.name)
             await asyncio.sleep(plan.pause)
         elif process.code == _CANNOT_START:
-            # What starts workers starts them again: the API server was away, or not itself yet.
-            self._events.note("could not start", name=process.name)
-            await asyncio.sleep(_START_AGAIN)
+            await self._could_not_start(process)
         else:
             raise ChaosError(f"{process.name} ended by itself: {process.describe_end()}")
+
+    async def _could_not_start(self, process: Incarnation) -> None:
+        """What starts workers starts them again: the API server was away, or not itself yet."""
+        self._events.note("could not start", name=process.name)
+        await asyncio.sleep(_START_AGAIN)
 
     async def _watch(self, process: Incarnation, plan: KillPlan) -> None:
         """Kill at a step that is seen from outside."""
@@ -141,7 +154,7 @@ class Slot:
         def found() -> list[str]:
             return [r.task_id for r in self._observer.records[seen:] if r.event == event]
 
-        await self._observer.until(lambda: bool(found()), _PATIENCE)
+        await self._observer.until(lambda: bool(found()), _PATIENCE * self._pace)
         return next(iter(found()), "")
 
     async def _kill(self, process: Incarnation, step: str, run_id: str = "") -> None:
@@ -150,11 +163,11 @@ class Slot:
             self._events.note("kill", name=process.name, step=step, run_id=run_id)
         await process.kill()
 
-    async def _listens(self, process: Incarnation) -> bool:
+    async def _listens(self, process: Incarnation, timeout: float) -> bool:
         """Wait until it is up, or has ended."""
-        ending = asyncio.create_task(process.ended(_STARTS))
+        ending = asyncio.create_task(process.ended(timeout))
         listening = asyncio.create_task(
-            self._observer.until(lambda: self._observer.listens(process.name), _STARTS)
+            self._observer.until(lambda: self._observer.listens(process.name), timeout)
         )
         await asyncio.wait((ending, listening), return_when=asyncio.FIRST_COMPLETED)
         for task in (ending, listening):
@@ -204,7 +217,16 @@ async def restart_api_server(
         away = rng.uniform(0.5, 4.0)
         events.outages.append(time.time())
         events.note("API server stops", seconds=round(away, 2))
-        await asyncio.to_thread(stage.tier.stop_apiserver)
-        await asyncio.sleep(away)
-        await asyncio.to_thread(stage.tier.start_apiserver)
+        outage = asyncio.create_task(_outage(stage.tier, away))
+        try:
+            await asyncio.shield(outage)
+        except asyncio.CancelledError:
+            await outage  # no run settles without its API server
+            raise
         events.note("API server is back")
+
+
+async def _outage(tier: ApiTier, seconds: float) -> None:
+    await asyncio.to_thread(tier.stop_apiserver)
+    await asyncio.sleep(seconds)
+    await asyncio.to_thread(tier.start_apiserver)

@@ -15,11 +15,11 @@ from typing import Final
 from .plan import End, TaskPlan
 from .records import Record
 
-__all__ = ["Bad", "RunView", "Submission", "Verdict", "compare"]
+__all__ = ["AFTERMATH", "Bad", "RunView", "Submission", "Verdict", "compare"]
 
 #: For how many seconds after the API server was killed the Job controller acts on what it missed: the
 #: outage itself, and the pauses of its requests and watches after it.
-_AFTERMATH: Final = 30.0
+AFTERMATH: Final = 30.0
 
 TERMINAL: Final = frozenset({"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"})
 
@@ -82,10 +82,12 @@ def compare(
     *,
     backend: str,
     outages: Sequence[float] = (),
+    aftermath: float = AFTERMATH,
 ) -> Verdict:
     """Judge every submission, and every start of a container.
 
-    ``outages`` are the times at which the API server was killed, in the records' seconds.
+    ``outages`` are the times at which the API server was killed, in the records' seconds;
+    ``aftermath`` is for how many seconds after each the Job controller acts on what it missed.
     """
     by_id = {run.run_id: run for run in runs}
     starts = _starts(records)
@@ -94,7 +96,7 @@ def compare(
     for submission in submissions:
         submitted.add(submission.run_id)
         own = starts.get(submission.run_id, {})
-        for why, excused in _doubled(submission.plan, own, outages):
+        for why, excused in _doubled(submission.plan, own, outages, aftermath):
             (verdict.doubled if excused else verdict.ran_twice).append(_bad(submission, why))
         _judge_end(submission, by_id.get(submission.run_id), own, verdict, backend)
     for run_id in starts.keys() - submitted:
@@ -120,23 +122,23 @@ def _bad(submission: Submission, why: str) -> Bad:
 
 
 def _doubled(
-    plan: TaskPlan, starts: Mapping[str, Sequence[Record]], outages: Sequence[float]
+    plan: TaskPlan, starts: Mapping[str, Sequence[Record]], outages: Sequence[float], aftermath: float
 ) -> Iterator[tuple[str, bool]]:
     """Say what of a run was started more often than it may be, and whether Kubernetes did it by itself."""
     for execution_id, own in starts.items():
         if len(own) > 1:
             why = f"was started {len(own)} times as execution {execution_id}"
-            yield why, _by_the_job_controller(own, outages)
+            yield why, _by_the_job_controller(own, outages, aftermath)
     if len(starts) > 1 and not plan.safe_to_retry:
         yield f"was started under {len(starts)} executions, and no retry was asked for", False
 
 
-def _by_the_job_controller(starts: Sequence[Record], outages: Sequence[float]) -> bool:
+def _by_the_job_controller(starts: Sequence[Record], outages: Sequence[float], aftermath: float) -> bool:
     """Whether these are Pods of one Job, each but the first made soon after a kill of the API server."""
     one_job = len({record.owner for record in starts}) == 1 and bool(starts[0].owner)
     own_pods = len({record.where for record in starts}) == len(starts)
     later = sorted(record.t for record in starts)[1:]
-    return one_job and own_pods and all(any(0 <= t - o <= _AFTERMATH for o in outages) for t in later)
+    return one_job and own_pods and all(any(0 <= t - o <= aftermath for o in outages) for t in later)
 
 
 def _judge_end(
