@@ -1,8 +1,10 @@
 """What the backend tells of requests, watches and starts, and how it says that its watches are."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +14,10 @@ from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.events import EventKind, RequestAnswered, TaskEvent, WatchRestarted, WorkerEvent
-from tests.integration.worker.backends.harness import leave_alone
+from tests.integration.worker.backends.harness import eventually, leave_alone
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer, says
+from .apiserver import ApiServer, breaks, says
 from .worker import QUICK, task
 
 KEY = ExecutionKey("run", "run-1")
@@ -68,3 +70,69 @@ async def test_requests_are_told_with_their_code_and_time(
     assert [(n.resource, n.code) for n in told] == [("jobs", 503), ("jobs", 201)]
     assert all(0 < n.seconds < HANG_TIMEOUT for n in told)
     assert TaskEvent(EventKind.JOB_NAMED, KEY, JOB) in heard.notices
+
+
+async def test_a_watch_that_the_server_ends(
+    backend: KubernetesBackend, server: ApiServer, heard: Heard
+) -> None:
+    assert heard.restarts() == []
+    server.events_a_watch = 1
+    await server.put("jobs", "a", metadata={"labels": {}})
+    await server.put("jobs", "b", metadata={"labels": {}})
+    await eventually(lambda: heard.restarts()[:1] == ["ended"])
+
+
+async def test_a_watch_whose_place_is_lost(
+    backend: KubernetesBackend, server: ApiServer, heard: Heard
+) -> None:
+    await server.compact()
+    await eventually(lambda: heard.restarts() == ["relist"] and heard.restarts("pods") == ["relist"])
+
+
+async def test_a_server_that_is_away_leaves_the_watches_deaf_and_alive(
+    backend: KubernetesBackend, server: ApiServer, heard: Heard
+) -> None:
+    await eventually(lambda: len(backend.watches()) == 2)
+    assert [(watch.resource, watch.alive) for watch in backend.watches()] == [("jobs", True), ("pods", True)]
+    server.events_a_watch = 1
+    for resource in ("jobs", "pods"):
+        server.faults["watch", resource].extend([breaks] * 50)
+        await server.put(resource, "a", metadata={"labels": {}})
+    await eventually(lambda: min(heard.restarts(r).count("error") for r in ("jobs", "pods")) >= 3)
+    for watch in backend.watches():
+        assert watch.alive
+        assert watch.idle_for < watch.unheard_for < watch.idle_limit
+        assert watch.idle_limit == 30 + 1 + 0.2 + 60
+
+
+async def test_the_start_is_told_once_when_the_pod_runs(
+    backend: KubernetesBackend, server: ApiServer, heard: Heard
+) -> None:
+    execution = await backend.launch(task("run"), NoOutput())
+    waiting = asyncio.create_task(execution.wait())
+    uid = server.get("jobs", JOB)["metadata"]["uid"]
+    await put_pod(server, uid, "Pending", {"waiting": {"reason": "ContainerCreating"}})
+    await asyncio.sleep(0.05)
+    assert heard.started() == []
+    await put_pod(server, uid, "Running", {"running": {}})
+    await eventually(lambda: heard.started() == [KEY])
+    await put_pod(server, uid, "Succeeded", {"terminated": {"exitCode": 0}})
+    await server.finish(JOB)
+    await waiting
+    assert heard.started() == [KEY]
+
+
+async def test_a_pod_that_was_never_seen_to_run_counts_as_started_at_its_end(
+    backend: KubernetesBackend, server: ApiServer, heard: Heard
+) -> None:
+    execution = await backend.launch(task("run"), NoOutput())
+    waiting = asyncio.create_task(execution.wait())
+    await server.finish(JOB)
+    await waiting
+    assert heard.started() == [KEY]
+
+
+async def put_pod(server: ApiServer, uid: str, phase: str, state: dict[str, Any]) -> None:
+    labels = {"job-name": JOB, "batch.kubernetes.io/controller-uid": uid}
+    status = {"phase": phase, "containerStatuses": [{"name": "task", "state": state}]}
+    await server.put("pods", "pod", metadata={"labels": labels}, status=status)

@@ -31,3 +31,291 @@ SETTINGS = dataclasses.replace(
         patience=HANG_TIMEOUT,
         refusal_patience=0.5,
         probe=ProbeRunSettings(admission=HANG_TIMEOUT, whole=HANG_TIMEOUT),
+    ),
+)
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(api_tier: ApiTier, namespace: str) -> Start:
+    """Start a backend with a preflight, as the user ``worker``, and close it again."""
+
+    async def started(*, user: str = "worker", probe: ProbeRunSettings | None = None, **keys: Any) -> None:
+        keys = {"namespace": namespace, "unschedulable_timeout": 1.0, "pull_grace": 1.0, **keys}
+        config = KubernetesConfig(kubeconfig=str(api_tier.kubeconfig(user)), **keys)
+        settings = SETTINGS
+        if probe is not None:
+            settings = dataclasses.replace(settings, preflight=PreflightSettings(probe=probe))
+        backend = KubernetesBackend(config, worker_id="w", cleanup=True, environ={}, settings=settings)
+        try:
+            await backend.start(leave_alone)
+        finally:
+            await backend.close()
+
+    return started
+
+
+async def diagnosis(start: Start, **keys: Any) -> str:
+    """What a start that must fail says."""
+    with pytest.raises(PreflightError) as caught:
+        await start(**keys)
+    assert caught.value.exit_code is ExitCode.PREFLIGHT
+    return str(caught.value)
+
+
+@pytest.fixture
+def node(kubelet: KubeletFactory) -> Callable[..., Kubelet]:
+    """A node whose preflight Pods follow a script; by default they succeed."""
+
+    def create(script: Script | None = None) -> Kubelet:
+        tasks = behaviours.always(behaviours.succeed())
+        return kubelet(tasks, preflight=behaviours.always(script) if script else tasks)
+
+    return create
+
+
+async def test_a_job_of_the_tasks_shape_runs_and_is_deleted(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with node() as kubelet:
+        await start(
+            pod_template={"securityContext": {"fsGroup": 7}},
+            image_pull_secrets=("registry",),
+            node_selector={"a": "b"},
+        )
+        (pod,) = kubelet.preflights
+    spec, labels = pod["spec"], pod["metadata"]["labels"]
+    assert [c["name"] for c in spec["initContainers"]] == ["copy-sidecar-0"]
+    assert spec["initContainers"][0]["securityContext"]["runAsUser"] == 0
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["nodeSelector"] == {"a": "b"}
+    assert spec["securityContext"] == {"fsGroup": 7}
+    assert "oz-worker-hash" not in labels
+    assert jobs_in(api_tier, namespace) == []
+    assert any("Preflight passed in" in line for line in caplog.messages)
+
+
+# Permissions
+
+
+@pytest.mark.parametrize(
+    ("resource", "verb", "rule"),
+    [
+        ("events", "list", '- {apiGroups: [""], resources: ["events"], verbs: [list]}'),
+        ("pods/log", "get", '- {apiGroups: [""], resources: ["pods/log"], verbs: [get]}'),
+        ("jobs", "delete", '- {apiGroups: ["batch"], resources: ["jobs"], verbs: [delete]}'),
+        ("pods", "watch", '- {apiGroups: [""], resources: ["pods"], verbs: [watch]}'),
+    ],
+)
+async def test_a_missing_permission_is_named_with_the_rule_that_gives_it(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any, resource: str, verb: str, rule: str
+) -> None:
+    await asyncio.to_thread(allow, api_tier, namespace, but=(resource, verb))
+    said = await diagnosis(start)
+    assert f"the worker lacks permissions in namespace '{namespace}': {resource}: {verb} (" in said
+    assert f'User "worker" cannot {verb} resource "{resource}"' in said
+    assert rule in said
+    assert jobs_in(api_tier, namespace) == []
+
+
+async def test_a_secret_for_the_variables_needs_one_permission_more(start: Start) -> None:
+    said = await diagnosis(start, task_env_secret=True)
+    assert "secrets: create" in said
+    assert '- {apiGroups: [""], resources: ["secrets"], verbs: [create]}' in said
+
+
+async def test_who_has_no_permission_at_all_is_told_the_whole_role(start: Start) -> None:
+    said = await diagnosis(start, user="nobody")
+    assert (
+        "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list" in said
+    )
+    assert "verbs: [create, get, list, watch, delete]}" in said
+
+
+async def test_a_namespace_that_does_not_exist(start: Start) -> None:
+    said = await diagnosis(start, user="admin", namespace="not-there")
+    assert "the namespace not-there does not exist" in said
+    assert "kubectl create namespace not-there" in said
+
+
+# The template
+
+
+async def test_a_misspelt_field_is_named_as_the_operator_wrote_it(start: Start) -> None:
+    said = await diagnosis(
+        start,
+        pod_template={"nodeSelectr": {"a": "b"}, "containers": [{"name": "task", "imag": "x"}]},
+        resources={"limts": {"cpu": "1"}},
+    )
+    assert "backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?" in said
+    assert (
+        "backend.kubernetes.pod_template.containers[task].imag: unknown field; did you mean `image`?" in said
+    )
+    assert "backend.kubernetes.resources.limts: unknown field; did you mean `limits`?" in said
+    assert 'unknown field "spec.template.spec.nodeSelectr"' in said
+    assert "ozField" not in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"pod_template": {"nodeSelector": "gpu"}},
+            "backend.kubernetes.pod_template.nodeSelector: read a string, allowed is a mapping",
+        ),
+        (
+            {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
+            "backend.kubernetes.resources.requests: Invalid value",
+        ),
+        (
+            {"pod_template": {"volumes": [{"name": "data", "secret": {}}]}},
+            "backend.kubernetes.pod_template.volumes[data].secret.secretName: Required value",
+        ),
+    ],
+    ids=["type", "value", "missing"],
+)
+async def test_what_is_no_pod_spec_is_named_by_its_key(start: Start, keys: Any, words: str) -> None:
+    assert words in await diagnosis(start, **keys)
+
+
+# Admission
+
+
+async def test_a_restricted_namespace_and_the_way_out_that_is_told(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    await asyncio.to_thread(enforce_pod_security, api_tier, namespace, "restricted")
+    async with node():
+        said = await diagnosis(start)
+        assert f"the Pod Security level `restricted` of namespace {namespace} does not admit" in said
+        assert "runAsNonRoot != true" in said
+        assert jobs_in(api_tier, namespace) == []
+        section = said.partition("under backend.kubernetes:\n")[2].partition("or lower the level")[0]
+        await start(**yaml.safe_load(textwrap.dedent(section)))
+
+
+async def test_a_full_quota_and_the_way_out(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    await asyncio.to_thread(set_quota, api_tier, namespace, "small", {"pods": "0"})
+    async with node():
+        said = await diagnosis(start)
+        assert f"the ResourceQuota `small` of namespace {namespace} has no room" in said
+        assert "exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0" in said
+        assert f"kubectl -n {namespace} edit resourcequota small" in said
+        await asyncio.to_thread(set_quota, api_tier, namespace, "small", {"pods": "1"})
+        await start()
+
+
+async def test_a_quota_on_jobs_is_found_before_there_is_one(
+    api_tier: ApiTier, namespace: str, start: Start
+) -> None:
+    await asyncio.to_thread(set_quota, api_tier, namespace, "none", {"count/jobs.batch": "0"})
+    assert "exceeded quota: none" in await diagnosis(start)
+
+
+async def test_a_quota_that_wants_resources_said(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    await asyncio.to_thread(set_quota, api_tier, namespace, "cpu", {"limits.cpu": "1"})
+    async with node():
+        said = await diagnosis(start, preflight_resources={"requests": {"cpu": "1m"}})
+        assert "must specify limits.cpu for: copy-sidecar-0,task" in said
+        assert "backend.kubernetes.preflight_resources" in said
+        await start(preflight_resources={"limits": {"cpu": "10m"}})
+
+
+async def test_a_limit_range(api_tier: ApiTier, namespace: str, start: Start) -> None:
+    await asyncio.to_thread(limit, api_tier, namespace, "small", {"cpu": "50m"})
+    said = await diagnosis(start)
+    assert "maximum cpu usage per Container is 50m, but limit is 100m" in said
+    assert "keep backend.kubernetes.preflight_resources" in said
+
+
+async def test_a_service_account_that_does_not_exist(namespace: str, start: Start) -> None:
+    said = await diagnosis(start, service_account="agents")
+    assert f"kubectl -n {namespace} create serviceaccount agents" in said
+
+
+# What happens to the Pod
+
+
+async def test_an_image_that_does_not_exist(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    async with node(behaviours.image_pull_back_off("not found")):
+        said = await diagnosis(start, preflight_image="registry.example/busybox:nope")
+    assert "the image registry.example/busybox:nope of container `task` cannot be pulled" in said
+    assert 'failed to resolve reference "registry.example/busybox:nope": not found' in said
+    assert "correct backend.kubernetes.preflight_image" in said
+    assert jobs_in(api_tier, namespace) == []
+
+
+async def test_a_pod_that_no_node_takes(start: Start, node: Any) -> None:
+    async with node(behaviours.unschedulable("0/3 nodes are available: 3 Insufficient cpu.")):
+        said = await diagnosis(start)
+    assert "no node takes a task's Pod within 1 s" in said
+    assert "0/3 nodes are available: 3 Insufficient cpu." in said
+    assert "backend.kubernetes.preflight_unschedulable to warn" in said
+
+
+async def test_a_pod_that_waits_for_an_autoscaler_is_a_warning_where_that_is_meant(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node(behaviours.unschedulable("0/3 nodes are available: 3 Insufficient cpu.")):
+        await start(preflight_unschedulable="warn")
+    (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert "no node takes a task's Pod yet" in warning
+    assert "3 Insufficient cpu" in warning
+    assert jobs_in(api_tier, namespace) == []
+
+
+async def test_a_secret_that_is_missing(namespace: str, start: Start, node: Any) -> None:
+    async with node(behaviours.create_container_config_error('secret "missing" not found')):
+        said = await diagnosis(start)
+    assert 'CreateContainerConfigError: secret "missing" not found' in said
+    assert f"create in namespace {namespace} the Secret or ConfigMap" in said
+
+
+async def test_a_container_that_fails_is_told_with_its_log(start: Start, node: Any) -> None:
+    async with node(behaviours.init_fails(126, output="exec format error\n")):
+        said = await diagnosis(start)
+    assert "container `copy-sidecar-0` of the preflight Pod ended with exit code 126" in said
+    assert "the cluster says: exec format error" in said
+
+
+async def test_a_container_that_never_ends(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    async with node(behaviours.runs_until_cancelled()):
+        said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
+    assert "did not end within 0.5 s: container `task` still runs" in said
+    assert "native sidecar" in said
+    assert jobs_in(api_tier, namespace) == []
+
+
+async def test_a_cluster_without_a_scheduler(start: Start) -> None:
+    said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
+    assert "no scheduler has looked at the preflight Pod within 0.5 s" in said
+
+
+async def test_a_volume_that_cannot_be_mounted(start: Start, node: Any) -> None:
+    words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
+    async with node(behaviours.failed_mount(words)):
+        said = await diagnosis(start, probe=ProbeRunSettings(whole=1.0))
+    assert f"the cluster says: FailedMount: {words}" in said
+    assert "create what the volumes in backend.kubernetes.pod_template name" in said
+
+
+async def test_a_start_that_is_interrupted_deletes_the_job(
+    api_tier: ApiTier, namespace: str, start: Start, node: Any
+) -> None:
+    async with node(behaviours.runs_until_cancelled()) as kubelet:
+        starting = asyncio.create_task(start())
+        await kubelet.until(lambda k: k.count("Running") == 1)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert jobs_in(api_tier, namespace) == []
