@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.worker.telemetry import exporting
-from oz_agent_worker.worker.telemetry.exporter_settings import Choice
-from oz_agent_worker.worker.telemetry.exporting import Exporting
-from oz_agent_worker.worker.telemetry.resource import Identity
+from oz_agent_worker.worker.telemetry.exporter_settings import ExporterSettings
+from oz_agent_worker.worker.telemetry.exporting import Exporters
+from oz_agent_worker.worker.telemetry.resource import WorkerResource
 
 
 class Stuck:
@@ -23,13 +23,15 @@ class Stuck:
         self.answered.wait()
 
 
-@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "by default"])
+@pytest.mark.parametrize("explicit", [True, False], ids=["asked for", "by default"])
 def test_a_collector_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, asked: bool
+    monkeypatch: pytest.MonkeyPatch, explicit: bool
 ) -> None:
-    monkeypatch.setattr(exporting, "_FAREWELL" if asked else "_SHORT_FAREWELL", 0.01)
-    made = Exporting(
-        Choice(asked=asked), Identity(worker_id="w", version="1", backend="direct"), lambda notice: None
+    monkeypatch.setattr(exporting, "_SHUTDOWN_TIMEOUT" if explicit else "_SHORT_SHUTDOWN_TIMEOUT", 0.01)
+    made = Exporters(
+        ExporterSettings(explicit=explicit),
+        WorkerResource(worker_id="w", version="1", backend="direct"),
+        lambda notice: None,
     )
     providers: Any = Stuck(), Stuck()
     made._meters, made._tracers = providers
