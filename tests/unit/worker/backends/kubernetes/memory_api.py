@@ -1,4 +1,4 @@
-"""An API server in memory, in place of the HTTP session of the client: Jobs, Secrets, events and logs.
+"""An API server in memory, in place of the HTTP session of the client: Jobs, Pods, Secrets, events, logs.
 
 The client above it is the real one: paths, bodies, status codes and broken connections are what a
 server or a network would give it. There is no socket, so that tests can run in virtual time.
@@ -80,11 +80,13 @@ class MemoryApi:
     """The objects of one namespace, by name, and the requests that came, such as ``POST jobs``.
 
     ``faults`` holds how the next requests of a kind fail, one after the other. ``on_job_deleted``
-    hears of a deletion, as a watch would.
+    hears of a deletion, as a watch would. ``date`` gives the ``Date`` of an answer, if it has one.
     """
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.date: Callable[[], str | None] = lambda: None
         self.secrets: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.logs: dict[str, bytes] = {}
@@ -112,14 +114,17 @@ class MemoryApi:
         fault = self.faults[kind].popleft() if self.faults[kind] else None
         body = json.loads(options["data"]) if options.get("data") else {}
         if fault is None or fault.done:
-            response = self._carry_out(kind, parts, body)
+            dry_run = ("dryRun", "All") in (options.get("params") or ())
+            response = self._carry_out(kind, parts, body, dry_run=dry_run)
         if fault is None:
+            date = self.date()
+            response.headers.update({"Date": date} if date else {})
             return response
         if not fault.code:
             raise fault.error()
         return _status(fault.code, fault.message, fault.reason, fault.retry_after)
 
-    def _carry_out(self, kind: str, parts: list[str], body: dict[str, Any]) -> _Response:
+    def _carry_out(self, kind: str, parts: list[str], body: dict[str, Any], *, dry_run: bool) -> _Response:
         match kind, parts:
             case "POST jobs", _:
                 if body["metadata"]["name"] in self.jobs:
@@ -128,12 +133,21 @@ class MemoryApi:
             case "POST secrets", _:
                 if body["metadata"]["name"] in self.secrets:
                     return _status(409, "the Secret exists")
-                self.secrets[body["metadata"]["name"]] = body
+                if not dry_run:
+                    self.secrets[body["metadata"]["name"]] = body
                 return _answer(body)
-            case "GET jobs", [_, name]:
-                return _answer(self.jobs[name]) if name in self.jobs else _status(404, "no such Job")
             case "DELETE jobs", [_, name]:
                 return self._delete(name, body.get("preconditions", {}).get("uid"))
+        return self._read(kind, parts)
+
+    def _read(self, kind: str, parts: list[str]) -> _Response:
+        match kind, parts:
+            case "GET jobs", [_, name]:
+                return _answer(self.jobs[name]) if name in self.jobs else _status(404, "no such Job")
+            case "GET jobs", [_]:
+                return _answer({"metadata": {}, "items": list(self.jobs.values())})
+            case "GET pods", [_, name]:
+                return _answer(self.pods[name]) if name in self.pods else _status(404, "no such Pod")
             case "GET events", _:
                 return _answer({"metadata": {}, "items": self.events})
             case "GET log", [_, pod, _]:
