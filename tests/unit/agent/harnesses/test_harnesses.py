@@ -1,4 +1,5 @@
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,8 @@ def test_every_module_of_a_harness_is_registered() -> None:
 
 def test_the_direct_backend_sets_the_homes_of_harnesses_only() -> None:
     assert HARNESS_HOMES.keys() <= HARNESSES.keys()
+
+
+def test_every_harness_has_its_tests() -> None:
+    files = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    assert [name for name in HARNESSES if f"test_{name}.py" not in files] == []

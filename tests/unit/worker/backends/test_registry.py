@@ -1,5 +1,7 @@
 """The registry of backends agrees with the config file and with the command line."""
 
+from pathlib import Path
+
 import pytest
 
 from oz_agent_worker.cli.main import root
@@ -10,6 +12,7 @@ from oz_agent_worker.worker.backends.registry import BACKENDS, implemented_backe
 from oz_agent_worker.worker.config.load import WorkerFlags, parse_file, resolve
 from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS
 
+ROOT = Path(__file__).parents[4]
 REQUIRED = {"command": "{dispatch_command: go}"}
 
 
@@ -34,3 +37,9 @@ def test_each_backend_is_made_or_refused_by_name(name: str) -> None:
     else:
         with pytest.raises(UsageError, match=f"the {name} backend is not part of this version"):
             build_backend(config, WorkerOptions(), {})
+
+
+@pytest.mark.parametrize("name", implemented_backends())
+def test_each_backend_that_can_run_has_a_contract_test_and_a_page(name: str) -> None:
+    assert (ROOT / "tests/integration/worker/backends" / f"test_{name}_contract.py").is_file()
+    assert (ROOT / "docs" / f"{name}.md").is_file()

@@ -1,7 +1,9 @@
 """Every key of the config file, with its default and another value."""
 
+import ast
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from oz_agent_worker.worker.config.schema import (
     KubernetesConfig,
 )
 from oz_agent_worker.worker.config.shapes import EnvEntry
+
+SOURCE = Path(__file__).parents[4] / "src" / "oz_agent_worker"
 
 
 def _parsed(text: str) -> FileConfig:
@@ -240,3 +244,14 @@ def test_no_value_of_any_key_raises(schema: type[Any], data: st.DataObject) -> N
     config, problems = parse_file(yaml.safe_dump(document), "f.yaml")
     assert isinstance(config, FileConfig)
     assert all(isinstance(problem, str) for problem in problems.found)
+
+
+def test_every_key_of_the_kubernetes_backend_is_read() -> None:
+    read = {
+        node.attr
+        for path in SOURCE.rglob("*.py")
+        if path.parent.name != "config"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    assert [field.name for field in dataclasses.fields(KubernetesConfig) if field.name not in read] == []

@@ -1,12 +1,16 @@
 """The catalogue: the names that dashboards use, bounded labels."""
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
 from oz_agent_worker.protocol.outcome import FailurePhase
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Metric, label_sets, metrics_for
+
+SOURCE = Path(__file__).parents[4] / "src" / "oz_agent_worker" / "worker"
 
 #: What the public worker has: operators' dashboards use exactly these.
 PUBLIC = {
@@ -60,3 +64,14 @@ def test_a_metric_of_one_backend_is_its_workers_alone() -> None:
     name = "oz_worker_kubernetes_watch_lag_seconds"
     assert name in metrics_for("kubernetes")
     assert name not in metrics_for("direct")
+
+
+def test_every_metric_is_recorded() -> None:
+    named = {
+        node.value
+        for path in SOURCE.rglob("*.py")
+        if path.name != "catalogue.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+    }
+    assert [metric.name for metric in METRICS if metric.name not in named] == []
