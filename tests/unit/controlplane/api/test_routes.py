@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 from starlette.routing import Route
 
-from oz_agent_worker.controlplane.api.routes import WORKER_SOCKET, build_app
+from oz_agent_worker.controlplane.api.routes import build_app
 
 TESTS = Path(__file__).parents[4] / "tests" / "integration" / "controlplane"
 PATHS = sorted(
