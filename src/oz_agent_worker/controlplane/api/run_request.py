@@ -27,7 +27,7 @@ class _Options(Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unk
     """Unknown members are refused: a misspelt one would be ignored silently."""
 
 
-class Harness(_Options, frozen=True):
+class HarnessChoice(_Options, frozen=True):
     """The program that does the work; the agent runtime knows which ones exist."""
 
     type: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] | None = None
@@ -69,7 +69,7 @@ class RunConfig(_Options, frozen=True):
     computer_use_enabled: bool | None = None
     credential_strategy: Literal["CREATOR", "EXECUTOR"] | None = None
     environment_id: _Text | None = None
-    harness: Harness | None = None
+    harness: HarnessChoice | None = None
     harness_auth_secrets: HarnessAuthSecrets | None = None
     idle_timeout_minutes: _Count | None = None
     inference_providers: InferenceProviders | None = None
