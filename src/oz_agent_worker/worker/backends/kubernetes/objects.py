@@ -1,14 +1,12 @@
-"""What the worker reads of Jobs, Pods and Events: the observed fields, nothing else.
+"""The fields of Jobs, Pods and Events that the worker reads, and no others.
 
-A Pod of the API is some ten kilobytes of JSON; of it, an outcome needs a few hundred
-bytes. msgspec skips the rest without building it. Empty fields are left out or, where Go's
-form of the type has one, sent as ``null``: both decode to ``None``, and unknown fields
-are ignored, so that no object of a newer API server fails to decode. Times stay the
-RFC 3339 strings that the API sent.
+A Pod is about ten kilobytes of JSON, of which an outcome needs a few hundred bytes; msgspec skips the
+rest. An empty field is missing or ``null``: both decode to ``None``. Unknown fields are ignored, so
+that objects of a newer API server decode. Times stay the RFC 3339 strings that the API sent. Views
+have properties for what is read often, so that callers need not check each level for ``None``.
 
-Words that every Job and Pod in flight repeats (conditions, container and node names) are
-interned: thousands of views share one string each. A Pod that has ended is left as it is:
-it goes soon.
+Strings that every Job and Pod in flight repeats (conditions, container and node names) are interned:
+thousands of views share one string each. A Pod that has ended is deleted soon and is left as it is.
 """
 
 from collections.abc import Iterable
@@ -47,11 +45,11 @@ __all__ = [
 
 
 class _View(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
-    """Common options: views form no cycles, so the garbage collector need not visit them."""
+    """Common options: views have no reference cycles, so the garbage collector need not track them."""
 
 
 def _share(view: Struct, *names: str) -> None:
-    """Replace strings of ``view`` by their interned twins, as its construction's last step."""
+    """Intern strings of ``view``, as the last step of its construction."""
     for name in names:
         value = getattr(view, name)
         if value is not None:
@@ -59,18 +57,18 @@ def _share(view: Struct, *names: str) -> None:
 
 
 class Labels(_View, frozen=True):
-    """The labels by which the worker knows its objects (``naming`` writes them)."""
+    """The labels of the worker's objects (``manifest/naming`` writes them) and of the Job controller."""
 
     worker_id: str | None = field(name="oz-worker-id", default=None)
     worker_hash: str | None = field(name="oz-worker-hash", default=None)
     job_name: str | None = field(name="job-name", default=None)
-    """Set on a Pod by the Job controller: the name of the Pod's Job."""
+    """The name of a Pod's Job; set by the Job controller."""
     job_uid: str | None = field(name="batch.kubernetes.io/controller-uid", default=None)
-    """Set on a Pod by the Job controller: the UID of the Pod's Job (well-known labels)."""
+    """The UID of a Pod's Job; set by the Job controller (well-known labels)."""
 
 
 class Annotations(_View, frozen=True):
-    """The raw IDs, unharmed by the rules for labels; of a Job its Secret and its owner (``naming``)."""
+    """The unchanged IDs, which labels could not hold; of a Job its Secret and its owner as well."""
 
     task_id: str | None = field(name="oz.warp.dev/task-id", default=None)
     execution_id: str | None = field(name="oz.warp.dev/execution-id", default=None)
@@ -79,7 +77,7 @@ class Annotations(_View, frozen=True):
 
 
 class ObjectMeta(_View, frozen=True):
-    """``metadata`` of any object (meta/v1, ObjectMeta); of a list or bookmark, its version."""
+    """``metadata`` of an object (meta/v1, ObjectMeta)."""
 
     name: str = ""
     namespace: str | None = None
@@ -89,12 +87,12 @@ class ObjectMeta(_View, frozen=True):
     annotations: Annotations | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
-    """When the object's grace period ends: the time of the deletion, and the grace after it."""
+    """When the grace period of the deletion ends: the time of its request plus the grace period."""
     deletion_grace_period_seconds: int | None = None
 
     @property
     def key(self) -> ExecutionKey | None:
-        """The execution that the annotations name; ``None`` where they name none."""
+        """The execution that the annotations name, if they do."""
         noted = self.annotations
         if noted is None or not noted.task_id or not noted.execution_id:
             return None
@@ -116,14 +114,13 @@ class JobStatus(_View, frozen=True):
 
     conditions: tuple[Condition, ...] | None = None
     start_time: str | None = None
-    """When the Job controller first saw to the Job."""
+    """When the Job controller first handled the Job."""
     active: int | None = None
-    succeeded: int | None = None
     failed: int | None = None
 
 
 class JobView(_View, frozen=True):
-    """A Job as the worker sees it."""
+    """A Job (batch/v1, Job)."""
 
     metadata: ObjectMeta = ObjectMeta()
     status: JobStatus | None = None
@@ -142,7 +139,7 @@ class JobView(_View, frozen=True):
 
 
 class Waiting(_View, frozen=True):
-    """Why a container does not run yet (core/v1, ContainerStateWaiting)."""
+    """A container does not run yet, and why (core/v1, ContainerStateWaiting)."""
 
     reason: str | None = None
     message: str | None = None
@@ -155,9 +152,10 @@ class Running(_View, frozen=True):
 
 
 class Terminated(_View, frozen=True):
-    """How a container ended (core/v1, ContainerStateTerminated).
+    """A container has ended (core/v1, ContainerStateTerminated).
 
-    ``message`` is what the container wrote, but where it never ran: it may hold a secret of the task.
+    ``message`` is what the container wrote, which may be a secret of the task. Only where the
+    container never ran it is the runtime's.
     """
 
     exit_code: int = 0
@@ -174,7 +172,7 @@ class Terminated(_View, frozen=True):
 
 
 class ContainerState(_View, frozen=True):
-    """At most one of these is set; none means waiting (core/v1, ContainerState)."""
+    """The state of a container (core/v1, ContainerState): at most one is set; none means waiting."""
 
     waiting: Waiting | None = None
     running: Running | None = None
@@ -182,7 +180,7 @@ class ContainerState(_View, frozen=True):
 
 
 class ContainerStatus(_View, frozen=True):
-    """A container of a Pod, init containers included (core/v1, ContainerStatus)."""
+    """A container or init container of a Pod (core/v1, ContainerStatus)."""
 
     name: str = ""
     state: ContainerState | None = None
@@ -191,17 +189,17 @@ class ContainerStatus(_View, frozen=True):
 
     @property
     def waiting(self) -> Waiting | None:
-        """Why the container waits, where it does and says so."""
+        """Why the container waits, if it does and says so."""
         return self.state.waiting if self.state else None
 
     @property
     def running(self) -> Running | None:
-        """Since when the container runs, where it does."""
+        """Since when the container runs, if it does."""
         return self.state.running if self.state else None
 
     @property
     def terminated(self) -> Terminated | None:
-        """How the container ended, where it did."""
+        """How the container ended, if it did."""
         return self.state.terminated if self.state else None
 
     @property
@@ -211,7 +209,7 @@ class ContainerStatus(_View, frozen=True):
 
     @property
     def last_terminated(self) -> Terminated | None:
-        """How the container ended before it was restarted, where it was."""
+        """How the container ended before its last restart, if there was one."""
         return self.last_state.terminated if self.last_state else None
 
 
@@ -227,21 +225,21 @@ class PodStatus(_View, frozen=True):
 
 
 class ContainerSpec(_View, frozen=True):
-    """An init container's declaration; ``restart_policy`` ``Always`` makes it a native sidecar."""
+    """An init container in the spec; ``restart_policy`` ``Always`` makes it a native sidecar (KEP-753)."""
 
     name: str = ""
     restart_policy: str | None = None
 
 
 class PodSpec(_View, frozen=True):
-    """``spec`` of a Pod, as far as an outcome needs it."""
+    """``spec`` of a Pod (core/v1, PodSpec)."""
 
     node_name: str | None = None
     init_containers: tuple[ContainerSpec, ...] | None = None
 
 
 class PodView(_View, frozen=True):
-    """A Pod as the worker sees it."""
+    """A Pod (core/v1, Pod)."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec | None = None
@@ -253,12 +251,12 @@ class PodView(_View, frozen=True):
 
     @property
     def phase(self) -> str:
-        """``Pending``, ``Running``, ``Succeeded``, ``Failed`` or ``Unknown``; empty where unsaid."""
+        """``Pending``, ``Running``, ``Succeeded``, ``Failed`` or ``Unknown``; empty where there is none."""
         return (self.status.phase if self.status else None) or ""
 
     @property
     def has_ended(self) -> bool:
-        """Whether no container of the Pod runs any more, nor ever will."""
+        """Whether all containers have ended and none will be restarted."""
         return self.phase in _ENDED
 
     @property
@@ -316,17 +314,17 @@ class PodView(_View, frozen=True):
         return next((c for c in self.conditions if c.type == kind), None)
 
     def native_sidecars(self) -> frozenset[str]:
-        """Names of the init containers that run beside the task for as long as it runs."""
+        """The names of the init containers that run as long as the task does."""
         declared = self.spec.init_containers if self.spec else None
         return frozenset(c.name for c in declared or () if c.restart_policy == "Always")
 
 
-#: The phases of a Pod of which no container runs any more, nor ever will.
+#: The phases of a Pod whose containers have all ended and will not be restarted.
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 
 
 def _share_marks(metadata: ObjectMeta) -> None:
-    """Have objects share what names their worker, and Jobs what names the process that made them."""
+    """Intern what names the worker of an object, and the process that created a Job."""
     _share(metadata, "namespace")
     if metadata.labels is not None:
         _share(metadata.labels, "worker_id", "worker_hash")
@@ -335,7 +333,7 @@ def _share_marks(metadata: ObjectMeta) -> None:
 
 
 def _share_words(pod: PodView) -> None:
-    """Have a Pod share the words of its spec and status."""
+    """Intern the strings that Pods have in common."""
     _share_marks(pod.metadata)
     if pod.spec is not None:
         _share(pod.spec, "node_name")
@@ -351,12 +349,12 @@ def _share_words(pod: PodView) -> None:
 
 
 def last_pod(pods: Iterable[PodView]) -> PodView | None:
-    """The newest Pod of a Job: where a Pod is started again, what became of it becomes of the task."""
+    """The newest Pod of a Job; where the Job has replaced a Pod, the last one decides the outcome."""
     return max(pods, key=lambda pod: pod.metadata.creation_timestamp or "", default=None)
 
 
 class ObjectReference(_View, frozen=True):
-    """What an event is about (core/v1, ObjectReference)."""
+    """The object of an event (core/v1, ObjectReference)."""
 
     kind: str | None = None
     name: str | None = None
@@ -364,7 +362,7 @@ class ObjectReference(_View, frozen=True):
 
 
 class EventSource(_View, frozen=True):
-    """Who wrote an event (core/v1, EventSource)."""
+    """The component that wrote an event (core/v1, EventSource)."""
 
     component: str | None = None
 
@@ -385,7 +383,6 @@ class EventView(_View, frozen=True):
     reason: str | None = None
     message: str | None = None
     count: int | None = None
-    first_timestamp: str | None = None
     last_timestamp: str | None = None
     event_time: str | None = None
     series: EventSeries | None = None
@@ -394,7 +391,7 @@ class EventView(_View, frozen=True):
 
     @property
     def component(self) -> str:
-        """Who wrote it, such as ``kubelet``: the two APIs of events have a field each."""
+        """The component that wrote it, such as ``kubelet``; the two APIs of events have a field each."""
         return (self.source.component if self.source else None) or self.reporting_component or ""
 
     @property

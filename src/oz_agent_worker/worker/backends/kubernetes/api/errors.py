@@ -1,8 +1,8 @@
-"""What can come of a request to the API server: one tree, from ``ApiError`` down.
+"""How a request to the API server can fail: one tree of errors with ``ApiError`` as its root.
 
-``transient`` says whether the same request may succeed later, ``ambiguous`` whether the
-server may have carried it out although the answer is an error. Requests' bodies never
-stand in an error: they hold the tasks' secrets.
+``transient`` says whether the same request may succeed later, ``ambiguous`` whether the server may
+have carried it out although it failed. No error contains the body of a request: bodies hold the
+secrets of tasks.
 """
 
 from typing import Final
@@ -28,18 +28,18 @@ __all__ = [
     "status_error",
 ]
 
-#: The most of an API server's message that an error keeps, in characters.
+#: How much of an API server's message an error keeps, in characters.
 MAX_MESSAGE: Final = 1000
 
 
 class StatusDetails(msgspec.Struct, frozen=True, rename="camel"):
-    """``details`` of a Status: when to ask again, in seconds."""
+    """``details`` of a Status: after how many seconds to try again."""
 
     retry_after_seconds: int | None = None
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """What the API server says of a request that failed (meta/v1, Status)."""
+    """The API server's answer to a request that failed (meta/v1, Status)."""
 
     code: int | None = None
     reason: str | None = None
@@ -48,7 +48,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ApiError(BackendError):
-    """A request to the API server failed."""
+    """A request to the API server failed. ``retry_after`` is the server's, in seconds."""
 
     transient: bool = False
     ambiguous: bool = False
@@ -56,7 +56,7 @@ class ApiError(BackendError):
 
 
 class UnreachableError(ApiError):
-    """No answer: the connection, TLS, the credentials or the time-out failed.
+    """There was no answer: the connection, TLS or the credentials failed, or the time was over.
 
     ``cause`` is what failed, without the server's address.
     """
@@ -72,8 +72,8 @@ class UnreachableError(ApiError):
 class ApiStatusError(ApiError):
     """The API server answered with an error.
 
-    ``code`` is the HTTP status, ``reason`` Kubernetes' word for it (``AlreadyExists``),
-    ``message`` the server's own sentence, ``retry_after`` in seconds.
+    ``code`` is the HTTP status, ``reason`` the Status' reason (``AlreadyExists``), ``message`` the
+    server's text, cut to ``MAX_MESSAGE``. ``verb`` is RBAC's.
     """
 
     def __init__(
@@ -93,19 +93,19 @@ class UnauthorizedError(ApiStatusError):
 
 
 class ForbiddenError(ApiStatusError):
-    """403: authorisation, admission or a quota refuses the request."""
+    """403: authorization, admission or a quota refused the request."""
 
 
 class NotFoundError(ApiStatusError):
-    """404: there is no such object."""
+    """404: the object does not exist."""
 
 
 class ConflictError(ApiStatusError):
-    """409: another write came first, or a precondition does not hold."""
+    """409: another write came first, or a precondition is not met."""
 
 
 class AlreadyExistsError(ConflictError):
-    """409 with reason AlreadyExists: an object of this name stands."""
+    """409 with reason AlreadyExists: an object of this name exists."""
 
 
 class GoneError(ApiStatusError):
@@ -113,11 +113,11 @@ class GoneError(ApiStatusError):
 
 
 class InvalidError(ApiStatusError):
-    """422: the object breaks the rules of its kind."""
+    """422: the object is not valid."""
 
 
 class TooManyRequestsError(ApiStatusError):
-    """429: API priority and fairness asks to come again later. Nothing was done."""
+    """429: API priority and fairness (or a proxy) refused the request for load. Nothing was done."""
 
     transient = True
 
@@ -145,7 +145,7 @@ def status_error(
 ) -> ApiStatusError:
     """Return the error for an HTTP ``code`` and the server's ``status``.
 
-    ``retry_after`` is the header's; without it the Status' own counts.
+    ``retry_after`` is the header's; without it the one of the Status counts.
     """
     kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiStatusError)
     if kind is ConflictError and status.reason == "AlreadyExists":
@@ -155,6 +155,6 @@ def status_error(
     reason = status.reason or "Unknown"
     error = kind(code, reason, status.message or "no message", verb=verb, path=path, retry_after=retry_after)
     if kind is ConflictError and verb == "create":
-        # Two creations met at a ResourceQuota: the next attempt decides.
+        # Two creations updated a ResourceQuota at once: the next attempt decides.
         error.transient = True
     return error

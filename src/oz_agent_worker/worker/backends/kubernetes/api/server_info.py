@@ -1,4 +1,4 @@
-"""Which API server answers, and what its clock says."""
+"""The API server's version, and how far its clock is from this machine's."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .retry import RetryPolicy
 
 __all__ = ["OLDEST", "ServerInfo", "parse_version", "read_server_info"]
 
-#: The oldest Kubernetes whose Jobs do all that the worker builds on: native sidecars (1.29).
+#: The oldest supported Kubernetes: native sidecars are enabled by default since 1.29 (KEP-753).
 OLDEST: Final = (1, 29)
 
 _VERSION: Final = Request("get", "version", "GET", "/version")
@@ -35,7 +35,7 @@ _DECODER: Final = msgspec.json.Decoder(_Version)
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What the server says of itself; both are ``None`` where it says nothing.
+    """What the server says about itself; ``None`` where it does not.
 
     ``skew`` is how many seconds the server's clock is ahead of this machine's.
     """
@@ -45,22 +45,22 @@ class ServerInfo:
 
 
 async def read_server_info(client: KubernetesClient, policy: RetryPolicy | None = None) -> ServerInfo:
-    """Ask for the version: the first request, which shows that the server can be reached.
+    """Read the version. As the first request it shows whether the server can be reached.
 
     Raises:
-        ApiError: it cannot, or does not accept the credentials.
+        ApiError: it cannot be reached, or does not accept the credentials.
     """
     began = datetime.now(UTC)
     try:
         answer = await client.exchange(_VERSION, policy)
     except (ForbiddenError, NotFoundError):
-        # Not for everybody on every cluster; but it is the server that says so.
+        # Some clusters do not serve the version to everybody; but the server has answered.
         return ServerInfo(None, None)
     skew = clock_skew(answer.date, began, datetime.now(UTC))
     return ServerInfo(rest.decode(_VERSION, answer.body, _DECODER).git_version or None, skew)
 
 
 def parse_version(text: str | None) -> tuple[int, int] | None:
-    """Read major and minor of ``v1.35.2-gke.100``; ``None`` where there are none."""
+    """Return major and minor of a version such as ``v1.35.2-gke.100``; ``None`` where it has none."""
     found = _NUMBERS.match(text or "")
     return (int(found[1]), int(found[2])) if found else None

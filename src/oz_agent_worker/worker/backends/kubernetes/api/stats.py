@@ -1,4 +1,4 @@
-"""Counts what the backend asks of the API server, for benchmarks to read, and tells telemetry."""
+"""Counts the backend's requests to the API server, for tests and benchmarks, and reports them as events."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from oz_agent_worker.worker.events import Notify, RequestAnswered, WatchRestarte
 
 __all__ = ["NO_ANSWER", "ApiStats"]
 
-#: Stands for the HTTP status of a request that got none.
+#: Counts as the HTTP status of a request without an answer.
 NO_ANSWER: Final = 0
 
 
@@ -16,9 +16,9 @@ NO_ANSWER: Final = 0
 class ApiStats:
     """Totals since the start.
 
-    ``requests`` is keyed by Kubernetes verb, resource and HTTP status (``NO_ANSWER`` where
-    there was none) and counts every attempt; ``watches`` opened and ``lists`` completed, by
-    resource: all but the first of each are restarts. ``notify`` hears of each as it happens.
+    ``requests`` counts every attempt by verb, resource and HTTP status (or ``NO_ANSWER``). ``watches``
+    that were opened and ``lists`` that were completed are by resource: all but the first of each are
+    restarts. ``notify`` receives an event for each request and restart.
     """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
@@ -27,14 +27,14 @@ class ApiStats:
     notify: Notify = ignore_event
 
     def answered(self, verb: str, resource: str, code: int, seconds: float) -> None:
-        """Count a request that was answered, or given up, after ``seconds``."""
+        """Count a request that ended with an answer, or without one, after ``seconds``."""
         self.requests[verb, resource, code] += 1
         self.notify(RequestAnswered(verb, resource, code, seconds))
 
     def restarted(self, resource: str, reason: str) -> None:
-        """Tell that a watch is to be opened once more."""
+        """Report that a watch is opened again; ``reason`` is that of the metric."""
         self.notify(WatchRestarted(resource, reason))
 
     def asked(self, verb: str, resource: str | None = None) -> int:
-        """How many requests had this verb (and this resource)."""
+        """How many requests with this verb (and resource) were sent."""
         return sum(n for (v, r, _), n in self.requests.items() if v == verb and resource in (None, r))

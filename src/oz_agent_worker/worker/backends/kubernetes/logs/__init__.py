@@ -1,1 +1,1 @@
-"""Pure: lines and tails of container logs."""
+"""Lines and tails of container logs. Pure."""

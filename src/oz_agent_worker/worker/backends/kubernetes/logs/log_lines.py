@@ -1,9 +1,9 @@
-"""A container's log that is read in several goes: nothing twice, nothing left out. Pure.
+"""Joins the parts of a container's log that is read in several requests: no gap, no repetition. Pure.
 
-A log is asked for with a timestamp before each line (core/v1, PodLogOptions.timestamps),
-and after an interruption from the last line's second on (``sinceTime`` knows no fraction of
-it). What was read before is recognised by its timestamps and left out. Byte counts would
-not do: the kubelet rotates logs, and the beginning of what it serves then is another.
+Logs are requested with a timestamp before each line (core/v1, PodLogOptions.timestamps), and after an
+interruption from the second of the last line on (``sinceTime`` has no fractions of a second). Lines
+that were read before are recognized by their timestamps and left out. Byte counts cannot do that: the
+kubelet rotates logs, and then serves another beginning.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["BEGINNING", "LogPosition", "LogReader"]
 
-#: The longest timestamp, in bytes: RFC 3339 with nanoseconds and an offset has 35.
+#: The longest and the shortest timestamp, in bytes; RFC 3339 with nanoseconds and an offset has 35.
 _LONGEST_STAMP: Final = 40
 _SHORTEST_STAMP: Final = len("2026-01-01T00:00:00Z")
 
@@ -21,8 +21,8 @@ _SHORTEST_STAMP: Final = len("2026-01-01T00:00:00Z")
 class LogPosition:
     """How far a log was read.
 
-    ``time`` is the latest line's, ``lines`` how many whole lines that bear it were read, and
-    ``length`` how many bytes of one more whose end has not come.
+    ``time`` is that of the latest line, ``lines`` the number of whole lines with this time that were
+    read, and ``length`` the number of bytes of one more line that is not complete.
     """
 
     time: datetime | None = None
@@ -31,7 +31,7 @@ class LogPosition:
 
     @property
     def since(self) -> str | None:
-        """The ``sinceTime`` to go on from; ``None`` at the beginning."""
+        """The ``sinceTime`` to continue from (RFC 3339); ``None`` at the beginning."""
         if self.time is None:
             return None
         return self.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -41,22 +41,22 @@ BEGINNING: Final = LogPosition()
 
 
 class LogReader:
-    """Turns a log with timestamps into the container's output, from a position on.
+    """Removes the timestamps of a log, and the lines up to a position.
 
-    Lines that bear a time before the position's are left out, until one comes that is later.
-    Text without a timestamp, such as the kubelet's own word that it cannot read a log, passes.
+    Lines older than the position are left out until the first line that is newer. Text without a
+    timestamp, such as the kubelet's message that it cannot read a log, is kept.
     """
 
     def __init__(self, after: LogPosition = BEGINNING) -> None:
         self._resume: LogPosition | None = after if after.time is not None else None
-        self._met = 0  # lines met that bear the time to resume from
+        self._met = 0  # lines found with the time of the position
         self._time = after.time
         self._lines = after.lines
         self._length = after.length
-        self._head = b""  # the beginning of a line whose timestamp is not complete
+        self._head = b""  # the beginning of a line while its timestamp is not complete
         self._in_line = False
-        self._counted = False  # whether the line belongs to the position's time
-        self._skip: int | None = 0  # bytes of the line to leave out; None is all of it
+        self._counted = False  # whether the current line has the position's time
+        self._skip: int | None = 0  # bytes of the current line to leave out; None is all of it
 
     @property
     def position(self) -> LogPosition:
@@ -64,7 +64,7 @@ class LogReader:
         return LogPosition(self._time, self._lines, self._length)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes of the log; return the output in them."""
+        """Take the next bytes of the log; return the output that they contain."""
         *lines, rest = chunk.split(b"\n")
         output = [self._take(line, ended=True) for line in lines]
         if rest:
@@ -85,7 +85,7 @@ class LogReader:
         return self._content(piece + b"\n" if ended else piece, ended=ended)
 
     def _begin(self, time: datetime | None) -> None:
-        """Decide what of the line that begins is known already."""
+        """Decide which part of the line that begins was read before."""
         self._in_line = True
         self._skip = 0
         self._counted = time is not None and (self._time is None or time >= self._time)
@@ -123,7 +123,7 @@ class LogReader:
 
 
 def _time(stamp: bytes) -> datetime | None:
-    """Read an RFC 3339 time, to the microsecond; ``None`` where this is none."""
+    """Parse an RFC 3339 time, to the microsecond; ``None`` where it is none."""
     if not _SHORTEST_STAMP <= len(stamp) <= _LONGEST_STAMP or stamp[10:11] != b"T":
         return None
     try:

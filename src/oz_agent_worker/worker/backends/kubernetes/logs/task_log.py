@@ -1,4 +1,4 @@
-"""Which logs are a task's output, and how what was read of them reaches its sink. Pure."""
+"""Which container logs are a task's output, and how they are written to its sink. Pure."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -99,7 +99,7 @@ class LogTail:
 
 
 def annotated(tail: LogTail) -> Iterator[bytes]:
-    """Yield a log in pieces that an output sink takes, with a line about what is missing where it is."""
+    """Yield a log in pieces that an output sink takes, with a note where a part is missing."""
     if tail.omission:
         yield _noted(tail.omission).encode()[:MAX_OUTPUT_CHUNK]
     piece = b""
@@ -111,7 +111,7 @@ def annotated(tail: LogTail) -> Iterator[bytes]:
 
 
 def write_log(sink: OutputSink, tail: LogTail) -> None:
-    """Write a log to the sink, saying what is missing of it (``annotated``)."""
+    """Write a log to the sink, with notes about what is missing (``annotated``)."""
     for piece in annotated(tail):
         sink.write(piece)
 
@@ -128,7 +128,7 @@ def _pieces(output: bytes) -> Iterator[bytes]:
 
 
 def write_note(sink: OutputSink, text: str) -> None:
-    """Write a line of the worker's own among the task's."""
+    """Write a line of the worker into the task's output."""
     sink.write(_noted(text).encode()[:MAX_OUTPUT_CHUNK])
 
 
@@ -138,7 +138,7 @@ def _noted(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """A container whose log is part of the task's output; ``ended``: no more is written to it."""
+    """A container whose log is part of the task's output; ``ended`` means that the log is complete."""
 
     pod: str
     uid: str
@@ -147,15 +147,15 @@ class LogSource:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Tells it from the same container of another Pod."""
+        """Identifies the container: the same one of another Pod has another key."""
         return self.uid, self.container
 
 
 def log_sources(pods: Iterable[PodView]) -> Iterator[LogSource]:
-    """Yield what a task's output consists of, in order, as far as it has begun.
+    """Yield the logs that a task's output consists of, in order, as far as they have begun.
 
-    That is, of each Pod, the setup command's log, that of an init container that failed, and
-    the task's own. A log begins when its container runs; ask again for what begins later.
+    These are, of each Pod, the log of the setup command, that of an init container that failed, and
+    that of the task. A log begins when its container runs.
     """
     for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
         uid = pod.metadata.uid or pod.metadata.name
@@ -174,9 +174,9 @@ def _begun(pod: PodView) -> Iterator[tuple[str, bool]]:
 
 
 def log_container(pod: PodView, primary: str) -> str | None:
-    """Name the container whose log tells how the task went; ``None`` where nothing ran.
+    """Name the container whose log explains the task's end; ``None`` where nothing ran.
 
-    That is the primary one, or the init container that failed before it.
+    That is the primary container, or the init container that failed before it.
     """
     if any(container.name == primary and container.has_started for container in pod.container_statuses):
         return primary
