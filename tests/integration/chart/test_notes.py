@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.manifest.naming import worker_hash
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash
 from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
 from tests.chart.provisioned import provisioned_programs
 from tests.cluster.rest import RestClient
@@ -43,7 +43,7 @@ def commands(said: str) -> list[str]:
 
 def test_the_workers_commands(helm: Helm, admin: RestClient, namespace: str) -> None:
     job = {
-        "metadata": {"name": "task", "labels": {"oz-worker-hash": worker_hash("w")}},
+        "metadata": {"name": "task", "labels": {"oz-worker-hash": id_hash("w")}},
         "spec": {
             "template": {
                 "spec": {"restartPolicy": "Never", "containers": [{"name": "task", "image": "busybox"}]}

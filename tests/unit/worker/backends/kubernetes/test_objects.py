@@ -41,7 +41,7 @@ def test_the_views_read_the_labels_and_annotations_that_the_manifest_writes() ->
     assert job.metadata.key == key
     assert job.metadata.labels is not None
     assert job.metadata.labels.worker_id == "w"
-    assert job.metadata.labels.worker_hash == naming.worker_hash("w")
+    assert job.metadata.labels.worker_hash == naming.id_hash("w")
 
 
 @pytest.mark.parametrize("view", [JobView, PodView, EventView])

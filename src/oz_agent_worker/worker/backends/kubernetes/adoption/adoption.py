@@ -12,7 +12,7 @@ from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait, wait_for_event
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
-from oz_agent_worker.worker.backends.kubernetes.manifest.naming import label_safe, worker_hash
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash, label_safe
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
@@ -104,7 +104,7 @@ class Adoption:
         self._queries = queries
         self._found = found
         self._clock = clock
-        self._worker_hash = worker_hash(worker_id)
+        self._worker_hash = id_hash(worker_id)
         self._worker_label = label_safe(worker_id)
         self._policy = policy
         self._decided: dict[str, str | None] = {}

@@ -1,9 +1,9 @@
-"""The task's variables in a Secret that the Job owns, in place of the Pod's spec.
+"""The task's variables in a Secret that the Job owns, in place of the Pod's spec. Pure.
 
-Whoever may read Pods or Jobs then sees the variables' names alone. The Job is created
-first, so that the Secret can name it as its owner: whatever becomes of the worker, the
-garbage collector removes the Secret with the Job. A Pod whose Secret is not there yet
-waits for it (kubelet: CreateContainerConfigError, tried again until it is).
+A user who may read Pods or Jobs then sees only the names of the variables. The Job is created
+first, so that the Secret can name it as its owner: the garbage collector removes the Secret with the
+Job, even if the worker dies. A Pod whose Secret does not exist yet waits for it (the kubelet reports
+CreateContainerConfigError and tries again).
 """
 
 import base64
@@ -30,16 +30,16 @@ __all__ = [
 
 #: The most that the values of a Secret may hold together, in bytes (core/v1, MaxSecretSize).
 MAX_SECRET: Final = 1024 * 1024
-#: What a key of a Secret may be (apimachinery, IsConfigMapKey); a variable's name may be more.
+#: The keys that a Secret may have (apimachinery, IsConfigMapKey); a variable may have other names.
 _KEY: Final = re.compile(r"(?!\.\.?$|\.\.)[-._a-zA-Z0-9]{1,253}")
 _DIGEST: Final = "sha256-"
 
 
 def task_variables(spec: TaskSpec, config: KubernetesConfig) -> dict[str, Secret]:
-    """The variables whose values the worker supplies, the backend's own ``OZ_*`` aside.
+    """Return the variables whose values the worker supplies, without the backend's own ``OZ_*``.
 
-    Those of the assignment and the operator, and of ``config.environment`` what the
-    template's container ``task`` does not set itself.
+    These are the variables of the assignment and the operator, and those of ``config.environment``
+    that the template's container ``task`` does not set itself.
     """
     task = task_container_of(config.pod_template) or {}
     named = {entry.get("name") for entry in task.get("env") or ()}
@@ -49,10 +49,10 @@ def task_variables(spec: TaskSpec, config: KubernetesConfig) -> dict[str, Secret
 
 
 def check_variables(variables: Mapping[str, Secret]) -> None:
-    """Refuse what no Secret can hold.
+    """Check that a Secret can hold the variables.
 
     Raises:
-        AssignmentError: the values are too large together, or one is no text of Unicode.
+        AssignmentError: the values are too large together, or one is not valid Unicode.
     """
     size = 0
     for name, value in variables.items():
@@ -69,7 +69,7 @@ def check_variables(variables: Mapping[str, Secret]) -> None:
 
 
 def secret_key(variable: str) -> str:
-    """The key of a variable in its Secret: its name, or a digest of a name that no key can be.
+    """Return the key of a variable in its Secret: its name, or a digest where no key may be so named.
 
     No two variables share a key.
     """
@@ -96,7 +96,7 @@ def secret_references(
 def build_environment_secret(
     variables: Mapping[str, Secret], job: Mapping[str, Any], *, name: str, uid: str
 ) -> dict[str, Any]:
-    """Write the Secret (core/v1) that belongs to the Job manifest ``job``; ``uid`` is the Job's."""
+    """Write the Secret (core/v1) that the Job of the manifest ``job`` owns; ``uid`` is the Job's."""
     metadata = job["metadata"]
     owner = {
         "apiVersion": job["apiVersion"],

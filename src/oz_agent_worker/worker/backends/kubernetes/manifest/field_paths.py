@@ -1,8 +1,8 @@
-"""From the API server's field paths to the keys of the config file.
+"""Translates the API server's field paths into the keys of the config file. Pure.
 
-The server speaks of ``spec.template.spec.containers[0].imag``; the operator wrote
-``backend.kubernetes.pod_template``, where the container has a name and may have another
-place. List items are therefore named, as everywhere in the worker's messages.
+The server names ``spec.template.spec.containers[0].imag``; the operator wrote
+``backend.kubernetes.pod_template``, where the container may have another index. So list items are
+named by their ``name``, as everywhere in the worker's messages.
 """
 
 import difflib
@@ -69,7 +69,7 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
 def config_path(path: str, manifest: Mapping[str, Any], config: KubernetesConfig) -> str:
     """Translate a path in the Job ``manifest`` into the key that the operator set.
 
-    A path that no key accounts for is given back as it is.
+    A path that no key fills is returned unchanged.
     """
     for begin, key in _OTHER_KEYS:
         if path == begin or path.startswith((f"{begin}.", f"{begin}[")):
@@ -116,10 +116,10 @@ def in_config_terms(text: str, manifest: Mapping[str, Any], config: KubernetesCo
 
 
 def field_problems(text: str, manifest: Mapping[str, Any], config: KubernetesConfig) -> list[str]:
-    """What in a message of the API server is about single fields, a line for each.
+    """Return one line for each field that a message of the API server complains about.
 
-    Fields that are unknown or stand twice (strict field validation), and values of the
-    wrong type. Empty where the message is about something else.
+    That is: unknown or duplicate fields (strict field validation), and values of the wrong type.
+    Empty where the message is about something else.
     """
     found = [
         f"{config_path(path, manifest, config)}: {kind} field{_meant(path) if kind == 'unknown' else ''}"
@@ -140,7 +140,7 @@ def _meant(path: str) -> str:
 
 
 def _plain_type(go: str) -> str:
-    """A Go type in the words of YAML."""
+    """Name a Go type in terms of YAML."""
     if go.startswith("[]"):
         return "list"
     if go.startswith("map[") or "." in go:

@@ -1,7 +1,4 @@
-"""What ends a Job, and what starts its Pod again: the Job controller's own settings.
-
-Nothing here is carried out by the worker, so it holds while no worker runs.
-"""
+"""The limits and retries of a Job, which the Job controller applies while no worker runs. Pure."""
 
 from typing import Any
 
@@ -11,10 +8,10 @@ __all__ = ["job_limits"]
 
 
 def job_limits(config: KubernetesConfig, *, cleanup: bool) -> dict[str, Any]:
-    """The fields of a JobSpec beside its template.
+    """Return the fields of a JobSpec other than its template (batch/v1, JobSpec).
 
-    A task is not repeated unless the operator says that it can be: its effects outside the
-    Pod cannot be undone. With ``cleanup`` off there is no TTL.
+    A task runs once unless the operator allows more (``retry_on_disruption``): its effects outside
+    the Pod cannot be undone. With ``cleanup`` off there is no TTL.
     """
     limits: dict[str, Any] = {"backoffLimit": config.retry_on_disruption}
     if config.retry_on_disruption:
@@ -27,10 +24,10 @@ def job_limits(config: KubernetesConfig, *, cleanup: bool) -> dict[str, Any]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """Tell disruptions from failures (batch/v1, PodFailurePolicy); the first rule that matches decides.
+    """Tell disruptions from failures (KEP-3329, PodFailurePolicy); the first rule that matches decides.
 
-    With a policy a Pod is replaced when it has ended, and not before (podReplacementPolicy
-    ``Failed``, the one that goes with it): a task never runs twice at a time.
+    With a policy, a Pod is replaced only when it has ended (podReplacementPolicy ``Failed``), so a
+    task never runs twice at a time.
     """
     return [
         # A disruption counts towards backoffLimit. It comes first, because the containers of a

@@ -1,8 +1,8 @@
 """Names, labels and annotations of what the worker creates in a cluster.
 
-A name follows from the IDs alone: creating the same execution twice meets the same
-Job. Selection goes by hashes, because two IDs can look alike once they are label-safe;
-the annotations keep the raw IDs, so that a later worker can take a Job over.
+A name depends on the IDs alone, so a second creation of the same execution conflicts with the
+first. Selectors use hashes, because two IDs can look alike once they are label-safe. The
+annotations keep the raw IDs, so that a later worker can adopt a Job.
 """
 
 import hashlib
@@ -33,7 +33,6 @@ __all__ = [
     "preflight_labels",
     "task_annotations",
     "task_labels",
-    "worker_hash",
 ]
 
 LABEL_WORKER_ID: Final = "oz-worker-id"
@@ -42,13 +41,13 @@ LABEL_TASK_ID: Final = "oz-task-id"
 LABEL_TASK_HASH: Final = "oz-task-hash"
 LABEL_EXECUTION_ID: Final = "oz-execution-id"
 LABEL_EXECUTION_HASH: Final = "oz-execution-hash"
-#: On preflight Jobs in place of the worker's hash, so that nothing that looks for tasks finds them.
+#: On preflight Jobs in place of the worker's hash, so that no selector of tasks matches them.
 LABEL_PREFLIGHT: Final = "oz-preflight"
 ANNOTATION_TASK_ID: Final = "oz.warp.dev/task-id"
 ANNOTATION_EXECUTION_ID: Final = "oz.warp.dev/execution-id"
-#: On a Job: which worker process created it, for whoever comes after (``takeover.instance``).
+#: On a Job: the worker process that created it, for a later worker (``adoption.instance``).
 ANNOTATION_OWNER: Final = "oz.warp.dev/owner"
-#: On a Job whose variables are in a Secret: its name, for whoever adopts the Job.
+#: On a Job whose variables are in a Secret: the Secret's name, for a worker that adopts the Job.
 ANNOTATION_ENVIRONMENT_SECRET: Final = "oz.warp.dev/environment-secret"  # noqa: S105 - a name
 
 #: The longest label value and DNS label (RFC 1123), in characters.
@@ -59,7 +58,7 @@ _NOT_IN_LABELS: Final = re.compile(r"[^a-z0-9_.-]")
 
 
 def id_hash(value: str) -> str:
-    """The first 8 bytes of the SHA-256 of a raw ID, as 16 hexadecimal digits."""
+    """Return the first 8 bytes of the SHA-256 of a raw ID, as 16 hexadecimal digits."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[:8].hex()
 
 
@@ -69,7 +68,7 @@ def worker_hash(worker_id: str) -> str:
 
 
 def label_safe(value: str) -> str:
-    """A label value that reads like the ID: lower case, odd characters as ``-``, 63 at most.
+    """Make a label value of an ID: lower case, other characters as ``-``, 63 characters at most.
 
     ``unknown`` where nothing is left.
     """
@@ -78,10 +77,10 @@ def label_safe(value: str) -> str:
 
 
 def job_name(key: ExecutionKey) -> str:
-    """The Job's name: ``oz-task-<run>-exec-<last 8 of the execution ID>``.
+    """Return the Job's name: ``oz-task-<run>-exec-<last 8 of the execution ID>``.
 
-    It is a DNS label, as the Pods' ``job-name`` label holds it: the run part is cut to
-    fit, and a part of which nothing readable is left becomes its ID's hash.
+    It is a DNS label of 63 characters at most, because the Pods' label ``job-name`` holds it: the run
+    part is cut to fit. A part of which nothing readable is left becomes its ID's hash.
     """
     tail = _name_safe(key.execution_id)[-_EXECUTION_CHARACTERS:].rstrip("-")
     tail = "-exec-" + (tail or id_hash(key.execution_id)[:_EXECUTION_CHARACTERS])
@@ -96,27 +95,27 @@ def _name_safe(value: str) -> str:
 
 
 def environment_secret_name(key: ExecutionKey, unique: str) -> str:
-    """The name of the Secret of an execution's variables; ``unique`` tells its Jobs apart (a-z, 0-9)."""
+    """Return the name of an execution's environment Secret; ``unique`` (a-z, 0-9) is the Job's own."""
     return f"{job_name(key)}-env-{unique}".rstrip("-")
 
 
 def preflight_job_name(worker_id: str, unique: str) -> str:
-    """The name of a start-up preflight Job; ``unique`` tells its runs apart (a-z, 0-9)."""
+    """Return the name of a preflight Job; ``unique`` (a-z, 0-9) is the run's own."""
     return f"oz-preflight-{worker_hash(worker_id)}-{unique}"
 
 
 def preflight_labels(worker_id: str) -> dict[str, str]:
-    """The labels of a preflight Job and its Pod."""
+    """Return the labels of a preflight Job and its Pod."""
     return {LABEL_WORKER_ID: label_safe(worker_id), LABEL_PREFLIGHT: worker_hash(worker_id)}
 
 
 def label_selector(worker_id: str) -> str:
-    """The label selector of all that this worker created."""
+    """Return the label selector of everything that this worker created."""
     return f"{LABEL_WORKER_HASH}={worker_hash(worker_id)}"
 
 
 def task_labels(worker_id: str, key: ExecutionKey) -> dict[str, str]:
-    """The labels of an execution's Job and Pod."""
+    """Return the labels of an execution's Job and Pod."""
     return {
         LABEL_WORKER_ID: label_safe(worker_id),
         LABEL_WORKER_HASH: worker_hash(worker_id),
@@ -128,5 +127,5 @@ def task_labels(worker_id: str, key: ExecutionKey) -> dict[str, str]:
 
 
 def task_annotations(key: ExecutionKey) -> dict[str, str]:
-    """The annotations of an execution's Job and Pod: the raw IDs."""
+    """Return the annotations of an execution's Job and Pod: the raw IDs."""
     return {ANNOTATION_TASK_ID: key.task_id, ANNOTATION_EXECUTION_ID: key.execution_id}

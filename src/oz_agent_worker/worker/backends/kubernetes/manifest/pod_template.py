@@ -1,7 +1,7 @@
 """The operator's ``pod_template`` and the shorthands that fill what it leaves unset.
 
-The template is a PodSpec of the API, kept as it is: the API server checks it. What is
-looked at here are the places where the worker adds to it.
+The template is a PodSpec of the API (core/v1), kept as it is: the API server checks it. This
+module checks only the fields that the worker adds to.
 """
 
 import re
@@ -26,9 +26,9 @@ __all__ = [
     "with_shape",
 ]
 
-#: The container whose end is the task's end.
+#: The container that runs the agent.
 TASK_CONTAINER: Final = "task"
-#: The volume at ``/workspace``; a template's volume of this name stands in its place.
+#: The volume at ``/workspace``; a template's volume of this name takes its place.
 WORKSPACE_VOLUME: Final = "workspace"
 
 _RESERVED_INIT: Final = re.compile(r"setup|copy-sidecar-\d+|task")
@@ -45,15 +45,12 @@ def escape_expansion(text: str) -> str:
     return _EXPANDED.sub("$$", text) if "$" in text else text
 
 
-# ------------------------------------------------------------------------ the template
-
-
 def base_pod(config: KubernetesConfig) -> dict[str, Any]:
-    """A fresh copy of the template, its gaps filled from the shorthands.
+    """Copy the template, and fill the fields that it leaves unset from the shorthands.
 
-    The container ``task`` is there in any case, and no list of containers or volumes is
-    missing. The Pod gets no service account token unless the template says so or an
-    account is named: a task has no business with the API server.
+    The copy always has the container ``task`` and the lists of containers and volumes. The Pod gets
+    no service account token unless the template asks for it or an account is named: a task does not
+    need the API server.
     """
     pod: dict[str, Any] = _plain(config.pod_template)
     for _, field, value in _pod_shorthands(config):
@@ -63,40 +60,35 @@ def base_pod(config: KubernetesConfig) -> dict[str, Any]:
         pod[field] = pod.get(field) or []
     if _set_in(pod, "serviceAccountName") is None:
         pod.setdefault("automountServiceAccountToken", False)
-    if task_container_of(pod) is None:
-        pod["containers"].append({"name": TASK_CONTAINER})
     task = task_container_of(pod)
-    assert task is not None
+    if task is None:
+        task = {"name": TASK_CONTAINER}
+        pod["containers"].append(task)
     if config.resources and task.get("resources") is None:
         task["resources"] = _plain(config.resources)
-    _fill_environment(task, config)
+    entries = list(task.get("env") or ())
+    named = {entry.get("name") for entry in entries}
+    task["env"] = entries + [
+        {"name": entry.name, "value": escape_expansion(entry.value)}
+        for entry in config.environment
+        if entry.value is not None and entry.name not in named
+    ]
     return pod
 
 
 def task_container_of(pod: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The container named ``task`` of a PodSpec, if it declares one."""
+    """Return the container named ``task`` of a PodSpec, if it declares one."""
     containers: Iterable[dict[str, Any]] = pod.get("containers") or ()
     return next((c for c in containers if c.get("name") == TASK_CONTAINER), None)
-
-
-def _fill_environment(task: dict[str, Any], config: KubernetesConfig) -> None:
-    entries = list(task.get("env") or ())
-    named = {entry.get("name") for entry in entries}
-    entries.extend(
-        {"name": entry.name, "value": escape_expansion(entry.value)}
-        for entry in config.environment
-        if entry.value is not None and entry.name not in named
-    )
-    task["env"] = entries
 
 
 def merge_environment(
     own: Mapping[str, Secret], entries: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Join the worker's variables with a template's ``env`` entries; by name, ours win.
+    """Join the worker's variables with a template's ``env`` entries; the worker's win by name.
 
-    Ours come first, sorted by name and escaped, so that each arrives exactly as it is
-    and a template's entry can refer to it as ``$(NAME)``; the template's entries keep
+    The worker's come first, sorted by name and escaped, so that each arrives exactly as it is
+    and a template's entry can refer to it as ``$(NAME)``. The template's entries keep
     their order, because they may refer to one another.
     """
     ours = [{"name": name, "value": escape_expansion(own[name].reveal())} for name in sorted(own)]
@@ -104,7 +96,7 @@ def merge_environment(
 
 
 def with_shape(resources: Mapping[str, Any], shape: InstanceShape) -> dict[str, Any]:
-    """Resources in which the instance shape's axes are both request and limit."""
+    """Return ``resources`` with the CPU and memory of the instance shape as request and limit."""
     axes: dict[str, str] = {}
     if shape.vcpus is not None:
         axes["cpu"] = str(shape.vcpus)
@@ -116,11 +108,11 @@ def with_shape(resources: Mapping[str, Any], shape: InstanceShape) -> dict[str, 
     return {**resources, **shaped}
 
 
-# -------------------------------------------------------------------------- its checks
+# Checks ------------------------------------------------------------------------------------------
 
 
 def shorthand_conflicts(config: KubernetesConfig) -> list[tuple[str, str]]:
-    """Fields that a shorthand and the template set to different values.
+    """Find the fields that a shorthand and the template set to different values.
 
     Returns (shorthand key, field of the template) pairs, such as
     ``("node_selector", "nodeSelector")``.
@@ -132,7 +124,7 @@ def shorthand_conflicts(config: KubernetesConfig) -> list[tuple[str, str]]:
         if _set_in(template, field) not in (None, _plain(value))
     ]
     if template_problems(template):
-        # A template that cannot be read has problems of its own, which are told apart from these.
+        # A template that cannot be read has problems of its own, which are reported on their own.
         return found
     if config.workspace_size_limit and not _limits_workspace(template, config.workspace_size_limit):
         found.append(("workspace_size_limit", f"volumes[{WORKSPACE_VOLUME}]"))
@@ -155,9 +147,9 @@ def _limits_workspace(template: Mapping[str, Any], limit: str) -> bool:
 
 
 def template_problems(template: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What in a template the worker cannot build on, as (path, what is wrong) pairs.
+    """Find what the worker cannot work with in a template, as (path, what is wrong) pairs.
 
-    Empty for a template that only the API server can judge.
+    Empty where all else is for the API server to check.
     """
     problems = [*_foreign_data(template, "pod_template")]
     for field in _NAMED_LISTS:
@@ -227,11 +219,11 @@ def _foreign_data(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, f"read a {type(value).__name__}; quote it if a string is meant"
 
 
-# ------------------------------------------------------------------------- shorthands
+# Shorthands --------------------------------------------------------------------------------------
 
 
 def _pod_shorthands(config: KubernetesConfig) -> list[tuple[str, str, Any]]:
-    """The shorthands that are set, as (key, field of the PodSpec, value) triples."""
+    """Return the shorthands that are set, as (key, field of the PodSpec, value) triples."""
     pairs: tuple[tuple[str, str, Any], ...] = (
         ("service_account", "serviceAccountName", config.service_account),
         ("image_pull_secrets", "imagePullSecrets", [{"name": n} for n in config.image_pull_secrets]),

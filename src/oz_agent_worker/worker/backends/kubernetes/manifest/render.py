@@ -1,4 +1,4 @@
-"""A manifest as text for people and for kubectl; the same manifest is the same text."""
+"""Writes manifests as text for people and for kubectl; equal manifests give equal texts. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from oz_agent_worker.common.secret import REDACTED
 
 __all__ = ["render_job", "render_manifests", "without_values"]
 
-# The order in which Kubernetes' own documentation writes the fields; any other field
-# stands between the two groups, by name.
+# The order of the fields in Kubernetes' own documentation; all other fields are between the two
+# groups, by name.
 _FIRST: Final = (
     "apiVersion", "kind", "metadata", "name", "namespace", "labels", "annotations",
     "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "restartPolicy",
@@ -59,7 +59,7 @@ def render_manifests(manifests: Sequence[Mapping[str, Any]], fmt: Literal["yaml"
 
 
 def without_values(secret: Mapping[str, Any]) -> dict[str, Any]:
-    """A Secret's manifest with its keys alone. What stands for a value is no base64: nobody applies it."""
+    """Return a Secret's manifest without its values; the placeholder is not base64, so none can apply it."""
     return {**secret, "data": dict.fromkeys(secret["data"], REDACTED)}
 
 

@@ -1,10 +1,10 @@
 """The shell scripts that run inside a task's Pod.
 
-POSIX sh and nothing more: the images are the users', with GNU, BusyBox or other
-userlands. The scripts stand in every Job's spec, so their reasons stand here.
+They are POSIX sh and nothing more: the images are the users', with GNU, BusyBox or other
+userlands. The scripts are part of every Job's spec, so their comments are here.
 
 **The copy** (:data:`COPY_ROOT_FILESYSTEM`, ``$1`` the image's root, ``$2`` the copy)
-leaves out what is not the image's own: kernel file systems, the copy's own volume, and
+leaves out what is not part of the image: kernel file systems, the copy's own volume, and
 the secrets that the cluster mounts under ``run`` and ``var/run``. A symbolic link is
 never a mount, so links are always copied. ``cp -a`` takes all names of a folder in one
 call, because hard links are kept only within one call, and BusyBox images are made of
@@ -13,13 +13,12 @@ again. ``set --`` builds the list, which keeps names with spaces whole. The back
 are there because ``$(`` has a meaning of its own in a Pod's spec.
 
 **The task** (:func:`task_script`, ``$@`` the agent's arguments) reads the variables that
-the setup script left, and becomes the agent. With a teardown command the shell stays, as
-the agent's parent, and takes on what a parent owes: it passes the end of the Pod on as
-SIGTERM (an asynchronous child of sh ignores SIGINT, so that any stop signal is passed on
-as SIGTERM), waits on when a trapped signal breaks its ``wait``, runs the teardown once,
-undisturbed by further signals, and ends with the agent's exit code. A signal that comes
-before the child exists is remembered. A second ``wait`` for a child that is gone already
-answers 127 in some shells: that is no exit code of the agent.
+the setup script left, and becomes the agent (``exec``). With a teardown command the shell stays
+as the agent's parent. It passes any stop signal on as SIGTERM, because an asynchronous child of
+sh ignores SIGINT. It waits again when a trapped signal interrupts its ``wait``, runs the teardown
+once, undisturbed by further signals, and ends with the agent's exit code. A signal that comes
+before the child exists is passed on once it does. A second ``wait`` for a child that has ended
+answers 127 in some shells: that is not the agent's exit code.
 """
 
 import shlex
@@ -113,7 +112,7 @@ exit "$oz_code"
 
 
 def task_script(teardown: str | None) -> str:
-    """The script of the container ``task``; its arguments are the agent's."""
+    """Return the script of the container ``task``; its arguments are the agent's."""
     if teardown is None:
         return _READ_ENVIRONMENT + _BECOME_AGENT
     return f"{_READ_ENVIRONMENT}oz_teardown={shlex.quote(teardown)}\n{_SUPERVISE_AGENT}"

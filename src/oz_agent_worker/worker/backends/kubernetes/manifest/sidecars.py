@@ -1,4 +1,4 @@
-"""Sidecars: images whose files appear in the task, by copy or as image volumes."""
+"""Sidecars: images whose files appear in the task, by copy or as image volumes (KEP-4639). Pure."""
 
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -79,8 +79,8 @@ def _copy_container(
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": ["/bin/sh", "-c", _COPY_SCRIPT, "copy-sidecar", "/", _TARGET],
-        # Root reads every file and keeps its owner; a template whose Pods must not run
-        # as root would refuse this container without the explicit exception.
+        # Root can read every file and keep its owner. The explicit exception is for a template
+        # whose Pods must not run as root.
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -97,11 +97,10 @@ def _copy_container(
 
 
 def _shared_resources(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task asks of the machine, devices aside.
+    """Return the task's resources without devices.
 
-    A Pod asks for the larger of its init containers and its containers, so this costs
-    nothing, and a namespace with a quota, which refuses containers that ask for
-    nothing, admits the Pod.
+    A Pod's request is the larger of its init containers' and its containers', so this costs
+    nothing. A namespace with a quota refuses containers without requests.
     """
     shared = {
         kind: {axis: amount for axis, amount in (resources.get(kind) or {}).items() if axis in _SHARED_AXES}

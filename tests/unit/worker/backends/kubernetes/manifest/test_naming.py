@@ -67,7 +67,7 @@ def test_label_safe(value: str, safe: str) -> None:
 
 def test_a_hash_is_eight_bytes_of_sha256_in_hex() -> None:
     # `printf %s my-worker | sha256sum | cut -c-16`
-    assert naming.worker_hash("my-worker") == "71f145479816ff1c"
+    assert naming.id_hash("my-worker") == "71f145479816ff1c"
     assert naming.label_selector("my-worker") == "oz-worker-hash=71f145479816ff1c"
 
 
@@ -86,5 +86,5 @@ def test_the_annotations_keep_the_raw_ids() -> None:
 
 def test_preflight_job_name() -> None:
     name = naming.preflight_job_name("my-worker", "x7f3q")
-    assert name == f"oz-preflight-{naming.worker_hash('my-worker')}-x7f3q"
+    assert name == f"oz-preflight-{naming.id_hash('my-worker')}-x7f3q"
     assert DNS_LABEL.fullmatch(name)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.protocol.assignment import AssignmentError
-from oz_agent_worker.worker.backends.kubernetes.manifest.naming import worker_hash
+from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import (
     build_preflight_job,
     build_sample_job,
@@ -13,7 +13,7 @@ from oz_agent_worker.worker.backends.kubernetes.preflight.probe_job import (
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.config.shapes import EnvEntry
 
-HASH = worker_hash("Worker 1")
+HASH = id_hash("Worker 1")
 SMALL = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
 PASS = ["/bin/sh", "-c", "exit 0"]
 
@@ -180,7 +180,7 @@ def test_the_sample_is_a_task_to_the_last_field() -> None:
     )
     job = build_sample_job(config, worker_id="w", cleanup=True, unique="1a2b3c4d")
     pod = pod_of(job)
-    assert job["metadata"]["labels"]["oz-worker-hash"] == worker_hash("w")
+    assert job["metadata"]["labels"]["oz-worker-hash"] == id_hash("w")
     assert job["spec"]["ttlSecondsAfterFinished"] == 86400
     assert (pod["initContainers"][0]["image"], pod["containers"][0]["image"]) == ("agent:7", "python:3.13")
     assert pod["containers"][0]["resources"] == {"limits": {"cpu": "2"}}
