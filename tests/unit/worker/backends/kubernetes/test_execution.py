@@ -17,6 +17,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.evidence import Evide
 from oz_agent_worker.worker.backends.kubernetes.log_follower import LogFollowers
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
+from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
@@ -207,6 +208,7 @@ async def test_a_success_without_a_listener_waits_for_no_pod(api: MemoryApi) -> 
     bench = await begin(api)
     later(5, (bench.job, COMPLETE))
     assert await bench.ends() == (succeeded(), 5.0)
+    assert EventKind.AGENT_STARTED in bench.kinds()  # it was never seen to run
 
 
 @pytest.mark.parametrize(
@@ -235,8 +237,9 @@ async def test_a_problem_fails_it_after_its_grace_and_the_job_is_deleted(api: Me
     later(5, (bench.pod, "Pending", NO_IMAGE))
     later(40, (bench.pod, "Pending", waiting("task", "ImagePullBackOff", "another word for it")))
     outcome, after = await bench.ends()
+    await bench.execution.release(outcome)
     assert (outcome.reason, after) == (FailureReason.IMAGE_PULL, 65.0)
-    assert api.jobs == {}
+    assert (api.jobs, bench.deletions()) == ({}, 1)
 
 
 @in_virtual_time
@@ -268,6 +271,21 @@ async def test_events_are_read_for_a_problem_and_count(api: MemoryApi) -> None:
     assert 60 <= after <= 80
     assert "no secret" in outcome.message
     assert api.requests.count("GET events") < 12
+    assert bench.context.events.facts(UID) is NOT_READ
+
+
+@in_virtual_time
+async def test_what_events_said_of_a_problem_goes_with_it(api: MemoryApi) -> None:
+    api.events = [{"reason": "FailedMount", "message": "no secret", "type": "Warning"}]
+    bench = await begin(api)
+    bench.pod("Pending", waiting("task", "ContainerCreating"))
+    facts: list[bool] = []
+    later(30, (lambda: facts.append(bench.context.events.facts(UID) is NOT_READ),))
+    later(31, (bench.pod, "Running", running("task")))
+    later(32, (lambda: facts.append(bench.context.events.facts(UID) is NOT_READ),))
+    later(40, (bench.job, COMPLETE))
+    assert await bench.ends() == (succeeded(), 40.0)
+    assert facts == [False, True]
 
 
 @in_virtual_time
@@ -399,6 +417,14 @@ async def test_a_job_that_succeeded_goes_and_one_that_failed_stays(
 
 
 @in_virtual_time
+async def test_a_release_ends_the_interest_in_the_job(api: MemoryApi) -> None:
+    bench = await begin(api)
+    await bench.execution.release(cancelled())
+    assert not bench.index.has_handler(PLAN.name)
+    assert api.jobs == {}  # it may still run
+
+
+@in_virtual_time
 async def test_a_release_waits_for_the_server_and_says_what_it_refuses(api: MemoryApi) -> None:
     bench = await begin(api)
     bench.job(COMPLETE)
@@ -422,6 +448,18 @@ async def test_the_log_is_written_before_the_outcome_is_known(api: MemoryApi) ->
     later(9, (bench.pod, "Failed", terminated("task", 1)), (bench.job, FAILED))
     outcome, _ = await bench.ends()
     assert (outcome.exit_code, sink.written) == (1, b"hello\ndone\n")
+
+
+@in_virtual_time
+async def test_the_log_is_followed_while_the_task_runs(api: MemoryApi) -> None:
+    api.logs["pod-1"] = b"2026-01-01T12:00:01.000000000Z hello\n"
+    sink, written = Sink(), list[bytes]()
+    bench = await begin(api, output=sink)
+    later(5, (bench.pod, "Running", running("task")))
+    later(8, (lambda: written.append(sink.written),))
+    later(9, (bench.pod, "Succeeded", terminated("task", 0)), (bench.job, COMPLETE))
+    assert await bench.ends() == (succeeded(), 9.0)
+    assert (written, sink.written) == ([b"hello\n"], b"hello\n")
 
 
 @in_virtual_time

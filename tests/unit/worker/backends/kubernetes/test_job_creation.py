@@ -119,6 +119,25 @@ async def test_a_job_that_goes_before_it_is_read_is_created_again(api: MemoryApi
         await create(api, lookup)
 
 
+@in_virtual_time
+async def test_a_refusal_after_a_job_that_has_gone_is_believed_at_once(
+    api: MemoryApi, lookup: Lookup
+) -> None:
+    api.fail("POST jobs", Fault(409, "exists"))
+    api.fail("POST jobs", QUOTA)
+    with pytest.raises(LaunchError, match="exceeded quota"):
+        await create(api, lookup)
+    assert api.requests == ["POST jobs", "GET jobs", "POST jobs"]
+
+
+@in_virtual_time
+async def test_a_job_that_exists_is_read_however_long_that_takes(api: MemoryApi, lookup: Lookup) -> None:
+    api.add_job(plan().job)
+    api.fail("GET jobs", REFUSED, 100)
+    assert (await create(api, lookup)).adopted
+    assert elapsed() > 60
+
+
 # Answers that are lost -------------------------------------------------------------------------
 
 
