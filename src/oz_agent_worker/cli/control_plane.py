@@ -1,4 +1,4 @@
-"""``control-plane``: serve it, and manage the keys of its users and workers."""
+"""The command ``control-plane``: serves it, and manages the keys of its users and workers."""
 
 import asyncio
 import logging
@@ -46,10 +46,14 @@ _database_option = click.option(
     metavar="PORT",
     default=8080,
     show_default=True,
-    help="Port to listen on; 0 takes a free one.",
+    help="Port to listen on; 0 picks a free one.",
 )
-@click.option("--public-url", metavar="URL", help="What agents are told; default: the address listened on.")
-@click.option("--agent-image", metavar="IMAGE", help="Agent image of every assignment; it lands at /agent.")
+@click.option(
+    "--public-url",
+    metavar="URL",
+    help="URL for agents and workers elsewhere; default: the listening address.",
+)
+@click.option("--agent-image", metavar="IMAGE", help="Agent image of every assignment, mounted at /agent.")
 @click.option("--task-image", metavar="IMAGE", help="Task image of every assignment; default: the worker's.")
 @click.option(
     "--worker-grace",
@@ -58,7 +62,7 @@ _database_option = click.option(
     default="10m",
     show_default=True,
     callback=lambda _ctx, _option, value: duration_in_seconds(value),
-    help="How long a worker may stay away, or not answer, before its runs are given up: 90s, 1h.",
+    help="How long a worker may be away, or not answer, before its runs expire: 90s, 1h.",
 )
 @click.option(
     "--max-starts",
@@ -67,13 +71,13 @@ _database_option = click.option(
     metavar="NUMBER",
     default=5,
     show_default=True,
-    help="Starts of a run that is safe to retry, at most: it ends as ERROR where each lost its worker.",
+    help="Most starts of a run that is safe to retry; after the last lost worker it ends as ERROR.",
 )
 @click.option(
     "--api-key",
     envvar="OZ_CONTROL_PLANE_API_KEY",
     metavar="KEY",
-    help="An API key that counts from the start; best given as OZ_CONTROL_PLANE_API_KEY.",
+    help="An API key to store at the start; best set as OZ_CONTROL_PLANE_API_KEY.",
 )
 @_database_option
 @log_level_option
@@ -83,7 +87,7 @@ _database_option = click.option(
     default="text",
     show_default=True,
     envvar="OZ_CONTROL_PLANE_LOG_FORMAT",
-    help="Lines for people, or one JSON object a line.",
+    help="Lines for people, or one JSON object per line.",
 )
 @click.pass_context
 def control_plane(
@@ -104,7 +108,7 @@ def control_plane(
     """Serve the control plane: the Oz Agent API and the workers' WebSocket.
 
     \b
-    First a key, then the server:
+    Create a key, then start the server:
       oz-agent-worker control-plane create-key alice
       oz-agent-worker control-plane
     """
@@ -124,13 +128,14 @@ def control_plane(
         worker_grace=worker_grace,
         max_starts=max_starts,
     )
-    # A key that comes from a file often ends with a line break.
-    key = Secret(api_key.strip()) if api_key and api_key.strip() else None
-    asyncio.run(_main(settings, key))
+    stop = asyncio.Event()
+    # A key from a file often ends with a line break.
+    serving = _serve(settings, Secret((api_key or "").strip()), stop)
+    asyncio.run(run_until_signalled(serving, stop))
 
 
 def _database_url(database: str | None) -> str:
-    """The database's URL; the folder of the default file is made, for this user alone."""
+    """The database's URL; creates the folder of the default file, for this user only."""
     from oz_agent_worker.controlplane.settings import default_database_url
 
     if database:
@@ -141,28 +146,23 @@ def _database_url(database: str | None) -> str:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{folder} cannot be made: {error.strerror}; give --database URL, or set XDG_STATE_HOME"
+            f"{folder} cannot be created: {error.strerror}; give --database URL, or set XDG_STATE_HOME"
         ) from error
     return url
 
 
-async def _main(settings: "ControlPlaneSettings", key: Secret | None) -> None:
-    stop = asyncio.Event()
-    await run_until_signalled(_serve(settings, key, stop), stop)
-
-
-async def _serve(settings: "ControlPlaneSettings", key: Secret | None, stop: asyncio.Event) -> None:
+async def _serve(settings: "ControlPlaneSettings", key: Secret, stop: asyncio.Event) -> None:
     from oz_agent_worker.controlplane.app import ControlPlane
     from oz_agent_worker.controlplane.settings import describe_exposure
 
     async with ControlPlane(settings) as server:
-        if key is not None:
+        if key:
             await server.ensure_api_key("given at start", key)
         logger.info("%s", describe_exposure(settings))
         logger.info("Workers connect to %s, users to %s/api/v1", server.websocket_url, server.url)
         if not any(key.revoked_at is None for key in await server.list_api_keys()):
             logger.warning(
-                "No API key exists yet: make one with `oz-agent-worker control-plane create-key NAME`"
+                "No API key exists yet: create one with `oz-agent-worker control-plane create-key NAME`"
             )
         serving = asyncio.create_task(server.serve_forever(), name="serve")
         if await ends_before(serving, stop):
@@ -193,7 +193,7 @@ def _chosen(ctx: click.Context, database: str | None) -> str:
 @_database_option
 @click.pass_context
 def create_key(ctx: click.Context, /, name: str, database: str | None) -> None:
-    """Make an API key for a user or a worker, and print it: this once and never again."""
+    """Create an API key for a user or a worker, and print it. It is not shown again."""
     from oz_agent_worker.controlplane.store import keys
     from oz_agent_worker.controlplane.store.tokens import hash_token, new_api_key
 
@@ -203,7 +203,7 @@ def create_key(ctx: click.Context, /, name: str, database: str | None) -> None:
     now = time.time_ns() // 1000
     _with_database(_chosen(ctx, database), True, keys.add_key, str(uuid.uuid4()), name, hash_token(key), now)
     click.echo(key.reveal())
-    click.echo(f"key {name!r} created; it is shown this once: use it as WARP_API_KEY", err=True)
+    click.echo(f"key {name!r} created; it is not shown again: use it as WARP_API_KEY", err=True)
 
 
 @control_plane.command("keys")
@@ -211,7 +211,7 @@ def create_key(ctx: click.Context, /, name: str, database: str | None) -> None:
 @_database_option
 @click.pass_context
 def list_keys(ctx: click.Context, /, output: str, database: str | None) -> None:
-    """List the API keys. The keys themselves are not kept, so they cannot be shown."""
+    """List the API keys. Only hashes are stored, so the keys themselves cannot be shown."""
     from oz_agent_worker.controlplane.store import keys
 
     found = _with_database(_chosen(ctx, database), False, keys.list_keys)
@@ -247,7 +247,7 @@ def _rfc3339(microseconds: int) -> str:
 def revoke_key(ctx: click.Context, /, key_id: str, database: str | None) -> None:
     """Revoke the API key with KEY_ID (see `keys`).
 
-    A connection that a running server took with this key stays until it ends.
+    A running server keeps connections that were opened with this key until they end.
     """
     from oz_agent_worker.controlplane.store import keys
 

@@ -206,7 +206,7 @@ async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[
         _print_banner(target)
         await stop.wait()
         return None
-    async with ApiClient(target, os.environ) as client:
+    async with ApiClient.connect(target, os.environ) as client:
         config = {"harness": {"type": request.harness or "shell"}}
         created = await client.create_run(request.prompt, config, None)
         run_id = str(created["run_id"])

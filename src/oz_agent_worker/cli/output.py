@@ -1,4 +1,4 @@
-"""What the user's commands print: tables for people, JSON for programs."""
+"""Output of the commands: tables for people, JSON for programs."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ output_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="What to print.",
+    help="Output format.",
 )
 
 
@@ -45,32 +45,29 @@ def echo_json_line(value: Any) -> None:
 
 
 def colour_unwanted(environ: Mapping[str, str]) -> bool:
-    """Whether the user wants no colour, on a terminal neither (https://no-color.org)."""
+    """Whether the user wants no colour even on a terminal (https://no-color.org)."""
     return bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
 
 
 def printable(text: str) -> str:
-    """Text that others wrote, on one line, and without the characters that steer a terminal."""
+    """Text from other programs on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def state_text(state: str) -> str:
-    """A run's state, coloured; click strips the colour where there is no terminal."""
+    """A run's state in colour; click strips the colour if the output is not a terminal."""
     return click.style(state, fg=_COLOURS.get(state))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out columns as kubectl does: upper-case header, three spaces between."""
-    cells = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(click.unstyle(row[i])) for row in cells) for i in range(len(header))]
-
-    def line(row: list[str]) -> str:
-        padded = (
-            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
-        )
-        return "   ".join(padded).rstrip()
-
-    return "\n".join(line(row) for row in cells)
+    """A table in kubectl's layout: upper-case header, three spaces between columns."""
+    lines = [header, *rows]
+    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip(*lines, strict=True)]
+    padded = (
+        [cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True)]
+        for line in lines
+    )
+    return "\n".join("   ".join(line).rstrip() for line in padded)
 
 
 def age(timestamp: str | None, now: datetime | None = None) -> str:

@@ -1,4 +1,4 @@
-"""``run``, ``runs``, ``logs`` and ``cancel``: what a user does with a control plane."""
+"""The commands ``run``, ``runs``, ``logs`` and ``cancel`` of a control plane's users."""
 
 import asyncio
 import os
@@ -22,28 +22,28 @@ __all__ = ["cancel", "ending", "exit_code_of", "logs", "read_prompt_file", "run"
 def _with_client(
     server: str | None, api_key: str | None, use: Callable[[ApiClient], Coroutine[Any, Any, int]]
 ) -> None:
-    """Connect, do the work, and end the process with its exit code."""
+    """Call ``use`` with a client, and exit with the code that it returns."""
 
     async def main() -> int:
-        async with ApiClient(resolve_target(server, api_key, os.environ), os.environ) as client:
+        async with ApiClient.connect(resolve_target(server, api_key, os.environ), os.environ) as client:
             return await use(client)
 
     try:
         sys.exit(asyncio.run(main()))
     except KeyboardInterrupt:
-        click.echo("\nno longer following; the run goes on", err=True)
+        click.echo("\nstopped following; the run continues", err=True)
         sys.exit(130)
 
 
 @click.command("run")
 @click.argument("prompt", required=False)
 @click.option("--file", "file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
-@click.option("--host", metavar="ID", help="The worker that shall run it. Default: any.")
+@click.option("--host", metavar="ID", help="Worker ID that the run must go to. Default: any.")
 @click.option("--harness", metavar="NAME", help=f"One of {', '.join(HARNESSES)}.")
-@click.option("--model", metavar="ID", help="The model that the harness shall use.")
-@click.option("--title", metavar="TEXT", help="What lists show. Default: the prompt's first line.")
+@click.option("--model", metavar="ID", help="The model for the harness.")
+@click.option("--title", metavar="TEXT", help="Title in lists. Default: the prompt's first line.")
 @click.option(
-    "--safe-to-retry", is_flag=True, help="It may be started again from the beginning if its worker is lost."
+    "--safe-to-retry", is_flag=True, help="The run may start again from the beginning if its worker is lost."
 )
 @click.option("-f", "--follow", is_flag=True, help="Print the output as it comes, and wait for the end.")
 @output_option
@@ -63,7 +63,7 @@ def run(
 ) -> None:
     """Submit a run with PROMPT.
 
-    With --follow the exit code tells how it went: 0 for a run that succeeded, else 1.
+    With --follow the exit code is 0 if the run succeeded, else 1.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def _prompt(prompt: str | None, file: str | None) -> str:
 
 
 def read_prompt_file(path: str) -> str:
-    """Read a prompt. Raises UsageError where the file cannot be read or is no text."""
+    """Read a prompt. Raises UsageError if the file cannot be read or is not UTF-8 text."""
     try:
         return _utf8(Path(path).read_bytes(), f"prompt file {path}")
     except OSError as error:
@@ -122,12 +122,12 @@ def _utf8(data: bytes, what: str) -> str:
 
 
 def _unicode(argument: str, what: str) -> str:
-    """Refuse an argument with bytes that are no character (PEP 383)."""
+    """Refuse an argument with bytes that are not UTF-8 (PEP 383)."""
     return _utf8(os.fsencode(argument), what)
 
 
 async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> int:
-    """Print a run's output until its end, then how it ended; returns the exit code."""
+    """Print a run's output until its end, then its final state; returns the exit code."""
     item = await stream_run(client, run_id, to_stderr=output == "json")
     if output == "json":
         echo_json(item)
@@ -137,34 +137,36 @@ async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> i
 
 
 async def stream_run(client: ApiClient, run_id: str, *, to_stderr: bool = False) -> dict[str, Any]:
-    """Print a run's output until its end, and return the run as it stands then."""
+    """Print a run's output until its end, and return the run."""
     async for event in client.follow(run_id):
         click.echo(event.text, nl=False, err=to_stderr)
     return await client.get_run(run_id)
 
 
 def ending(item: dict[str, Any]) -> str:
-    """One line that says how a run ended."""
+    """One line with the final state of a run, and why it did not succeed."""
     message = printable((item.get("status_message") or {}).get("message") or "")
-    return f"run {item['run_id']} {state_text(item['state'])}{_because(item['state'], message)}"
+    why = f": {message}" if message and item["state"] != "SUCCEEDED" else ""
+    return f"run {item['run_id']} {state_text(item['state'])}{why}"
 
 
 def exit_code_of(item: dict[str, Any]) -> int:
-    """0 for a run that succeeded, else 1."""
+    """0 if a run succeeded, else 1."""
     return ExitCode.OK if item["state"] == "SUCCEEDED" else ExitCode.FAILURE
-
-
-def _because(state: str, message: str) -> str:
-    return f": {message}" if message and state != "SUCCEEDED" else ""
 
 
 @click.command("runs")
 @click.argument("run_id", required=False)
 @click.option("--state", multiple=True, metavar="STATE", help="Only runs in this state; repeatable.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="How many."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Most runs to list.",
 )
-@click.option("-A", "--all", "everything", is_flag=True, help="All of them.")
+@click.option("-A", "--all", "everything", is_flag=True, help="List all runs.")
 @output_option
 @target_options
 def runs(
@@ -178,7 +180,7 @@ def runs(
 ) -> None:
     """List runs, the newest first; with RUN_ID show that one.
 
-    HOST is the worker that has or had the run; before that, the one that it names.
+    HOST is the worker that runs or ran it; before that, the worker that the run names.
 
     \b
     Examples:
@@ -244,21 +246,20 @@ def _describe(item: dict[str, Any]) -> str:
 
 
 def _shown(line: str) -> str:
-    """A line with its white space, but without the characters that steer a terminal."""
+    """A line with its white space, but without control characters."""
     return "".join(c if c.isprintable() or c == "\t" else " " for c in line)
 
 
 @click.command("logs")
 @click.argument("run_id")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run's end.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the output until the run ends.")
 @output_option
 @target_options
 def logs(run_id: str, follow: bool, output: str, server: str | None, api_key: str | None) -> None:
     """Print a run's output.
 
-    With --follow the exit code tells how the run went: 0 for one that succeeded, else 1.
-    As JSON it is one object with the run's state and text; with --follow one object a line, the
-    last with the state.
+    With --follow the exit code is 0 if the run succeeded, else 1. As JSON it is one object with
+    the run's state and text; with --follow one object per line, the last with the state.
 
     \b
     Examples:
@@ -267,20 +268,16 @@ def logs(run_id: str, follow: bool, output: str, server: str | None, api_key: st
     """
 
     async def use(client: ApiClient) -> int:
-        if output == "json":
-            return await (_follow_as_json(client, run_id) if follow else _log_as_json(client, run_id))
         if follow:
-            return await follow_run(client, run_id)
-        click.echo(await client.log(run_id), nl=False)
+            return await (_follow_as_json if output == "json" else follow_run)(client, run_id)
+        if output == "json":
+            state = (await client.get_run(run_id))["state"]
+            echo_json({"run_id": run_id, "state": state, "text": await client.log(run_id)})
+        else:
+            click.echo(await client.log(run_id), nl=False)
         return ExitCode.OK
 
     _with_client(server, api_key, use)
-
-
-async def _log_as_json(client: ApiClient, run_id: str) -> int:
-    item = await client.get_run(run_id)
-    echo_json({"run_id": run_id, "state": item["state"], "text": await client.log(run_id)})
-    return ExitCode.OK
 
 
 async def _follow_as_json(client: ApiClient, run_id: str) -> int:
@@ -294,7 +291,7 @@ async def _follow_as_json(client: ApiClient, run_id: str) -> int:
 
 @click.command("cancel")
 @click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
-@click.option("--wait", is_flag=True, help="Return when the runs have ended.")
+@click.option("--wait", is_flag=True, help="Wait until the runs have ended.")
 @output_option
 @target_options
 def cancel(
@@ -302,7 +299,7 @@ def cancel(
 ) -> None:
     """Cancel runs.
 
-    Each is asked for, whatever becomes of the others; the exit code is 1 where one could not be.
+    A run that cannot be cancelled does not stop the others; the exit code is then 1.
 
     \b
     Examples:
@@ -311,45 +308,37 @@ def cancel(
     """
 
     async def use(client: ApiClient) -> int:
-        told = []
+        results = []
         for run_id in run_ids:
-            answer = await _cancel_one(client, run_id, wait=wait)
-            told.append(answer)
+            results.append(await _cancel_one(client, run_id, wait=wait))
             if output == "table":
-                error = answer["error"]
-                click.echo(
-                    _cancelled(answer, wait=wait) if error is None else f"run {run_id}: {error}",
-                    err=error is not None,
-                )
+                line, failed = _cancelled(results[-1], wait=wait), results[-1]["error"] is not None
+                click.echo(line, err=failed)
         if output == "json":
-            echo_json(told)
-        return ExitCode.OK if all(answer["error"] is None for answer in told) else ExitCode.FAILURE
+            echo_json(results)
+        return ExitCode.FAILURE if any(result["error"] for result in results) else ExitCode.OK
 
     _with_client(server, api_key, use)
 
 
 async def _cancel_one(client: ApiClient, run_id: str, *, wait: bool) -> dict[str, str | None]:
-    """Cancel one run; what is told of it: its ID, its state, and what went wrong."""
+    """Cancel one run; returns its ID, its state, and what went wrong."""
+    done = ""
     try:
         await client.cancel_run(run_id)
+        done = "it was cancelled, and then: "
+        if wait:
+            async for event in client.follow(run_id):
+                if event.state in TERMINAL_STATES:
+                    break
+        return {"run_id": run_id, "state": str((await client.get_run(run_id))["state"]), "error": None}
     except OzError as error:
-        return {"run_id": run_id, "state": None, "error": str(error)}
-    try:
-        state = await _settled(client, run_id) if wait else str((await client.get_run(run_id))["state"])
-    except OzError as error:
-        return {"run_id": run_id, "state": None, "error": f"it was cancelled, and then: {error}"}
-    return {"run_id": run_id, "state": state, "error": None}
+        return {"run_id": run_id, "state": None, "error": f"{done}{error}"}
 
 
-def _cancelled(answer: Mapping[str, str | None], *, wait: bool) -> str:
-    state = answer["state"]
+def _cancelled(result: Mapping[str, str | None], *, wait: bool) -> str:
+    run_id, state, error = result["run_id"], result["state"], result["error"]
+    if error is not None:
+        return f"run {run_id}: {error}"
     asked = f"ended {state}" if wait else "cancellation requested"
-    return f"run {answer['run_id']} {'cancelled' if state == 'CANCELLED' else asked}"
-
-
-async def _settled(client: ApiClient, run_id: str) -> str:
-    """Wait for a run's end and return its state."""
-    async for event in client.follow(run_id):
-        if event.state in TERMINAL_STATES:
-            break
-    return str((await client.get_run(run_id))["state"])
+    return f"run {run_id} {'cancelled' if state == 'CANCELLED' else asked}"

@@ -26,7 +26,8 @@ async def _client_of(handler: Handler) -> AsyncIterator[ApiClient]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        async with ApiClient(Target(f"http://127.0.0.1:{runner.addresses[0][1]}", Secret("k")), {}) as client:
+        target = Target(f"http://127.0.0.1:{runner.addresses[0][1]}", Secret("k"))
+        async with ApiClient.connect(target, {}) as client:
             yield client
     finally:
         await end_server(runner)

@@ -122,7 +122,7 @@ def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> Non
         (("dev", "--port", "99999"), "99999 is not in the range"),
         (("control-plane", "--port", "99999"), "99999 is not in the range"),
         (("dev", "--data-dir", "{file}/folder"), "--data-dir {file}/folder cannot be made: Not a directory"),
-        (("control-plane", "keys"), "{file}/oz-agent-worker cannot be made: Not a directory"),
+        (("control-plane", "keys"), "{file}/oz-agent-worker cannot be created: Not a directory"),
     ],
 )
 def test_what_cannot_be_had_is_a_usage_error(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
