@@ -32,7 +32,7 @@ class TaskResult(StrEnum):
 
 
 class FailurePhase(StrEnum):
-    """Where in a task's life a failure arose; a metric label."""
+    """Where in a task's life a failure happened; a label of the metrics."""
 
     ASSIGNMENT = "assignment"
     BACKEND = "backend"
@@ -43,10 +43,10 @@ class FailurePhase(StrEnum):
 class Outcome:
     """The end of one execution.
 
-    ``message`` is one sentence for a person, in the worker's words and those of the system that
-    ran the task, so that it can be logged. ``words`` are the task's own, where there are any.
-    ``exit_code`` is the agent's own, 128 plus the signal's number where a signal ended it, and
-    ``None`` where none was seen.
+    ``message`` is one sentence for a person, written by the worker and the system that ran the
+    task, so that it can be logged. ``task_text`` is what the task itself wrote, if anything.
+    ``exit_code`` is the agent's: 128 plus the signal's number where a signal ended it, ``None``
+    where none was seen.
     """
 
     result: TaskResult
@@ -54,22 +54,22 @@ class Outcome:
     reason: FailureReason | None = None
     exit_code: int | None = None
     phase: FailurePhase = FailurePhase.BACKEND
-    words: TaskText | None = None
+    task_text: TaskText | None = None
 
     def for_owner(self) -> str:
-        """The message with the task's own words: for whoever the task belongs to, and for no log."""
-        if self.words is None:
+        """Return the message with the task's own text: for the task's owner, never for a log."""
+        if self.task_text is None:
             return self.message
-        return _cut(f"{self.message}; in its own words: {self.words.text}")
+        return _cut(f"{self.message}; in its own words: {self.task_text.reveal()}")
 
 
 def succeeded(message: str = "Task completed successfully") -> Outcome:
-    """The agent ended with exit code 0."""
+    """Return the outcome of an agent that ended with exit code 0."""
     return Outcome(TaskResult.SUCCEEDED, message)
 
 
 def cancelled(message: str = "Task was cancelled") -> Outcome:
-    """The task was stopped because its cancellation was asked for."""
+    """Return the outcome of a task that was stopped on request."""
     return Outcome(TaskResult.CANCELLED, message)
 
 
@@ -79,10 +79,10 @@ def failed(
     *,
     exit_code: int | None = None,
     phase: FailurePhase = FailurePhase.BACKEND,
-    words: TaskText | None = None,
+    task_text: TaskText | None = None,
 ) -> Outcome:
-    """The execution failed; ``message`` is cut to ``MAX_MESSAGE`` characters."""
-    return Outcome(TaskResult.FAILED, _cut(message), reason, exit_code, phase, words)
+    """Return the outcome of a failure; ``message`` is cut to ``MAX_MESSAGE`` characters."""
+    return Outcome(TaskResult.FAILED, _cut(message), reason, exit_code, phase, task_text)
 
 
 def _cut(text: str) -> str:
@@ -90,10 +90,8 @@ def _cut(text: str) -> str:
 
 
 def describe_exit_code(code: int) -> str:
-    """Say an exit code for people: ``exit code 137 (SIGKILL)``."""
-    if code > 128:
-        try:
-            return f"exit code {code} ({signal.Signals(code - 128).name})"
-        except ValueError:
-            pass
-    return f"exit code {code}"
+    """Describe an exit code for people: ``exit code 137 (SIGKILL)``."""
+    try:
+        return f"exit code {code} ({signal.Signals(code - 128).name})"
+    except ValueError:
+        return f"exit code {code}"

@@ -41,7 +41,7 @@ def test_a_long_message_is_cut(length: int, expected: str) -> None:
 
 
 def test_the_owner_of_a_task_reads_its_words_too() -> None:
-    outcome = failed(FailureReason.SETUP_COMMAND, "It failed: mend it", words=TaskText("no such host"))
+    outcome = failed(FailureReason.SETUP_COMMAND, "It failed: mend it", task_text=TaskText("no such host"))
     assert outcome.message == "It failed: mend it"
     assert outcome.for_owner() == "It failed: mend it; in its own words: no such host"
 
@@ -52,7 +52,7 @@ def test_without_words_the_owner_reads_the_message() -> None:
 
 
 def test_what_the_owner_reads_is_cut_too() -> None:
-    whole = failed(FailureReason.UNKNOWN, "x" * MAX_MESSAGE, words=TaskText("why")).for_owner()
+    whole = failed(FailureReason.UNKNOWN, "x" * MAX_MESSAGE, task_text=TaskText("why")).for_owner()
     assert whole == "x" * (MAX_MESSAGE - 1) + "…"
 
 

@@ -70,7 +70,7 @@ FAILED = "task_failed"
         ),
         (Outcome(TaskResult.FAILED, "no reason"), FAILED, {"message": "no reason"}),
         (
-            failed(FailureReason.SETUP_COMMAND, "it broke", words=TaskText("no such host")),
+            failed(FailureReason.SETUP_COMMAND, "it broke", task_text=TaskText("no such host")),
             FAILED,
             {"message": "it broke; in its own words: no such host", "failure_reason": "setup_command"},
         ),

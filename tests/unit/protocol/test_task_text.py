@@ -9,19 +9,19 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
-from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
+from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.events import EventKind, TaskEvent
 
 CANARY = "ghs_canary"
 WORDS = TaskText(f"fatal: unable to access 'https://x:{CANARY}@git.test'")
-OUTCOME = failed(FailureReason.SETUP_COMMAND, "Container `setup` ended with exit code 128", words=WORDS)
+OUTCOME = failed(FailureReason.SETUP_COMMAND, "Container `setup` ended with exit code 128", task_text=WORDS)
 KEY = ExecutionKey("run", "exec")
 
 
 def test_they_say_that_they_are_not_shown() -> None:
-    assert [str(WORDS), repr(WORDS), f"{WORDS}", f"{WORDS!r}"] == [UNSHOWN] * 4
-    assert f"{WORDS:>30}" == f"{UNSHOWN:>30}"
-    assert WORDS.text.endswith("@git.test'")
+    assert [str(WORDS), repr(WORDS), f"{WORDS}", f"{WORDS!r}"] == [TaskText.placeholder] * 4
+    assert f"{WORDS:>30}" == f"{TaskText.placeholder:>30}"
+    assert WORDS.reveal().endswith("@git.test'")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ async def test_the_line_of_a_failed_task_has_everything_but_its_own_words(
     bench.assign("a")
     await settle()
     why = "Container `setup` ended with exit code 128: correct backend.kubernetes.setup_command"
-    outcome = failed(FailureReason.SETUP_COMMAND, why, exit_code=128, words=TaskText("canary"))
+    outcome = failed(FailureReason.SETUP_COMMAND, why, exit_code=128, task_text=TaskText("canary"))
     bench.backend.executions["a"].ended.set_result(outcome)
     await settle()
     assert bench.sent()[-1] == TerminalReport(A, outcome)

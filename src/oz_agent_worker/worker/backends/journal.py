@@ -293,7 +293,7 @@ def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -
         # A message of the operating system may contain surrogates (PEP 383). A task's own words may
         # contain a secret, which must not be in a record.
         message = outcome.message.encode("utf-8", "replace").decode()
-        outcome = dataclasses.replace(outcome, message=message, words=None)
+        outcome = dataclasses.replace(outcome, message=message, task_text=None)
     record = _RecordFile(
         task_id=key.task_id,
         execution_id=key.execution_id,

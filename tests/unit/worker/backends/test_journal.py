@@ -116,7 +116,7 @@ def test_records_of_odd_ids_keep_apart(journals: Journals) -> None:
 def test_a_tasks_own_words_are_not_kept(journals: Journals) -> None:
     """They may hold a secret."""
     entry = journals.create()
-    entry.conclude(failed(FailureReason.UNKNOWN, "ended", words=TaskText("token-in-an-error")))
+    entry.conclude(failed(FailureReason.UNKNOWN, "ended", task_text=TaskText("token-in-an-error")))
     entry.let_go()
     (found,) = journals.take_free()
     assert found.outcome == failed(FailureReason.UNKNOWN, "ended")

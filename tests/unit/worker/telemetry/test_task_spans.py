@@ -80,7 +80,9 @@ def test_a_task_that_succeeds() -> None:
         (cancelled(), "task.cancelled"),
         (Outcome(TaskResult.DISPATCHED, ""), "task.dispatched"),
         (
-            failed(FailureReason.SETUP_COMMAND, "a text of the task", words=TaskText("a text of the task")),
+            failed(
+                FailureReason.SETUP_COMMAND, "a text of the task", task_text=TaskText("a text of the task")
+            ),
             "task.failed",
         ),
     ],

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from oz_agent_worker.protocol.outcome import Outcome
-from oz_agent_worker.protocol.task_text import UNSHOWN, TaskText
+from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
@@ -92,7 +92,7 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
 def _encode_text(value: Any) -> str:
     """Encode the text that the task itself wrote: its owner may read it, as the log."""
     if isinstance(value, TaskText):
-        return value.text
+        return value.reveal()
     raise NotImplementedError(f"objects of type {type(value).__name__} are in no outcome")
 
 
@@ -109,7 +109,7 @@ def deleted_job_files(job: DeletedJob, namespace: str, now: datetime) -> Iterato
 
 
 def _without_quotation(event: EventView) -> EventView:
-    return msgspec.structs.replace(event, message=UNSHOWN) if quotes_task(event) else event
+    return msgspec.structs.replace(event, message=TaskText.placeholder) if quotes_task(event) else event
 
 
 def _as_json(data: Any) -> bytes:

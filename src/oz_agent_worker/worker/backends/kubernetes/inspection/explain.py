@@ -171,7 +171,7 @@ def _explain_problem(problem: PodProblem, facts: EventFacts, snapshot: TaskSnaps
         says = f"its Job has no Pod yet{quoted(words)}"
     else:
         sentence = f"{finding.statement()}: {finding.advice}"
-        says = failed(problem.reason, sentence, words=problem.text).for_owner()
+        says = failed(problem.reason, sentence, task_text=problem.text).for_owner()
     return _Answer(says, reason, advice, _outlook(problem, snapshot.policy))
 
 

@@ -137,7 +137,7 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
         reason,
         f"{text}: {_advice(pod, container.name, reason, code)}",
         exit_code=code,
-        words=None if unseen else task_text(ended.message),
+        task_text=None if unseen else task_text(ended.message),
     )
 
 

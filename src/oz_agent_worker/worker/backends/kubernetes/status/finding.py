@@ -79,7 +79,7 @@ class PodProblem:
     @property
     def outcome(self) -> Outcome:
         """How the task ends if the problem lasts."""
-        return failed(self.reason, self.finding.sentence(), words=self.text)
+        return failed(self.reason, self.finding.sentence(), task_text=self.text)
 
 
 def explain_api_error(

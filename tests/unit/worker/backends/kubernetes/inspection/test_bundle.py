@@ -98,7 +98,9 @@ def test_what_the_worker_reports_is_kept_with_it() -> None:
 
 
 def test_the_tasks_own_words_are_part_of_what_was_reported() -> None:
-    outcome = failed(FailureReason.CONTAINER_EXIT, "it ended", words=TaskText("the key swordfish is wrong"))
+    outcome = failed(
+        FailureReason.CONTAINER_EXIT, "it ended", task_text=TaskText("the key swordfish is wrong")
+    )
     files = dict(evidence_files(evidence(outcome=outcome)))
     assert json.loads(files["outcome.json"])["words"] == "the key *** is wrong"
 

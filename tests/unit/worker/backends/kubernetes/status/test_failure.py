@@ -234,7 +234,7 @@ def test_what_a_container_wrote_is_no_part_of_the_message(view: Callable[[int], 
     outcome = explain(view(code))
     assert "canary" not in outcome.message
     assert f"exit code {code}" in outcome.message
-    assert outcome.words == TaskText(PRINTED)
+    assert outcome.task_text == TaskText(PRINTED)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_what_a_hook_printed_is_not_the_clusters_word() -> None:
         "Container `proxy` was stopped because its postStart hook failed (PostStartHookError):"
         " correct the hook in backend.kubernetes.pod_template"
     )
-    assert outcome.words == TaskText(message)
+    assert outcome.task_text == TaskText(message)
 
 
 @pytest.mark.parametrize(
