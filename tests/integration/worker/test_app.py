@@ -120,7 +120,7 @@ async def _answer(connection: PeerConnection) -> None:
             (),
             "the command backend is not part of this version",
         ),
-        ("a: [", (), "this is no YAML"),
+        ("a: [", (), "this is not YAML"),
     ],
     ids=["unknown key", "two backends", "quantity", "warp", "no ID", "docker", "command", "no YAML"],
 )

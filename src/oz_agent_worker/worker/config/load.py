@@ -1,11 +1,11 @@
 """Read the config file and join it with the command line.
 
-Precedence: flag, then file, then default. A flag of 0 or "" counts as not given. Every
-error is collected, so that one run shows all of them.
+Precedence: flag, then file, then default. A flag of 0 or "" counts as not given. All errors
+are collected, so that one run shows every one.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,8 +58,8 @@ class WorkerFlags:
 class WorkerConfig:
     """What a worker runs with, fully resolved.
 
-    ``environment`` is the operator's variables for every task. ``notices`` are settings
-    that were given and have no effect: worth a warning at start.
+    ``environment`` has the operator's variables for every task. ``notices`` name settings that
+    were given and have no effect; the worker logs them as warnings.
     """
 
     worker_id: str
@@ -80,7 +80,7 @@ def read_file(path: str) -> tuple[FileConfig, Problems]:
     """Read a config file.
 
     Raises:
-        ConfigError: the file cannot be read, or is no YAML.
+        ConfigError: the file cannot be read, or is not YAML.
     """
     try:
         content = Path(path).read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     """Parse a config file's content; problems name ``source`` and the line.
 
     Raises:
-        ConfigError: the content is no YAML.
+        ConfigError: the content is not YAML.
     """
     problems = Problems(source)
     try:
@@ -103,14 +103,14 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
         decoded = section(FileConfig).decode(node, "", problems) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{source}:{line}: this is no YAML: {error.problem}") from None
+        raise ConfigError(f"{source}:{line}: this is not YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{source}: this is no YAML that can be used: {error}") from None
+        raise ConfigError(f"{source}: this YAML cannot be used: {error}") from None
     config = decoded or FileConfig()
     if len(config.backend) > 1:
         keys = " and ".join(f"backend.{name}" for name in BACKEND_SECTIONS if name in config.backend)
         where = value_at(node, "backend")
-        problems.note("backend", where, f"{keys} are set; a worker has one backend: keep one of them")
+        problems.note("backend", where, f"{keys} are set, but a worker has one backend: keep one of them")
     return config, problems
 
 
@@ -122,17 +122,16 @@ def resolve(
     *,
     needs_key: bool = True,
 ) -> WorkerConfig:
-    """Join flags, file and defaults; what is wrong is added to ``problems``.
+    """Join flags, file and defaults; add what is wrong to ``problems``.
 
-    The result is only of use where ``problems`` stays empty. With ``needs_key`` false
-    neither an API key nor a worker ID is asked for (``render`` needs neither).
+    The result is valid only if ``problems`` stays empty. With ``needs_key`` false neither an API
+    key nor a worker ID is required (``render`` needs neither).
     """
     worker_id = flags.worker_id or file.worker_id or ""
     # A key that comes from a file often ends with a line break.
     api_key = Secret(flags.api_key.reveal().strip() if flags.api_key else "")
     _check_identity(worker_id, api_key, problems, needs_key=needs_key)
     name, backend = _backend(flags, file, problems)
-    given = _environment_flags(flags.env, environ, problems)
     entries = () if isinstance(backend, KubernetesConfig) else backend.environment
     idle = flags.idle_on_complete or file.idle_on_complete
     if flags.idle_on_complete and parse_duration(flags.idle_on_complete) is None:
@@ -147,7 +146,7 @@ def resolve(
         cleanup=file.cleanup and not flags.no_cleanup,
         max_concurrent_tasks=flags.max_concurrent_tasks or file.max_concurrent_tasks,
         idle_on_complete=idle,
-        environment={**_resolved(entries, environ), **given},
+        environment=_resolved((*entries, *_environment_flags(flags.env, problems)), environ),
         web_socket_url=_url("--web-socket-url", flags.web_socket_url, problems, "wss", "ws")
         or DEFAULT_WEB_SOCKET_URL,
         server_root_url=_url("--server-root-url", flags.server_root_url, problems, "https", "http")
@@ -161,18 +160,30 @@ def resolve(
 
 
 def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_key: bool) -> None:
-    if worker_id.lower().startswith(RESERVED_ID_PREFIX):
-        problems.found.append(
-            f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved"
-        )
-    if any(c.isspace() or not c.isprintable() for c in worker_id):
-        problems.found.append(f"worker ID {worker_id!r}: white space and control characters are not allowed")
-    if needs_key and not worker_id:
-        problems.found.append("a worker ID is required: give --worker-id, or worker_id in the config file")
-    if needs_key and not key:
-        problems.found.append("an API key is required: set WARP_API_KEY (or give --api-key)")
-    if any(c.isspace() or not c.isprintable() for c in key.reveal()):
-        problems.found.append("the API key holds white space or control characters: it is not shown here")
+    checks = (
+        (
+            worker_id.lower().startswith(RESERVED_ID_PREFIX),
+            f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved",
+        ),
+        (
+            _is_broken(worker_id),
+            f"worker ID {worker_id!r}: white space and control characters are not allowed",
+        ),
+        (
+            needs_key and not worker_id,
+            "a worker ID is required: give --worker-id, or worker_id in the config file",
+        ),
+        (needs_key and not key, "an API key is required: set WARP_API_KEY (or give --api-key)"),
+        (
+            _is_broken(key.reveal()),
+            "the API key contains white space or control characters (it is not shown here)",
+        ),
+    )
+    problems.found.extend(text for wrong, text in checks if wrong)
+
+
+def _is_broken(text: str) -> bool:
+    return any(c.isspace() or not c.isprintable() for c in text)
 
 
 def _backend(flags: WorkerFlags, file: FileConfig, problems: Problems) -> tuple[str, BackendConfig]:
@@ -199,9 +210,10 @@ def _adjusted(
         case DirectConfig():
             return dataclasses.replace(backend, target_dir=flags.target_dir or backend.target_dir)
         case DockerConfig():
-            return dataclasses.replace(
-                backend, volumes=(*backend.volumes, *_volumes(flags.volumes, problems))
-            )
+            for volume in flags.volumes:
+                if not is_volume(volume):
+                    _flag(problems, "--volumes", volume, "HOST:CONTAINER, or with :ro or :rw")
+            return dataclasses.replace(backend, volumes=(*backend.volumes, *flags.volumes))
         case KubernetesConfig():
             values = _resolved(backend.environment, environ)
             pairs = tuple(EnvEntry(name, value.reveal()) for name, value in values.items())
@@ -210,34 +222,23 @@ def _adjusted(
             return backend
 
 
-def _volumes(volumes: Iterable[str], problems: Problems) -> Iterable[str]:
-    for volume in volumes:
-        if not is_volume(volume):
-            _flag(problems, "--volumes", volume, "HOST:CONTAINER, or with :ro or :rw")
-        yield volume
-
-
 def _resolved(entries: Iterable[EnvEntry], environ: Mapping[str, str]) -> dict[str, Secret]:
-    """Give each entry its value; one that the worker does not have itself is left out."""
+    """The value of each entry, the last one of a name. An entry that names an unset variable is left out."""
     pairs = ((e.name, environ.get(e.name) if e.value is None else e.value) for e in entries)
     return {name: Secret(value) for name, value in pairs if value is not None}
 
 
-def _environment_flags(
-    entries: Iterable[str], environ: Mapping[str, str], problems: Problems
-) -> dict[str, Secret]:
-    parsed = []
+def _environment_flags(entries: Iterable[str], problems: Problems) -> Iterator[EnvEntry]:
     for entry in entries:
         name, equals, value = entry.partition("=")
-        if not name or any(c.isspace() for c in name):
+        if name and not any(c.isspace() for c in name):
+            yield EnvEntry(name, value if equals else None)
+        else:
             # The entry is not shown: its value may be a secret.
             problems.found.append(
-                "--env: an entry is empty, or its key is empty or holds white space; "
+                "--env: an entry is empty, or its key is empty or contains white space; "
                 "allowed is KEY=VALUE, or KEY to pass the worker's own value on"
             )
-            continue
-        parsed.append(EnvEntry(name, value if equals else None))
-    return _resolved(parsed, environ)
 
 
 def _url(flag: str, value: str | None, problems: Problems, *schemes: str) -> str | None:

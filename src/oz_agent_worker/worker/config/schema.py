@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from . import object_meta, shapes
-from .resources import resources
+from . import kubernetes_shapes as k8s
+from . import shapes
 from .shapes import EnvEntry, Shape
 
 __all__ = [
@@ -81,7 +81,7 @@ class CommandConfig:
 class KubernetesConfig:
     """``backend.kubernetes``: each task as a Job in one namespace."""
 
-    namespace: str = key(shapes.dns_label(), "Namespace of the tasks' Jobs, which must exist.", "default")
+    namespace: str = key(k8s.dns_label(), "Namespace of the tasks' Jobs, which must exist.", "default")
     kubeconfig: str | None = key(
         shapes.text(),
         "A kubeconfig file. Default: the Pod's service account where one is mounted, otherwise"
@@ -126,10 +126,12 @@ class KubernetesConfig:
         None,
     )
     extra_labels: Mapping[str, str] = key(
-        object_meta.labels(), "Labels on Jobs and Pods; the worker's own (`oz-…`) win.", {}
+        k8s.labels(), "Labels on Jobs and Pods; the worker's own (`oz-…`) win.", {}
     )
     extra_annotations: Mapping[str, str] = key(
-        object_meta.annotations(), "Annotations on Jobs and Pods; the worker's own (`oz.warp.dev/…`) win.", {}
+        k8s.annotations(),
+        "Annotations on Jobs and Pods; the worker's own (`oz.warp.dev/…`) win.",
+        {},
     )
     active_deadline_seconds: int | None = key(
         shapes.integer(minimum=1),
@@ -149,7 +151,7 @@ class KubernetesConfig:
         0,
     )
     workspace_size_limit: str | None = key(
-        shapes.quantity(),
+        k8s.quantity(),
         "Size limit of `/workspace`, such as 10Gi; a Pod that exceeds it is evicted. Not allowed with a"
         " volume `workspace` in the template.",
         None,
@@ -177,7 +179,7 @@ class KubernetesConfig:
         {},
     )
     preflight_resources: Mapping[str, Any] = key(
-        resources(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
+        k8s.resources(), "ResourceRequirements of the preflight Job.", _PREFLIGHT_RESOURCES
     )
     preflight_unschedulable: Literal["fail", "warn"] = key(
         shapes.choice("fail", "warn"),
@@ -199,7 +201,7 @@ class KubernetesConfig:
         shapes.list_of(shapes.raw_mapping()), "Shorthand for `pod_template.tolerations`.", ()
     )
     resources: Mapping[str, Any] = key(
-        resources(), "Shorthand for `resources` of the template's container `task`.", {}
+        k8s.resources(), "Shorthand for `resources` of the template's container `task`.", {}
     )
     termination_grace_period_seconds: int | None = key(
         shapes.integer(minimum=0), "Shorthand for `pod_template.terminationGracePeriodSeconds`.", None

@@ -1,15 +1,15 @@
 """Shapes: each decodes one YAML node and says what is wrong with it.
 
-A shape never raises for bad input: it notes a problem and goes on, so that one run
-shows every error of a file. A problem says where (the key's path and its line), what
-was read and what is allowed.
+A shape never raises for bad input. It notes a problem and goes on, so that one run shows every
+error of a file. A problem says where it is (the key's path and its line), what was read, and what
+is allowed.
 """
 
 import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,21 +22,18 @@ __all__ = [
     "Shape",
     "boolean",
     "choice",
-    "dns_label",
     "duration",
     "environment",
     "humantime",
     "integer",
-    "is_quantity",
     "is_volume",
-    "label_value",
     "list_of",
     "mapping_of",
     "parse_duration",
-    "quantity",
     "raw_mapping",
     "section",
     "sections",
+    "string",
     "text",
     "unknown_key",
     "volume",
@@ -44,7 +41,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_QUANTITY: Final = re.compile(r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?")
 #: Units of Go's time.ParseDuration and of the humantime crate, with their seconds.
 _SECONDS: Final = {
     unit: seconds
@@ -59,8 +55,6 @@ _SECONDS: Final = {
 _DURATION: Final = re.compile(
     r"([0-9]+(?:\.[0-9]+)?)(" + "|".join(sorted(_SECONDS, key=len, reverse=True)) + ")"
 )
-_DNS_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 #: What ``parse_duration`` takes, units aside.
 _DURATION_SCHEMA: Final = {"type": "string", "pattern": r"^(0|([0-9]+(\.[0-9]+)? *[A-Za-zµ]+ *)+)$"}
 _ENV_KEY_BAD: Final = re.compile(r"[\s=\0]")
@@ -120,7 +114,7 @@ def _scalar(
     return Shape(describe, schema, decode)
 
 
-def _string(
+def string(
     describe: str,
     schema: Mapping[str, Any],
     allowed: Callable[[str], bool],
@@ -144,13 +138,13 @@ def _string(
 def text(*, no_space: bool = False, empty_is_none: bool = True) -> Shape[str]:
     """A string; a number counts as its text. With ``empty_is_none`` "" is the default."""
     if no_space:
-        return _string(
+        return string(
             "a string without white space",
             {"pattern": r"^\S*$"},
             lambda s: "\0" not in s and not any(c.isspace() for c in s),
             empty_is_none=empty_is_none,
         )
-    return _string("a string", {}, lambda s: "\0" not in s, empty_is_none=empty_is_none)
+    return string("a string", {}, lambda s: "\0" not in s, empty_is_none=empty_is_none)
 
 
 def boolean() -> Shape[bool]:
@@ -207,40 +201,10 @@ def humantime() -> Shape[str]:
     )
 
 
-def quantity() -> Shape[str]:
-    """A Kubernetes quantity, such as ``10Gi``."""
-    schema = {"pattern": f"^({_QUANTITY.pattern})?$"}
-    return _string("a Kubernetes quantity such as 10Gi or 500M", schema, is_quantity)
-
-
-def is_quantity(value: Any) -> bool:
-    """Whether a value is the text of a quantity (apimachinery, resource.Quantity)."""
-    return isinstance(value, str) and _QUANTITY.fullmatch(value) is not None
-
-
-def dns_label() -> Shape[str]:
-    """A namespace's name (RFC 1123 label)."""
-    return _string(
-        "a name of a-z, 0-9 and -, 63 characters at most",
-        {"pattern": f"^({_DNS_LABEL.pattern})?$"},
-        lambda s: bool(_DNS_LABEL.fullmatch(s)),
-    )
-
-
-def label_value() -> Shape[str]:
-    """A label's value (Kubernetes: Labels and Selectors, syntax and character set)."""
-    return _string(
-        "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)",
-        {"pattern": f"^{_LABEL_VALUE.pattern}$"},
-        lambda s: bool(_LABEL_VALUE.fullmatch(s)),
-        empty_is_none=False,
-    )
-
-
 def volume() -> Shape[str]:
     """A Docker mount, ``HOST:CONTAINER[:ro or rw]``."""
     describe = "HOST:CONTAINER, or with :ro or :rw"
-    return _string(describe, {}, is_volume, numbers=False, empty_is_none=False)
+    return string(describe, {}, is_volume, numbers=False, empty_is_none=False)
 
 
 def is_volume(value: str) -> bool:
@@ -253,12 +217,13 @@ def is_volume(value: str) -> bool:
 # ---------------------------------------------------------------------------- containers
 
 
-def list_of(item: Shape[T]) -> Shape[tuple[T, ...]]:
-    """A list whose items all have one shape."""
+def list_of(item: Shape[T], *, secret: bool = False) -> Shape[tuple[T, ...]]:
+    """A list whose items all have one shape. A problem does not show a ``secret`` value."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[T, ...] | None:
         if not isinstance(node, yaml.SequenceNode):
-            problems.note(path, node, f"read {shown(plain(node))}, allowed is a list of {item.describe}")
+            read = "" if secret else f"read {shown(plain(node))}, "
+            problems.note(path, node, f"{read}allowed is a list of {item.describe}")
             return None
         decoded = (item.decode(child, f"{path}[{i}]", problems) for i, child in enumerate(node.value))
         return tuple(value for value in decoded if value is not None)
@@ -281,7 +246,7 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
 
 
 def raw_mapping() -> Shape[Mapping[str, Any]]:
-    """A mapping that is passed on as JSON: the API server checks it."""
+    """A mapping that is passed on as JSON, and checked by the API server."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> Mapping[str, Any] | None:
         value = plain(node)
@@ -291,7 +256,7 @@ def raw_mapping() -> Shape[Mapping[str, Any]]:
         try:
             document: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError, RecursionError) as error:
-            # A date, a set, not a number, an alias of what it stands in.
+            # Such as a date, a set, NaN, or an alias of a mapping that contains it.
             problems.note(path, node, f"this cannot be written as JSON: {error}")
             return None
         return document
@@ -302,17 +267,9 @@ def raw_mapping() -> Shape[Mapping[str, Any]]:
 def environment() -> Shape[tuple[EnvEntry, ...]]:
     """A list of ``{name, value}``; without ``value`` the worker's own value is passed on.
 
-    A problem never says what was read: it may be a secret.
+    A problem never shows what was read, because it may be a secret.
     """
-    variables = list_of(Shape("{name: A, value: b}", _ENV_ENTRY_SCHEMA, _env_entry))
-
-    def decode(node: yaml.Node, path: str, problems: Problems) -> tuple[EnvEntry, ...] | None:
-        if not isinstance(node, yaml.SequenceNode):
-            problems.note(path, node, f"allowed is {variables.describe}")
-            return None
-        return variables.decode(node, path, problems)
-
-    return Shape(variables.describe, variables.schema, decode)
+    return list_of(Shape("{name: A, value: b}", _ENV_ENTRY_SCHEMA, _env_entry), secret=True)
 
 
 def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | None:
@@ -382,8 +339,8 @@ def _required(declared: dataclasses.Field[Any]) -> bool:
     return declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING
 
 
-def unknown_key(name: str, known: list[str]) -> str:
-    """Say that a key is not known, and which one was perhaps meant."""
+def unknown_key(name: str, known: Sequence[str]) -> str:
+    """The problem of an unknown key, with the nearest known key."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean `{near[0]}`?" if near else "known are " + ", ".join(sorted(known))
     return f"unknown key `{name}`; {hint}"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
-from oz_agent_worker.worker.backends.direct import DirectBackend
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from oz_agent_worker.worker.config.schema import DirectConfig
 
 from .contract import BackendContract

@@ -95,10 +95,10 @@ def test_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("a: [1\nb: 2\n", "f.yaml:2: this is no YAML: expected ',' or ']', but got ':'"),
-        ("a: *nowhere\n", "f.yaml:1: this is no YAML: found undefined alias 'nowhere'"),
-        ("a: 1\n---\nb: 2\n", "f.yaml:2: this is no YAML: but found another document"),
-        ("\ta: 1\n", "f.yaml:1: this is no YAML: found character '\\t' that cannot start any token"),
+        ("a: [1\nb: 2\n", "f.yaml:2: this is not YAML: expected ',' or ']', but got ':'"),
+        ("a: *nowhere\n", "f.yaml:1: this is not YAML: found undefined alias 'nowhere'"),
+        ("a: 1\n---\nb: 2\n", "f.yaml:2: this is not YAML: but found another document"),
+        ("\ta: 1\n", "f.yaml:1: this is not YAML: found character '\\t' that cannot start any token"),
     ],
 )
 def test_what_is_no_yaml(content: str, text: str) -> None:
@@ -138,8 +138,8 @@ def test_an_alias_of_what_it_stands_in_is_an_error(content: str) -> None:
 def test_two_backends_are_one_too_many() -> None:
     _, problems = parse_file("worker_id: w\nbackend:\n  docker:\n  kubernetes: {namespace: a}\n", "f.yaml")
     assert problems.found == [
-        "f.yaml:3: backend: backend.docker and backend.kubernetes are set; "
-        "a worker has one backend: keep one of them"
+        "f.yaml:3: backend: backend.docker and backend.kubernetes are set, "
+        "but a worker has one backend: keep one of them"
     ]
 
 
@@ -183,7 +183,7 @@ def test_a_key_may_end_with_a_line_break() -> None:
 @pytest.mark.parametrize("key", [f"{CANARY} x", f"{CANARY}\r\nX: y", f"\x1b{CANARY}"])
 def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
     assert _problems(api_key=Secret(key)) == [
-        "the API key holds white space or control characters: it is not shown here"
+        "the API key contains white space or control characters (it is not shown here)"
     ]
 
 
@@ -383,7 +383,7 @@ def test_env_flags(entries: tuple[str, ...], environ: dict[str, str], expected: 
 @pytest.mark.parametrize("entry", ["", f"={CANARY}", f"A B={CANARY}", f" A={CANARY}", f"\tA={CANARY}", "A B"])
 def test_env_flags_that_name_no_variable(entry: str) -> None:
     assert _problems(env=(entry,), environ={"A B": CANARY}) == [
-        "--env: an entry is empty, or its key is empty or holds white space; "
+        "--env: an entry is empty, or its key is empty or contains white space; "
         "allowed is KEY=VALUE, or KEY to pass the worker's own value on"
     ]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.errors import ConfigError
-from oz_agent_worker.worker.config import shapes
+from oz_agent_worker.worker.config import kubernetes_shapes, shapes
 from oz_agent_worker.worker.config.load import parse_file
 from oz_agent_worker.worker.config.nodes import Problems
 from oz_agent_worker.worker.config.shapes import EnvEntry, Shape, parse_duration
@@ -258,7 +258,7 @@ def test_a_duration_is_never_negative(text: str) -> None:
     ],
 )
 def test_quantities(text: str) -> None:
-    value, problems = _decode(shapes.quantity(), f"'{text}'")
+    value, problems = _decode(kubernetes_shapes.quantity(), f"'{text}'")
     assert (value, problems) == (text, [])
 
 
@@ -267,7 +267,7 @@ def test_quantities(text: str) -> None:
     ["10GB", "10K", "10ki", "1mi", "Gi", "-1Gi", "1 Gi", "1e", "1,5", "\u0661Gi", "1_000", "10gi", "1.2.3"],
 )
 def test_what_is_no_quantity(text: str) -> None:
-    value, problems = _decode(shapes.quantity(), f"'{text}'")
+    value, problems = _decode(kubernetes_shapes.quantity(), f"'{text}'")
     assert value is None
     assert problems == [
         f"f.yaml:1: key: read '{text}', allowed is a Kubernetes quantity such as 10Gi or 500M"
@@ -276,12 +276,12 @@ def test_what_is_no_quantity(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a", "a-b", "1", "x" * 63])
 def test_namespaces(text: str) -> None:
-    assert _decode(shapes.dns_label(), text) == (text, [])
+    assert _decode(kubernetes_shapes.dns_label(), text) == (text, [])
 
 
 @pytest.mark.parametrize("text", ["A", "a_b", "-a", "a-", "a.b", "x" * 64, "ä"])
 def test_what_is_no_namespace(text: str) -> None:
-    assert _decode(shapes.dns_label(), f"'{text}'")[0] is None
+    assert _decode(kubernetes_shapes.dns_label(), f"'{text}'")[0] is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,1 @@
 """The direct backend: each task as processes of this host, in a workspace of its own."""
-
-from .backend import DirectBackend
-
-__all__ = ["DirectBackend"]

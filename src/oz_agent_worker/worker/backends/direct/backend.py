@@ -19,8 +19,7 @@ from oz_agent_worker.worker.task_spec import TaskSpec
 from .environment import HARNESS_HOMES, task_environment
 from .execution import DirectExecution, ExecutionPlan, HostExecution, LostExecution
 from .output import OutputPipe
-from .record import RecordLock
-from .record_store import RecordStore
+from .records import RecordLock, RecordStore
 from .task_processes import TaskCommands
 from .workspace import WorkspaceRoot
 

@@ -13,8 +13,7 @@ from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, warn
 from oz_agent_worker.worker.config.schema import DirectConfig
 
 from .backend import find_agent
-from .record import DirectState
-from .record_store import prepare_journal
+from .records import DirectState, prepare_journal
 from .workspace import WorkspaceRoot
 
 __all__ = ["check_journal", "direct_checks"]

@@ -18,7 +18,7 @@ from .dotenv import DotenvError
 from .environment import TaskEnvironment, lost_environment, read_environment_file
 from .output import OutputPipe
 from .processes import CommandNotStartedError, ProcessSet, boot_id
-from .record import DirectState, RecordLock, conclude, lost_processes
+from .records import DirectState, RecordLock, conclude, lost_processes
 from .task_processes import SWEEP_GRACE, TaskCommands, TaskProcesses, end_and_warn, shell
 from .workspace import Workspace
 

@@ -17,7 +17,7 @@ from oz_agent_worker.worker.events import Notify, ignore_event
 
 from .environment import MARK
 from .processes import CommandNotStartedError, ProcessSession, ProcessSet, RunningCommand, end_processes
-from .record import DirectState
+from .records import DirectState
 
 __all__ = ["SWEEP_GRACE", "TaskCommands", "TaskProcesses", "end_and_warn", "shell"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.base import NoOutput
-from oz_agent_worker.worker.backends.direct import DirectBackend
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from oz_agent_worker.worker.config.schema import DirectConfig
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Recorder, Scratch, leave_alone

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from oz_agent_worker.worker.backends.base import AdoptableExecution, NoOutput
-from oz_agent_worker.worker.backends.direct import DirectBackend
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from oz_agent_worker.worker.backends.direct.execution import HostExecution
 from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Scratch, task_spec
@@ -57,7 +57,7 @@ STEPS: Final[Mapping[str, KillPoint]] = MappingProxyType(
         ),
         "the workspace has no lock": KillPoint("before", f"{BACKEND}.workspace:_lock"),
         "the workspace is locked": KillPoint("after", f"{BACKEND}.workspace:_lock"),
-        "the workspace stands": KillPoint("after", f"{BACKEND}.record_store:RecordStore._begin"),
+        "the workspace stands": KillPoint("after", f"{BACKEND}.records:RecordStore._begin"),
         "the setup command is to start": KillPoint("before", f"{COMMAND}.start"),
         "the setup command runs and is not written down": KillPoint("after", f"{COMMAND}.start"),
         "the setup command is written down": KillPoint("after", "os:rename", 1),

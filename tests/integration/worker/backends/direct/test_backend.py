@@ -14,7 +14,7 @@ from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, TaskResult
 from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
-from oz_agent_worker.worker.backends.direct import DirectBackend
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import (
     WORKER_ENVIRON,

@@ -9,7 +9,7 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
-from oz_agent_worker.worker.backends.direct import DirectBackend
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Recorder, is_running, task_spec
 
 from .host import Host, entries, run

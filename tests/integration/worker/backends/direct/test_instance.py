@@ -15,8 +15,8 @@ from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import AdoptableExecution, NoOutput
-from oz_agent_worker.worker.backends.direct import DirectBackend
-from oz_agent_worker.worker.backends.direct.record import DirectState
+from oz_agent_worker.worker.backends.direct.backend import DirectBackend
+from oz_agent_worker.worker.backends.direct.records import DirectState
 from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
 from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import eventually, task_spec

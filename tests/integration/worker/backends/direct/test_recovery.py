@@ -18,7 +18,7 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import AdoptableExecution, Execution, LaunchError, NoOutput
 from oz_agent_worker.worker.backends.direct.environment import MARK
 from oz_agent_worker.worker.backends.direct.processes import ProcessSession
-from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
+from oz_agent_worker.worker.backends.direct.records import DirectState, first_state
 from oz_agent_worker.worker.backends.direct.workspace import WorkspaceRoot
 from oz_agent_worker.worker.backends.journal import Journal, JournalRecord
 from tests.integration.worker.backends.harness import (

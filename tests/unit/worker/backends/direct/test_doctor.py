@@ -8,7 +8,7 @@ import pytest
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.direct.doctor import check_journal, direct_checks
-from oz_agent_worker.worker.backends.direct.record import DirectState, first_state
+from oz_agent_worker.worker.backends.direct.records import DirectState, first_state
 from oz_agent_worker.worker.backends.journal import Journal
 from oz_agent_worker.worker.checks import CheckResult, Severity, ok
 from oz_agent_worker.worker.config.schema import DirectConfig

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from oz_agent_worker.worker.backends.direct.processes import ProcessSession, boot_id
-from oz_agent_worker.worker.backends.direct.record import DirectState, first_state, lost_processes
+from oz_agent_worker.worker.backends.direct.records import DirectState, first_state, lost_processes
 
 
 def test_each_execution_has_a_mark_of_its_own() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape
-from oz_agent_worker.worker.config.resources import resource_problems
+from oz_agent_worker.worker.config.kubernetes_shapes import resource_problems
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import WORKSPACE
 

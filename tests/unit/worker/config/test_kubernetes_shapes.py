@@ -1,8 +1,8 @@
 import pytest
 import yaml
 
+from oz_agent_worker.worker.config.kubernetes_shapes import resources
 from oz_agent_worker.worker.config.nodes import Problems
-from oz_agent_worker.worker.config.resources import resources
 
 QUANTITY = "allowed is a Kubernetes quantity such as 2, 500m or 4Gi"
 
