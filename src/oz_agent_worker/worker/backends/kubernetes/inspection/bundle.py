@@ -78,7 +78,9 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
     yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
     if evidence.outcome is not None:
-        yield "outcome.json", as_json(msgspec.to_builtins(evidence.outcome, enc_hook=_encode_text))
+        outcome = msgspec.to_builtins(evidence.outcome, enc_hook=_encode_text)
+        outcome["words"] = outcome.pop("task_text")  # the file's key
+        yield "outcome.json", as_json(outcome)
     yield "job.json", as_json(evidence.job)
     yield "events.json", as_json(list(evidence.events))
     for pod in evidence.pods:
