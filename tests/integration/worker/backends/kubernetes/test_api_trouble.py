@@ -16,6 +16,7 @@ import pytest
 
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
+from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
 from tests.cluster.apitier import ApiTier
@@ -195,7 +196,9 @@ async def test_events_that_come_twice_and_out_of_order(
 async def test_a_watch_whose_other_end_is_gone_is_found_by_the_check(
     proxy: FaultProxy, start: Start, api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
-    looks_often = dataclasses.replace(PATIENT, check_every=0.5)
+    # A check that is refused fails at once: that is how the outage is noticed.
+    client = dataclasses.replace(PATIENT.client, read=ONCE)
+    looks_often = dataclasses.replace(PATIENT, check_every=0.5, client=client)
     async with kubelet(behaviours.always(behaviours.succeed(after=1.0))), start(looks_often) as backend:
         lives = Lives(backend)
         await lives.all_launched()
