@@ -5,6 +5,7 @@ places of other systems, then the bundle that comes with the agent. ``SSL_CERT_F
 override all of this, as OpenSSL defines.
 """
 
+import os
 import ssl
 import sys
 from collections.abc import Sequence
@@ -28,13 +29,7 @@ _BUNDLED: Final = Path(sys.prefix) / "etc" / "ca-certificates.crt"
 
 def find_bundle(candidates: Sequence[Path] = (*_SYSTEM_BUNDLES, _BUNDLED)) -> Path | None:
     """Return the first readable file of ``candidates``."""
-    for path in candidates:
-        try:
-            with path.open("rb"):
-                return path
-        except OSError:
-            continue
-    return None
+    return next((path for path in candidates if os.access(path, os.R_OK) and path.is_file()), None)
 
 
 def trusting_context() -> ssl.SSLContext:

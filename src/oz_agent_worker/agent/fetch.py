@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from ssl import SSLCertVerificationError
@@ -44,11 +44,11 @@ LONGEST_DELAY: Final = 5.0
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP response; header names are lower case."""
+    """An HTTP response; ``retry_after`` is the header of that name, empty where it is absent."""
 
     status: int
-    headers: Mapping[str, str]
     body: bytes
+    retry_after: str = ""
 
 
 class TransientError(Exception):
@@ -107,8 +107,8 @@ def send(request: urllib.request.Request, timeout: float) -> Reply:
         except urllib.error.HTTPError as error:
             response = error
         with response:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Reply(response.status, headers, response.read(MAX_BODY_BYTES + 1))
+            body = response.read(MAX_BODY_BYTES + 1)
+            return Reply(response.status, body, response.headers.get("Retry-After", ""))
     except urllib.error.URLError as error:
         if isinstance(error.reason, SSLCertVerificationError):
             raise FetchError(
@@ -135,7 +135,9 @@ def decode_reply(reply: Reply, run_id: str, now: float) -> RunItem:
     problem = _problem(reply.body)
     status = f"HTTP {reply.status}" + (f": {problem}" if problem else "")
     if reply.status in (408, 429) or reply.status >= 500:
-        raise TransientError(f"the control plane is not ready ({status})", retry_after(reply.headers, now))
+        raise TransientError(
+            f"the control plane is not ready ({status})", retry_after(reply.retry_after, now)
+        )
     if reply.status in (401, 403):
         raise FetchError(f"the control plane refused this run's token, WARP_API_KEY ({status})")
     if reply.status == 404:
@@ -147,9 +149,9 @@ def decode_reply(reply: Reply, run_id: str, now: float) -> RunItem:
     raise FetchError(f"the control plane refused the request ({status})")
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); None without a valid one."""
-    value = headers.get("retry-after", "").strip()
+def retry_after(header: str, now: float) -> float | None:
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3); None where it is invalid or empty."""
+    value = header.strip()
     if value.isascii() and value.isdigit():
         return float(value)
     try:

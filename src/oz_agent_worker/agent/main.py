@@ -1,11 +1,9 @@
 """``oz-agent``: fetch the run, choose the harness, start it, and end with its exit code."""
 
-import contextlib
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .arguments import RunCommand, parse_command
@@ -74,7 +72,8 @@ def _carry_out(command: RunCommand, settings: AgentSettings, environment: Mappin
     _log_unused_servers(harness, servers, incomplete, log)
     if settings.workspace_root and Path.cwd() == Path("/") and Path(settings.workspace_root).is_dir():
         os.chdir(settings.workspace_root)  # the task's image or template sets no working directory
-    with _scratch_directory() as scratch:
+    with _scratch_directory() as folder:
+        scratch = Path(folder)
         given = HarnessInput(
             run_id=run.run_id,
             title=run.title,
@@ -107,17 +106,12 @@ def _prompt(run: RunItem, harness: Harness) -> str:
     return prompt
 
 
-@contextlib.contextmanager
-def _scratch_directory() -> Iterator[Path]:
-    """A directory that only this user can read; it is removed when the harness has ended."""
+def _scratch_directory() -> tempfile.TemporaryDirectory[str]:
+    """A directory that only this user can read; as a context manager it removes itself."""
     try:
-        scratch = Path(tempfile.mkdtemp(prefix="oz-agent-"))
+        return tempfile.TemporaryDirectory(prefix="oz-agent-", ignore_cleanup_errors=True)
     except OSError as error:
         raise HarnessNotExecutableError(f"no temporary directory can be made: {error.strerror}") from error
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _harness_process(
