@@ -145,7 +145,7 @@ class KubernetesExecution:
         self._stopping: str | None = None
         #: This execution has deleted the Job.
         self._deleted = False
-        #: The watch has reported the Job as deleted, or as being deleted, whoever did it.
+        #: The watch has reported the Job as deleted or being deleted, by any client.
         self._gone = False
         self._gone_at: float | None = None
         self._ended_at: float | None = None
@@ -356,7 +356,7 @@ class KubernetesExecution:
             log.update(self._pods())
 
     def _task_log(self) -> LogFollower | None:
-        """What copies the output; ``None`` where nobody wants it."""
+        """Return the follower that copies the output; ``None`` if no output is wanted."""
         if self._output.wanted is False:
             return None
         if self._log is None:

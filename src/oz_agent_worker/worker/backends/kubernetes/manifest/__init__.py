@@ -1,1 +1,1 @@
-"""Pure: from a task spec to the Job, byte for byte."""
+"""Pure: from a task spec to the manifests of its Job and Secret."""

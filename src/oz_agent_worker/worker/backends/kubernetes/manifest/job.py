@@ -42,8 +42,8 @@ __all__ = ["SETUP_CONTAINER", "JobPlan", "plan_job"]
 
 #: The init container that runs the operator's setup command.
 SETUP_CONTAINER: Final = "setup"
-#: What the setup container has in common with the task, so that files which one leaves
-#: are the other's, and a policy that admits one admits both.
+#: Fields that the setup container shares with the task, so that both can use each other's files and
+#: a policy that admits one admits both.
 _SHARED_WITH_SETUP: Final = (
     "image",
     "imagePullPolicy",

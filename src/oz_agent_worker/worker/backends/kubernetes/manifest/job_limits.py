@@ -36,7 +36,7 @@ def _failure_rules() -> list[dict[str, Any]]:
         # A container that failed: its own exit code, the OOM killer, an init container.
         {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
         # What leaves no exit code: a Pod past its own deadline whose containers ended well when
-        # they were told to. Every Pod that a kubelet took in has this condition. One that it
+        # they were told to. Every Pod that a kubelet accepted has this condition. One that it
         # refused (OutOfcpu) has none and has run nothing: it matches no rule, and is counted.
         {"action": "FailJob", "onPodConditions": [{"type": "PodScheduled", "status": "True"}]},
     ]

@@ -62,11 +62,6 @@ def id_hash(value: str) -> str:
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[:8].hex()
 
 
-def worker_hash(worker_id: str) -> str:
-    """The hash by which a worker's objects are selected."""
-    return id_hash(worker_id)
-
-
 def label_safe(value: str) -> str:
     """Make a label value of an ID: lower case, other characters as ``-``, 63 characters at most.
 
@@ -101,24 +96,24 @@ def environment_secret_name(key: ExecutionKey, unique: str) -> str:
 
 def preflight_job_name(worker_id: str, unique: str) -> str:
     """Return the name of a preflight Job; ``unique`` (a-z, 0-9) is the run's own."""
-    return f"oz-preflight-{worker_hash(worker_id)}-{unique}"
+    return f"oz-preflight-{id_hash(worker_id)}-{unique}"
 
 
 def preflight_labels(worker_id: str) -> dict[str, str]:
     """Return the labels of a preflight Job and its Pod."""
-    return {LABEL_WORKER_ID: label_safe(worker_id), LABEL_PREFLIGHT: worker_hash(worker_id)}
+    return {LABEL_WORKER_ID: label_safe(worker_id), LABEL_PREFLIGHT: id_hash(worker_id)}
 
 
 def label_selector(worker_id: str) -> str:
     """Return the label selector of everything that this worker created."""
-    return f"{LABEL_WORKER_HASH}={worker_hash(worker_id)}"
+    return f"{LABEL_WORKER_HASH}={id_hash(worker_id)}"
 
 
 def task_labels(worker_id: str, key: ExecutionKey) -> dict[str, str]:
     """Return the labels of an execution's Job and Pod."""
     return {
         LABEL_WORKER_ID: label_safe(worker_id),
-        LABEL_WORKER_HASH: worker_hash(worker_id),
+        LABEL_WORKER_HASH: id_hash(worker_id),
         LABEL_TASK_ID: label_safe(key.task_id),
         LABEL_TASK_HASH: id_hash(key.task_id),
         LABEL_EXECUTION_ID: label_safe(key.execution_id),

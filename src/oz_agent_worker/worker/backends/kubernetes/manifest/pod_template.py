@@ -124,7 +124,7 @@ def shorthand_conflicts(config: KubernetesConfig) -> list[tuple[str, str]]:
         if _set_in(template, field) not in (None, _plain(value))
     ]
     if template_problems(template):
-        # A template that cannot be read has problems of its own, which are reported on their own.
+        # The caller reports these problems.
         return found
     if config.workspace_size_limit and not _limits_workspace(template, config.workspace_size_limit):
         found.append(("workspace_size_limit", f"volumes[{WORKSPACE_VOLUME}]"))

@@ -40,7 +40,7 @@ _Dumper.add_representer(str, _represent_text)
 def render_job(manifest: Mapping[str, Any], fmt: Literal["yaml", "json"]) -> str:
     """Write a manifest as YAML or JSON, ending in a newline.
 
-    The text depends on the content alone, not on the order in which it was put together.
+    The text depends only on the content, not on the order of the manifest's fields.
     """
     ordered = _ordered(manifest)
     if fmt == "json":

@@ -1,1 +1,1 @@
-"""Pure: from what the cluster shows to how a task stands or ended."""
+"""Pure: from the state of Jobs, Pods and events to the state or the outcome of a task."""

@@ -15,10 +15,10 @@ from .finding import Finding
 __all__ = ["explain_refusal", "is_temporary_refusal", "refusal_message"]
 
 _CREATING: Final = re.compile(r"^Error creating: ")
-# How the API server says that it does not take an object: admission and authorisation, validation, webhooks.
+# The API server's words for a refused object: from admission, authorization, validation and webhooks.
 _REFUSING: Final = re.compile(r'is forbidden|is invalid|denied (?:the )?request|" not found')
-# The refusal of one attempt, not of the Pod: webhook calls, time-outs, conflicts, and an API server that
-# has just started (plugins that are not ready, and roles which are not loaded).
+# A refusal of one attempt, not of the Pod: webhook calls, time-outs, conflicts, and an API server that
+# has just started (its plugins are not ready, its roles are not loaded).
 _PASSING: Final = re.compile(
     r"failed calling webhook|internal error|time-?out|timed out|deadline exceeded|connection refused"
     r"|unavailable|too many requests|object has been modified|not yet ready to handle request"

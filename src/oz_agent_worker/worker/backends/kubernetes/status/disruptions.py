@@ -96,7 +96,7 @@ def disruption(pod: PodView) -> Outcome | None:
     kind = _BY_POD_REASON.get(pod.reason or "")
     if kind is not None:
         return _outcome(_specific(kind, pod.message), pod, pod.reason, pod.message)
-    # The API server's last word is that a container runs.
+    # By the last report of the kubelet a container runs.
     unconfirmed = any(container.running is not None for container in pod.container_statuses)
     if target is not None:
         kind = _BY_TARGET.get(target.reason or "", _DRAINED)

@@ -31,7 +31,7 @@ __all__ = [
 
 
 class ScaleUp(Enum):
-    """What an autoscaler has said of a Pod that waits for a node."""
+    """What an autoscaler has decided about a Pod that waits for a node."""
 
     UNKNOWN = "unsaid"
     COMING = "coming"
@@ -42,9 +42,9 @@ class Refusal(Enum):
     """Why a Job's Pods are not created."""
 
     QUOTA = "quota"
-    """There is no room in the namespace's quota: there may be when other Pods end."""
+    """There is no room in the namespace's quota until other Pods end."""
     PASSING = "passing"
-    """The attempt failed, such as the call of a webhook: the next one may not."""
+    """The attempt failed, such as the call of a webhook; the next one may succeed."""
     FINAL = "final"
     """Admission refuses such Pods."""
 
@@ -53,15 +53,13 @@ class Refusal(Enum):
 class EventFacts:
     """What the events about one object say.
 
-    ``about`` is its UID; ``read_at`` when they were read, in seconds of the worker's clock:
-    never is minus infinity, and infinity where they cannot be read, which asking again
-    does not change. The texts are the cluster's words, and empty
-    where it said nothing.
+    ``about`` is its UID. ``read_at`` is when they were read, in seconds of the worker's monotonic
+    clock: minus infinity for never, infinity where they cannot be read at all. The texts are the
+    cluster's words, and empty where there are none.
 
-    ``mount``: why volumes are not mounted; ``pulling``: an image is being pulled;
-    ``autoscaler``: the words behind ``scale_up``; ``refused``: the words behind
-    ``refusal``; ``warning``: the newest warning of all, and ``words`` what it holds of a
-    container's own.
+    ``mount``: why volumes are not mounted. ``pulling``: an image is being pulled. ``autoscaler``: the
+    words about ``scale_up``. ``refused``: the words about ``refusal``. ``warning``: the newest warning,
+    and ``words`` the container's own text in it.
     """
 
     about: str = ""
@@ -109,16 +107,16 @@ def unreadable(about: str) -> EventFacts:
 
 
 def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
-    """Facts of a Pod for which a node may come that the autoscaler adds for another Pod.
+    """Facts of a Pod that may fit a node which the autoscaler adds for another Pod.
 
-    cluster-autoscaler has no event for a Pod that fits a node which is on its way.
+    cluster-autoscaler writes no event about such a Pod.
     """
     return facts if facts.autoscaler else replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
 
 
 def event_facts(about: str, events: Iterable[EventView], read_at: float) -> EventFacts:
     """Summarize ``events``, all about the object with the UID ``about``."""
-    # Events of one second are listed in the order of their names, which is that of their creation.
+    # Events of the same second are listed by name, which is the order of their creation.
     ordered = sorted(events, key=last_seen)
     # Job controller, FailedCreatePodReason and SuccessfulCreatePodReason.
     refused = _newest(ordered, {"FailedCreate"}, {"SuccessfulCreate"})

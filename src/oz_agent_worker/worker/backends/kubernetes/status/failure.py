@@ -128,7 +128,7 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
         )
         return failed(FailureReason.POD_MISSING, text, exit_code=code)
     # The message of an end is what the container wrote: its termination message, or the end of its log
-    # (core/v1, terminationMessagePolicy). "Error" is the runtimes' word for any exit code but 0.
+    # (core/v1, terminationMessagePolicy). "Error" is what runtimes report for any exit code but 0.
     unseen = ended.reason == _UNSEEN
     said = ended.reason if ended.reason != "Error" else None
     quote = quote_cluster(said, ended.message if unseen else None)
@@ -164,9 +164,9 @@ def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
         return False
     if not ended.finished_at:
         return True
-    asked = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
+    requested = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
     skew = _CLOCK_SKEW if ended.code in _SIGNALS_OF_DELETION else timedelta()
-    return datetime.fromisoformat(ended.finished_at) >= asked - skew
+    return datetime.fromisoformat(ended.finished_at) >= requested - skew
 
 
 def _job_failure(condition: Condition, pod: PodView | None) -> Outcome:

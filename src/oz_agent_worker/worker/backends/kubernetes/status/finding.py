@@ -64,7 +64,7 @@ class PodProblem:
     """A state of a Pod, or of a Job without one, that fails the task when it has lasted ``grace`` seconds.
 
     ``key`` names the state across observations; the cluster's words about it change. ``about`` is the
-    UID of the object whose events tell more, empty where none do; they are worth reading after
+    UID of the object whose events may explain it, empty where none can; they should be read after
     ``ask_after`` seconds. ``text`` is what the task itself wrote about it.
     """
 
@@ -85,9 +85,9 @@ class PodProblem:
 def explain_api_error(
     error: ApiError, *, server: str, description: str, namespace: str, permissions: str
 ) -> Finding:
-    """Say what stands in the way where the API server does not answer or refuses.
+    """Explain why the API server does not answer or refuses.
 
-    ``description`` names the credentials, ``permissions`` all that the worker needs.
+    ``description`` names the credentials, ``permissions`` are all that the worker needs.
     """
     if isinstance(error, UnauthorizedError):
         return Finding(
@@ -118,7 +118,7 @@ def explain_api_error(
 def explain_missing_permissions(
     missing: str, rules: str, words: str, *, description: str, namespace: str
 ) -> Finding:
-    """Name the permissions that are missing; ``rules`` are the lines that a Role needs for them."""
+    """Explain which permissions are missing; ``rules`` are the lines that a Role needs for them."""
     return Finding(
         f"the worker lacks permissions in namespace {namespace!r}: {missing}",
         words,
@@ -127,7 +127,7 @@ def explain_missing_permissions(
 
 
 def explain_field_errors(problems: Sequence[str], words: str) -> Finding:
-    """The Job of a task holds fields that the API server does not know, or cannot read."""
+    """Explain that the Job of a task has fields that the API server does not know or cannot read."""
     listed = "\n".join(f"  {problem}" for problem in problems)
     return Finding(
         f"the Job of a task is not what Kubernetes takes:\n{listed}",

@@ -150,8 +150,8 @@ def startup_problems(
         key, reason = f"{pod.identity}/volume_mount", FailureReason.VOLUME_MOUNT
         yield PodProblem(key, policy.pull_grace, reason, finding, pod.identity, ask_after=0.0)
         return
-    # Volumes are mounted before the sandbox is made, and images pulled after it: events of a Pod with
-    # a sandbox tell nothing that is worth a request.
+    # Volumes are mounted before the sandbox is created, and images pulled after it: the events of a Pod
+    # with a sandbox are not worth an early request.
     reason, finding = _no_progress(pod, container, policy, facts)
     yield PodProblem(
         f"{pod.identity}/{'pulling' if facts.pulling else 'starting'}/{done}",
@@ -180,7 +180,7 @@ def _no_progress(
 
 
 def _stage(pod: PodView) -> tuple[int, ContainerStatus | None] | None:
-    """How many init containers have ended, and which container waits; ``None`` while one works.
+    """Return how many init containers have ended, and the container that waits; ``None`` while one runs.
 
     The container is ``None`` where the node has reported nothing of the Pod.
     """
