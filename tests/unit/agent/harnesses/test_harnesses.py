@@ -9,9 +9,9 @@ from oz_agent_worker.agent.harnesses import HARNESSES, choose_harness
 from oz_agent_worker.worker.backends.direct.environment import HARNESS_HOMES
 
 
-def test_the_registered_harnesses() -> None:
-    assert list(HARNESSES) == ["shell", "claude", "codex", "gemini", "opencode", "command"]
-    assert [name for name, harness in HARNESSES.items() if not harness.natural_language] == ["shell"]
+def test_the_names_on_the_wire_are_kept() -> None:
+    assert {"shell", "claude", "codex", "gemini", "opencode", "command"} <= HARNESSES.keys()
+    assert not HARNESSES["shell"].natural_language
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,7 @@ def test_the_choice_of_a_harness(asked: str, of_run: str, default: str, name: st
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(
-        AgentUsageError, match="'nope'; there are: shell, claude, codex, gemini, opencode, command"
-    ):
+    with pytest.raises(AgentUsageError, match=f"'nope'; there are: {', '.join(HARNESSES)}$"):
         choose_harness("nope", "", "")
 
 
