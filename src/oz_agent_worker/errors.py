@@ -1,7 +1,7 @@
 """The error tree and the exit codes of every program in this package.
 
-An error that reaches the user says what failed, where it stood, and what to do:
-``str(error)`` is that text, ready to print after ``error: ``.
+An error that reaches the user says what failed, where, and what to do. ``str(error)`` is that
+text, ready to print after ``error: ``.
 """
 
 from enum import IntEnum
@@ -34,17 +34,17 @@ class OzError(Exception):
 
 
 class UsageError(OzError):
-    """The command line cannot be carried out as it was given."""
+    """The command line is not valid."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(UsageError):
-    """The configuration is wrong; the text names every place at once."""
+    """The configuration is not valid; the text names every problem."""
 
 
 class PreflightError(OzError):
-    """The backend cannot run tasks: a diagnosis, with what to change."""
+    """The backend cannot run tasks; the text says why and what to change."""
 
     exit_code = ExitCode.PREFLIGHT
 

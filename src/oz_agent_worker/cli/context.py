@@ -1,7 +1,7 @@
 """Which control plane the user's commands talk to.
 
-A flag wins over the environment, and that over the control plane that
-``oz-agent-worker dev`` left a note of while it runs.
+A flag wins over the environment, and the environment over a running ``oz-agent-worker dev``, which
+leaves a file with its URL and key.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ def target_options(function: F) -> F:
         "--server",
         envvar="WARP_SERVER_ROOT_URL",
         metavar="URL",
-        help="The control plane's root URL, or WARP_SERVER_ROOT_URL; else a running `dev`.",
+        help="The control plane's root URL. Default: the one of a running `dev`.",
     )
     return server(key(function))
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Where this user's state is kept (XDG Base Directory Specification)."""
+    """The folder for this user's state (XDG Base Directory Specification)."""
     base = environ.get("XDG_STATE_HOME") or str(
         Path(environ.get("HOME") or "~").expanduser() / ".local/state"
     )
@@ -61,29 +61,29 @@ def resolve_target(server: str | None, api_key: str | None, environ: Mapping[str
     """Find the control plane.
 
     Raises:
-        UsageError: none is named, its URL is none, or there is no key for it.
+        UsageError: no control plane is given, its URL is not one, or there is no key for it.
     """
     note = {} if server else _read_note(_note_path(environ))
     url = server or note.get("url")
-    # A key from the environment belongs to the server that was named with it.
+    # A key from the environment belongs to the server that was given with it.
     key = note.get("api_key") or api_key if not server else api_key
     if not url:
         raise UsageError(
-            "no control plane is named: start one with `oz-agent-worker dev`, "
+            "no control plane is given: start one with `oz-agent-worker dev`, "
             "or give --server URL (WARP_SERVER_ROOT_URL) and WARP_API_KEY"
         )
     if not key:
         raise UsageError(f"no API key for {url}: set WARP_API_KEY, or give --api-key")
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"{url!r} is no URL of a control plane: give one such as http://127.0.0.1:8080")
+        raise UsageError(f"{url!r} is not the URL of a control plane: give one such as http://127.0.0.1:8080")
     return Target(url.rstrip("/"), Secret(key.strip()))
 
 
 def _read_note(path: Path) -> dict[str, str]:
     try:
         note = json.loads(path.read_text())
-        os.kill(int(note["pid"]), 0)  # only while that process lives
+        os.kill(int(note["pid"]), 0)  # valid only while that process lives
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {name: str(note[name]) for name in ("url", "api_key") if name in note}
@@ -91,7 +91,7 @@ def _read_note(path: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def announce(target: Target, environ: Mapping[str, str]) -> Iterator[None]:
-    """Leave a note, readable by this user alone, for as long as the block runs."""
+    """Leave the file of a running ``dev``, readable by this user alone, while the block runs."""
     path = _note_path(environ)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     content = json.dumps({"url": target.url, "api_key": target.api_key.reveal(), "pid": os.getpid()})

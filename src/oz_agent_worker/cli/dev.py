@@ -46,7 +46,6 @@ class _Request:
     host: str
     port: int
     public_url: str | None
-    data_dir: str | None
     agent_image: str | None
     prompt: str | None
     harness: str | None
@@ -71,11 +70,13 @@ class _Request:
     help="Port to listen on. Default: a free one.",
 )
 @worker_option(
-    "--public-url", metavar="URL", help="The control plane as the tasks reach it; Pods cannot use loopback."
+    "--public-url",
+    metavar="URL",
+    help="The control plane's URL for the tasks; Pods cannot use loopback.",
 )
-@worker_option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes; it lands at /agent.")
+@worker_option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes, mounted at /agent.")
 @worker_option(
-    "--data-dir", metavar="DIR", help="Keep runs and workspaces here. Default: a temporary folder."
+    "--data-dir", metavar="DIR", help="Folder for runs and workspaces. Default: a temporary folder."
 )
 @worker_option("--run", "prompt", metavar="PROMPT", help="Submit one run, follow it, and stop when it ends.")
 @worker_option("--run-file", metavar="FILE", help="As --run, with the prompt from a file.")
@@ -87,20 +88,15 @@ def dev(
     worker_id: str,
     max_concurrent_tasks: int | None,
     env: tuple[str, ...],
-    host: str,
-    port: int,
-    public_url: str | None,
-    agent_image: str | None,
     data_dir: str | None,
-    prompt: str | None,
     run_file: str | None,
-    harness: str | None,
     log_level: str,
+    **request: Any,
 ) -> None:
     """Run control plane, worker and agent in one terminal.
 
-    Other terminals of this user find it by themselves: `oz-agent-worker run "..."`
-    needs neither a URL nor a key while it runs.
+    While it runs, other terminals of this user find it: `oz-agent-worker run "..."` needs
+    neither a URL nor a key.
 
     \b
     Examples:
@@ -111,7 +107,7 @@ def dev(
     configure_logging(log_level)
     prepare_process()
     if run_file is not None:
-        prompt = read_prompt_file(run_file)
+        request["prompt"] = read_prompt_file(run_file)
     flags = WorkerFlags(
         worker_id=worker_id,
         backend=backend or (None if config_file else "direct"),
@@ -119,32 +115,22 @@ def dev(
         max_concurrent_tasks=max_concurrent_tasks,
         env=env,
     )
-    request = _Request(
-        flags=flags,
-        host=host,
-        port=port,
-        public_url=public_url,
-        data_dir=data_dir,
-        agent_image=agent_image,
-        prompt=prompt,
-        harness=harness,
-    )
     with _data_folder(data_dir) as folder:
-        sys.exit(asyncio.run(_main(request, folder)))
+        sys.exit(asyncio.run(_main(_Request(flags=flags, **request), folder)))
 
 
 @contextlib.contextmanager
 def _data_folder(chosen: str | None) -> Iterator[Path]:
-    if chosen is not None:
+    if chosen is None:
+        with tempfile.TemporaryDirectory(prefix="oz-agent-worker-dev-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+    else:
         folder = Path(chosen)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--data-dir {chosen} cannot be made: {error.strerror}") from error
+            raise UsageError(f"--data-dir {chosen} cannot be created: {error.strerror}") from error
         yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="oz-agent-worker-dev-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
 
 
 async def _main(request: _Request, folder: Path) -> int:
@@ -157,9 +143,9 @@ async def _main(request: _Request, folder: Path) -> int:
 
 
 async def _serve(request: _Request, folder: Path, stop: asyncio.Event) -> dict[str, Any] | None:
-    """Run all three until a signal, or until the end of the run that was asked for.
+    """Run all three until a signal, or until the run that was asked for has ended.
 
-    Returns that run as it stood at its end, ``None`` where there is none.
+    Returns that run after its end; ``None`` if there is none.
     """
     from oz_agent_worker.controlplane.app import ControlPlane
     from oz_agent_worker.controlplane.settings import ControlPlaneSettings, describe_exposure
@@ -184,9 +170,8 @@ async def _run_all(
 ) -> dict[str, Any] | None:
     """Run the worker beside the user's run, or until a signal."""
     options = WorkerOptions(default_agent=_agent_program(), shutdown_grace=10.0)
-    worker = asyncio.create_task(
-        run_worker(config, options, stop=stop, environ=_without_key(os.environ)), name="worker"
-    )
+    environ = {name: value for name, value in os.environ.items() if name != "WARP_API_KEY"}
+    worker = asyncio.create_task(run_worker(config, options, stop=stop, environ=environ), name="worker")
     user = asyncio.create_task(_user(request, target, stop), name="user")
     await asyncio.wait((worker, user), return_when=asyncio.FIRST_COMPLETED)
     stop.set()
@@ -195,10 +180,6 @@ async def _run_all(
         return await user
     finally:
         user.cancel()
-
-
-def _without_key(environ: "os._Environ[str]") -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name != "WARP_API_KEY"}
 
 
 async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[str, Any] | None:
@@ -214,7 +195,7 @@ async def _user(request: _Request, target: Target, stop: asyncio.Event) -> dict[
         following = asyncio.create_task(stream_run(client, run_id), name="follow")
         if not await ends_before(following, stop):
             following.cancel()
-            click.echo(f"run {run_id} was left before its end", err=True)
+            click.echo(f"stopped following run {run_id} before its end", err=True)
             return None
         return following.result()
 
@@ -256,7 +237,7 @@ def _worker_config(
 
 
 def _of_this_user(backend: BackendConfig, folder: Path) -> BackendConfig:
-    """The backend without a config file: folders of this run, the namespace of the user's context."""
+    """Give a backend without a config file this run's folder, or the namespace of the user's context."""
     match backend:
         case DirectConfig():
             return replace(backend, workspace_root=str(folder / "workspaces"))
@@ -269,19 +250,19 @@ def _of_this_user(backend: BackendConfig, folder: Path) -> BackendConfig:
 
 
 def pod_warnings(host: str, public_url: str | None, agent_image: str | None) -> list[str]:
-    """Say what keeps a Pod's agent from its work, where flags are missing."""
+    """What the agent in a Pod lacks, if flags are missing: a text for each."""
     from oz_agent_worker.controlplane.settings import is_loopback
 
     warnings = []
     if public_url is None and is_loopback(host):
         warnings.append(
             f"Pods cannot reach the control plane at {host}: give --host with an address of this machine "
-            "and --public-url with the URL that Pods use (a Pod of the host's network needs neither)"
+            "and --public-url with the URL that Pods use (Pods in the host's network need neither)"
         )
     if agent_image is None:
         warnings.append(
-            "No agent is put into the Pods: give --agent-image, or an image that has "
-            "/agent/entrypoint.sh; without one a task ends with exit code 127"
+            "The Pods get no agent: give --agent-image, or use an image that has /agent/entrypoint.sh. "
+            "Without an agent a task ends with exit code 127"
         )
     return warnings
 

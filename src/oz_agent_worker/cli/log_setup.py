@@ -1,7 +1,7 @@
-"""Logging on stderr, one line an event: as text for people, or as JSON for log collectors.
+"""Logging on stderr, one line per event: text for people, or JSON for log collectors.
 
-A line about a task has its task and execution, its Job and its trace where there are any
-(``logfields``). What would break a line, or a terminal, is escaped.
+A line about a task has the task, the execution and, if there are any, the Job and the trace
+(``worker.log_fields``). Characters that would break a line or a terminal are escaped.
 """
 
 import json
@@ -30,14 +30,14 @@ _COLOURS: Final = {
     logging.DEBUG: "bright_black", logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red",
 }  # fmt: skip
 _NAMES: Final = {logging.WARNING: "WARN"}
-#: Control characters of ASCII and Latin-1, and Unicode's own line breaks.
+#: Control characters of ASCII and Latin-1, and Unicode's line breaks.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00Z INFO  text``; times are UTC (RFC 3339).
 
-    Fields that the text itself does not name follow it as ``name=value``.
+    Fields whose values are not in the text follow it as ``name=value``.
     """
 
     def __init__(self, fields: LogFields, *, colour: bool) -> None:
@@ -46,20 +46,19 @@ class TextFormatter(logging.Formatter):
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make the record's line."""
+        """The record's line."""
         level = _NAMES.get(record.levelno, record.levelname)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         message = super().format(record)
-        unsaid = "".join(_unsaid(self._fields.of(record), message))
-        line = f"{stamp} {level:<5} {_one_line(message)}{_one_line(unsaid)}"
+        missing = "".join(_missing(self._fields.of(record), message))
+        line = f"{stamp} {level:<5} {_one_line(message)}{_one_line(missing)}"
         return click.style(line, fg=_COLOURS.get(record.levelno)) if self._colour else line
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``.
+    """One object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``.
 
-    Then ``task``, ``execution``, ``job``, ``trace_id`` and, with its traceback, ``error``,
-    each where there is one.
+    If there is one: ``task``, ``execution``, ``job``, ``trace_id`` and, with a traceback, ``error``.
     """
 
     def __init__(self, fields: LogFields) -> None:
@@ -67,7 +66,7 @@ class JsonFormatter(logging.Formatter):
         self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
-        """Make the record's line."""
+        """The record's line."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line = {
             "time": f"{seconds}.{int(record.msecs):03d}Z",
@@ -78,12 +77,12 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        # ASCII alone: no reader takes anything in it for the end of a line.
+        # json.dumps writes ASCII alone, in which nothing but \n ends a line.
         return json.dumps(line)
 
 
 def configure_logging(level: str, log_format: LogFormat = "text", fields: LogFields | None = None) -> None:
-    """Send this package's log to stderr; of other libraries only warnings."""
+    """Send this package's log to stderr, and warnings of other libraries."""
     handler = logging.StreamHandler(sys.stderr)
     fields = fields or LogFields()
     if log_format == "json":
@@ -95,13 +94,9 @@ def configure_logging(level: str, log_format: LogFormat = "text", fields: LogFie
     logging.getLogger("oz_agent_worker").setLevel(_LEVELS[level])
 
 
-def _unsaid(fields: Mapping[str, str], message: str) -> list[str]:
+def _missing(fields: Mapping[str, str], message: str) -> list[str]:
     return [f" {name}={value}" for name, value in fields.items() if value not in message]
 
 
 def _one_line(text: str) -> str:
-    return _UNPRINTABLE.sub(lambda match: _escaped(match[0]), text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

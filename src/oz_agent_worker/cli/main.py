@@ -1,5 +1,5 @@
-"""The root command. Subcommands are imported when they are asked for, so that the
-worker starts fast and holds nothing of the control plane."""
+"""The root command. Subcommands are imported when they are used, so that the worker starts fast and
+holds nothing of the control plane in memory."""
 
 import importlib
 import os
@@ -12,14 +12,7 @@ import click
 from oz_agent_worker import __version__
 from oz_agent_worker.errors import ExitCode, OzError
 
-from .options import (
-    flags_from,
-    log_format_option,
-    log_level_option,
-    probe_options,
-    shutdown_options,
-    worker_options,
-)
+from .options import flags_from, process_options, worker_options
 from .output import colour_unwanted
 
 __all__ = ["main", "root"]
@@ -34,22 +27,22 @@ SUBCOMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "control-plane": ("control_plane", "Serve the control plane, and manage its keys."),
     "render": ("render", "Print the Job that an assignment would become."),
     "doctor": ("doctor", "Check whether this worker could run tasks."),
-    "tasks": ("inspect", "List the tasks that stand as Jobs in the cluster."),
+    "tasks": ("inspect", "List the tasks that have a Job in the cluster."),
     "explain": ("inspect", "Say what a task in the cluster waits for, or why it ended."),
-    "collect": ("inspect", "Pack all that the cluster holds of a task."),
+    "collect": ("inspect", "Pack everything that the cluster has of a task."),
     "completion": ("completion", "Print a shell completion script."),
 }
 
 
 class _LazyGroup(click.Group):
-    """A group whose subcommands live in modules of their own."""
+    """A group whose subcommands are in modules of their own."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of a pipe went away, as `head` does: nothing is wrong. What is
-            # left in the buffer goes nowhere, or its flush would fail once more.
+            # The reader closed the pipe, as `head` does: that is no error. The rest of the buffer
+            # goes to /dev/null, because flushing it would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.OK
 
@@ -71,12 +64,12 @@ class _LazyGroup(click.Group):
 
 _EPILOG = """\b
 Examples:
-  oz-agent-worker dev                              try it, on this machine alone
+  oz-agent-worker dev                              try it on this machine
   oz-agent-worker --worker-id w1 --backend direct  tasks as processes of this host
   oz-agent-worker --config-file worker.yaml        all settings from a file
 
 \b
-Exit codes: 0 fine, 1 failed, 2 usage or configuration, 3 the backend cannot
+Exit codes: 0 success, 1 failed, 2 usage or configuration, 3 the backend cannot
 run tasks, 4 the API key was refused (with --exit-on-auth-failure).
 """
 
@@ -89,10 +82,7 @@ run tasks, 4 the API key was refused (with --exit-on-auth-failure).
     epilog=_EPILOG,
 )
 @worker_options
-@log_level_option
-@log_format_option
-@probe_options
-@shutdown_options
+@process_options
 @click.version_option(__version__, prog_name="oz-agent-worker")
 @click.pass_context
 def root(
@@ -111,21 +101,13 @@ def root(
     Without a command this runs the worker: it connects out to the control plane,
     takes tasks, runs each one and reports how it ended.
     """
-    flags = flags_from(options)
     if ctx.invoked_subcommand is not None:
         ctx.obj = options
         return
-    from .serve import ProcessFlags, serve_worker
+    from .serve import serve_worker, worker_options_from
 
-    process = ProcessFlags(
-        log_level=log_level,
-        log_format=log_format,
-        health_port=health_port,
-        health_host=health_host,
-        exit_on_auth_failure=exit_on_auth_failure,
-        shutdown_grace=shutdown_grace,
-    )
-    serve_worker(flags, process)
+    process = worker_options_from(health_port, health_host, exit_on_auth_failure, shutdown_grace)
+    serve_worker(flags_from(options), process, log_level, log_format)
 
 
 def main(argv: list[str] | None = None) -> None:

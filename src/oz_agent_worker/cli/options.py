@@ -1,4 +1,4 @@
-"""The worker's own flags, shared by every command that they count for."""
+"""The worker's flags, for every command that takes them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -13,10 +13,8 @@ from oz_agent_worker.worker.config.shapes import parse_duration
 __all__ = [
     "duration_in_seconds",
     "flags_from",
-    "log_format_option",
     "log_level_option",
-    "probe_options",
-    "shutdown_options",
+    "process_options",
     "worker_option",
     "worker_options",
 ]
@@ -28,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class WorkerOption(click.Option):
-    """An option that counts as not given where its value is empty, as in ``--backend "$BACKEND"``."""
+    """An option that counts as not given if its value is empty, as in ``--backend "$BACKEND"``."""
 
     def consume_value(
         self, ctx: click.Context, opts: Mapping[str, Any]
@@ -37,7 +35,7 @@ class WorkerOption(click.Option):
         given = opts.get(self.name or "")
         if given == "":
             opts = {name: value for name, value in opts.items() if name != self.name}
-        elif isinstance(given, list):  # of an option that is repeatable
+        elif isinstance(given, list):  # of a repeatable option
             opts = {**opts, str(self.name): [value for value in given if value != ""]}
         return super().consume_value(ctx, opts)
 
@@ -55,7 +53,7 @@ _OPTIONS: Final = (
     worker_option("--config-file", metavar="FILE", help="YAML config file."),
     worker_option(
         "--backend", type=click.Choice(list(BACKENDS)),
-        help="Default: the file's one, else docker; for render kubernetes.",
+        help="Default: the one in the config file, otherwise docker; for render kubernetes.",
     ),
     worker_option("--no-cleanup", is_flag=True, help="Keep Jobs, containers and workspaces."),
     worker_option(
@@ -84,63 +82,59 @@ def worker_options(function: F) -> F:
     return function
 
 
-def log_level_option(function: F) -> F:
-    """Give a command ``--log-level``."""
-    levels = click.Choice(["debug", "info", "warn", "error"])
-    return worker_option(
-        "--log-level", type=levels, default="info", show_default=True, help="The least that is logged."
-    )(function)
-
-
-def log_format_option(function: F) -> F:
-    """Give a command ``--log-format``."""
-    return worker_option(
+#: The flags of the worker's process, which the config file does not have.
+_PROCESS_OPTIONS: Final = (
+    worker_option(
+        "--log-level", type=click.Choice(["debug", "info", "warn", "error"]), default="info",
+        show_default=True, help="The least severe level that is logged.",
+    ),
+    worker_option(
         "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
-        envvar="OZ_WORKER_LOG_FORMAT", help="Lines for people, or one JSON object a line.",
-    )(function)  # fmt: skip
-
-
-def probe_options(function: F) -> F:
-    """Give a command ``--health-port`` and ``--health-host``."""
-    port = worker_option(
+        envvar="OZ_WORKER_LOG_FORMAT", help="Lines for people, or one JSON object per line.",
+    ),
+    worker_option(
         "--health-port", type=click.IntRange(0, 65535), default=0, metavar="PORT",
-        envvar="OZ_WORKER_HEALTH_PORT", help="Serve /healthz and /readyz; 0 does not (the default).",
-    )  # fmt: skip
-    host = worker_option(
+        envvar="OZ_WORKER_HEALTH_PORT", help="Serve /healthz and /readyz here; 0 (the default) does not.",
+    ),
+    worker_option(
         "--health-host", default=EVERY_ADDRESS, metavar="HOST", envvar="OZ_WORKER_HEALTH_HOST",
-        help="The address for it; a kubelet's probes come to the Pod's own.", show_default=True,
-    )  # fmt: skip
-    return port(host(function))
-
-
-def shutdown_options(function: F) -> F:
-    """Give a command the flags on when and how its process ends."""
-    on_refusal = worker_option(
+        help="Address to serve them on; a kubelet's probes come to the Pod's own.", show_default=True,
+    ),
+    worker_option(
         "--exit-on-auth-failure", is_flag=True,
-        help="Exit with code 4 where the control plane refuses the key.",
-    )  # fmt: skip
-    grace = worker_option(
+        help="Exit with code 4 if the control plane refuses the key.",
+    ),
+    worker_option(
         "--shutdown-grace", default="25s", metavar="TIME", show_default=True,
         envvar="OZ_WORKER_SHUTDOWN_GRACE", callback=lambda _ctx, _option, value: duration_in_seconds(value),
-        help="How long it may deliver results once it is told to end: 25s, 2m.",
-    )  # fmt: skip
-    return on_refusal(grace(function))
+        help="How long the worker may deliver results after SIGTERM: 25s, 2m.",
+    ),
+)  # fmt: skip
+#: ``--log-level``, for commands that have no other flag of the process.
+log_level_option: Final = _PROCESS_OPTIONS[0]
+
+
+def process_options(function: F) -> F:
+    """Give a command the flags of the worker's process."""
+    for option in reversed(_PROCESS_OPTIONS):
+        function = option(function)
+    return function
 
 
 def duration_in_seconds(text: str) -> float:
-    """Read a flag's duration, which is longer than nothing.
+    """Read a flag's duration.
 
     Raises:
-        click.BadParameter: it is none.
+        click.BadParameter: it is not a duration above 0.
     """
     seconds = parse_duration(text)
     if not seconds:
-        raise click.BadParameter(f"{text!r} is no duration such as 90s, 10m or 1h30m")
+        raise click.BadParameter(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     return seconds
 
 
 def flags_from(options: Mapping[str, Any], under: Mapping[str, Any] | None = None) -> WorkerFlags:
-    """Make the flags' record; ``under`` are flags of an outer command, which count less."""
+    """The flags as one object. Flags of an outer command, ``under``, count if the inner one has none."""
     merged: dict[str, Any] = {name: value or (under or {}).get(name) for name, value in options.items()}
     for name in ("env", "volumes"):
         merged[name] = (*(under or {}).get(name, ()), *options[name])

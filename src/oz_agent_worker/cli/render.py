@@ -34,7 +34,7 @@ __all__ = ["render"]
 )
 @click.option(
     "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True,
-    help="How the manifests are written.",
+    help="Format of the manifests.",
 )  # fmt: skip
 @click.pass_context
 def render(
@@ -42,9 +42,9 @@ def render(
 ) -> None:
     """Print the Job that an assignment would become.
 
-    No cluster is touched and no API key is needed. The worker's own flags count,
-    -e included. The output holds the task's variables in clear, as the Job would; with
-    backend.kubernetes.task_env_secret it is the Job, and a Secret whose values are not shown.
+    Needs no cluster and no API key. Takes the worker's own flags, -e included. The output shows
+    the task's variables in clear, as the Job would. With backend.kubernetes.task_env_secret the
+    output is the Job and a Secret whose values are not shown.
     """
     from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
     from oz_agent_worker.worker.backends.kubernetes.manifest.render import (
@@ -73,7 +73,7 @@ def render(
 def _kubernetes_section(config: WorkerConfig) -> KubernetesConfig:
     if not isinstance(config.backend, KubernetesConfig):
         raise UsageError(
-            f"render is for the kubernetes backend, and this configuration's is {config.backend_name}: "
+            f"render is for the kubernetes backend, but this configuration's is {config.backend_name}: "
             "give --backend kubernetes, or a config file with backend.kubernetes"
         )
     return config.backend
@@ -87,7 +87,7 @@ def _read_assignment(path: str) -> Assignment:
     try:
         frame = decode_control_plane_frame(_as_frame(content))
         if not isinstance(frame, TaskAssignment):
-            raise UsageError(f"{path}: this is a {frame.kind} frame; render takes a task_assignment")
+            raise UsageError(f"{path}: this is a {frame.kind} frame, but render takes a task_assignment")
         return parse_assignment(frame)
     except (FrameError, AssignmentError, msgspec.DecodeError) as error:
         raise UsageError(f"{path}: {error}") from error

@@ -8,66 +8,52 @@ import resource
 import signal
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from oz_agent_worker.errors import ExitCode
 from oz_agent_worker.worker.app import WorkerOptions, run_worker
 from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
-from oz_agent_worker.worker.events import Notify
 from oz_agent_worker.worker.log_fields import LogFields
 from oz_agent_worker.worker.probes.server import Endpoint
 
 from .log_setup import LogFormat, configure_logging
 from .worker_config import load_worker_config
 
-__all__ = ["ProcessFlags", "prepare_process", "run_until_signalled", "serve_worker"]
+__all__ = ["prepare_process", "run_until_signalled", "serve_worker", "worker_options_from"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessFlags:
-    """The flags that are about the process alone, and so not of the config file.
-
-    ``health_port`` 0 serves no probes; ``shutdown_grace`` is in seconds.
-    """
-
-    log_level: str
-    log_format: LogFormat
-    health_port: int
-    health_host: str
-    exit_on_auth_failure: bool
-    shutdown_grace: float
-
-    def options(self, *listeners: Notify) -> WorkerOptions:
-        """What the flags ask of the worker; ``listeners`` hear of everything that it notices."""
-        return WorkerOptions(
-            exit_on_auth_failure=self.exit_on_auth_failure,
-            shutdown_grace=self.shutdown_grace,
-            probes=Endpoint(self.health_host, self.health_port) if self.health_port else None,
-            listeners=listeners,
-        )
+def worker_options_from(
+    health_port: int, health_host: str, exit_on_auth_failure: bool, shutdown_grace: float
+) -> WorkerOptions:
+    """The worker's options from the flags of the process; ``health_port`` 0 serves no probes."""
+    return WorkerOptions(
+        exit_on_auth_failure=exit_on_auth_failure,
+        shutdown_grace=shutdown_grace,
+        probes=Endpoint(health_host, health_port) if health_port else None,
+    )
 
 
-def serve_worker(flags: WorkerFlags, process: ProcessFlags) -> None:
+def serve_worker(flags: WorkerFlags, options: WorkerOptions, log_level: str, log_format: LogFormat) -> None:
     """Run the worker until SIGTERM or SIGINT."""
     fields = LogFields()
-    configure_logging(process.log_level, process.log_format, fields)
+    configure_logging(log_level, log_format, fields)
     config = load_worker_config(flags, os.environ)
     prepare_process()
-    asyncio.run(_run(config, process.options(fields)))
+    asyncio.run(_run(config, replace(options, listeners=(fields,))))
 
 
 def prepare_process() -> None:
-    """Fit the process for hundreds of tasks: files it may have open, and how it awaits children."""
+    """Prepare the process for hundreds of tasks: its limit of open files, and how it waits for children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
-        # The default of 3.11 is a thread a child; later versions do this by themselves.
+        # The default of Python 3.11 is a thread per child; later versions use pidfd themselves.
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
 
 
@@ -85,9 +71,9 @@ async def run_until_signalled(program: Coroutine[Any, Any, T], stop: asyncio.Eve
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            logger.warning("Second %s: leaving at once", number.name)
+            logger.warning("Second %s: exiting at once", number.name)
             os._exit(ExitCode.FAILURE)
-        logger.info("%s: shutting down (once more to leave at once)", number.name)
+        logger.info("%s: shutting down (send it again to exit at once)", number.name)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,10 +14,10 @@ __all__ = ["load_worker_config"]
 def load_worker_config(
     flags: WorkerFlags, environ: Mapping[str, str], *, needs_key: bool = True
 ) -> WorkerConfig:
-    """Read the config file, join it with the flags and check the whole.
+    """Read the config file, join it with the flags and check the result.
 
     Raises:
-        ConfigError: something is wrong; the text has a line for each problem.
+        ConfigError: there are problems; the text has a line for each.
     """
     file, problems = (
         read_file(flags.config_file) if flags.config_file else (FileConfig(), Problems("command line"))

@@ -291,7 +291,7 @@ def test_the_direct_backend_and_a_control_plane_that_is_not_there(tmp_path: Path
     found = verdicts(done)
     assert found["agent"]["detail"] == "/bin/true"
     assert found["workspaces"]["verdict"] == "ok"
-    assert found["journal"]["detail"].endswith(" can be made")
+    assert found["journal"]["detail"].endswith(" can be created")
     assert "free on" in found["free space"]["detail"]
 
 

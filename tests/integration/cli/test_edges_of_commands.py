@@ -72,7 +72,7 @@ def test_a_prompt_file_is_read_as_utf_8_whatever_the_locale(plane: ControlPlane,
 def test_a_url_that_is_none_is_a_usage_error(url: str, tmp_path: Path) -> None:
     done = oz("runs", "--server", url, "--api-key", "k", env=environment(tmp_path), check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {url!r} is no URL of a control plane")
+    assert done.stderr.startswith(f"error: {url!r} is not the URL of a control plane")
 
 
 def test_white_space_around_a_key_is_not_a_part_of_it(plane: ControlPlane) -> None:
@@ -121,7 +121,10 @@ def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> Non
     [
         (("dev", "--port", "99999"), "99999 is not in the range"),
         (("control-plane", "--port", "99999"), "99999 is not in the range"),
-        (("dev", "--data-dir", "{file}/folder"), "--data-dir {file}/folder cannot be made: Not a directory"),
+        (
+            ("dev", "--data-dir", "{file}/folder"),
+            "folder cannot be created: Not a directory",
+        ),
         (("control-plane", "keys"), "{file}/oz-agent-worker cannot be created: Not a directory"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_second_terminal_needs_neither_url_nor_key(tmp_path: Path) -> None:
         dev.process.wait(HANG_TIMEOUT)
         assert dev.process.returncode == 0
     assert not note.exists()
-    assert "no control plane is named" in oz("runs", env=env, check=False).stderr
+    assert "no control plane is given" in oz("runs", env=env, check=False).stderr
 
 
 def test_runs_are_listed_shown_logged_and_cancelled(dev: Program, env: dict[str, str]) -> None:

@@ -210,7 +210,7 @@ async def test_a_signal_ends_an_idle_worker_well(
             ended = await _end(process, 5.0)
     assert ended.code == 0
     printed = [line.split(maxsplit=2)[2] for line in ended.text.splitlines()]
-    assert printed[-2:] == [f"{number.name}: shutting down (once more to leave at once)", "Stopped"]
+    assert printed[-2:] == [f"{number.name}: shutting down (send it again to exit at once)", "Stopped"]
     assert f"Connected to Oz at {plane.url}" in printed
     assert "Listening for tasks" in printed
 

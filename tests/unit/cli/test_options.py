@@ -6,21 +6,18 @@ from click.testing import CliRunner
 
 from oz_agent_worker.cli.options import (
     flags_from,
-    log_format_option,
-    log_level_option,
-    probe_options,
+    process_options,
     worker_options,
 )
 
 
 @click.command
 @worker_options
-@log_level_option
-@log_format_option
-@probe_options
+@process_options
 def command(log_level: str, log_format: str, health_port: int, health_host: str, **options: Any) -> None:
     """Print what was understood."""
-    click.echo(f"{flags_from(options)} {log_level} {log_format} {health_port} {health_host}")
+    process = [options.pop(name) for name in ("exit_on_auth_failure", "shutdown_grace")]
+    click.echo(f"{flags_from(options)} {log_level} {log_format} {health_port} {health_host} {process}")
 
 
 def understood(*arguments: str, **environment: str) -> str:

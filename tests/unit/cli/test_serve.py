@@ -1,23 +1,12 @@
 """The flags that are about the worker's process."""
 
-from typing import Any
-
 import click
 import pytest
 
 from oz_agent_worker.cli.main import root
-from oz_agent_worker.cli.serve import ProcessFlags
+from oz_agent_worker.cli.serve import worker_options_from
 from oz_agent_worker.worker.app import WorkerOptions
 from oz_agent_worker.worker.probes.server import Endpoint
-
-PROCESS: dict[str, Any] = {
-    "log_level": "info",
-    "log_format": "text",
-    "health_port": 0,
-    "health_host": "::",
-    "exit_on_auth_failure": False,
-    "shutdown_grace": 90.0,
-}
 
 
 def grace(*arguments: str) -> float:
@@ -37,15 +26,14 @@ def test_the_grace_is_a_flag_or_a_variable_or_the_default(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("text", ["soon", "30", "-5s", "0s"])
 def test_a_grace_that_is_none_is_named(text: str) -> None:
-    with pytest.raises(click.BadParameter, match=f"'{text}' is no duration such as 90s") as refused:
+    with pytest.raises(click.BadParameter, match=f"'{text}' is not a duration such as 90s") as refused:
         grace(f"--shutdown-grace={text}")
     assert refused.value.param is not None
     assert refused.value.param.opts == ["--shutdown-grace"]
 
 
 def test_what_the_flags_ask_of_the_worker() -> None:
-    assert ProcessFlags(**PROCESS).options() == WorkerOptions(shutdown_grace=90.0)
-    asked = PROCESS | {"health_port": 8081, "exit_on_auth_failure": True}
-    assert ProcessFlags(**asked).options() == WorkerOptions(
+    assert worker_options_from(0, "::", False, 90.0) == WorkerOptions(shutdown_grace=90.0)
+    assert worker_options_from(8081, "::", True, 90.0) == WorkerOptions(
         shutdown_grace=90.0, exit_on_auth_failure=True, probes=Endpoint("::", 8081)
     )

@@ -1,1 +1,1 @@
-"""Where a task runs: one module or package a backend, all behind ``base.Backend``."""
+"""Where tasks run: one package for each backend, all behind ``base.Backend`` and in ``registry``."""

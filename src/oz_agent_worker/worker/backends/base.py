@@ -2,18 +2,17 @@
 
 The life of an execution::
 
-    execution = await backend.launch(spec, output)   # the work stands: claim it
-    outcome   = await execution.wait()               # it ended: report it
+    execution = await backend.launch(spec, output)   # the work exists: claim it
+    outcome   = await execution.wait()               # it has ended: report it
     await execution.release(outcome)                 # the report is delivered: clean up
 
-What an earlier worker left is found and followed the same way (see ``AdoptableExecution``). The record
-of an execution, that it was started and how it ended, is the backend's: it stands before
-anything of the task runs, and goes with ``release``.
+Executions of an earlier worker are adopted and followed in the same way (``AdoptableExecution``).
+The backend keeps the record that an execution was started and how it ended: from before anything
+of the task runs until ``release``.
 
-``wait`` never raises for what happens to the task: that is the outcome. It is
-cancellable, and a cancelled ``wait`` leaves the work as it is; a backend whose
-work dies with the worker (``survives_worker`` false) says so, and the worker ends
-such tasks at its own shutdown through ``stop``.
+``wait`` never raises for what happens to the task: that is the outcome. It may be cancelled,
+and the work then goes on. If a backend's work dies with the worker, ``survives_worker`` is
+false, and the worker stops such tasks when it shuts down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +37,8 @@ __all__ = [
     "environment_of",
 ]
 
-#: The reason for a ``stop`` that no cancellation asked for: the worker ends, and its work with
-#: it. A backend that keeps a record of the outcome keeps it as ``graceful_shutdown``.
+#: The reason for a ``stop`` without a cancellation: the worker shuts down, and its work with it.
+#: Such a task ends as ``graceful_shutdown``.
 SHUTDOWN: Final = "the worker shuts down"
 
 #: The longest chunk that a backend hands to an output sink, in bytes.
@@ -51,9 +50,9 @@ class OutputSink(Protocol):
 
     @property
     def wanted(self) -> bool | None:
-        """Whether anyone listens: a backend that must fetch output asks first.
+        """Whether anybody listens; a backend that must fetch output asks before it does.
 
-        ``None``: that is not known yet. What is written is kept until it is.
+        ``None`` is not known yet: what is written is kept until it is known.
         """
         ...
 
@@ -63,7 +62,7 @@ class OutputSink(Protocol):
 
 
 class NoOutput:
-    """An output sink for a task to which nobody listens."""
+    """An output sink for a task whose output nobody wants."""
 
     wanted = False
 
@@ -74,8 +73,8 @@ class NoOutput:
 class LaunchError(Exception):
     """The work was not started.
 
-    ``outcome`` is set where the cause lies in the task (it failed); where it is
-    ``None`` the backend cannot be reached, and the task goes back to its queue.
+    ``outcome`` is set if the task is the cause, and has failed. If it is ``None``, the backend
+    cannot be reached, and the task goes back to its queue.
     """
 
     def __init__(self, message: str, outcome: Outcome | None = None) -> None:
@@ -84,40 +83,39 @@ class LaunchError(Exception):
 
 
 class OwnedByAnotherWorkerError(LaunchError):
-    """The execution stands in the hands of another worker of this ID, whose it is to report.
+    """Another worker of this ID has the execution and reports it.
 
-    It is not to be handed back: somebody else would run it a second time.
+    The execution must not go back to the queue: it would run a second time.
     """
 
 
 class Execution(Protocol):
-    """One execution in a backend's hands."""
+    """One execution that a backend has started or adopted."""
 
     async def wait(self) -> Outcome:
-        """Return how the work ended. All output was written to the sink before."""
+        """Return how the work ended, after all output was written to the sink."""
         ...
 
     async def stop(self, reason: str) -> None:
-        """End the work: the whole of it, with its descendants.
+        """End the work with all its descendants: with a signal first, by force after a grace.
 
-        Asks first and forces after a grace. Returns when nothing of it runs any more or,
-        where a cluster does the ending, when the cluster has accepted to.
-        Idempotent; harmless after the end.
+        Returns when nothing of it runs any more; with a cluster, when the cluster has accepted
+        the deletion. Idempotent; harmless after the end.
         """
         ...
 
     async def release(self, outcome: Outcome) -> None:
-        """Remove what the execution left, as the settings say. Called once, after delivery."""
+        """Remove what the execution left, as the settings say. Called once, after the report's delivery."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptableExecution:
-    """An execution of an earlier worker that stands and is this worker's to follow.
+    """An execution of an earlier worker that this worker may adopt.
 
-    ``follow`` takes it over and is called at most once; where the execution has ended, its
-    ``wait`` says how. One that is not followed is left as it is. ``ended``: its record told
-    the end already when it was found, so that an earlier worker may have known and told it.
+    ``follow`` adopts it and is called at most once; if the execution has ended, ``wait`` returns
+    its outcome at once. An execution that is not followed is left alone. ``ended``: its record had
+    the outcome when it was found, so an earlier worker may have reported it.
     """
 
     key: ExecutionKey
@@ -126,10 +124,10 @@ class AdoptableExecution:
 
 
 class Backend(Protocol):
-    """Runs executions. Entered once, before the first task; left after the last.
+    """Runs executions. Started once, before the first task; closed after the last.
 
-    ``instance`` names this worker among those of its ID, to whoever looks at what it
-    started. It is known once ``start`` has returned.
+    ``instance`` tells this worker apart from others with its ID. It is known once ``start`` has
+    returned.
     """
 
     name: str
@@ -143,19 +141,19 @@ class Backend(Protocol):
     async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Open what the backend needs and show that tasks can run.
 
-        ``found`` is told of each execution that an earlier worker left: before this returns
-        of those that are known to be its own to follow, later of those whose worker turns
-        out to be gone. It does not block or raise.
+        ``found`` is called with each execution that an earlier worker left: before this returns
+        for those that this worker may adopt at once, later for those whose worker turns out to be
+        gone. It does not block or raise.
 
         Raises:
-            PreflightError: tasks could not run; the text is a diagnosis.
+            PreflightError: tasks cannot run; the text says why.
         """
         ...
 
     async def launch(self, spec: TaskSpec, output: OutputSink) -> Execution:
-        """Start the work and return as soon as it stands.
+        """Start the work and return as soon as it exists.
 
-        Starting an execution that stands already is harmless: it is adopted.
+        Launching an execution that exists already is harmless: it is adopted.
 
         Raises:
             LaunchError: nothing was started.
@@ -163,14 +161,14 @@ class Backend(Protocol):
         ...
 
     def watches(self) -> Sequence[WatchStatus]:
-        """How the watches are that the backend lives by; empty before ``start`` has returned."""
+        """The state of the backend's watches; empty before ``start`` has returned."""
         ...
 
     async def close(self) -> None:
-        """Let go of every resource; work that survives the worker goes on."""
+        """Release every resource; work that survives the worker goes on."""
         ...
 
 
 def environment_of(spec: TaskSpec, own: Mapping[str, str]) -> dict[str, Secret]:
-    """The task's whole environment: the spec's, then the backend's own ``OZ_*`` variables."""
+    """The task's whole environment: the spec's variables, then the backend's own ``OZ_*`` ones."""
     return {**spec.environment, **{name: Secret(value) for name, value in own.items()}}

@@ -199,7 +199,7 @@ def find_agent(configured: str | None, default: str | None, environ: Mapping[str
     """Return the absolute path of the agent's program.
 
     Raises:
-        PreflightError: there is none, or it cannot be executed.
+        PreflightError: there is no such program, or it cannot be executed.
     """
     wanted = configured or default
     path = environ.get("PATH", os.defpath)

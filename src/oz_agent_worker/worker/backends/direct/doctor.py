@@ -1,4 +1,4 @@
-"""What ``doctor`` checks of the direct backend: the agent, the workspaces, the journal, and room."""
+"""The checks of ``doctor`` for the direct backend: agent, workspaces, journal, free space."""
 
 import os
 import shutil
@@ -19,8 +19,8 @@ from .workspace import WorkspaceRoot
 __all__ = ["check_journal", "direct_checks"]
 
 _GIB: Final = 1024**3
-#: Below this a checkout of a usual repository may not fit, in bytes.
-_LITTLE_ROOM: Final = 2 * _GIB
+#: With less, in bytes, the checkout of a usual repository may not fit.
+_LITTLE_SPACE: Final = 2 * _GIB
 
 
 def direct_checks(
@@ -41,13 +41,15 @@ def direct_checks(
     async def journal() -> CheckResult:
         return check_journal(records)
 
-    async def room() -> CheckResult:
+    async def free_space() -> CheckResult:
         where = target or Path(config.workspace_root)
         usage = shutil.disk_usage(where)
-        told = f"{usage.free / _GIB:.1f} GiB of {usage.total / _GIB:.1f} GiB free on {where}"
-        if usage.free < _LITTLE_ROOM:
-            return warn(told, "free some space, or set backend.direct.workspace_root to a larger file system")
-        return ok(told)
+        detail = f"{usage.free / _GIB:.1f} GiB of {usage.total / _GIB:.1f} GiB free on {where}"
+        if usage.free < _LITTLE_SPACE:
+            return warn(
+                detail, "free some space, or set backend.direct.workspace_root to a larger file system"
+            )
+        return ok(detail)
 
     async def shell() -> CheckResult:
         if not (config.setup_command or config.teardown_command):
@@ -60,28 +62,28 @@ def direct_checks(
         Check("agent", agent),
         Check("workspaces", workspaces),
         Check("journal", journal, ("workspaces",)),
-        Check("free space", room, ("workspaces",)),
+        Check("free space", free_space, ("workspaces",)),
         Check("setup and teardown", shell),
     ]
 
 
 def check_journal(folder: Path) -> CheckResult:
-    """Whether the records of tasks can be kept in ``folder``.
+    """Check that the records of tasks can be kept in ``folder``.
 
-    One that is not there yet is left to the worker: it has to be the worker's user's.
+    A missing folder is left to the worker to create, because it must belong to the worker's user.
 
     Raises:
-        PreflightError: they cannot.
+        PreflightError: records cannot be kept there.
     """
     if not os.path.lexists(folder):
         with tempfile.TemporaryDirectory(prefix=".probe-", dir=folder.parent) as probe:
             prepare_journal(Journal(Path(probe), DirectState))
-        return ok(f"{folder} can be made")
+        return ok(f"{folder} can be created")
     mode = stat.S_IMODE(folder.lstat().st_mode)
     prepare_journal(Journal(folder, DirectState))
     if mode & 0o077:
         return warn(
             f"{folder} was open to others (mode {mode:04o}) and is closed to them again",
-            "see who opened it: its records say which processes a worker ends and which folders it removes",
+            "find out who opened it: records say which processes a worker ends and which folders it removes",
         )
     return ok(str(folder))

@@ -1,9 +1,9 @@
-"""What the processes of a task see in their environment.
+"""The environment of a task's processes.
 
-The agent sees little of the worker's own: ``HOME``, ``TMPDIR`` and ``PATH``. The
-operator's setup and teardown commands see all of it but the worker's API key. On top of
-that, later wins: the task's variables, the task's own files for git and the harness,
-what the setup command exported, and last this backend's ``OZ_*``.
+The agent gets ``HOME``, ``TMPDIR`` and ``PATH`` of the worker's own environment; the operator's
+setup and teardown commands get all of it except the worker's API key. Added to that, with later
+layers winning: the task's variables, the task's own files for git and the harness, what the setup
+command exported, and this backend's ``OZ_*``.
 """
 
 import errno
@@ -30,13 +30,12 @@ __all__ = [
     "task_environment",
 ]
 
-#: The variable whose value, the execution's own, shows which processes belong to it.
+#: The variable with a random value of the execution, by which its processes are found.
 MARK: Final = "OZ_EXECUTION_MARK"
 INHERITED: Final = ("HOME", "TMPDIR", "PATH")
-#: The worker's own secrets. A variable of the same name in the task's environment is the
-#: workload's, and stays.
+#: The worker's own secrets. A variable with the same name in the task's own environment stays.
 WITHHELD: Final = frozenset({"WARP_API_KEY"})
-#: Which variable tells a harness where its settings and sessions stand.
+#: The variable that tells a harness the folder of its settings and sessions.
 HARNESS_HOMES: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
 #: The largest environment file that is read, in bytes.
 MAX_ENVIRONMENT_FILE: Final = 1024 * 1024
@@ -44,13 +43,13 @@ MAX_ENVIRONMENT_FILE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TaskEnvironment:
-    """The layers of one execution's environment; ``task`` and ``own`` in rising precedence."""
+    """The layers of one execution's environment; ``own`` wins over ``task``."""
 
     task: Mapping[str, Secret]
     own: Mapping[str, str]
 
     def of_agent(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
-        """The agent's environment, in clear: for the call that starts it, and nothing else."""
+        """The agent's environment, in clear, for the call that starts the agent."""
         inherited = {name: worker[name] for name in INHERITED if name in worker}
         return inherited | self._layers(exported)
 
@@ -65,9 +64,9 @@ class TaskEnvironment:
 
 
 def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark: str) -> TaskEnvironment:
-    """Give the layers for a task in its workspace.
+    """The layers for a task in its workspace.
 
-    ``grace`` lies between TERM and KILL, in seconds; ``mark`` is the execution's.
+    ``grace`` is the time from TERM to KILL, in seconds; ``mark`` is the execution's.
     """
     files = _files(workspace, spec.harness, grace)
     return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.key.task_id, mark))
@@ -76,7 +75,7 @@ def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark
 def lost_environment(
     task_id: str, harness: str | None, workspace: Workspace, *, grace: float, mark: str
 ) -> TaskEnvironment:
-    """What is left of the layers when the worker of a task has died: all but the task's own variables."""
+    """The layers after the worker of a task has died: all but the task's own variables."""
     files = {name: Secret(value) for name, value in _files(workspace, harness, grace).items()}
     return TaskEnvironment(task=files, own=_own(workspace, task_id, mark))
 
@@ -84,7 +83,7 @@ def lost_environment(
 def _files(workspace: Workspace, harness: str | None, grace: float) -> dict[str, str]:
     files = {
         "GIT_CONFIG_GLOBAL": str(workspace.git_config),
-        # The agent ends its harness within the time that it has itself.
+        # Less than the agent's own grace, so that the agent can end its harness within it.
         "OZ_AGENT_GRACE_SECONDS": f"{grace * 0.8:g}",
     }
     if harness in HARNESS_HOMES:
@@ -103,22 +102,22 @@ def _own(workspace: Workspace, task_id: str, mark: str) -> dict[str, str]:
 
 
 def read_environment_file(path: Path) -> dict[str, Secret]:
-    """Read what a setup command exported; a file that it removed exports nothing.
+    """Read what a setup command exported: nothing, if it removed the file.
 
     Raises:
         DotenvError: an entry cannot be read.
-        OSError: the file cannot be.
+        OSError: the file cannot be read.
     """
     try:
-        # A FIFO that stands there must not hold up the worker.
+        # A FIFO in its place must not block the worker.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return {}
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         data = file.read(MAX_ENVIRONMENT_FILE + 1)
     if len(data) > MAX_ENVIRONMENT_FILE:
         raise OSError(errno.EFBIG, f"it is larger than {MAX_ENVIRONMENT_FILE} bytes")
-    # Variables are bytes to the system: what is no UTF-8 reaches the agent as it stands.
+    # Variables are bytes to the system: what is not UTF-8 reaches the agent unchanged.
     return parse_dotenv(os.fsdecode(data))

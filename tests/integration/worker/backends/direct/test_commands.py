@@ -48,7 +48,7 @@ async def test_what_the_setup_command_exports_reaches_agent_and_teardown(host: H
         ),
         (
             'rm "$OZ_ENVIRONMENT_FILE"; mkfifo "$OZ_ENVIRONMENT_FILE"',
-            "The setup command's environment file cannot be read: it is no regular file",
+            "The setup command's environment file cannot be read: it is not a regular file",
             None,
         ),
     ],

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_journal_that_is_not_there_yet_is_left_to_the_worker(folder: Path) -> None:
-    assert check_journal(folder) == ok(f"{folder} can be made")
+    assert check_journal(folder) == ok(f"{folder} can be created")
     assert list(folder.parent.iterdir()) == []
 
 
