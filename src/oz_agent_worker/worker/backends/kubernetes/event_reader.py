@@ -34,7 +34,7 @@ class EventSettings:
 
 @dataclass(slots=True)
 class _Query:
-    """The object that an execution asked about last, and when it may ask about it again."""
+    """The last object of an execution's queries, and when it may be queried again."""
 
     about: str
     facts: EventFacts = NOT_READ
@@ -44,8 +44,8 @@ class _Query:
 class EventReader:
     """What events say, for the executions that have a problem.
 
-    An execution is named by a key of its own. ``read`` asks the API server for the events about the
-    object with a UID and raises ``ApiError``. ``clock`` gives seconds and never runs backwards.
+    An execution is named by a key of its own. ``read`` reads the events about the object with
+    a UID and raises ``ApiError``. ``clock`` gives seconds and never runs backwards.
     """
 
     def __init__(

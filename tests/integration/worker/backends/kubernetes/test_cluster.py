@@ -149,7 +149,7 @@ async def test_a_cancellation_deletes_the_job_and_its_pods(
         await execution.stop("again")
         await execution.release(outcome)
         assert len(node.started) == 1
-        assert backend.stats.asked("delete") == 1
+        assert backend.stats.count("delete") == 1
 
 
 async def test_a_job_deleted_by_somebody_else_is_a_failure_that_says_so(
@@ -180,7 +180,7 @@ async def test_an_execution_that_stands_is_adopted(
         async with running_backend(kubeconfig, namespace) as second:
             execution = await second.launch(task("twice"), NoOutput())
             assert (await execution.wait()).result is TaskResult.SUCCEEDED
-            assert second.stats.asked("get", "jobs") == 1
+            assert second.stats.count("get", "jobs") == 1
         assert len(node.started) == 1
 
 

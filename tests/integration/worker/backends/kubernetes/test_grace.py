@@ -70,7 +70,7 @@ async def test_a_mount_that_heals_fails_nothing(
         ) as backend,
     ):
         assert (await run(backend)).result is TaskResult.SUCCEEDED
-        assert backend.stats.asked("list", "events") >= 1
+        assert backend.stats.count("list", "events") >= 1
 
 
 async def test_a_mount_that_does_not_heal_fails_in_the_kubelets_words(
@@ -174,7 +174,7 @@ async def test_without_the_permission_to_list_events_a_pod_is_judged_by_its_stat
         ) as backend,
     ):
         outcomes = [await run(backend, name) for name in ("first", "second")]
-        assert backend.stats.asked("list", "events") == 1
+        assert backend.stats.count("list", "events") == 1
     assert [outcome.reason for outcome in outcomes] == [FailureReason.UNSCHEDULABLE] * 2
     assert "No node takes its Pod within 0.5 s" in outcomes[0].message
     said = [record for record in caplog.records if "may not list events" in record.getMessage()]
@@ -236,7 +236,7 @@ async def test_a_quota_in_which_room_comes_free_fails_nothing(
         ) as backend,
     ):
         running = asyncio.create_task(run(backend))
-        await eventually(lambda: backend.stats.asked("list", "events") >= 2)
+        await eventually(lambda: backend.stats.count("list", "events") >= 2)
         assert not running.done()
         await api.request("DELETE", f"/api/v1/namespaces/{namespace}/resourcequotas/small")
         assert (await running).result is TaskResult.SUCCEEDED

@@ -130,7 +130,7 @@ async def test_of_a_log_of_many_times_the_limit_little_more_than_the_limit_is_re
     async with written(api_tier, namespace, kubelet, b"0123456789abcde\n" * 100_000) as log:
         monkeypatch.setattr(KubernetesClient, "_chunks", counted)
         kept, omission = await log.end()
-        asked = log.client.stats.asked("get", "pods/log")
+        asked = log.client.stats.count("get", "pods/log")
     assert (len(kept), omission) == (LIMIT, f"all but the last {LIMIT} bytes of the log are left out here")
     assert received <= 5 * LIMIT
     assert asked <= 4

@@ -241,7 +241,7 @@ class KubernetesClient:
 
         With ``after`` it is read from that position on, and its output is kept without timestamps.
         """
-        ask = partial(
+        prepare = partial(
             rest.read_log,
             namespace,
             pod,
@@ -261,7 +261,7 @@ class KubernetesClient:
         async def read(request: Request) -> LogTail:
             return await retrying(partial(read_once, request), self.settings.log)
 
-        return await read_end(ask, read, limit_bytes)
+        return await read_end(prepare, read, limit_bytes)
 
     @asynccontextmanager
     async def follow_log(

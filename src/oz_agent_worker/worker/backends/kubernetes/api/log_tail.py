@@ -31,24 +31,24 @@ _ROTATED: Final = "the container's log was rotated meanwhile"
 
 
 async def read_end(
-    ask: Callable[..., Request], read: Callable[[Request], Awaitable[LogTail]], limit: int
+    prepare: Callable[..., Request], read: Callable[[Request], Awaitable[LogTail]], limit: int
 ) -> LogTail:
     """Read a log whole where it is short, and else its last lines, and keep ``limit`` bytes of the output.
 
-    ``ask`` prepares a request with ``limit_bytes`` or ``tail_lines``; ``read`` sends it and keeps the last
+    ``prepare`` makes a request with ``limit_bytes`` or ``tail_lines``; ``read`` sends it and keeps the last
     ``limit`` bytes of its answer.
 
     Raises:
         ApiError: nothing of it can be read.
     """
     bound = 2 * limit
-    first = await read(ask(limit_bytes=bound))
+    first = await read(prepare(limit_bytes=bound))
     if first.received < bound:
         return first
     share = min(_MARGIN * limit / max(first.size, 1), _MOST_OVERHEAD)
     wanted = math.ceil(first.lines * share) + bound // _LONGEST_LINE + 1
     try:
-        last = await read(ask(tail_lines=wanted))
+        last = await read(prepare(tail_lines=wanted))
     except ApiError as error:
         first.cut_short(str(error))
         return first

@@ -1,7 +1,7 @@
 """When a request is sent again: which errors, how often, for how long.
 
 Three ways, by what depends on the request. ``retrying`` gives up when its budget is spent.
-``retry_until_decided`` goes on until the API server has answered. ``GracePeriod`` leaves the
+``retry_until_decided`` continues until the API server has decided. ``GracePeriod`` leaves the
 loop to its caller.
 
 An API server that has just started refuses everything for a moment: it answers before its RBAC
@@ -70,8 +70,8 @@ def is_missing_permission(error: ApiError) -> bool:
 def is_about_the_worker(error: ApiError) -> bool:
     """Whether the API server refused the worker's identity or permissions, not the object of one task.
 
-    The preflight has shown that the worker is allowed, so this passes or is an operator's to mend,
-    and no task fails for it.
+    The preflight has shown that the worker is allowed, so this passes or an operator has to fix it.
+    No task fails for it.
     """
     return is_missing_permission(error) or isinstance(error, UnauthorizedError)
 
@@ -136,16 +136,16 @@ async def retrying(
 
 
 async def retry_until_decided(
-    ask: Callable[[], Awaitable[None]],
+    send: Callable[[], Awaitable[None]],
     what: str,
     *,
     patience: float,
     wanted: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Call ``ask`` until it succeeds, however long the API server is away, or until it is not ``wanted``.
+    """Call ``send`` until it succeeds, or is not ``wanted`` any more, however long the API server is away.
 
     For requests that something depends on: the deletion of a Job, the Secret that a Pod waits for.
-    ``ask`` has the client's own retries and pauses. ``what`` names the request in the log.
+    ``send`` has the client's own retries and pauses. ``what`` names the request in the log.
     A refusal of the worker itself may pass for ``patience`` seconds.
 
     Raises:
@@ -154,7 +154,7 @@ async def retry_until_decided(
     refused = GracePeriod(patience)
     while wanted():
         try:
-            await ask()
+            await send()
             return
         except ApiError as error:
             if is_about_the_worker(error):

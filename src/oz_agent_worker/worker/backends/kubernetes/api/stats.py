@@ -35,6 +35,6 @@ class ApiStats:
         """Report that a watch is opened again; ``reason`` is that of the metric."""
         self.notify(WatchRestarted(resource, reason))
 
-    def asked(self, verb: str, resource: str | None = None) -> int:
+    def count(self, verb: str, resource: str | None = None) -> int:
         """How many requests with this verb (and resource) were sent."""
         return sum(n for (v, r, _), n in self.requests.items() if v == verb and resource in (None, r))

@@ -66,7 +66,7 @@ class LogTail:
         self._cut = why
 
     def starts_late(self) -> None:
-        """Note that it was fed from a later place on than asked for."""
+        """Note that it was not fed from the requested position on, but from a later one."""
         self._late = True
 
     def go_on(self, later: "LogTail", gap: str) -> None:

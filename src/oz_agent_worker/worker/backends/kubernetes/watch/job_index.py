@@ -1,4 +1,4 @@
-"""The Jobs and Pods of the store by Job name, and the handlers that hear of a change of one Job.
+"""The Jobs and Pods of the store by Job name, and the handlers of the changes of one Job.
 
 What a change costs does not grow with the number of Jobs, Pods or handlers.
 """
@@ -16,7 +16,7 @@ __all__ = ["JobHandler", "JobIndex", "JobListener"]
 
 
 class JobHandler(Protocol):
-    """Hears of the changes of one Job: an execution in flight. Neither method may block or raise."""
+    """Handles the changes of one Job: an execution in flight. Neither method may block or raise."""
 
     uid: str
     """The Job's UID; a Job of the same name with another UID is not this handler's."""
@@ -33,19 +33,19 @@ class JobHandler(Protocol):
 
 
 class JobListener(Protocol):
-    """Hears of the changes of every Job. Neither method may block or raise."""
+    """Handles the changes of every Job. Neither method may block or raise."""
 
     def on_job_change(self, change: Change[JobView]) -> None:
-        """A Job was added, updated or deleted; its handlers have heard of it."""
+        """A Job was added, updated or deleted; its handlers have been called."""
         ...
 
     def on_relist(self) -> None:
-        """All Jobs were listed, and the differences have been told."""
+        """All Jobs were listed, and every difference has been reported."""
         ...
 
 
 class JobIndex:
-    """The current Jobs and their Pods, and who hears of their changes."""
+    """The current Jobs and their Pods, and the handlers of their changes."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, JobView] = {}
@@ -55,7 +55,7 @@ class JobIndex:
         self._listener: JobListener | None = None
 
     def set_listener(self, listener: JobListener) -> None:
-        """Have ``listener`` hear of every Job from here on."""
+        """Call ``listener`` for every Job from now on."""
         self._listener = listener
 
     def jobs(self) -> Collection[JobView]:
@@ -77,11 +77,11 @@ class JobIndex:
         return existing or ((deleted,) if deleted is not None and deleted.job_uid in (None, uid) else ())
 
     def add_handler(self, name: str, handler: JobHandler) -> None:
-        """Have ``handler`` hear of the Job ``name`` from here on."""
+        """Call ``handler`` for the Job ``name`` from now on."""
         self._handlers[name] = (*self._handlers.get(name, ()), handler)
 
     def remove_handler(self, name: str, handler: JobHandler) -> None:
-        """Tell ``handler`` no more; harmless where it is not one of the Job."""
+        """Call ``handler`` no more; harmless where it is none of the Job's."""
         rest = tuple(other for other in self._handlers.get(name, ()) if other is not handler)
         if rest:
             self._handlers[name] = rest

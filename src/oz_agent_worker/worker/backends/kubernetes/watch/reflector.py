@@ -47,7 +47,7 @@ _RELIST: Final = "relist"
 #: The longest pause, in seconds, after a watch that ended without an error (it may do so every second),
 #: and while the start waits for the first one.
 _SOON: Final = 1.0
-#: The longest Retry-After of a 429 that is honoured, in seconds; an API server asks for a few.
+#: The longest Retry-After of a 429 that is honoured, in seconds; an API server sends a few.
 _LONGEST_RETRY_AFTER: Final = 30.0
 #: How many seconds a watch may exceed its own times: a request's time-out, and a busy machine.
 _SPARE: Final = 60.0
@@ -79,7 +79,7 @@ class WatchSettings:
 class Reflector(Generic[ObjectT]):
     """Lists and watches one resource type in one namespace, for ever, and reports each change once.
 
-    ``on_change`` hears of every change, in order. ``on_list`` is called after each list, once its
+    ``on_change`` is called for every change, in order. ``on_list`` is called after each list, once its
     differences are reported, with the monotonic time at which the list began: an object that existed
     then and is not in ``objects`` is deleted. Neither may block or raise.
     """
@@ -273,7 +273,7 @@ class Reflector(Generic[ObjectT]):
         self._on_list(began)
 
     def _check_list(self, version: str) -> None:
-        """Refuse a list that is not current: it would tell of deletions that never happened.
+        """Refuse a list that is not current: it would report deletions that never happened.
 
         Raises:
             ApiStatusError: it has no version, or an older one than what was seen already.
