@@ -1,7 +1,7 @@
-"""A trusted assignment: what a ``task_assignment`` frame means once it is checked.
+"""A checked assignment, made from a ``task_assignment`` frame.
 
-The wire form has every field optional; here each has one clean form: values are
-trimmed, an empty one is ``None``, and what a task cannot run without is there.
+On the wire every field is optional. Here values are trimmed, an empty one is ``None``, and what
+a task cannot run without is present.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Sidecar:
 
 @dataclass(frozen=True, slots=True)
 class InstanceShape:
-    """What the task asks of its machine: CPUs and GiB of memory, ``None`` where unsaid."""
+    """The machine that the task asks for: CPUs and GiB of memory, ``None`` where it does not say."""
 
     vcpus: int | None = None
     memory_gb: int | None = None
@@ -63,7 +63,7 @@ class Assignment:
 
     @property
     def harness(self) -> str | None:
-        """The harness that the run names, ``None`` for the agent's built-in one."""
+        """The harness that the run names; ``None`` is the agent's built-in one."""
         harness = trimmed(self.config.harness.type) if self.config and self.config.harness else None
         return None if harness == "oz" else harness
 
@@ -74,18 +74,18 @@ def trimmed(value: str | None) -> str | None:
 
 
 def parse_assignment(frame: frames.TaskAssignment) -> Assignment:
-    """Check an assignment frame and give it its clean form.
+    """Check an assignment frame.
 
     Raises:
-        AssignmentError: there is no task ID or no ``task``, an ID has characters that
-            no identifier has, or a sidecar cannot be mounted.
+        AssignmentError: there is no task ID or no ``task``, an ID is not an identifier, or an
+            environment variable is malformed.
     """
     task_id = trimmed(frame.task_id)
     if task_id is None:
         raise AssignmentError("`task_id` is missing")
     if frame.task is None:
-        raise AssignmentError("`task` is missing: the assignment says nothing of what to run")
-    task = frame.task
+        raise AssignmentError("`task` is missing: the assignment does not say what to run")
+    task, shape = frame.task, frame.instance_shape or frames.InstanceShape()
     return Assignment(
         key=ExecutionKey(
             _identifier("task_id", task_id),
@@ -100,13 +100,15 @@ def parse_assignment(frame: frames.TaskAssignment) -> Assignment:
         sidecars=_sidecars(frame),
         env=_environment(frame.env_vars or {}),
         extra_args=tuple(a for a in frame.additional_oz_args or () if a is not None),
-        shape=_shape(frame.instance_shape),
+        shape=InstanceShape(_positive(shape.vcpus), _positive(shape.memory_gb)),
     )
 
 
 def _identifier(where: str, value: str) -> str:
     if len(value) > 512 or not value.isprintable() or " " in value:
-        raise AssignmentError(f"`{where}` is no identifier: white space, control characters, or too long")
+        raise AssignmentError(
+            f"`{where}` is not an identifier: it has white space or control characters, or is too long"
+        )
     return value
 
 
@@ -114,7 +116,7 @@ def _environment(variables: Mapping[str, Secret | None]) -> dict[str, Secret]:
     given = {name: value for name, value in variables.items() if value is not None}
     for name, value in given.items():
         if not name or "=" in name or "\0" in name or "\0" in value.reveal():
-            raise AssignmentError("`env_vars` has a name that is empty or holds `=`, or a NUL character")
+            raise AssignmentError("`env_vars` has an empty name, a name with `=`, or a NUL character")
     return given
 
 
@@ -129,15 +131,12 @@ def _sidecars(frame: frames.TaskAssignment) -> tuple[Sidecar, ...]:
     return tuple(sidecars)
 
 
-def _shape(shape: frames.InstanceShape | None) -> InstanceShape:
-    def positive(value: int | None) -> int | None:
-        return value if value is not None and value > 0 else None
-
-    return InstanceShape(positive(shape.vcpus), positive(shape.memory_gb)) if shape else InstanceShape()
+def _positive(value: int | None) -> int | None:
+    return value if value is not None and value > 0 else None
 
 
 def compact_json(servers: Mapping[str, msgspec.Raw]) -> str:
-    """Write a map of raw JSON values as one compact document, its keys in order.
+    """Write a map of raw JSON values as one compact document with sorted keys.
 
     Raises:
         AssignmentError: the values are nested too deeply.

@@ -1,11 +1,10 @@
-"""A task's output on its way to a control plane that asked for it.
+"""Buffers of task output for a control plane that asked for it.
 
-Output is text on the wire, so bytes are decoded as UTF-8 (what is not UTF-8 becomes
-U+FFFD) and counted as the UTF-8 bytes of that text. A piece is kept until a pong shows
-that the peer has read it; after a broken connection it is sent again, and the offset
-lets the peer drop what it has. Memory is bounded, for each task and for all: where the
-peer takes output more slowly than tasks write it, the oldest output of the task that
-holds most is dropped and its offset jumps.
+Output is text on the wire: bytes are decoded as UTF-8 (invalid ones become U+FFFD), and offsets
+count the UTF-8 bytes of that text. A chunk is kept until a pong shows that the peer has read it.
+After a broken connection it is sent again, and by its offset the peer drops what it already has.
+Memory is bounded for each task and in total: where tasks write faster than the peer reads, the
+oldest output of the task that holds most is dropped, and its offset jumps.
 """
 
 import codecs
@@ -15,19 +14,19 @@ from typing import Final
 
 from .report import ExecutionKey
 
-__all__ = ["MAX_HELD", "MAX_PIECE", "MAX_TOTAL", "LogBuffers", "LogChunk", "LogStream"]
+__all__ = ["MAX_CHUNK", "MAX_HELD", "MAX_TOTAL", "LogBuffers", "LogChunk", "LogStream"]
 
-#: How much of one task's output is held, in bytes.
+#: The most output that is kept of one task, in bytes.
 MAX_HELD: Final = 1024 * 1024
-#: How much of all tasks' output is held, in bytes.
+#: The most output that is kept of all tasks, in bytes.
 MAX_TOTAL: Final = 32 * 1024 * 1024
 #: The longest text of one frame, in bytes.
-MAX_PIECE: Final = 64 * 1024
+MAX_CHUNK: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """``text`` stands at ``offset`` (UTF-8 bytes) of the execution's output."""
+    """A part of an execution's output; ``offset`` is its position in UTF-8 bytes."""
 
     key: ExecutionKey
     offset: int
@@ -36,21 +35,21 @@ class LogChunk:
 
 @dataclass(slots=True)
 class LogStream:
-    """The output of one execution that the peer is not known to have."""
+    """The undelivered output of one execution."""
 
     key: ExecutionKey
     max_held: int = MAX_HELD
-    held_back: bool = False  # the peer is not to see output yet
+    held_back: bool = False  # nothing may be sent yet
     _held: bytearray = field(default_factory=bytearray)
     _start: int = 0  # offset of the first held byte
-    _sent: int = 0  # offset up to which the current connection was given it
+    _sent: int = 0  # offset up to which it was sent on this connection
     _marks: list[tuple[int, int]] = field(default_factory=list)  # (barrier, offset)
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace")
     )
 
     def write(self, chunk: bytes, *, final: bool = False) -> None:
-        """Take output; ``final`` says that none follows."""
+        """Append output; ``final`` says that none follows."""
         self._held += self._decoder.decode(chunk, final).encode()
         surplus = len(self._held) - self.max_held
         if surplus > 0:
@@ -58,48 +57,48 @@ class LogStream:
 
     @property
     def held(self) -> int:
-        """How many bytes are held."""
+        """How many bytes are kept."""
         return len(self._held)
 
     @property
     def has_due(self) -> bool:
-        """Whether there is output that the current connection was not given."""
+        """Whether there is output that was not sent on this connection."""
         return not self.held_back and self._sent < self._start + len(self._held)
 
     @property
     def confirmed(self) -> bool:
-        """Whether the peer is known to have all that it was given."""
+        """Whether all that was sent is known to be delivered."""
         return not self._marks
 
     def reset(self) -> None:
-        """A connection began: the peer is given all that is held."""
+        """Make everything due, because a connection began."""
         self._sent = self._start
         self._marks.clear()
 
     def take(self, barrier: int) -> LogChunk | None:
-        """Give the next piece, if any; a pong to ping ``barrier`` will show its delivery."""
+        """Return the next chunk, if any; a pong to ping ``barrier`` will show its delivery."""
         if not self.has_due:
             return None
         begin = self._sent - self._start
-        end = min(len(self._held), begin + MAX_PIECE)
+        end = min(len(self._held), begin + MAX_CHUNK)
         if end < len(self._held):
             end = _boundary_before(self._held, end)
-        piece = LogChunk(self.key, self._sent, self._held[begin:end].decode())
+        chunk = LogChunk(self.key, self._sent, self._held[begin:end].decode())
         self._sent = self._start + end
         if self._marks and self._marks[-1][0] == barrier:
             self._marks.pop()
         self._marks.append((barrier, self._sent))
-        return piece
+        return chunk
 
     def confirm_barrier(self, barrier: int) -> None:
-        """A pong came: what was sent before its ping is delivered."""
+        """Drop what was sent before ping ``barrier``: it is delivered."""
         reached = [offset for mark, offset in self._marks if mark <= barrier]
         if reached:
             self._marks = [m for m in self._marks if m[0] > barrier]
             self.drop(max(0, max(reached) - self._start))
 
     def drop(self, count: int) -> None:
-        """Let go of the oldest ``count`` bytes, and of the rest of a character that this cuts."""
+        """Drop the oldest ``count`` bytes, and the rest of a character that this cuts."""
         count = _boundary_after(self._held, count)
         del self._held[:count]
         self._start += count
@@ -107,7 +106,7 @@ class LogStream:
 
 
 class _Sizes:
-    """How much each execution holds, in classes of a factor of two: any change costs the same."""
+    """How many bytes each execution holds, in size classes of a factor of two: each change is O(1)."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -128,19 +127,19 @@ class _Sizes:
                 self._classes[size.bit_length()][key] = None
 
     def largest(self) -> ExecutionKey:
-        """One of the class that holds most: the one that came into it first."""
+        """Return the execution that entered the largest class first."""
         return next(iter(self._classes[max(c for c, keys in self._classes.items() if keys)]))
 
 
 class LogBuffers:
-    """The output of every execution in the worker's hands, ``max_total`` bytes at most.
+    """The output buffers of all active executions, ``max_total`` bytes at most.
 
-    Only streams with something to write, or with something unconfirmed, are looked at:
-    the cost of a wake-up does not grow with the number of quiet tasks.
+    Only streams with something to write or to confirm are visited, so the cost of a wake-up
+    does not grow with the number of quiet tasks.
     """
 
     def __init__(self, max_total: int = MAX_TOTAL) -> None:
-        #: ``None``: no connection has said yet. What an earlier worker's task has left may come before one.
+        #: ``None`` before the first connection: output of an adopted execution may come earlier.
         self.wanted: bool | None = None
         self._max_total = max_total
         self._sizes = _Sizes()
@@ -157,9 +156,9 @@ class LogBuffers:
         return bool(self.wanted and self._due)
 
     def write(self, key: ExecutionKey, chunk: bytes, *, final: bool = False, held_back: bool = False) -> None:
-        """Take output of an execution; dropped where the peer does not want it.
+        """Append output of an execution; it is dropped where the peer does not want any.
 
-        With ``held_back`` it waits for a later write without: output follows its claim.
+        With ``held_back`` it is kept until a later write without it: output follows the claim.
         """
         if self.wanted is False:
             return
@@ -176,7 +175,7 @@ class LogBuffers:
         self._make_room()
 
     def _make_room(self) -> None:
-        """Whoever holds most gives first, half of it at most at a time: nobody quiet pays for a flood."""
+        """Drop output of the execution that holds most, at most half of it at a time."""
         while (surplus := self._sizes.total - self._max_total) > 0:
             key = self._sizes.largest()
             stream = self._streams[key]
@@ -185,17 +184,17 @@ class LogBuffers:
 
     @property
     def held(self) -> int:
-        """How many bytes of output are held."""
+        """How many bytes of output are kept."""
         return self._sizes.total
 
     def forget(self, key: ExecutionKey) -> None:
-        """The execution is over and reported: drop what is held of it."""
+        """Drop the output of an execution that is over and reported."""
         for table in (self._streams, self._due, self._unconfirmed):
             table.pop(key, None)
         self._sizes[key] = 0
 
     def reset(self, *, wanted: bool) -> None:
-        """A connection began; ``wanted`` says whether its peer takes output."""
+        """Make everything due, because a connection began; ``wanted``: its peer takes output."""
         self.wanted = wanted
         for stream in self._streams.values():
             stream.reset()
@@ -203,23 +202,23 @@ class LogBuffers:
         self._unconfirmed.clear()
 
     def due(self) -> list[ExecutionKey]:
-        """The executions with output to write, those that have waited longest first."""
+        """Return the executions with output to write, the longest waiting first."""
         return list(self._due) if self.wanted else []
 
     def take(self, key: ExecutionKey, barrier: int) -> LogChunk | None:
-        """Give an execution's next piece, if any; a pong to ping ``barrier`` will show its delivery."""
+        """Return an execution's next chunk, if any; a pong to ping ``barrier`` will show its delivery."""
         stream = self._streams.get(key)
-        piece = stream.take(barrier) if stream else None
+        chunk = stream.take(barrier) if stream else None
         self._due.pop(key, None)
-        if stream is None or piece is None:
+        if stream is None or chunk is None:
             return None
         if stream.has_due:
             self._due[key] = None
         self._unconfirmed[key] = None
-        return piece
+        return chunk
 
     def confirm_barrier(self, barrier: int) -> None:
-        """A pong came: what was written before its ping is delivered."""
+        """Drop what was written before ping ``barrier``: it is delivered."""
         for key in list(self._unconfirmed):
             stream = self._streams[key]
             stream.confirm_barrier(barrier)

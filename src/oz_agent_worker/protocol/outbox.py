@@ -1,14 +1,13 @@
-"""What a worker owes its control plane: claims and terminal reports, until delivered.
+"""Claims and terminal reports that the control plane has not received yet.
 
-An entry is *due* until it was written to a connection, *sent* until a pong shows that the
-peer has read it, and gone once the peer is known to have it. A connection that ends makes
-every entry due again, so each is delivered at least once and, for one execution, in order.
+An entry is *due* until it is written to a connection, *sent* until a pong shows that the peer
+has read it, and removed when it is delivered. When a connection ends, every entry is due again:
+each is delivered at least once and, for one execution, in order.
 
-How delivery shows depends on the peer: by an ``ack`` for a terminal report where that was
-negotiated; otherwise by a pong to a ping sent after the frame, which shows that the peer's
-WebSocket layer had read that far (RFC 6455, section 5.5.3). Where a report was read and no
-``ack`` comes, it can be made due once more: a peer that acknowledges knows each execution
-by its ID, and a report that it has changes nothing there.
+What shows the delivery depends on the peer. A terminal report is delivered by its ``ack`` where
+that was negotiated. Otherwise a pong to a ping sent after the frame shows that the peer's
+WebSocket layer has read the frame (RFC 6455, section 5.5.3). A report that was read but not
+acknowledged can be sent again: the peer ignores a report that it already has.
 """
 
 import itertools
@@ -22,17 +21,16 @@ __all__ = ["Claim", "Outbox"]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The claim of an execution, on its way to the control plane."""
+    """The claim of an execution, to be delivered to the control plane."""
 
     key: ExecutionKey
 
 
 class Outbox:
-    """Claims and terminal reports in the order in which they came up.
+    """Claims and terminal reports in the order in which they were added.
 
-    What an operation costs does not grow with the number of entries that it leaves as they
-    are; ``reset`` touches all. ``clock`` (seconds, monotonic) dates terminal reports for
-    ``oldest_unreported_at``.
+    The cost of an operation does not depend on the entries that it does not change; ``reset``
+    changes all. ``clock`` (monotonic seconds) dates terminal reports for ``oldest_unreported_at``.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -40,25 +38,25 @@ class Outbox:
         self._ids = itertools.count(1)
         self._entries: dict[str, Claim | TerminalReport] = {}
         self._claims: dict[ExecutionKey, str] = {}
-        self._unreported: dict[str, float | None] = {}  # terminal reports, with the time of their coming up
-        # Where an entry stands: in one of these, each in the order in which entries got there.
+        self._unreported: dict[str, float | None] = {}  # terminal reports, with the time of `add`
+        # Each entry is in one of these, in the order in which it got there.
         self._due: dict[str, None] = {}
-        self._sent: dict[str, int] = {}  # with the ping whose pong shows that it was read
-        self._read: dict[str, float] = {}  # reports that await their ack, with the time of that pong
+        self._sent: dict[str, int] = {}  # with the number of the ping whose pong shows that it was read
+        self._read: dict[str, float] = {}  # reports that wait for their ack, with the time of that pong
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def unreported(self) -> int:
-        """How many terminal reports are not delivered yet."""
+        """How many terminal reports are not delivered."""
         return len(self._unreported)
 
     @property
     def oldest_unreported_at(self) -> float | None:
-        """When the oldest terminal report that is not delivered came up, by ``clock``.
+        """When the oldest undelivered terminal report was added, by ``clock``.
 
-        None where every report is delivered, and without a clock.
+        ``None`` where all are delivered, or without a clock.
         """
         return next(iter(self._unreported.values()), None)
 
@@ -69,11 +67,11 @@ class Outbox:
 
     @property
     def awaiting_ack_since(self) -> float | None:
-        """When the peer read the report for whose ``ack`` it has kept the worker waiting longest."""
+        """When the peer read the report that has waited longest for its ``ack``."""
         return next(iter(self._read.values()), None)
 
     def add(self, item: Claim | TerminalReport) -> None:
-        """Take an entry; it is due at once."""
+        """Add an entry; it is due at once."""
         ack_id = f"{item.key}#{next(self._ids)}"
         self._entries[ack_id] = item
         self._due[ack_id] = None
@@ -83,16 +81,16 @@ class Outbox:
             self._unreported[ack_id] = self._clock() if self._clock else None
 
     def reset(self) -> None:
-        """A connection ended or began: whatever is not known to be delivered is due."""
+        """Make every entry due, because a connection ended or began."""
         self._due = dict.fromkeys(self._entries)
         self._sent.clear()
         self._read.clear()
 
     def due(self, barrier: int) -> list[tuple[str, Claim | TerminalReport]]:
-        """Give what is due as ``(ack_id, item)``, and count each as sent.
+        """Return what is due as ``(ack_id, item)``, and mark it as sent.
 
-        A pong to ping ``barrier``, which must follow, will show that they were read. The
-        pings of a connection are numbered in their order.
+        Ping number ``barrier`` must follow; its pong will show that the entries were read. The
+        pings of a connection are numbered in order.
         """
         due = [(ack_id, self._entries[ack_id]) for ack_id in self._due]
         self._sent.update(dict.fromkeys(self._due, barrier))
@@ -100,11 +98,10 @@ class Outbox:
         return due
 
     def confirm_barrier(self, barrier: int, *, terminal_too: bool, now: float) -> list[TerminalReport]:
-        """A pong came: what was sent before its ping has been read.
+        """Note that the peer has read what was sent before ping ``barrier``; return delivered reports.
 
-        That delivers claims and, with ``terminal_too``, reports. Without it the peer
-        acknowledges reports itself, and from ``now`` on its ``ack`` is awaited.
-        Returns the reports that are delivered by this.
+        This delivers claims and, with ``terminal_too``, reports. Without ``terminal_too`` the peer
+        acknowledges each report, and its ``ack`` is awaited from ``now`` on.
         """
         reached = [ack_id for ack_id, _ in itertools.takewhile(lambda s: s[1] <= barrier, self._sent.items())]
         if terminal_too:
@@ -116,9 +113,9 @@ class Outbox:
         return self._remove([ack_id for ack_id in reached if ack_id not in self._read])
 
     def confirm(self, ack_id: str) -> list[TerminalReport]:
-        """An ``ack`` came; an unknown ID is ignored. Returns the report that it delivers.
+        """Note an ``ack``, and return the report that it delivers; an unknown ID is ignored.
 
-        The peer that has a terminal report needs no claim of that execution any more.
+        The claim of the same execution is dropped: a peer that has the report does not need it.
         """
         item = self._entries.get(ack_id)
         if item is None:
@@ -127,7 +124,7 @@ class Outbox:
         return self._remove({claim: None, ack_id: None})
 
     def repeat(self, read_before: float) -> None:
-        """Make those reports due again that the peer had read by then and has not acknowledged."""
+        """Make reports due again that the peer read by then and has not acknowledged."""
         overdue = itertools.takewhile(lambda r: r[1] <= read_before, self._read.items())
         for ack_id in [ack_id for ack_id, _ in overdue]:
             del self._read[ack_id]

@@ -1,4 +1,4 @@
-"""What a worker says of an execution: an outcome as a frame of the wire."""
+"""What a worker reports about an execution, as frames of the wire."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ CANCELLED = "CANCELLED"
 
 
 class ExecutionKey(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Names one execution of one run; the key of every table in the worker."""
+    """Names one execution of one run: the identity from the assignment's frame to the report's."""
 
     task_id: str
     execution_id: str
@@ -25,30 +25,30 @@ class ExecutionKey(msgspec.Struct, frozen=True, order=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class TerminalReport:
-    """An outcome on its way to the control plane."""
+    """The outcome of an execution, to be delivered to the control plane."""
 
     key: ExecutionKey
     outcome: Outcome
 
 
 def claim(key: ExecutionKey, worker_id: str, *, extended: bool) -> TaskClaimed:
-    """The frame that takes a task. ``extended``: the peer negotiated ``ack``."""
+    """Return the frame that claims a task. ``extended``: the peer negotiated ``ack``."""
     return TaskClaimed(
         task_id=key.task_id, worker_id=worker_id, execution_id=key.execution_id if extended else None
     )
 
 
 def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected:
-    """The frame that hands a task back: it stays queued at the control plane."""
+    """Return the frame that hands a task back: it stays queued at the control plane."""
     return TaskRejected(
         task_id=key.task_id, reason=reason, execution_id=key.execution_id if extended else None
     )
 
 
 def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:
-    """The frame that ends a task; with ``ack_id`` only for a peer that negotiated ``ack``."""
+    """Return the frame that ends a task; ``ack_id`` is for a peer that negotiated ``ack``."""
     key, outcome = report.key, report.outcome
-    # A text of the operating system may hold what is no character (PEP 383).
+    # A text of the operating system may hold surrogates, which are not valid UTF-8 (PEP 383).
     message = outcome.for_owner().encode("utf-8", "replace").decode()
     execution_id = key.execution_id if ack_id is not None else None
     if outcome.result is TaskResult.FAILED:

@@ -1,8 +1,8 @@
 """One connection to a control plane, without I/O.
 
-Bytes that came in go to ``receive_text`` and ``receive_pong``, which give events; what
-shall go out comes from ``data_to_send``. The clock is an argument (``now``, seconds of a
-monotonic clock), so that every rule about time can be tested without waiting.
+What arrives goes to ``receive_text`` and ``receive_pong``, which return events; what is to be
+sent comes from ``data_to_send``. Time is an argument (``now``, monotonic seconds), so that every
+rule about time can be tested without waiting.
 """
 
 from collections import deque
@@ -33,20 +33,20 @@ __all__ = [
 
 PING_INTERVAL: Final = 30.0
 DEAD_AFTER: Final = 60.0
-#: How long after its pong a peer may take to acknowledge a report before it is sent once more.
+#: Seconds after the pong within which a peer must acknowledge a report; then it is sent again.
 ACK_TIMEOUT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """The control plane hands out an execution."""
+    """The control plane assigns an execution."""
 
     assignment: Assignment
 
 
 @dataclass(frozen=True, slots=True)
 class AssignmentRefused:
-    """An assignment that cannot be carried out, but whose task is known: it must fail."""
+    """An assignment that cannot be carried out, but whose task is known: the task must fail."""
 
     key: ExecutionKey
     why: str
@@ -54,7 +54,7 @@ class AssignmentRefused:
 
 @dataclass(frozen=True, slots=True)
 class CancellationRequested:
-    """The control plane wants an execution of this task ended; without its ID every one of them."""
+    """The control plane wants an execution of this task ended, or all of them without an execution ID."""
 
     task_id: str
     execution_id: str | None = None
@@ -62,14 +62,14 @@ class CancellationRequested:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The control plane has these reports."""
+    """The control plane has received these reports."""
 
     reports: tuple[TerminalReport, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FrameIgnored:
-    """A frame that nothing can be done with; holds nothing of its payload."""
+    """A frame that cannot be used. It holds nothing of the payload."""
 
     kind: str
     size: int
@@ -90,13 +90,13 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping to write; its pong gives ``payload`` back."""
+    """A ping to write; its pong returns ``payload``."""
 
     payload: bytes
 
 
 class _TaskReference(frames.LenientStruct, frozen=True):
-    """What is readable of an assignment that is not: whose it is."""
+    """The IDs of an assignment, as far as they are readable."""
 
     task_id: frames.LenientText = None
     execution_id: frames.LenientText = None
@@ -105,8 +105,7 @@ class _TaskReference(frames.LenientStruct, frozen=True):
 class Session:
     """The protocol's rules for one connection.
 
-    ``outbox`` and ``logs`` outlive it: what the last connection did not deliver is due
-    on this one.
+    ``outbox`` and ``logs`` outlive it: what the last connection did not deliver is due on this one.
     """
 
     def __init__(
@@ -134,7 +133,7 @@ class Session:
         self._pinged_at = now
         self._last_ping = 0
         self._last_pong = 0
-        self._unproven = False  # something went out since the last ping
+        self._unproven = False  # something was sent after the last ping
         outbox.reset()
         logs.reset(wanted=Capability.LOGS in capabilities)
         if Capability.HELLO in capabilities:
@@ -147,7 +146,7 @@ class Session:
     # ------------------------------------------------------------------------- in
 
     def receive_text(self, frame: str | bytes, now: float) -> Event:
-        """Take a frame and say what it means. Never raises for what a peer sends."""
+        """Decode a frame into an event. Never raises, whatever the peer sends."""
         self._heard_at = now
         try:
             decoded = frames.decode_control_plane_frame(frame)
@@ -162,9 +161,9 @@ class Session:
             return FrameIgnored(error.kind, error.size, error.why)
 
     def receive_pong(self, payload: bytes, now: float) -> Delivered:
-        """Take a pong: what went out before its ping has been read.
+        """Note that the peer has read what was sent before the pong's ping.
 
-        A peer may send pongs that answer no ping (RFC 6455, section 5.5.3): they say nothing.
+        Pongs that answer no ping are allowed (RFC 6455, section 5.5.3) and ignored.
         """
         self._heard_at = now
         barrier = int(payload) if payload.isdigit() and len(payload) < 20 else 0
@@ -176,23 +175,22 @@ class Session:
         return Delivered(tuple(reports))
 
     def receive_other(self, now: float) -> None:
-        """Take note of a ping or another sign of life."""
+        """Note a ping or another sign of life."""
         self._heard_at = now
 
     # ------------------------------------------------------------------------ out
 
     def reject(self, key: ExecutionKey, reason: str) -> None:
-        """Hand a task back. Goes out on this connection or never."""
+        """Hand a task back. It is sent on this connection or never."""
         self._pending.append(_text(rejection(key, reason, extended=self._extended), key))
 
     def data_to_send(self, now: float) -> Iterator[Text | Ping]:
-        """Yield what is to be written; each item counts as written when it is taken.
+        """Yield what is to be written; an item counts as written when it is yielded.
 
-        Claims, then output, then terminal reports: for one execution that is their
-        order. A ping follows whatever needs one to show its delivery, but while the last
-        one is unanswered: its pong comes first, and one ping then does for all that went
-        out meanwhile. One call does not write all: of a task that prints without end
-        there is always more.
+        The order is claims, output, terminal reports, which is the order for one execution. A
+        ping follows what needs one to show its delivery, unless the last ping is unanswered: then
+        one ping after its pong serves for all that was sent meanwhile. One call does not yield
+        everything: a task that prints without end always has more.
         """
         while self._pending:
             yield self._pending.popleft()
@@ -215,8 +213,8 @@ class Session:
         return self._unproven and self._last_pong >= self._last_ping
 
     def _outgoing(self, barrier: int) -> Iterator[Text]:
-        # Both are looked at before the first write: what comes up while one is awaited
-        # waits for the next turn, or output would overtake its claim.
+        # Both are read before the first write. What is added during the writes waits for the
+        # next call; otherwise output would overtake its claim.
         due = self._outbox.due(barrier)
         writers = self._logs.due()
         reports = [(ack_id, item) for ack_id, item in due if isinstance(item, TerminalReport)]
@@ -225,27 +223,27 @@ class Session:
             if isinstance(item, Claim):
                 yield _text(claim(item.key, self._worker_id, extended=self._extended), item.key)
         for key in writers:
-            yield from map(_output, self._pieces(key, barrier, everything=key in ended))
+            yield from map(_output, self._chunks(key, barrier, everything=key in ended))
         for ack_id, report in reports:
             yield _text(terminal_frame(report, ack_id=ack_id if self._extended else None), report.key)
 
-    def _pieces(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogChunk]:
-        """All that is left of an execution that ended; else one piece, so that each gets its turn."""
-        while (piece := self._logs.take(key, barrier)) is not None:
-            yield piece
+    def _chunks(self, key: ExecutionKey, barrier: int, *, everything: bool) -> Iterable[LogChunk]:
+        """Yield all output of an execution that ended, else one chunk, so that each gets its turn."""
+        while (chunk := self._logs.take(key, barrier)) is not None:
+            yield chunk
             if not everything:
                 return
 
     # ----------------------------------------------------------------------- time
 
     def is_dead(self, now: float) -> bool:
-        """Whether the peer has been silent for too long."""
+        """Return whether the peer has been silent for too long."""
         return now >= self._heard_at + self._dead_after
 
     def next_timer(self) -> float:
-        """When something is due although nothing comes in.
+        """Return when to call again if nothing arrives.
 
-        That is what is left to write, a ping, a report that was not acknowledged, or death.
+        That is for what is left to write, a ping, an unacknowledged report, or a dead peer.
         """
         if self._pending or self._owed or self._ping_due:
             return self._heard_at  # at once
@@ -255,10 +253,10 @@ class Session:
         return min(timers)
 
 
-def _output(piece: LogChunk) -> Text:
-    key = piece.key
+def _output(chunk: LogChunk) -> Text:
+    key = chunk.key
     frame = frames.TaskLog(
-        task_id=key.task_id, execution_id=key.execution_id, offset=piece.offset, text=piece.text
+        task_id=key.task_id, execution_id=key.execution_id, offset=chunk.offset, text=chunk.text
     )
     return _text(frame, key)
 
@@ -284,7 +282,7 @@ def _unusable(data: bytes, size: int, why: str) -> Event:
 
 
 def _refused(reference: _TaskReference | frames.TaskAssignment, size: int, why: str) -> Event:
-    """An assignment whose fields are wrong: its task still deserves an answer."""
+    """Refuse an assignment with wrong fields under its task's ID; without one it is ignored."""
     task_id = trimmed(reference.task_id)
     if task_id is None:
         return FrameIgnored(frames.TaskAssignment.kind, size, why)

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.protocol.log_stream import (
+    MAX_CHUNK,
     MAX_HELD,
-    MAX_PIECE,
     MAX_TOTAL,
     LogBuffers,
     LogChunk,
@@ -95,7 +95,7 @@ def test_long_output_leaves_in_pieces_that_end_at_characters() -> None:
     assert [len(piece.text.encode()) for piece in pieces] == [65536, 65535, 18930]
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.offset for piece in pieces] == [0, 65536, 131071]
-    assert all(len(piece.text.encode()) <= MAX_PIECE for piece in pieces)
+    assert all(len(piece.text.encode()) <= MAX_CHUNK for piece in pieces)
 
 
 def test_the_oldest_output_is_dropped_where_nobody_takes_it() -> None:
@@ -191,15 +191,15 @@ def test_output_waits_for_the_first_connection() -> None:
 
 def test_executions_take_turns() -> None:
     book = _book()
-    book.write(A, b"x" * (MAX_PIECE + 1))
+    book.write(A, b"x" * (MAX_CHUNK + 1))
     book.write(B, b"b")
     assert book.due() == [A, B]
-    assert book.take(A, 1) == LogChunk(A, 0, "x" * MAX_PIECE)
+    assert book.take(A, 1) == LogChunk(A, 0, "x" * MAX_CHUNK)
     assert book.due() == [B, A]
     assert book.take(B, 1) == LogChunk(B, 0, "b")
     assert book.take(B, 1) is None
     assert book.due() == [A]
-    assert book.take(A, 1) == LogChunk(A, MAX_PIECE, "x")
+    assert book.take(A, 1) == LogChunk(A, MAX_CHUNK, "x")
     assert not book.has_due
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oz_agent_worker.protocol.assignment import Assignment
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import Capability
-from oz_agent_worker.protocol.log_stream import MAX_PIECE
+from oz_agent_worker.protocol.log_stream import MAX_CHUNK
 from oz_agent_worker.protocol.outbox import Claim
 from oz_agent_worker.protocol.outcome import failed
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -53,12 +53,12 @@ def test_a_cancellation_of_one_execution() -> None:
         (
             '{"task_id":"t"}',
             ExecutionKey("t", "t"),
-            "`task` is missing: the assignment says nothing of what to run",
+            "`task` is missing: the assignment does not say what to run",
         ),
         (
             '{"task_id":"t","execution_id":"e","task":null}',
             ExecutionKey("t", "e"),
-            "`task` is missing: the assignment says nothing of what to run",
+            "`task` is missing: the assignment does not say what to run",
         ),
         (
             '{"task_id":"t","execution_id":"e","task":{"owner":5}}',
@@ -280,7 +280,7 @@ def test_output_never_overtakes_a_claim_that_came_up_while_something_was_written
 def test_a_report_never_overtakes_its_output() -> None:
     worker = Worker(frozenset({Capability.LOGS}))
     worker.outbox.add(Claim(A))
-    worker.logs.write(A, b"x" * (3 * MAX_PIECE))
+    worker.logs.write(A, b"x" * (3 * MAX_CHUNK))
     worker.outbox.add(END_A)
     assert types(worker.frames()) == ["task_claimed", *["task_log"] * 3, "task_completed", "ping"]
 
@@ -289,12 +289,12 @@ def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
     worker = Worker(frozenset({Capability.LOGS}))
     worker.outbox.add(Claim(A))
     worker.frames()
-    worker.logs.write(A, b"y\n" * MAX_PIECE)
+    worker.logs.write(A, b"y\n" * MAX_CHUNK)
     worker.outbox.add(END_B)
 
     def turn() -> Iterator[Any]:
         for item in worker.session.data_to_send(0.0):
-            worker.logs.write(A, b"y\n" * MAX_PIECE)
+            worker.logs.write(A, b"y\n" * MAX_CHUNK)
             yield shown(item)
 
     assert types(list(turn())) == ["task_log", "task_completed"]
