@@ -1,1 +1,1 @@
-"""What every program of the package may use: secrets, proxies, delays. Nothing in here knows a task."""
+"""What every program of the package may use: asyncio helpers, secrets, proxies, delays."""

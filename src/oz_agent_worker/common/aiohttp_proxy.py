@@ -1,6 +1,6 @@
-"""A proxy as aiohttp takes it, and the words for a request that failed on its way through one.
+"""Proxy options for aiohttp, and messages for requests that failed through a proxy.
 
-aiohttp is given the address and the login apart: its own errors show whole addresses.
+aiohttp gets address and login separately, because its errors show whole addresses.
 """
 
 import base64
@@ -21,7 +21,7 @@ class ProxyOptions(TypedDict):
 
 
 def proxy_options(proxy: Proxy | None) -> ProxyOptions:
-    """Say ``proxy`` in aiohttp's terms; ``None`` is a direct connection."""
+    """Return the keyword arguments for a proxy; ``None`` is a direct connection."""
     if proxy is None:
         return {"proxy": None, "proxy_headers": None}
     if proxy.user is None and proxy.password is None:
@@ -33,15 +33,14 @@ def proxy_options(proxy: Proxy | None) -> ProxyOptions:
 
 
 def failure_words(error: Exception, proxy: Proxy | None) -> str:
-    """Say why a request failed, and which proxy it went through: the cause may well be there.
+    """Describe why a request failed, and name the proxy: the cause may be there.
 
-    aiohttp's own text repeats the address and the kind of TLS; the system's says what failed.
+    aiohttp's own text repeats the address and the kind of TLS, so the system's error is used.
     """
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"{proxy or 'the proxy'} answers HTTP {error.status} {error.message}"
-    told = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    unsaid = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-    words = str(told) or unsaid
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    words = str(cause) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"{proxy or 'the proxy'} cannot be reached: {words}"
     return f"{words} (through {proxy})" if proxy is not None else words

@@ -1,7 +1,7 @@
 """Delays between attempts: exponential, with full jitter.
 
-Full jitter spreads a herd of clients best: each delay is drawn evenly between zero and
-the exponential ceiling (Marc Brooker, "Exponential Backoff And Jitter", AWS
+Full jitter spreads the retries of many clients best: each delay is drawn uniformly between
+zero and the exponential ceiling (Marc Brooker, "Exponential Backoff And Jitter", AWS
 Architecture Blog, 2015).
 """
 

@@ -5,10 +5,10 @@ The rules are those of kubectl and of every client-go program (Go's
 
 * ``HTTPS_PROXY`` is for ``https`` and ``wss``, ``HTTP_PROXY`` for ``http`` and ``ws``; the
   lower-case name counts where the upper-case one is unset or empty.
-* ``localhost`` and loopback addresses are never asked for through a proxy.
-* ``NO_PROXY`` lists with commas what is not, either: ``*``, an IP address, a block of them
-  (CIDR), a host with all below it, or only what is below it (``.host``, ``*.host``). All but
-  blocks may end with ``:port``.
+* ``localhost`` and loopback addresses are always connected to directly.
+* ``NO_PROXY`` is a comma-separated list of other exceptions: ``*``, an IP address, a CIDR block,
+  a host with its subdomains, or only its subdomains (``.host``, ``*.host``). All but blocks may
+  end with ``:port``.
 """
 
 import ipaddress
@@ -35,12 +35,12 @@ _PORTS: Final[Mapping[str, int]] = {"https": 443, "wss": 443, "http": 80, "ws": 
 
 
 class ProxyError(ConfigError):
-    """What names a proxy does not; the text has its place and never its value, which may hold a password."""
+    """A malformed proxy address. The text names the setting and never its value: it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy: ``url`` is its address without a login, ``source`` the setting that names it."""
+    """A proxy: ``url`` is its address without the login, ``source`` the setting that names it."""
 
     url: str
     source: str
@@ -54,10 +54,10 @@ class Proxy:
 def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """Choose the proxy for an ``http``, ``https``, ``ws`` or ``wss`` address; ``None``: connect directly.
 
-    What is no such address has no proxy: whoever connects to it says so.
+    A malformed address has no proxy: connecting to it gives the error.
 
     Raises:
-        ProxyError: the variable that counts for this address names no proxy.
+        ProxyError: the variable for this address is not the address of a proxy.
     """
     try:
         parts = urlsplit(url)
@@ -77,7 +77,7 @@ def parse_proxy(text: str, source: str) -> Proxy:
     """Read a proxy's address, such as ``http://user:password@proxy:3128``; without a scheme it is ``http``.
 
     Raises:
-        ProxyError: it is no address of an HTTP proxy. ``source`` names the setting in the error.
+        ProxyError: it is not the address of an HTTP proxy. ``source`` names the setting in the error.
     """
     text = text.strip()
     try:
@@ -85,7 +85,7 @@ def parse_proxy(text: str, source: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = None
-    # A password with a bare "/", "?" or "#" would end there, and its beginning be taken for the host.
+    # A password with a bare "/", "?" or "#" would be cut there, and its beginning taken for the host.
     if (
         not host
         or parts.scheme not in ("http", "https")
@@ -97,7 +97,7 @@ def parse_proxy(text: str, source: str) -> Proxy:
     ):
         raise ProxyError(
             f"{source} must be the address of an HTTP proxy, such as http://proxy.example.com:3128"
-            " (in a login, percent-encode what is neither letter nor digit)"
+            " (in a login, percent-encode all characters but letters and digits)"
         )
     return Proxy(
         f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port or _PORTS[parts.scheme]}",
@@ -108,7 +108,7 @@ def parse_proxy(text: str, source: str) -> Proxy:
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The variable of this name in upper or lower case, whichever says something, and its value."""
+    """Return the variable's name, in upper or lower case, and its value; the first that is not empty."""
     return next(((n, environ[n]) for n in (name, name.lower()) if environ.get(n)), (name, ""))
 
 
@@ -121,7 +121,7 @@ def _is_direct(host: str, port: int, exceptions: str) -> bool:
 
 
 def _covers(entry: str, host: str, address: _Address | None, port: int) -> bool:
-    """Whether one entry of NO_PROXY is about this host."""
+    """Return whether one entry of NO_PROXY matches this host."""
     if entry == "*":
         return True
     if "/" in entry:
@@ -137,7 +137,7 @@ def _covers(entry: str, host: str, address: _Address | None, port: int) -> bool:
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Split ``host:port``; an IPv6 address with a port stands in brackets (RFC 3986, 3.2.2)."""
+    """Split ``host:port``; an IPv6 address with a port is in brackets (RFC 3986, 3.2.2)."""
     host, colon, port = entry.rpartition(":")
     if not colon or entry.endswith("]") or (":" in host and not host.endswith("]")):
         host, port = entry, ""
@@ -161,7 +161,7 @@ def _is_in(address: _Address, block: str) -> bool:
 
 
 def _ascii(host: str) -> str:
-    """A host name as DNS has it (IDNA)."""
+    """Return a host name in its ASCII form (IDNA)."""
     if host.isascii():
         return host
     try:

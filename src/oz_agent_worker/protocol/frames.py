@@ -224,7 +224,7 @@ class TaskAssignment(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskCancellation(_Frame, frozen=True, omit_defaults=True, kw_only=True):
-    """``execution_id`` names one execution, for a peer that said hello; without it every one is meant."""
+    """Ends a task. ``execution_id`` (only for a peer that sent hello) limits it to one execution."""
 
     kind: ClassVar[str] = "task_cancellation"
 
@@ -278,10 +278,10 @@ class TaskFailed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskLog(_Frame, frozen=True, omit_defaults=True, kw_only=True):
-    """Negotiated (``logs``): a piece of the task's output.
+    """Negotiated (``logs``): a chunk of the task's output.
 
     ``offset`` is the number of UTF-8 bytes of this execution's output before ``text``:
-    a receiver drops what it has already, so that sending a piece twice is harmless.
+    a receiver drops what it already has, so that sending a chunk twice is harmless.
     """
 
     kind: ClassVar[str] = "task_log"

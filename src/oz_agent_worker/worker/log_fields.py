@@ -1,7 +1,7 @@
-"""Which task a line of the log is about, and what else is known of that task.
+"""The fields of a log line that say which task it is about.
 
-A line is about the execution whose key is among its arguments or, where there is none,
-about the one that the running asyncio task works for (``about``).
+A line is about the execution whose key is among its arguments or, without one, about the
+execution that the running asyncio task works for (``about``).
 """
 
 import logging
@@ -21,7 +21,7 @@ _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def about(key: ExecutionKey | None) -> None:
-    """From here on the running asyncio task, with those that it starts, works for this execution."""
+    """Set the execution that the running asyncio task, and tasks that it starts, work for."""
     _current.set(key)
 
 
@@ -40,7 +40,7 @@ class LogFields:
                 self._known.pop(event.key, None)
 
     def of(self, record: logging.LogRecord) -> Mapping[str, str]:
-        """Return ``task`` and ``execution``, ``job`` and ``trace_id`` where there are; else nothing."""
+        """Return ``task`` and ``execution``, and ``job`` and ``trace_id`` where known; else nothing."""
         key = _key_among(record.args) or _current.get()
         if key is None:
             return _NONE

@@ -1,4 +1,4 @@
-"""What a backend is asked to run: the agent's command line, environment and images.
+"""What a backend runs: the agent's command line, environment and images.
 
 A ``TaskSpec`` is the same for every backend. The order of the arguments and the
 precedence of the variables are the public protocol's (wire protocol, "The agent's
@@ -75,7 +75,7 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
     """
     arguments = tuple(agent_arguments(assignment, settings))
     if "\0" in "".join(arguments):
-        raise AssignmentError("a value holds a NUL character, which no argument can have")
+        raise AssignmentError("a value has a NUL character, which an argument cannot have")
     return TaskSpec(
         key=assignment.key,
         title=assignment.title,
@@ -89,7 +89,7 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
 
 
 def agent_arguments(assignment: Assignment, settings: TaskSettings) -> Iterator[str]:
-    """Yield the agent's arguments, program name excluded, in the protocol's order."""
+    """Yield the agent's arguments, without the program's name, in the protocol's order."""
     yield from ("agent", "run")
     if assignment.team_owned:
         yield from ("--share", "team:edit")
@@ -98,12 +98,15 @@ def agent_arguments(assignment: Assignment, settings: TaskSettings) -> Iterator[
     yield from ("--server-root-url", settings.server_root_url)
     config = assignment.config
     if config is not None:
-        yield from _model_arguments(config, assignment.harness)
-        yield from _inference_arguments(config)
-        yield from _sharing_arguments(config, assignment.harness)
-        yield from _snapshot_arguments(config)
+        yield from _agent_options(config, built_in=assignment.harness is None)
+        yield from _run_options(config)
     yield from assignment.extra_args
-    yield from _idle_arguments(config, settings)
+    yield "--idle-on-complete"
+    minutes = config.idle_timeout_minutes if config else None
+    if minutes is not None and minutes > 0:
+        yield f"{minutes}m"
+    elif settings.idle_on_complete:
+        yield settings.idle_on_complete
     yield from _option("--session-sharing-server-url", settings.session_sharing_server_url)
 
 
@@ -113,34 +116,27 @@ def _option(flag: str, value: str | None) -> Iterator[str]:
         yield from (flag, value)
 
 
-def _model_arguments(config: frames.ConfigSnapshot, harness: str | None) -> Iterator[str]:
-    built_in = harness is None
+def _agent_options(config: frames.ConfigSnapshot, *, built_in: bool) -> Iterator[str]:
+    """Yield what the agent works with; ``built_in``: the task names no other harness."""
     if built_in:
         yield from _option("--model", config.model_id)
     yield from _option("--profile", config.profile_id)
     yield from _option("--skill", config.skill_spec)
     if config.mcp_servers:
         yield from ("--mcp", compact_json(config.mcp_servers))
-    wanted = built_in if config.computer_use_enabled is None else config.computer_use_enabled
-    yield "--computer-use" if wanted else "--no-computer-use"
-
-
-def _inference_arguments(config: frames.ConfigSnapshot) -> Iterator[str]:
+    computer_use = built_in if config.computer_use_enabled is None else config.computer_use_enabled
+    yield "--computer-use" if computer_use else "--no-computer-use"
     aws = config.inference_providers.aws if config.inference_providers else None
-    if aws is None or aws.disabled or trimmed(aws.role_arn) is None:
-        return
-    yield from _option("--bedrock-inference-role", aws.role_arn)
-    yield from _option("--bedrock-role-region", aws.region)
+    if aws is not None and not aws.disabled and trimmed(aws.role_arn):
+        yield from _option("--bedrock-inference-role", aws.role_arn)
+        yield from _option("--bedrock-role-region", aws.region)
+    yield from _option("--harness", config.harness.type if config.harness else None)
 
 
-def _sharing_arguments(config: frames.ConfigSnapshot, harness: str | None) -> Iterator[str]:
-    yield from _option("--harness", harness or (config.harness.type if config.harness else None))
+def _run_options(config: frames.ConfigSnapshot) -> Iterator[str]:
+    """Yield who may watch the run, and what is kept of it."""
     access = trimmed(config.session_sharing.public_access) if config.session_sharing else None
-    share = {"VIEWER": "public:view", "EDITOR": "public:edit"}.get(access or "")
-    yield from _option("--share", share)
-
-
-def _snapshot_arguments(config: frames.ConfigSnapshot) -> Iterator[str]:
+    yield from _option("--share", {"VIEWER": "public:view", "EDITOR": "public:edit"}.get(access or ""))
     if config.snapshot_disabled:
         yield "--no-snapshot"
     for flag, seconds in (
@@ -150,15 +146,6 @@ def _snapshot_arguments(config: frames.ConfigSnapshot) -> Iterator[str]:
         if seconds is not None and seconds > 0:
             yield from (flag, f"{seconds}s")
     yield from _option("--environment", config.environment_id)
-
-
-def _idle_arguments(config: frames.ConfigSnapshot | None, settings: TaskSettings) -> Iterator[str]:
-    yield "--idle-on-complete"
-    minutes = config.idle_timeout_minutes if config else None
-    if minutes is not None and minutes > 0:
-        yield f"{minutes}m"
-    elif settings.idle_on_complete:
-        yield settings.idle_on_complete
 
 
 def _environment(assignment: Assignment, settings: TaskSettings) -> dict[str, Secret]:
@@ -179,17 +166,18 @@ def _sidecars(assignment: Assignment, settings: TaskSettings) -> tuple[Sidecar, 
             replace(s, image=settings.sidecar_image) if s.mount_path == AGENT_MOUNT_PATH else s
             for s in sidecars
         ]
-    cli_image = settings.coding_cli_sidecars.get(assignment.harness or "oz")
+    harness = assignment.harness or "oz"
+    cli_image = settings.coding_cli_sidecars.get(harness)
     if cli_image is not None:
-        path = f"/mnt/{assignment.harness or 'oz'}-cli-sidecar"
-        there = [s.mount_path.rstrip("/") == path for s in sidecars]
-        kept = [replace(s, image=cli_image) if it else s for s, it in zip(sidecars, there, strict=True)]
-        sidecars = kept if any(there) else [*kept, Sidecar(cli_image, path)]
+        path = f"/mnt/{harness}-cli-sidecar"
+        if not any(s.mount_path.rstrip("/") == path for s in sidecars):
+            sidecars.append(Sidecar(cli_image, path))
+        sidecars = [replace(s, image=cli_image) if s.mount_path.rstrip("/") == path else s for s in sidecars]
     return tuple(sidecars)
 
 
 def check_sidecars(sidecars: Iterable[Sidecar]) -> None:
-    """Refuse what a container backend cannot mount.
+    """Check that a container backend can mount the sidecars.
 
     Raises:
         AssignmentError: an image or a path is empty, a path is not absolute or is the
@@ -199,11 +187,11 @@ def check_sidecars(sidecars: Iterable[Sidecar]) -> None:
     for sidecar in sidecars:
         path = "/" + sidecar.mount_path.strip("/")
         if not sidecar.image:
-            raise AssignmentError(f"the sidecar at {sidecar.mount_path!r} names no image")
+            raise AssignmentError(f"the sidecar at {sidecar.mount_path!r} has no image")
         if not sidecar.mount_path.startswith("/") or path == "/" or ".." in path.split("/"):
-            raise AssignmentError(f"sidecar mount path {sidecar.mount_path!r} is no absolute path")
+            raise AssignmentError(f"sidecar mount path {sidecar.mount_path!r} is not an absolute path")
         if path == WORKSPACE:
-            raise AssignmentError(f"a sidecar cannot be mounted at {WORKSPACE}: the workspace is there")
+            raise AssignmentError(f"a sidecar cannot be mounted at {WORKSPACE}, which is the workspace")
         if path in seen:
             raise AssignmentError(f"two sidecars are mounted at {path}")
         seen.add(path)

@@ -139,12 +139,12 @@ def test_the_built_in_harness_is_named_oz(harness: str | None) -> None:
 @pytest.mark.parametrize(
     ("sidecars", "text"),
     [
-        ([Sidecar("", "/a")], "the sidecar at '/a' names no image"),
-        ([Sidecar("i", "")], "sidecar mount path '' is no absolute path"),
-        ([Sidecar("i", "a/b")], "sidecar mount path 'a/b' is no absolute path"),
-        ([Sidecar("i", "/")], "sidecar mount path '/' is no absolute path"),
-        ([Sidecar("i", "/a/../b")], "sidecar mount path '/a/../b' is no absolute path"),
-        ([Sidecar("i", "/workspace/")], "a sidecar cannot be mounted at /workspace: the workspace is there"),
+        ([Sidecar("", "/a")], "the sidecar at '/a' has no image"),
+        ([Sidecar("i", "")], "sidecar mount path '' is not an absolute path"),
+        ([Sidecar("i", "a/b")], "sidecar mount path 'a/b' is not an absolute path"),
+        ([Sidecar("i", "/")], "sidecar mount path '/' is not an absolute path"),
+        ([Sidecar("i", "/a/../b")], "sidecar mount path '/a/../b' is not an absolute path"),
+        ([Sidecar("i", "/workspace/")], "a sidecar cannot be mounted at /workspace, which is the workspace"),
         ([Sidecar("i", "/a"), Sidecar("j", "/a/")], "two sidecars are mounted at /a"),
     ],
 )

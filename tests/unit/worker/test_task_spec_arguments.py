@@ -278,7 +278,7 @@ def test_no_session_sharing_server(url: str | None) -> None:
 def test_no_argument_holds_a_nul_character(data: dict[str, Any]) -> None:
     with pytest.raises(AssignmentError) as caught:
         build_task_spec(parsed(**data), SETTINGS)
-    assert str(caught.value) == "a value holds a NUL character, which no argument can have"
+    assert str(caught.value) == "a value has a NUL character, which an argument cannot have"
 
 
 _values = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)

@@ -236,7 +236,7 @@ async def test_a_value_that_no_program_can_be_given_fails_the_task() -> None:
     await settle()
     outcome = failed(
         FailureReason.AGENT_INVOCATION,
-        "The assignment cannot be carried out: a value holds a NUL character, which no argument can have",
+        "The assignment cannot be carried out: a value has a NUL character, which an argument cannot have",
         phase=FailurePhase.ASSIGNMENT,
     )
     assert bench.sent() == [Claim(A), TerminalReport(A, outcome)]

@@ -273,9 +273,9 @@ def test_any_ids_and_values_make_a_job_that_json_can_carry(
 @pytest.mark.parametrize(
     ("sidecars", "config", "said"),
     [
-        ((Sidecar("", "/agent"),), {}, "names no image"),
-        ((Sidecar("a:1", ""),), {}, "no absolute path"),
-        ((Sidecar("a:1", "relative"),), {}, "no absolute path"),
+        ((Sidecar("", "/agent"),), {}, "has no image"),
+        ((Sidecar("a:1", ""),), {}, "not an absolute path"),
+        ((Sidecar("a:1", "relative"),), {}, "not an absolute path"),
         ((Sidecar("a:1", "/workspace"),), {}, "/workspace"),
         ((Sidecar("a:1", "/workspace/."),), {}, "/workspace"),
         ((Sidecar("a:1", "/a"), Sidecar("b:1", "/a/")), {}, "two sidecars"),
