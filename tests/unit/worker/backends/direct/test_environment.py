@@ -102,7 +102,7 @@ def test_a_file_that_was_removed_exports_nothing(tmp_path: Path) -> None:
 def test_what_is_no_sound_file_is_an_error_and_never_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "environment"
     os.mkfifo(path)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_environment_file(path)
     path.unlink()
     path.write_bytes(b"#" * (MAX_ENVIRONMENT_FILE + 1))
