@@ -17,40 +17,42 @@ __all__ = ["DISRUPTION_EVENTS", "disruption", "disruption_from_events", "lost_po
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _DisruptionKind:
     reason: FailureReason
     what: str
     advice: str
 
 
 _RETRY: Final = "run the task again, or let backend.kubernetes.retry_on_disruption do so"
-_EVICTED: Final = _Kind(
+_EVICTED: Final = _DisruptionKind(
     FailureReason.EVICTED,
     "the Pod was evicted{node}",
     f"{_RETRY}; where the node was short of something, let the task ask for what it uses"
     " (backend.kubernetes.resources)",
 )
-_OVER_LIMIT: Final = _Kind(
+_OVER_LIMIT: Final = _DisruptionKind(
     FailureReason.EVICTED,
     "the Pod was evicted{node} because it used more storage than it may",
     "raise backend.kubernetes.workspace_size_limit, or the ephemeral-storage limit in"
     " backend.kubernetes.resources",
 )
-_DRAINED: Final = _Kind(FailureReason.EVICTED, "the Pod was evicted{node}", _RETRY)
-_PREEMPTED: Final = _Kind(
+_DRAINED: Final = _DisruptionKind(FailureReason.EVICTED, "the Pod was evicted{node}", _RETRY)
+_PREEMPTED: Final = _DisruptionKind(
     FailureReason.POD_PREEMPTED,
     "the Pod was preempted{node}: a Pod of a higher priority took its place",
     f"{_RETRY}, or give tasks a higher priority (pod_template.priorityClassName)",
 )
-_LOST: Final = _Kind(FailureReason.NODE_LOST, "the Pod was lost with its node{on}", _RETRY)
-_SHUT_DOWN: Final = _Kind(FailureReason.NODE_LOST, "the Pod was ended because its node{on} shut down", _RETRY)
-_UNCONFIRMED: Final = _Kind(
+_LOST: Final = _DisruptionKind(FailureReason.NODE_LOST, "the Pod was lost with its node{on}", _RETRY)
+_SHUT_DOWN: Final = _DisruptionKind(
+    FailureReason.NODE_LOST, "the Pod was ended because its node{on} shut down", _RETRY
+)
+_UNCONFIRMED: Final = _DisruptionKind(
     FailureReason.NODE_LOST,
     "the Pod was given up: its node{on} never confirmed that its containers have ended",
     _RETRY,
 )
 
-_BY_POD_REASON: Final[Mapping[str, _Kind]] = MappingProxyType(
+_BY_POD_REASON: Final[Mapping[str, _DisruptionKind]] = MappingProxyType(
     {
         "Evicted": _EVICTED,  # kubelet, eviction.Reason
         "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
@@ -61,7 +63,7 @@ _BY_POD_REASON: Final[Mapping[str, _Kind]] = MappingProxyType(
     }
 )
 # core/v1, reasons of the condition DisruptionTarget.
-_BY_TARGET: Final[Mapping[str, _Kind]] = MappingProxyType(
+_BY_TARGET: Final[Mapping[str, _DisruptionKind]] = MappingProxyType(
     {
         "PreemptionByScheduler": _PREEMPTED,
         "EvictionByEvictionAPI": _DRAINED,  # kubectl drain, cluster-autoscaler, descheduler
@@ -74,7 +76,7 @@ _TAINTED: Final = "TaintManagerEviction"
 _NOT_READY: Final = "NodeNotReady"
 _SCALE_DOWN: Final = "ScaleDown"
 _SCALE_DOWN_FAILED: Final = "ScaleDownFailed"
-_BY_EVENT: Final[Mapping[str, _Kind]] = MappingProxyType(
+_BY_EVENT: Final[Mapping[str, _DisruptionKind]] = MappingProxyType(
     {
         "Preempted": _PREEMPTED,  # kube-scheduler, preemption
         "Preempting": _PREEMPTED,  # kubelet, preemption: room for a critical Pod
@@ -136,7 +138,7 @@ def _is_revoked(event: EventView) -> bool:
     return event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
 
 
-def _specific(kind: _Kind, message: str | None) -> _Kind:
+def _specific(kind: _DisruptionKind, message: str | None) -> _DisruptionKind:
     over_limit = kind is _EVICTED and any(words in (message or "") for words in _LIMIT_WORDS)
     return _OVER_LIMIT if over_limit else kind
 
@@ -162,7 +164,7 @@ def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodPr
     yield PodProblem(f"{pod.identity}/lost", grace, FailureReason.NODE_LOST, finding)
 
 
-def _outcome(kind: _Kind, pod: PodView | None, reason: str | None, message: str | None) -> Outcome:
+def _outcome(kind: _DisruptionKind, pod: PodView | None, reason: str | None, message: str | None) -> Outcome:
     on = _on(pod) if pod is not None else ""
     what = kind.what.format(node=f" from node{on}" if on else "", on=on)
     return failed(kind.reason, Finding(what, cluster_words(reason, message), kind.advice).sentence())

@@ -25,7 +25,7 @@ __all__ = ["START_FAILURES", "pod_problems"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _WaitingKind:
     """A kind of waiting. ``quotes``: its message holds what a program of the Pod wrote.
 
     ``heals``: it may pass by itself, so its task fails only after a grace.
@@ -38,34 +38,34 @@ class _Kind:
     quotes: bool = False
 
 
-_PULL: Final = _Kind(
+_PULL: Final = _WaitingKind(
     FailureReason.IMAGE_PULL,
     "the image of container `{name}` cannot be pulled",
     "check the image's name and tag, the registry, and backend.kubernetes.image_pull_secrets",
 )
-_NEVER_PULL: Final = _Kind(
+_NEVER_PULL: Final = _WaitingKind(
     FailureReason.IMAGE_PULL,
     "the image of container `{name}` is not on the node and may not be pulled",
     "load it onto the nodes, or change backend.kubernetes.image_pull_policy",
     heals=False,
 )
-_NAME: Final = _Kind(
+_NAME: Final = _WaitingKind(
     FailureReason.INVALID_IMAGE,
     "the image of container `{name}` has an invalid name",
     "correct the image's name",
     heals=False,
 )
-_CREATE: Final = _Kind(
+_CREATE: Final = _WaitingKind(
     FailureReason.CONTAINER_CREATE,
     "container `{name}` cannot be created",
     "check that the Secrets, ConfigMaps and volumes that the Pod names exist, and its security context",
 )
-_START: Final = _Kind(
+_START: Final = _WaitingKind(
     FailureReason.CONTAINER_START,
     "container `{name}` cannot be started",
     "check that its image has the program that its command names",
 )
-_HOOK: Final = _Kind(
+_HOOK: Final = _WaitingKind(
     FailureReason.CONTAINER_START,
     "container `{name}` was stopped because its postStart hook failed",
     "correct the hook in backend.kubernetes.pod_template",
@@ -75,7 +75,7 @@ _HOOK: Final = _Kind(
 #: Reasons of a container that ended without having run (containerd and dockershim).
 START_FAILURES: Final = frozenset({"StartError", "ContainerCannotRun"})
 
-_WAITING: Final[Mapping[str, _Kind]] = MappingProxyType(
+_WAITING: Final[Mapping[str, _WaitingKind]] = MappingProxyType(
     {
         "ErrImagePull": _PULL,  # kubelet, images.ErrImagePull
         "ImagePullBackOff": _PULL,  # kubelet, images.ErrImagePullBackOff
@@ -145,7 +145,7 @@ def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[Pod
         )
 
 
-def _kind_of(container: ContainerStatus) -> tuple[_Kind | None, str | None, str | None]:
+def _kind_of(container: ContainerStatus) -> tuple[_WaitingKind | None, str | None, str | None]:
     """The kind of problem that a container has, if any, with the reason and message that say most."""
     waiting = container.waiting
     if waiting is None:
