@@ -160,6 +160,23 @@ async def test_a_new_owner_is_looked_up_at_once() -> None:
 
 
 @in_virtual_time
+async def test_an_owner_without_jobs_is_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench()
+    owner = bench.put_worker("worker-1")
+    bench.put(job("run", owner))
+    await bench.start()
+    await asyncio.sleep(1)
+    bench.put(job("run", owner), deleted=True)
+    await asyncio.sleep(3)
+    assert bench.lookups == [0]
+    bench.put(job("another", owner))
+    await asyncio.sleep(0.1)
+    assert bench.lookups == [0, 4]
+    assert sum("Not adopted yet" in message for message in caplog.messages) == 2
+
+
+@in_virtual_time
 async def test_a_look_up_that_fails_is_made_again() -> None:
     bench = Bench(job("run", GONE))
     bench.api.fail("GET pods", Fault(500, "etcd is gone", "InternalError"), times=2)
@@ -200,6 +217,15 @@ async def test_the_grace_of_an_orphan_counts_by_the_servers_clock(ahead: int) ->
     assert bench.adopted == ["run"]
     await asyncio.sleep(2)
     assert bench.adopted == ["run", "active"]
+
+
+@in_virtual_time
+async def test_the_servers_clock_is_read_once() -> None:
+    bench = Bench(*(job(f"run-{n}", ELSEWHERE, status=ended(10 * n)) for n in range(3)))
+    await bench.start()
+    await asyncio.sleep(700)
+    assert bench.adopted == ["run-2", "run-1", "run-0"]
+    assert bench.api.requests.count("GET jobs") == 1
 
 
 @in_virtual_time

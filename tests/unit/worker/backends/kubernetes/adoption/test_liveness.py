@@ -115,6 +115,20 @@ async def test_a_refusal_counts_when_it_has_lasted() -> None:
 
 
 @in_virtual_time
+async def test_an_answer_between_two_refusals_starts_the_time_again() -> None:
+    bench = Bench(settings=LivenessSettings(refusal_patience=5.0))
+    owner = bench.put_worker("worker-1")
+    owners = await bench.owners()
+    refusal = Fault(403, 'forbidden: User "w" cannot get resource "pods"')
+    for pause in (4, 4, 0):
+        bench.api.fail("GET pods", refusal)
+        with pytest.raises(ApiError):
+            await owners.look_up(owner)
+        assert await owners.look_up(owner) is Liveness.ALIVE
+        await asyncio.sleep(pause)
+
+
+@in_virtual_time
 async def test_owners_without_jobs_are_forgotten() -> None:
     bench = Bench()
     one, two = bench.put_worker("worker-1"), bench.put_worker("worker-2")
