@@ -95,7 +95,7 @@ def test_a_task_that_succeeds_after_a_disruption_succeeds() -> None:
     assert outcome.result is TaskResult.SUCCEEDED
 
 
-def test_an_attempt_that_cannot_start_is_in_trouble_whatever_became_of_the_one_before() -> None:
+def test_an_attempt_that_cannot_start_is_in_problem_whatever_became_of_the_one_before() -> None:
     second = attempt(2, phase="Pending", containerStatuses=[waiting("task", "InvalidImageName")])
     outcome = verdict(job(), EVICTED, second).outcome
     assert outcome is not None

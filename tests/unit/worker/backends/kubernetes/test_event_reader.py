@@ -108,7 +108,7 @@ async def test_another_question_is_put_at_once(reader: EventReader, events: Even
     assert reader.facts("job-1").about == "uid-2"
 
 
-async def test_many_in_trouble_are_asked_about_one_at_a_time(reader: EventReader, events: Events) -> None:
+async def test_many_in_problem_are_asked_about_one_at_a_time(reader: EventReader, events: Events) -> None:
     await asyncio.gather(*(ask(reader, f"job-{n}", f"uid-{n}") for n in range(20)))
     assert sorted(events.asked) == sorted(f"uid-{n}" for n in range(20))
     assert events.most_at_once == 1
@@ -159,7 +159,7 @@ async def test_a_question_that_is_under_way_is_not_put_twice(reader: EventReader
     assert events.asked == ["uid-1"]
 
 
-async def test_nothing_is_kept_for_a_trouble_that_is_over(reader: EventReader, events: Events) -> None:
+async def test_nothing_is_kept_for_a_problem_that_is_over(reader: EventReader, events: Events) -> None:
     await ask(reader)
     reader.forget("job-1")
     assert reader.facts("job-1") is NOT_READ

@@ -77,13 +77,13 @@ def test_a_failed_job_is_explained() -> None:
     assert seen.phase == "finished"
 
 
-def test_the_end_of_the_job_counts_more_than_a_trouble() -> None:
+def test_the_end_of_the_job_counts_more_than_a_problem() -> None:
     seen = verdict(job({"type": "Complete", "status": "True"}), PULLING, seen={"uid-1/task/image_pull": 0.0})
     assert seen.outcome is not None
     assert seen.outcome.result is TaskResult.SUCCEEDED
 
 
-def test_a_trouble_has_its_grace_from_when_the_worker_first_saw_it() -> None:
+def test_a_problem_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     first = verdict(job(), PULLING, now=1000.0)
     assert first == Evaluation(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
     seen = dict.fromkeys(first.problems, 1000.0)
@@ -94,12 +94,12 @@ def test_a_trouble_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     assert (last.recheck_at, last.problems) == (None, first.problems)
 
 
-def test_a_trouble_keeps_its_key_while_the_clusters_words_change() -> None:
+def test_a_problem_keeps_its_key_while_the_clusters_words_change() -> None:
     back_off = pod(phase="Pending", containerStatuses=[waiting("task", "ImagePullBackOff", "Back-off")])
     assert verdict(job(), back_off).problems == verdict(job(), PULLING).problems
 
 
-def test_the_soonest_of_several_troubles_says_when_to_look_again() -> None:
+def test_the_soonest_of_several_problems_says_when_to_look_again() -> None:
     other = pod(
         phase="Running",
         metadata={"uid": "uid-2", "creationTimestamp": "2026-01-01T00:00:10Z"},
@@ -124,7 +124,7 @@ def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
 
 
 @given(st.floats(min_value=-1e6, max_value=1e6))
-def test_a_clock_that_jumps_never_fails_a_trouble_before_its_grace(jump: float) -> None:
+def test_a_clock_that_jumps_never_fails_a_problem_before_its_grace(jump: float) -> None:
     now = 1000.0 + jump
     seen = verdict(job(), PULLING, seen={"uid-1/task/image_pull": 1000.0}, now=now)
     assert (seen.outcome is not None) == (now >= 1060.0)
@@ -150,13 +150,13 @@ def with_events(
     return evaluate(observation, dict.fromkeys(keys, 1000.0), now, POLICY)
 
 
-def test_events_are_asked_for_only_once_a_trouble_lasts() -> None:
+def test_events_are_asked_for_only_once_a_problem_lasts() -> None:
     assert with_events(NOT_READ, now=1000.0) == Evaluation(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
     seen = with_events(NOT_READ, now=1010.0)
     assert (seen.read_events_of, seen.recheck_at, seen.outcome) == ("uid-1", 1030.0, None)
 
 
-def test_a_trouble_that_its_own_words_explain_is_not_asked_about() -> None:
+def test_a_problem_that_its_own_words_explain_is_not_asked_about() -> None:
     seen = with_events(NOT_READ, now=1059.0, pods=(PULLING,))
     assert (seen.read_events_of, seen.recheck_at) == ("", 1060.0)
 

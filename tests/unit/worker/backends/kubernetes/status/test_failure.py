@@ -209,6 +209,11 @@ def test_the_message_is_a_sentence_with_what_to_do(
     assert explain(*pods, condition=condition).message == message
 
 
+def test_an_agent_that_cannot_be_executed() -> None:
+    message = explain(ended(terminated("task", 126))).message
+    assert message.endswith("exit code 126: a program that the agent calls cannot be executed")
+
+
 CANARY = "fatal: unable to access\n'https://x-access-token:ghs_canary@git.test'"
 PRINTED = "fatal: unable to access 'https://x-access-token:ghs_canary@git.test'"
 

@@ -62,7 +62,7 @@ def test_room_in_a_quota_is_waited_for_as_long_as_a_node_is() -> None:
     assert only_missing_pod(seen(), QUOTA, patient).grace == math.inf
 
 
-def test_between_two_attempts_there_is_no_pod_and_no_trouble_for_long() -> None:
+def test_between_two_attempts_there_is_no_pod_and_no_problem_for_long() -> None:
     assert only_missing_pod(seen(failed=1)).grace == 1200.0
     assert only_missing_pod(seen(failed=1), DENIED).grace == 10.0
 

@@ -130,7 +130,7 @@ def test_a_pull_that_may_heal_has_its_grace(message: str) -> None:
     assert only(view).grace == 60.0
 
 
-def test_words_of_a_hopeless_pull_do_not_shorten_other_troubles() -> None:
+def test_words_of_a_hopeless_pull_do_not_shorten_other_problems() -> None:
     view = pod(
         phase="Pending",
         containerStatuses=[waiting("task", "CreateContainerConfigError", 'secret "npm" not found')],
@@ -138,7 +138,7 @@ def test_words_of_a_hopeless_pull_do_not_shorten_other_troubles() -> None:
     assert only(view).grace == 60.0
 
 
-def test_a_pod_that_has_ended_is_in_no_trouble() -> None:
+def test_a_pod_that_has_ended_is_without_a_problem() -> None:
     assert problems(pod(phase="Failed", containerStatuses=[waiting("task", "ErrImagePull")])) == []
 
 
@@ -148,7 +148,7 @@ def test_a_pod_that_is_being_deleted_need_not_start_any_more() -> None:
     assert only(deleted).outcome.reason is FailureReason.NODE_LOST
 
 
-def test_each_kind_of_trouble_is_asked_about() -> None:
+def test_each_kind_of_problem_is_asked_about() -> None:
     unbound = pod(
         phase="Pending",
         spec={},
@@ -171,13 +171,13 @@ def ended(reason: str, code: int) -> dict[str, Any]:
     return {"lastState": {"terminated": {"reason": reason, "exitCode": code, "message": "no such file"}}}
 
 
-def test_a_native_sidecar_that_ends_again_and_again_is_no_trouble() -> None:
+def test_a_native_sidecar_that_ends_again_and_again_is_no_problem() -> None:
     assert problems(native(waiting("proxy", "CrashLoopBackOff", **ended("Error", 1)))) == []
     assert problems(native(terminated("proxy", 143))) == []
 
 
 @pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
-def test_a_native_sidecar_that_never_starts_is_trouble_under_one_key(reason: str) -> None:
+def test_a_native_sidecar_that_never_starts_is_problem_under_one_key(reason: str) -> None:
     looping = only(native(waiting("proxy", "CrashLoopBackOff", **ended(reason, 128)), phase="Pending"))
     starting = only(native(waiting("proxy", "RunContainerError", "no such file"), phase="Pending"))
     assert looping.key == starting.key
@@ -185,7 +185,7 @@ def test_a_native_sidecar_that_never_starts_is_trouble_under_one_key(reason: str
     assert f"({reason}: no such file)" in looping.outcome.message
 
 
-def test_a_healthy_pod_is_in_no_trouble() -> None:
+def test_a_healthy_pod_is_without_a_problem() -> None:
     view = pod(
         phase="Running",
         initContainerStatuses=[terminated("copy-sidecar-0", 0)],
