@@ -20,6 +20,7 @@ DOCS: Final = ROOT / "docs"
 #: What makes each generated part of a document, by the name in its comment.
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "alerts": tables.alert_table,
+    **{name: partial(str, text) for name, text in tables.api_tables().items()},
     "harnesses": tables.harness_table,
     "metrics": tables.metric_table,
     "failure reasons": tables.failure_table,

@@ -10,7 +10,11 @@ from typing import Any, Final
 import yaml
 
 from oz_agent_worker.agent.harnesses import HARNESSES
+from oz_agent_worker.controlplane.api.list_request import PARAMETERS
+from oz_agent_worker.controlplane.api.run_request import CONFIG_FIELDS, REQUEST_FIELDS
+from oz_agent_worker.controlplane.problems import PROBLEM_KINDS
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
+from oz_agent_worker.controlplane.rules.run_states import STATE_MEANINGS
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS, FileConfig
@@ -22,6 +26,7 @@ from .markdown import table
 __all__ = [
     "SECTIONS",
     "alert_table",
+    "api_tables",
     "failure_entries",
     "failure_table",
     "harness_table",
@@ -76,6 +81,23 @@ def _label(label: Label) -> str:
         return "`reason`: all of failure-reasons.md"
     values = ", ".join(label.values) or label.note
     return f"`{label.name}`: {values}" if values else f"`{label.name}`"
+
+
+def api_tables() -> dict[str, str]:
+    """The tables of docs/api.md, by name."""
+    fields, states = ("field", "type", "meaning"), STATE_MEANINGS.items()
+    return {
+        "states of a run": table(("state", "means"), ((f"`{state}`", text) for state, text in states)),
+        "fields of a request": table(fields, ((f"`{n}`", *text) for n, text in REQUEST_FIELDS.items())),
+        "fields of config": table(fields, ((f"`{n}`", *text) for n, text in CONFIG_FIELDS.items())),
+        "parameters of a list": table(
+            ("parameter", "meaning"), ((f"`{name}`", text) for name, text in PARAMETERS.items())
+        ),
+        "kinds of errors": table(
+            ("status", "`type` ends with", "when"),
+            ((status, f"`{code}`", when) for status, code, when in PROBLEM_KINDS),
+        ),
+    }
 
 
 def harness_table() -> str:

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,21 +170,20 @@ async def _serve(settings: "ControlPlaneSettings", key: Secret, stop: asyncio.Ev
             await cancel_and_wait(serving)
 
 
-def _with_database(url: str, write: bool, operation: Callable[..., T], *arguments: Any) -> T:
+def _with_database(
+    ctx: click.Context, database: str | None, write: bool, operation: Callable[..., T], *arguments: Any
+) -> T:
+    """Run a store operation on the database of this command, or of the group."""
     from oz_agent_worker.controlplane.store.database import Database
 
     async def main() -> T:
-        database = await Database.open(url)
+        store = await Database.open(_database_url(database or ctx.obj))
         try:
-            return await (database.write if write else database.read)(operation, *arguments)
+            return await (store.write if write else store.read)(operation, *arguments)
         finally:
-            await database.close()
+            await store.close()
 
     return asyncio.run(main())
-
-
-def _chosen(ctx: click.Context, database: str | None) -> str:
-    return _database_url(database or ctx.obj)
 
 
 @control_plane.command("create-key")
@@ -195,13 +193,10 @@ def _chosen(ctx: click.Context, database: str | None) -> str:
 def create_key(ctx: click.Context, /, name: str, database: str | None) -> None:
     """Create an API key for a user or a worker, and print it. It is not shown again."""
     from oz_agent_worker.controlplane.store import keys
-    from oz_agent_worker.controlplane.store.tokens import hash_token, new_api_key
 
     if not name.strip():
         raise UsageError("the key's name is empty")
-    key = new_api_key()
-    now = time.time_ns() // 1000
-    _with_database(_chosen(ctx, database), True, keys.add_key, str(uuid.uuid4()), name, hash_token(key), now)
+    _, key = _with_database(ctx, database, True, keys.create_key, name, time.time_ns() // 1000)
     click.echo(key.reveal())
     click.echo(f"key {name!r} created; it is not shown again: use it as WARP_API_KEY", err=True)
 
@@ -214,30 +209,25 @@ def list_keys(ctx: click.Context, /, output: str, database: str | None) -> None:
     """List the API keys. Only hashes are stored, so the keys themselves cannot be shown."""
     from oz_agent_worker.controlplane.store import keys
 
-    found = _with_database(_chosen(ctx, database), False, keys.list_keys)
+    found = [
+        {
+            "id": key.id,
+            "name": key.name,
+            "created_at": datetime.fromtimestamp(key.created_at / 1e6, UTC).isoformat(),
+            "revoked": bool(key.revoked_at),
+        }
+        for key in _with_database(ctx, database, False, keys.list_keys)
+    ]
     if output == "json":
-        echo_json(
-            [
-                {
-                    "id": k.id,
-                    "name": k.name,
-                    "created_at": _rfc3339(k.created_at),
-                    "revoked": bool(k.revoked_at),
-                }
-                for k in found
-            ]
-        )
+        echo_json(found)
     elif found:
         rows = [
-            (k.id, k.name, age(_rfc3339(k.created_at)), "revoked" if k.revoked_at else "valid") for k in found
+            (str(k["id"]), str(k["name"]), age(str(k["created_at"])), "revoked" if k["revoked"] else "valid")
+            for k in found
         ]
         click.echo(table(("ID", "NAME", "AGE", "STATUS"), rows))
     else:
         click.echo("no keys found", err=True)
-
-
-def _rfc3339(microseconds: int) -> str:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat()
 
 
 @control_plane.command("revoke-key")
@@ -251,8 +241,7 @@ def revoke_key(ctx: click.Context, /, key_id: str, database: str | None) -> None
     """
     from oz_agent_worker.controlplane.store import keys
 
-    now = time.time_ns() // 1000
-    if not _with_database(_chosen(ctx, database), True, keys.revoke_key, key_id, now):
+    if not _with_database(ctx, database, True, keys.revoke_key, key_id, time.time_ns() // 1000):
         click.echo(f"no valid key has the ID {key_id}", err=True)
         sys.exit(ExitCode.FAILURE)
     click.echo(f"key {key_id} revoked")

@@ -10,7 +10,6 @@
 import asyncio
 import logging
 import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
@@ -35,7 +34,6 @@ from .store import keys
 from .store.database import Database
 from .store.engine import exclusive
 from .store.keys import ApiKey
-from .store.tokens import hash_token, new_api_key
 from .times import Clock, system_clock
 
 __all__ = ["ControlPlane"]
@@ -102,10 +100,7 @@ class ControlPlane:
 
     async def create_api_key(self, name: str) -> Secret:
         """Create an API key. Only its hash is stored, so it cannot be read again."""
-        key = new_api_key()
-        stored = await self._database.write(
-            keys.add_key, str(uuid.uuid4()), name, hash_token(key), self._clock()
-        )
+        stored, key = await self._database.write(keys.create_key, name, self._clock())
         _log.info("API key %s created: %s", stored.id, name)
         return key
 
@@ -117,9 +112,7 @@ class ControlPlane:
         """
         if len(key.reveal()) < _SHORTEST_KEY:
             raise ConfigError(f"an API key must have at least {_SHORTEST_KEY} characters")
-        return await self._database.write(
-            keys.ensure_key, str(uuid.uuid4()), name, hash_token(key), self._clock()
-        )
+        return await self._database.write(keys.ensure_key, name, key, self._clock())
 
     async def list_api_keys(self) -> list[ApiKey]:
         """All keys, including revoked ones."""

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 __all__ = [
+    "PROBLEM_KINDS",
     "Code",
     "ProblemError",
     "invalid",
@@ -40,6 +41,28 @@ class Code(StrEnum):
     OPERATION_NOT_SUPPORTED = "operation_not_supported"
     CONFLICT = "conflict"
     INTERNAL_ERROR = "internal_error"
+
+
+#: When which problem is the response, for docs/api.md: status, code, condition.
+PROBLEM_KINDS: Final = (
+    ("400", Code.INVALID_REQUEST, "the request is not valid; a run that has ended cannot be cancelled"),
+    ("401", Code.AUTHENTICATION_REQUIRED, "no key, or a key that is not valid"),
+    ("403", Code.NOT_AUTHORIZED, "a workload token, for anything but its own run"),
+    ("404", Code.RESOURCE_NOT_FOUND, "no such run, no such path"),
+    ("405", Code.OPERATION_NOT_SUPPORTED, "the path does not have this method; `Allow` lists those it has"),
+    ("409", Code.CONFLICT, "a run that is `PENDING` cannot be cancelled yet"),
+    (
+        "413",
+        Code.INVALID_REQUEST,
+        "a body larger than 16 MiB, or a prompt too large for an assignment",
+    ),
+    ("422", Code.OPERATION_NOT_SUPPORTED, "this control plane does not offer what was asked for"),
+    (
+        "500, 503",
+        Code.INTERNAL_ERROR,
+        "a defect (see `trace_id` in the log), or the database does not answer",
+    ),
+)
 
 
 @dataclass(eq=False)

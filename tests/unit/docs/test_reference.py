@@ -1,5 +1,6 @@
 """The references are complete: routes, fields, frames, variables, exit codes."""
 
+import inspect
 import re
 import tokenize
 from pathlib import Path
@@ -14,8 +15,8 @@ from starlette.routing import Route, WebSocketRoute
 from oz_agent_worker.controlplane.api import list_request, run_request
 from oz_agent_worker.controlplane.api.routes import build_app
 from oz_agent_worker.controlplane.api.run_item import run_item
-from oz_agent_worker.controlplane.problems import Code
-from oz_agent_worker.controlplane.rules.run_states import RunState
+from oz_agent_worker.controlplane.problems import PROBLEM_KINDS, Code
+from oz_agent_worker.controlplane.rules.run_states import STATE_MEANINGS, RunState
 from oz_agent_worker.controlplane.store.run_list import SortBy
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.errors import ExitCode
@@ -86,16 +87,9 @@ def test_the_routes_are_those_of_the_application() -> None:
     assert listed | {("/api/v1/agent/run", "POST")} == there
 
 
-@pytest.mark.parametrize(
-    ("begin", "kind"),
-    [
-        ("fields of a request to create a run", run_request.RunRequest),
-        ("fields of config", run_request.RunConfig),
-    ],
-)
-def test_the_fields_of_a_request_are_complete(begin: str, kind: type[msgspec.Struct]) -> None:
-    listed = table_column(marked(API, begin, "end of the fields"))
-    assert sorted(listed) == sorted(kind.__struct_fields__)
+def test_the_fields_of_a_request_are_those_it_takes() -> None:
+    assert sorted(run_request.REQUEST_FIELDS) == sorted(run_request.RunRequest.__struct_fields__)
+    assert sorted(run_request.CONFIG_FIELDS) == sorted(run_request.RunConfig.__struct_fields__)
 
 
 def test_the_fields_of_a_run_are_complete() -> None:
@@ -120,19 +114,18 @@ def test_the_fields_of_a_run_are_complete() -> None:
     )
 
 
-def test_the_parameters_of_a_list_are_complete() -> None:
-    known = {*list_request._EQUAL, *list_request._FOREIGN, *list_request._OTHERS, "metadata[KEY]"}
-    table = marked(API, "parameters of a list", "end of the parameters")
-    assert sorted(table_column(table)) == sorted(known)
-    row = next(line for line in table.splitlines() if "`sort_by`" in line)
-    assert set(re.findall(r"`(\w+)`", row)) == {"sort_by", *SortBy}
+def test_the_parameters_of_a_list_are_those_it_takes() -> None:
+    source = inspect.getsource(list_request)
+    read_by_name = set(re.findall(r'params(?:, |\.get\(|\.getlist\(|\[)"(\w+)"|"(\w+)" in params', source))
+    taken = {name for names in read_by_name for name in names if name}
+    taken |= {*list_request._EQUAL, *list_request._FOREIGN, "metadata[KEY]"}
+    assert set(list_request.PARAMETERS) == taken
+    assert set(re.findall(r"`(\w+)`", list_request.PARAMETERS["sort_by"])) == set(SortBy)
 
 
-def test_states_and_errors_are_complete() -> None:
-    states = read(API).partition("## States")[2].partition("##")[0]
-    assert set(table_column(states)) == set(RunState)
-    errors = marked(API, "kinds of errors", "end of the kinds")
-    assert set(table_column(errors, 1)) == set(Code)
+def test_states_and_errors_are_those_there_are() -> None:
+    assert set(STATE_MEANINGS) == set(RunState)
+    assert {code for _, code, _ in PROBLEM_KINDS} == set(Code)
 
 
 def test_frames_and_their_fields_are_complete() -> None:

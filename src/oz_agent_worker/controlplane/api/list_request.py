@@ -12,7 +12,7 @@ from oz_agent_worker.controlplane.store.cursor import decode_cursor
 from oz_agent_worker.controlplane.store.run_list import RunQuery, SortBy
 from oz_agent_worker.controlplane.times import parse_time
 
-__all__ = ["LARGEST_PAGE", "parse_run_query"]
+__all__ = ["LARGEST_PAGE", "PARAMETERS", "parse_run_query"]
 
 T = TypeVar("T")
 
@@ -37,22 +37,32 @@ _EQUAL: Final = {
 _NO_ENVIRONMENT: Final = "empty-environment"
 #: Filters on properties that no run here has: they match nothing.
 _FOREIGN: Final = frozenset({"artifact_type", "factory_uid", "schedule_id"})
-_OTHERS: Final = frozenset(
-    {
-        "ancestor_run_id",
-        "automation_id",
-        "created_after",
-        "created_before",
-        "cursor",
-        "execution_location",
-        "limit",
-        "q",
-        "sort_by",
-        "sort_order",
-        "state",
-        "updated_after",
-    }
-)
+#: Every parameter, and its meaning for docs/api.md.
+PARAMETERS: Final = {
+    "limit": "Runs per page, 1 to 500; by default 20.",
+    "cursor": "`next_cursor` of the page before.",
+    "state": "Runs in this state; repeatable.",
+    "created_after": "Runs created after this RFC 3339 time.",
+    "created_before": "Runs created before this RFC 3339 time.",
+    "updated_after": "Runs updated after this RFC 3339 time.",
+    "q": "Words; the title, the prompt or the skill contains each of them.",
+    "title": "Exactly this title.",
+    "name": "Exactly this name.",
+    "model_id": "Exactly this model.",
+    "skill": "Exactly this skill.",
+    "skill_spec": "The same as `skill`.",
+    "source": "Exactly this source: `API` or `CLI`.",
+    "environment_id": "Exactly this environment; `empty-environment` for runs without one.",
+    "creator": "The `uid` of an API key.",
+    "executor": "The same as `creator`.",
+    "metadata[KEY]": "The value of a key of `metadata`; five keys at most.",
+    "ancestor_run_id": "Descendants of this run, by `parent_run_id`.",
+    "automation_id": "The same as `metadata[automation_id]`.",
+    "execution_location": "`REMOTE`; `LOCAL` matches no run.",
+    "sort_by": "`updated_at` (default), `created_at`, `title` or `agent` (the skill).",
+    "sort_order": "`desc` (default) or `asc`.",
+    **dict.fromkeys(sorted(_FOREIGN), "In the public API; no run here has one, so it matches no run."),
+}
 
 
 def parse_run_query(params: QueryParams) -> RunQuery:
@@ -64,7 +74,7 @@ def parse_run_query(params: QueryParams) -> RunQuery:
         ProblemError: 400; the detail begins with the parameter's name.
     """
     for name in params:
-        if name not in _EQUAL and name not in _FOREIGN | _OTHERS and not _METADATA.fullmatch(name):
+        if name not in PARAMETERS and not _METADATA.fullmatch(name):
             raise invalid(f"{name}: there is no such parameter")
     # Every run here is executed by a worker, so none is local.
     location = _choice("execution_location", params.get("execution_location", "REMOTE"), ("LOCAL", "REMOTE"))

@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.controlplane.auth import authenticate_reader
 from oz_agent_worker.controlplane.gateway.services import Services
 from oz_agent_worker.controlplane.problems import invalid
@@ -59,8 +60,8 @@ class LogsApi:
                 offset = piece.end
 
     async def _events(self, run_id: str, offset: int) -> AsyncIterator[bytes]:
-        with self._subscribers.subscribe(run_id) as subscriber:
-            while not subscriber.closed:
+        with self._subscribers.subscribe(run_id) as changed:
+            while not self._subscribers.closed:
                 page = await self._database.read(logs.read_page, run_id, offset)
                 if page is None:
                     return
@@ -76,8 +77,9 @@ class LogsApi:
                     end = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
                     yield _event("end", end)
                     return
-                if not await subscriber.changed(_KEEP_ALIVE):
+                if not await wait_for_event(changed, _KEEP_ALIVE):
                     yield b": keep-alive\n\n"
+                changed.clear()
 
 
 def _event(kind: str, data: object, event_id: bytes = b"") -> bytes:

@@ -9,7 +9,7 @@ from msgspec import Meta, Raw, Struct
 from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
-__all__ = ["RunConfig", "RunRequest", "decode_run_request"]
+__all__ = ["CONFIG_FIELDS", "REQUEST_FIELDS", "RunConfig", "RunRequest", "decode_run_request"]
 
 #: Most bytes of prompt and configuration: they must fit a frame with the rest of an assignment.
 _LARGEST_TASK: Final = MAX_FRAME_BYTES - 64 * 1024
@@ -112,7 +112,7 @@ class RunRequest(_Options, frozen=True):
 
     @property
     def skill_spec(self) -> str | None:
-        """The first skill of the run."""
+        """The skill that the run starts with."""
         config = self.config or RunConfig()
         return self.skill or config.skill_spec or next(iter(config.skills or ()), None)
 
@@ -128,6 +128,60 @@ class RunRequest(_Options, frozen=True):
         short = line if len(line) <= _LONGEST_TITLE else line[: _LONGEST_TITLE - 1] + "…"
         return (self.title or "").strip() or short or self.skill_spec or "Untitled run"
 
+
+#: The fields of ``RunRequest`` for docs/api.md: JSON type and meaning.
+REQUEST_FIELDS: Final = {
+    "prompt": ("string", "What the agent must do. Required, unless a skill is given."),
+    "title": ("string, 500 characters", "Title in lists; by default the first line of the prompt."),
+    "config": ("object", "See below."),
+    "skill": ("string", "The skill that the run starts with."),
+    "metadata": (
+        "map of strings",
+        "Up to 20 pairs. Keys: 1 to 64 of `a-z A-Z 0-9 . _ -`. Values: 256 bytes at most.",
+    ),
+    "parent_run_id": ("string", "An existing run."),
+    "conversation_id": ("string", "Stored, shown, and passed on to the worker."),
+    "safe_to_retry": (
+        "boolean",
+        "It may start again from the beginning if its worker is lost. Not in the public API.",
+    ),
+    "team": ("boolean", "Accepted, without effect: every key sees every run."),
+    "mode": ("`normal`", "Any other value is refused (422)."),
+    "interactive": ("boolean", "`true` is refused (422)."),
+    "attachments": ("list", "Refused (422) unless empty."),
+    "agent_identity_uid": ("string", "Refused (422)."),
+    "on_behalf_of": ("string", "Refused (422)."),
+}
+#: The fields of ``RunConfig`` for docs/api.md: JSON type and meaning.
+CONFIG_FIELDS: Final = {
+    "worker_host": ("string", "The worker ID that the run must go to; by default any worker."),
+    "harness": (
+        "`{type, model_id, reasoning_level}`",
+        "The program that works, such as `shell`.",
+    ),
+    "model_id": ("string", "The model."),
+    "name": ("string", "A name by which lists can be filtered."),
+    "base_prompt": ("string", "Passed on to the agent."),
+    "mcp_servers": ("map of objects", "MCP servers, by name."),
+    "profile_id": ("string", "Passed on to the agent."),
+    "environment_id": ("string", "Passed on to the agent; there are no environments here."),
+    "skill_spec": ("string", "The skill that the run starts with."),
+    "skills": ("list of strings", "The run starts with the first one if no other is named."),
+    "computer_use_enabled": ("boolean", "Passed on to the agent."),
+    "idle_timeout_minutes": ("number, 0 or more", "How long the agent stays after its task."),
+    "session_sharing": ("`{public_access}`", "`VIEWER` or `EDITOR`."),
+    "inference_providers": ("`{aws: {disabled, role_arn, region}}`", "Passed on to the agent."),
+    "harness_auth_secrets": (
+        "`{claude_auth_secret_name, codex_auth_secret_name}`",
+        "Names of secrets, not their values.",
+    ),
+    "snapshot_disabled": ("boolean", "Passed on to the agent."),
+    "snapshot_upload_timeout_secs": ("number, 0 or more", "Passed on to the agent."),
+    "snapshot_script_timeout_secs": ("number, 0 or more", "Passed on to the agent."),
+    "credential_strategy": ("`CREATOR`, `EXECUTOR`", "Stored and shown."),
+    "runner_id": ("string", "Stored and shown."),
+    "memory_stores": ("list", "Refused (422) unless empty."),
+}
 
 _decoder = msgspec.json.Decoder(RunRequest)
 _PATH: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)

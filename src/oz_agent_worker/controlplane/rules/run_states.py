@@ -1,17 +1,4 @@
-"""The states of a run, the moves between them, and the messages of its cancellation.
-
-==========  ===============================================================
-QUEUED      waits for a worker
-PENDING     assigned to a worker that has not claimed it yet
-CLAIMED     claimed by a worker
-INPROGRESS  its first output has arrived
-SUCCEEDED   the agent succeeded
-FAILED      the agent, or what it was asked to do, failed
-ERROR       the infrastructure that runs the agent failed
-CANCELLED   a user cancelled it
-BLOCKED     part of the public API; no run enters it here
-==========  ===============================================================
-"""
+"""The states of a run, the moves between them, and the messages of its cancellation."""
 
 import json
 from collections.abc import Mapping
@@ -24,6 +11,7 @@ from .messages import storable
 
 __all__ = [
     "IN_FLIGHT",
+    "STATE_MEANINGS",
     "TERMINAL",
     "TRANSITIONS",
     "RunOutcome",
@@ -50,6 +38,20 @@ class RunState(StrEnum):
 
 
 _S = RunState
+
+#: The meaning of each state, for docs/api.md.
+STATE_MEANINGS: Final = {
+    _S.QUEUED: "waits for a worker",
+    _S.PENDING: "sent to a worker that has not claimed it yet",
+    _S.CLAIMED: "claimed by a worker",
+    _S.INPROGRESS: "its first output has arrived",
+    _S.SUCCEEDED: "the agent succeeded",
+    _S.FAILED: "the agent, or what it was asked to do, failed",
+    _S.ERROR: "the infrastructure failed; `status_message.retryable` says whether another try may help",
+    _S.CANCELLED: "cancelled by a user or by the worker",
+    _S.BLOCKED: "part of the public API; no run enters it here",
+}
+
 _ENDS: Final = frozenset({_S.SUCCEEDED, _S.FAILED, _S.ERROR, _S.CANCELLED})
 
 #: States that a run never leaves.

@@ -134,12 +134,9 @@ def place_runs(
         served[chosen] = (tick, chosen)
         placements.append(Placement(run.id, chosen))
         room = free[chosen]
-        if room is not None:
-            free[chosen] = room - 1
-            if room == 1:
-                del free[chosen]
-        if not free:
-            break
+        free[chosen] = None if room is None else room - 1
+        if free[chosen] == 0:
+            del free[chosen]
     return tuple(placements)
 
 

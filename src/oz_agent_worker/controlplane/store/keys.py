@@ -1,14 +1,19 @@
 """API keys and workload tokens, of which only hashes are stored."""
 
+import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from oz_agent_worker.common.secret import Secret
+
 from .tables import api_keys, workload_tokens
+from .tokens import hash_token, new_api_key
 
 __all__ = [
     "ApiKey",
     "add_key",
+    "create_key",
     "drop_workload_tokens",
     "ensure_key",
     "find_key",
@@ -40,10 +45,17 @@ def add_key(connection: Connection, key_id: str, name: str, token_hash: str, now
     return ApiKey(id=key_id, name=name, created_at=now, revoked_at=None)
 
 
-def ensure_key(connection: Connection, key_id: str, name: str, token_hash: str, now: int) -> ApiKey:
+def create_key(connection: Connection, name: str, now: int) -> tuple[ApiKey, Secret]:
+    """Create and store a key. Only its hash is stored, so it cannot be read again."""
+    token = new_api_key()
+    return add_key(connection, str(uuid.uuid4()), name, hash_token(token), now), token
+
+
+def ensure_key(connection: Connection, name: str, token: Secret, now: int) -> ApiKey:
     """Store a key unless it is stored already; a revoked key stays revoked."""
+    token_hash = hash_token(token)
     row = connection.execute(_SHOWN.where(api_keys.c.token_hash == token_hash)).mappings().one_or_none()
-    return ApiKey(**row) if row else add_key(connection, key_id, name, token_hash, now)
+    return ApiKey(**row) if row else add_key(connection, str(uuid.uuid4()), name, token_hash, now)
 
 
 def list_keys(connection: Connection) -> list[ApiKey]:

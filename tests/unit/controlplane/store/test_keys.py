@@ -1,10 +1,12 @@
 from sqlalchemy import Connection
 
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
+from oz_agent_worker.controlplane.store.tokens import hash_token
 
-from .support import KEY_ID, T0, add_run, give, state_before
+from .support import T0, add_run, give, state_before
 
 
 def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) -> None:
@@ -19,16 +21,18 @@ def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) 
 
 
 def test_bringing_the_same_key_twice_stores_it_once(connection: Connection) -> None:
-    one = keys.ensure_key(connection, "k2", "bob", "1" * 64, T0)
-    two = keys.ensure_key(connection, "k3", "bob", "1" * 64, T0)
+    one = keys.ensure_key(connection, "bob", Secret("1" * 64), T0)
+    two = keys.ensure_key(connection, "bob", Secret("1" * 64), T0)
     assert one == two
     assert len(keys.list_keys(connection)) == 2
 
 
 def test_a_revoked_key_does_not_come_back_by_being_brought_again(connection: Connection) -> None:
-    keys.revoke_key(connection, KEY_ID, T0)
-    keys.ensure_key(connection, "k2", "alice", "0" * 64, T0)
-    assert keys.find_key(connection, "0" * 64) is None
+    key, token = keys.create_key(connection, "bob", T0)
+    assert keys.find_key(connection, hash_token(token)) == key
+    keys.revoke_key(connection, key.id, T0)
+    keys.ensure_key(connection, "bob", token, T0)
+    assert keys.find_key(connection, hash_token(token)) is None
 
 
 def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connection) -> None:
