@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Mutant", "choose", "mutants_of"]
+__all__ = ["Mutant", "in_order", "mutants_of"]
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
@@ -38,7 +38,7 @@ class Mutant:
     """One fault: ``module`` with its changed ``source``.
 
     ``name`` is stable: module, function, what is changed, and which of its like in that
-    function. ``line`` is where it stands in the original.
+    function. ``line`` is its line in the original.
     """
 
     module: str
@@ -54,9 +54,9 @@ class Mutant:
         return hashlib.sha256(self.name.encode()).digest()
 
 
-def choose(mutants: list[Mutant], number: int) -> list[Mutant]:
-    """Choose ``number`` mutants: always the same ones for the same code."""
-    return sorted(mutants, key=lambda mutant: mutant.rank)[:number]
+def in_order(mutants: list[Mutant]) -> list[Mutant]:
+    """Sort mutants as they are chosen: always in the same order for the same code."""
+    return sorted(mutants, key=lambda mutant: mutant.rank)
 
 
 def mutants_of(module: str, source: str) -> Iterator[Mutant]:

@@ -28,9 +28,10 @@ def mutated_packages() -> dict[str, list[Path]]:
     return dict(packages)
 
 
-def paths_for(module: str) -> list[str]:
-    """Return what pytest shall run for a module: the tests of its name first, then its package's."""
+def paths_for(module: str) -> tuple[list[str], list[str]]:
+    """Return the test files of a module's name, and the other test files of its package."""
     package, _, name = module.removeprefix(f"{PACKAGE}.").rpartition(".")
     folder = ROOT / "tests" / "unit" / Path(*package.split("."))
-    own = sorted(str(path.relative_to(ROOT)) for path in folder.glob(f"test_{name}*.py"))
-    return [*own, str(folder.relative_to(ROOT))]
+    own = sorted(folder.glob(f"test_{name}*.py"))
+    others = sorted(set(folder.glob("test_*.py")) - set(own))
+    return [str(path.relative_to(ROOT)) for path in own], [str(path.relative_to(ROOT)) for path in others]

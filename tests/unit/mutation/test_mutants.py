@@ -2,8 +2,8 @@ import pytest
 
 from tests.mutation.__main__ import module_of, mutants_in
 from tests.mutation.equivalent import EQUIVALENT
-from tests.mutation.mutants import choose, mutants_of
-from tests.mutation.packages import ROOT, mutated_packages, paths_for
+from tests.mutation.mutants import in_order, mutants_of
+from tests.mutation.packages import mutated_packages, paths_for
 
 
 def changes(body: str) -> set[tuple[str, str]]:
@@ -45,14 +45,16 @@ def test_a_mutant_is_the_module_with_one_change() -> None:
 def test_the_choice_depends_on_what_is_mutated_alone() -> None:
     one = list(mutants_of("m", "def f(a):\n    return a > 1 or a < 7\n"))
     moved = list(mutants_of("m", "\n\ndef g(a):\n    return None\n\ndef f(a):\n    return a > 1 or a < 7\n"))
-    assert [m.name for m in choose(one, 3)] == [m.name for m in choose(moved, 3)]
+    assert [m.name for m in in_order(one)] == [m.name for m in in_order(moved)]
 
 
 def test_every_pure_module_is_there_and_has_tests() -> None:
     for files in mutated_packages().values():
         for file in files:
             assert file.is_file()
-            assert (ROOT / paths_for(module_of(file))[-1]).is_dir()
+            own, others = paths_for(module_of(file))
+            assert own + others
+            assert not set(own) & set(others)
 
 
 def test_what_counts_as_equivalent_is_a_mutant() -> None:
