@@ -59,6 +59,11 @@ def test_what_cannot_be_had_is_said_and_left_out(
     assert (set(choice.metrics), list(choice.problems)) == (metrics, [problem])
 
 
+@pytest.mark.parametrize(("text", "port"), [("0", 0), ("65535", 65535), ("65536", 9464), ("-1", 9464)])
+def test_a_port_is_at_most_65535(text: str, port: int) -> None:
+    assert read_exporter_settings({"OTEL_EXPORTER_PROMETHEUS_PORT": text}).prometheus.port == port
+
+
 def test_a_signal_has_its_own_protocol() -> None:
     choice = read_exporter_settings(
         {
@@ -83,6 +88,7 @@ def test_where_prometheus_scrapes() -> None:
         ({"OTEL_SERVICE_NAME": "x"}, False),
         ({"OTEL_METRICS_EXPORTER": "otlp"}, True),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
 def test_whether_anybody_asked(environ: dict[str, str], explicit: bool) -> None:
