@@ -1,8 +1,8 @@
-"""A chart's values.schema.yaml: a JSON Schema in which each value also has its default.
+"""A chart's values.schema.yaml: a JSON Schema in which each value has its default too.
 
-``$ref`` to the file's own definitions is replaced by what it refers to, so that a
-description beside it counts (draft 7 ignores the neighbours of a ``$ref``), and every
-object that lists its properties is closed.
+``$ref`` to one of the file's definitions is replaced by the definition, so that a description
+beside it counts (draft 7 ignores the neighbours of a ``$ref``). ``$config`` is replaced by a key
+of the worker's config file (``config_keys``). An object that lists its properties is closed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,6 @@ __all__ = [
     "SourceError",
     "Value",
     "closed_schema",
-    "defaults",
     "fallbacks",
     "may_be_null",
     "read_source",
@@ -30,7 +29,7 @@ _REFERENCES: Final = ("$ref", "$config")
 
 
 class SourceError(Exception):
-    """A value of the source lacks its default or its meaning, or refers to nothing."""
+    """A value of the source has no default or no description, or refers to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Value:
 
     @property
     def is_group(self) -> bool:
-        """Whether it has values of its own."""
+        """Whether it contains values."""
         return "properties" in self.schema and "default" not in self.schema
 
     @property
@@ -57,46 +56,41 @@ class Value:
 
 
 def read_source(path: Path) -> dict[str, Any]:
-    """Read a source, its references resolved.
+    """Read a source and resolve its references.
 
     Raises:
-        SourceError: a reference names no definition, or a value lacks its default or its meaning.
+        SourceError: a reference names nothing, or a value has no default or no description.
     """
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     definitions = content.pop("definitions", {})
     source = _resolved(content, definitions)
     assert isinstance(source, dict)
-    for value in _all(source):
+    for value in values(source, deep=True):
         lacking = [key for key in ("description", "default") if key not in value.schema]
         if lacking and not (value.is_group and lacking == ["default"]):
             raise SourceError(f"{path}: {value.path} has no {lacking[0]}")
     return source
 
 
-def values(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
-    """The values and groups directly below a source or a group, in its order."""
+def values(source: Mapping[str, Any], prefix: str = "", *, deep: bool = False) -> Iterator[Value]:
+    """The values and groups below a source or a group, in its order: its own, or ``deep`` all of them."""
     for name, schema in source.get("properties", {}).items():
-        yield Value(f"{prefix}{name}", schema)
-
-
-def defaults(source: Mapping[str, Any]) -> dict[str, Any]:
-    """All defaults, as values.yaml has them."""
-    return {
-        value.name: defaults(value.schema) if value.is_group else value.schema["default"]
-        for value in values(source)
-    }
+        value = Value(f"{prefix}{name}", schema)
+        yield value
+        if deep and value.is_group:
+            yield from values(schema, f"{value.path}.", deep=True)
 
 
 def may_be_null(schema: Mapping[str, Any]) -> bool:
-    """Whether null has a meaning of its own, and does not stand for the default."""
+    """Whether null has a meaning of its own, and is not the same as the default."""
     kinds = schema.get("type")
     return isinstance(kinds, list) and "null" in kinds
 
 
 def fallbacks(source: Mapping[str, Any], section: str = "") -> Iterator[dict[str, Any]]:
-    """What counts where a value is missing: the ``values`` of each ``section``, by its dotted path.
+    """The defaults of missing values: the ``values`` of each ``section``, given by its dotted path.
 
-    Those that are ``nullable`` count only where their whole section is missing.
+    Those that are ``nullable`` apply only if their whole section is missing.
     """
     prefix = f"{section}." if section else ""
     below = list(values(source, prefix))
@@ -112,7 +106,7 @@ def fallbacks(source: Mapping[str, Any], section: str = "") -> Iterator[dict[str
 
 
 def closed_schema(schema: Any) -> Any:
-    """The JSON Schema, with every object closed that lists its properties and does not say otherwise."""
+    """The JSON Schema, with ``additionalProperties: false`` in every object that lists its properties."""
     if isinstance(schema, list):
         return [closed_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -122,13 +116,6 @@ def closed_schema(schema: Any) -> Any:
     if isinstance(schema.get("properties"), dict):
         closed.setdefault("additionalProperties", False)
     return closed
-
-
-def _all(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
-    for value in values(source, prefix):
-        yield value
-        if value.is_group:
-            yield from _all(value.schema, f"{value.path}.")
 
 
 def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:

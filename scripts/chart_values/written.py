@@ -25,7 +25,7 @@ def schema_json(source: Mapping[str, Any]) -> str:
 
 
 def defaults_yaml(source: Mapping[str, Any]) -> str:
-    """files/defaults.yaml, by which templates put defaults where values are missing."""
+    """files/defaults.yaml, from which templates take the defaults of missing values."""
     return f"{_HEADER}{_as_yaml(list(fallbacks(source)))}\n"
 
 
@@ -59,13 +59,13 @@ def _as_yaml(data: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists indented below their key, and texts that could be taken for something else in quotes."""
+    """Indents lists below their key, and quotes texts that YAML would read as something else."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        # Of a plain "" YAML makes a null, of a plain "true" no text.
+        # YAML reads a plain "" as null and a plain "true" as a boolean.
         plain = not text.startswith("{") and yaml.safe_load(text) == text
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
@@ -74,32 +74,28 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def reference(source: Mapping[str, Any]) -> str:
-    """The reference in Markdown: a heading and a table a group, the ungrouped values first."""
+    """The reference in Markdown: a heading and a table for each group, after the ungrouped values."""
     single = [value for value in values(source) if not value.is_group]
     parts = [f"### {_OTHERS}\n\n{_table(single)}"]
     for group in values(source):
         if group.is_group:
-            rows = list(_leaves(group))
+            below = values(group.schema, f"{group.path}.", deep=True)
+            rows = [value for value in below if not value.is_group]
             parts.append(f"### {group.name}\n\n{group.description}\n\n{_table(rows)}")
     return "\n".join(parts)
 
 
-def _leaves(group: Value) -> Iterator[Value]:
-    for value in values(group.schema, f"{group.path}."):
-        if value.is_group:
-            yield from _leaves(value)
-        else:
-            yield value
-
-
 def _table(rows: list[Value]) -> str:
-    cells = [(f"`{row.path}`", _default(row), _allowed(row.schema), row.description) for row in rows]
+    cells = [
+        (
+            f"`{row.path}`",
+            f"`{json.dumps(row.schema['default'], ensure_ascii=False)}`",
+            _allowed(row.schema),
+            row.description,
+        )
+        for row in rows
+    ]
     return table(("value", "default", "allowed", "meaning"), cells)
-
-
-def _default(value: Value) -> str:
-    default = value.schema["default"]
-    return f"`{json.dumps(default, ensure_ascii=False)}`"
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

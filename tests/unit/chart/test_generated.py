@@ -16,10 +16,10 @@ from scripts.chart_values import CHARTS, chart_files
 from scripts.chart_values.source import (
     SourceError,
     closed_schema,
-    defaults,
     fallbacks,
     may_be_null,
     read_source,
+    values,
 )
 from scripts.chart_values.written import defaults_yaml, reference, schema_json, values_yaml
 from tests.chart.helmcli import ROOT, WORKER
@@ -41,6 +41,14 @@ def test_a_document_has_the_place_for_its_reference(folder: str) -> None:
 def test_a_chart_has_the_versions_of_the_program(folder: str) -> None:
     chart = yaml.safe_load((ROOT / folder / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == __version__
+
+
+def defaults(source: Any) -> Any:
+    """All defaults of a source, nested as in values.yaml."""
+    return {
+        value.name: defaults(value.schema) if value.is_group else value.schema["default"]
+        for value in values(source)
+    }
 
 
 def test_values_yaml_holds_the_defaults() -> None:

@@ -31,7 +31,6 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar
 
@@ -183,22 +182,19 @@ class Journal(Generic[State]):
             JournalError: the file has something else in it.
         """
         path = self.folder / "identity"
-        with contextlib.suppress(FileExistsError):  # another worker was faster
-            if not os.path.lexists(path):
-                self._name_once(path)
+        if not os.path.lexists(path):
+            # On the disk at once, so that a loss of power cannot lead to a second name.
+            written, lock = _write(self.folder, f"{secrets.token_hex(16)}\n".encode(), durable=True)
+            try:
+                with contextlib.suppress(FileExistsError):  # another worker was faster
+                    path.hardlink_to(written)
+                _sync_folder(self.folder)
+            finally:
+                _discard(written, lock)
         name = path.read_bytes().decode(errors="replace").strip()
         if _IDENTITY.fullmatch(name) is None:
             raise JournalError(f"{path} is damaged: it does not contain 32 hexadecimal digits")
         return name
-
-    def _name_once(self, path: Path) -> None:
-        """Write a name to the disk, so that a loss of power cannot lead to a second one."""
-        written, lock = _write(self.folder, f"{secrets.token_hex(16)}\n".encode(), durable=True)
-        try:
-            path.hardlink_to(written)
-            _sync_folder(self.folder)
-        finally:
-            _discard(written, lock)
 
     def create(self, key: ExecutionKey, state: State) -> JournalRecord[State]:
         """Record an execution before anything of it is started.
@@ -235,20 +231,19 @@ class Journal(Generic[State]):
 
     def take_free(self) -> list[JournalRecord[State]]:
         """Take every execution that a dead worker left; log once what cannot be read."""
-        return list(self._take_free())
-
-    def _take_free(self) -> Iterator[JournalRecord[State]]:
+        taken = []
         for path in sorted(self.folder.glob(f"*{_RECORD}")):
             try:
                 lock = self._lock_record(path)
                 if lock is not None:
-                    yield self._read(path, lock)
+                    taken.append(self._read(path, lock))
             except HeldError:
                 continue
             except UnreadableError as error:
                 if path.name not in self._logged:
                     self._logged.add(path.name)
                     logger.error("%s", error)
+        return taken
 
     def _path(self, key: ExecutionKey) -> Path:
         digest = hashlib.sha256(f"{key.task_id}\0{key.execution_id}".encode(errors="surrogatepass"))
@@ -369,7 +364,14 @@ def lock_file(path: Path, *, create: bool = False) -> int | None:
     Raises:
         OSError: the file cannot be opened.
     """
-    descriptor = _open_to_lock(path, os.O_CREAT if create else 0)
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if create else 0)
+    try:
+        # For writing, which the record locks need to which NFS maps flock(2). Not inherited (PEP 446).
+        descriptor = os.open(path, os.O_RDWR | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # a record can be read
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -379,17 +381,6 @@ def lock_file(path: Path, *, create: bool = False) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _open_to_lock(path: Path, create: int) -> int:
-    """Open for writing, which the record locks need to which NFS maps flock(2). Not inherited (PEP 446)."""
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return os.open(path, os.O_RDWR | create | flags, 0o600)
-    except OSError as error:
-        if error.errno != errno.EROFS:  # a record can still be read
-            raise
-        return os.open(path, os.O_RDONLY | flags)
 
 
 def is_open_file(descriptor: int, path: Path) -> bool:

@@ -175,10 +175,16 @@ class DirectBackend:
         except BaseException:
             pipe.discard()
             raise
-        mark = lock.record.state.mark
         plan = ExecutionPlan(
             agent=(agent, *spec.arguments),
-            environment=task_environment(spec, workspace, grace=self._commands.grace, mark=mark),
+            environment=task_environment(
+                spec.key,
+                spec.harness,
+                workspace,
+                grace=self._commands.grace,
+                mark=lock.record.state.mark,
+                variables=spec.environment,
+            ),
             commands=self._commands,
         )
         execution = DirectExecution(plan, lock, workspace, pipe, self._give_back)

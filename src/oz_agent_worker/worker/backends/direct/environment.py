@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.worker.backends.base import environment_of
-from oz_agent_worker.worker.task_spec import TaskSpec
+from oz_agent_worker.protocol.report import ExecutionKey
 
 from .dotenv import parse_dotenv
 from .workspace import Workspace
@@ -25,7 +24,6 @@ __all__ = [
     "HARNESS_HOMES",
     "MARK",
     "TaskEnvironment",
-    "lost_environment",
     "read_environment_file",
     "task_environment",
 ]
@@ -63,24 +61,20 @@ class TaskEnvironment:
         return {name: value.reveal() for name, value in secrets.items()} | dict(self.own)
 
 
-def task_environment(spec: TaskSpec, workspace: Workspace, *, grace: float, mark: str) -> TaskEnvironment:
+def task_environment(
+    key: ExecutionKey,
+    harness: str | None,
+    workspace: Workspace,
+    *,
+    grace: float,
+    mark: str,
+    variables: Mapping[str, Secret] | None = None,
+) -> TaskEnvironment:
     """The layers for a task in its workspace.
 
-    ``grace`` is the time from TERM to KILL, in seconds; ``mark`` is the execution's.
+    ``grace`` is the time from TERM to KILL, in seconds; ``mark`` is the execution's. ``variables``
+    are the task's own, which are lost when the worker of a task has died.
     """
-    files = _files(workspace, spec.harness, grace)
-    return TaskEnvironment(task=environment_of(spec, files), own=_own(workspace, spec.key.task_id, mark))
-
-
-def lost_environment(
-    task_id: str, harness: str | None, workspace: Workspace, *, grace: float, mark: str
-) -> TaskEnvironment:
-    """The layers after the worker of a task has died: all but the task's own variables."""
-    files = {name: Secret(value) for name, value in _files(workspace, harness, grace).items()}
-    return TaskEnvironment(task=files, own=_own(workspace, task_id, mark))
-
-
-def _files(workspace: Workspace, harness: str | None, grace: float) -> dict[str, str]:
     files = {
         "GIT_CONFIG_GLOBAL": str(workspace.git_config),
         # Less than the agent's own grace, so that the agent can end its harness within it.
@@ -88,17 +82,15 @@ def _files(workspace: Workspace, harness: str | None, grace: float) -> dict[str,
     }
     if harness in HARNESS_HOMES:
         files[HARNESS_HOMES[harness]] = str(workspace.harness_home(harness))
-    return files
-
-
-def _own(workspace: Workspace, task_id: str, mark: str) -> dict[str, str]:
-    return {
+    own = {
         "OZ_WORKSPACE_ROOT": str(workspace.directory),
         "OZ_WORKER_BACKEND": "direct",
-        "OZ_RUN_ID": task_id,
+        "OZ_RUN_ID": key.task_id,
         "OZ_ENVIRONMENT_FILE": str(workspace.environment_file),
         MARK: mark,
     }
+    secrets = {name: Secret(value) for name, value in files.items()}
+    return TaskEnvironment(task={**(variables or {}), **secrets}, own=own)
 
 
 def read_environment_file(path: Path) -> dict[str, Secret]:

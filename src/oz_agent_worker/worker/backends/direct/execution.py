@@ -15,7 +15,7 @@ from oz_agent_worker.worker.backends.base import SHUTDOWN, OutputSink
 from oz_agent_worker.worker.events import EventKind, TaskEvent
 
 from .dotenv import DotenvError
-from .environment import TaskEnvironment, lost_environment, read_environment_file
+from .environment import TaskEnvironment, read_environment_file, task_environment
 from .output import OutputPipe
 from .processes import CommandNotStartedError, ProcessSet, boot_id
 from .records import DirectState, RecordLock, conclude, lost_processes
@@ -234,8 +234,8 @@ class LostExecution(HostExecution):
             return
         await output.open()
         processes = TaskProcesses(record, workspace.directory, output.writer)
-        environment = lost_environment(
-            self._key.task_id, record.state.harness, workspace, grace=commands.grace, mark=record.state.mark
+        environment = task_environment(
+            self._key, record.state.harness, workspace, grace=commands.grace, mark=record.state.mark
         ).of_command(commands.worker, self._exported(workspace))
         try:
             await processes.tear_down(commands, environment)

@@ -1,13 +1,15 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.direct.dotenv import DotenvError
 from oz_agent_worker.worker.backends.direct.environment import (
     MAX_ENVIRONMENT_FILE,
-    lost_environment,
+    TaskEnvironment,
     read_environment_file,
     task_environment,
 )
@@ -26,26 +28,28 @@ OWN = {
 FILES = {"GIT_CONFIG_GLOBAL": "/ws/t/.oz/gitconfig", "OZ_AGENT_GRACE_SECONDS": "8"}
 
 
-def test_the_agent_inherits_little_and_gets_the_task_and_the_backends_own() -> None:
-    environment = task_environment(
-        task_spec(task_id="t", environment={"A": "1"}), WORKSPACE, grace=10.0, mark="m"
+def layers(**fields: Any) -> TaskEnvironment:
+    """The layers of a task with these fields."""
+    spec = task_spec(task_id="t", **fields)
+    return task_environment(
+        spec.key, spec.harness, WORKSPACE, grace=10.0, mark="m", variables=spec.environment
     )
+
+
+def test_the_agent_inherits_little_and_gets_the_task_and_the_backends_own() -> None:
+    environment = layers(environment={"A": "1"})
     assert environment.of_agent(WORKER, {}) == {"HOME": "/home/w", "PATH": "/bin", "A": "1"} | FILES | OWN
 
 
 def test_a_command_inherits_everything_but_the_workers_key() -> None:
-    environment = task_environment(
-        task_spec(task_id="t", environment={"A": "1"}), WORKSPACE, grace=10.0, mark="m"
-    )
+    environment = layers(environment={"A": "1"})
     expected = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "A": "1"} | FILES | OWN
     assert environment.of_command(WORKER, {}) == expected
 
 
 def test_later_layers_win() -> None:
     every = {"HOME": "task", "WARP_API_KEY": "task", "GIT_CONFIG_GLOBAL": "task", "A": "task", "B": "task"}
-    environment = task_environment(
-        task_spec(task_id="t", environment=every | OWN), WORKSPACE, grace=10.0, mark="m"
-    )
+    environment = layers(environment=every | OWN)
     exported = {name: Secret("setup") for name in ("B", "C", *OWN)}
     expected = {"HOME": "task", "WARP_API_KEY": "task", "A": "task", "B": "setup", "C": "setup"} | FILES | OWN
     assert environment.of_agent(WORKER, exported) == expected | {"PATH": "/bin"}
@@ -53,7 +57,7 @@ def test_later_layers_win() -> None:
 
 
 def test_a_setup_command_may_choose_the_files_of_git_and_the_harness() -> None:
-    environment = task_environment(task_spec(task_id="t", harness="codex"), WORKSPACE, grace=10.0, mark="m")
+    environment = layers(harness="codex")
     exported = {"GIT_CONFIG_GLOBAL": Secret("/etc/git"), "CODEX_HOME": Secret("/home/w/.codex")}
     found = environment.of_agent(WORKER, exported)
     assert (found["GIT_CONFIG_GLOBAL"], found["CODEX_HOME"]) == ("/etc/git", "/home/w/.codex")
@@ -69,21 +73,19 @@ def test_a_setup_command_may_choose_the_files_of_git_and_the_harness() -> None:
     ],
 )
 def test_a_harness_has_its_home_in_the_workspace(harness: str | None, homes: dict[str, str]) -> None:
-    environment = task_environment(task_spec(task_id="t", harness=harness), WORKSPACE, grace=10.0, mark="m")
+    environment = layers(harness=harness)
     assert environment.of_agent({}, {}) == FILES | homes | OWN
 
 
 def test_what_a_dead_worker_leaves_is_all_but_the_tasks_own_variables() -> None:
-    found = lost_environment("t", "codex", WORKSPACE, grace=10.0, mark="m")
+    found = task_environment(ExecutionKey("t", "t"), "codex", WORKSPACE, grace=10.0, mark="m")
     homes = {"CODEX_HOME": "/ws/t/.oz/codex"}
     expected = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "C": "setup"} | FILES | homes | OWN
     assert found.of_command(WORKER, {"C": Secret("setup")}) == expected
 
 
 def test_a_representation_shows_no_value() -> None:
-    environment = task_environment(
-        task_spec(task_id="t", environment={"KEY": "hidden"}), WORKSPACE, grace=10.0, mark="m"
-    )
+    environment = layers(environment={"KEY": "hidden"})
     assert "hidden" not in repr(environment)
 
 
