@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["counter", "up-down counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label. ``values`` are all that it can have; empty where only the running system knows them."""
+    """A label. ``values`` are all possible ones; where they are not known beforehand, ``note`` says more."""
 
     name: str
     values: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric. ``backend`` limits it to workers of that backend; ``buckets`` are upper bounds."""
+    """One metric. ``backend``: only workers with that backend have it. ``buckets`` are upper bounds."""
 
     name: str
     kind: Kind
@@ -62,7 +62,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_connected",
         kind="gauge",
-        meaning="1 while there is a connection to the control plane, else 0.",
+        meaning="1 while the worker is connected to the control plane, else 0.",
     ),
     Metric(
         name="oz_worker_tasks_active",
@@ -72,7 +72,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_tasks_max_concurrent",
         kind="gauge",
-        meaning="How many tasks may be active at a time; 0 is unlimited.",
+        meaning="The most tasks that may be active at a time; 0 is unlimited.",
     ),
     Metric(
         name="oz_worker_tasks_claimed_total",
@@ -94,7 +94,8 @@ METRICS: Final = (
     Metric(
         name="oz_worker_task_duration_seconds",
         kind="histogram",
-        meaning="From a task's assignment until its outcome was known. Without tasks that were taken over.",
+        meaning="From a task's assignment until its outcome was known. Tasks that were taken over"
+        " are left out.",
         unit="s",
         labels=(_RESULT,),
         buckets=_TASK_SECONDS,
@@ -102,8 +103,9 @@ METRICS: Final = (
     Metric(
         name="oz_worker_task_failures_total",
         kind="counter",
-        meaning="Failures, by where they arose and why; see failure-reasons.md. What a finished task left"
-        " and could not be removed counts with the phase and reason `cleanup`; such a task did not fail.",
+        meaning="Failures by phase and reason; see failure-reasons.md. If something that a finished"
+        " task left could not be removed, that counts with the phase and reason"
+        " `cleanup`; such a task did not fail.",
         labels=(
             Label("phase", _values(FailurePhase)),
             Label("reason", _values(FailureReason)),
@@ -112,8 +114,8 @@ METRICS: Final = (
     Metric(
         name="oz_worker_websocket_reconnects_total",
         kind="counter",
-        meaning="Attempts to connect again: because the attempt before failed or was refused, or because"
-        " the connection ended.",
+        meaning="Attempts to reconnect, because the attempt before failed or was refused, or"
+        " because the connection ended.",
         labels=(Label("reason", ("dial_failed", "remote_close")),),
     ),
     Metric(
@@ -125,12 +127,12 @@ METRICS: Final = (
     Metric(
         name="oz_worker_tasks_taken_over_total",
         kind="counter",
-        meaning="Tasks of an earlier worker that this one goes on with.",
+        meaning="Tasks of an earlier worker that this one continues.",
     ),
     Metric(
         name="oz_worker_tasks_by_phase",
         kind="up-down counter",
-        meaning="Tasks in the worker's hands: `creating` until the backend has the work, `pending` until"
+        meaning="Tasks that the worker holds: `creating` until the backend has the work, `pending` until"
         " the agent runs, `running`, and `finishing` from the outcome until its report is"
         " delivered and everything is cleaned up.",
         labels=(Label("phase", ("creating", "pending", "running", "finishing")),),
@@ -139,9 +141,9 @@ METRICS: Final = (
         name="oz_worker_task_queue_to_start_seconds",
         kind="histogram",
         meaning="Until the worker saw the task's agent run: since the run was `created`, by the control"
-        " plane's clock against the worker's (never below 0; a run that is executed again counts from its"
-        " first creation), or since it was `assigned`, where the control plane names no time of creation."
-        " Without tasks that were taken over.",
+        " plane's clock and the worker's (never below 0; a run that is executed again counts from its"
+        " first creation), or since it was `assigned`, where the control plane sends no time of creation."
+        " Tasks that were taken over are left out.",
         unit="s",
         labels=(Label("since", ("created", "assigned")),),
         buckets=_START_SECONDS,
@@ -149,8 +151,8 @@ METRICS: Final = (
     Metric(
         name="oz_worker_task_start_to_end_seconds",
         kind="histogram",
-        meaning="From when the worker saw the task's agent run until the task's outcome was known. Without"
-        " tasks that were taken over, and those whose agent was not seen to run.",
+        meaning="From when the worker saw the task's agent run until the task's outcome was known. Tasks"
+        " that were taken over, or whose agent was never seen running, are left out.",
         unit="s",
         labels=(_RESULT,),
         buckets=_TASK_SECONDS,
@@ -158,18 +160,18 @@ METRICS: Final = (
     Metric(
         name="oz_worker_outbox_reports",
         kind="gauge",
-        meaning="Results that the control plane does not have yet.",
+        meaning="Terminal reports that the control plane does not have yet.",
     ),
     Metric(
         name="oz_worker_outbox_oldest_seconds",
         kind="gauge",
-        meaning="For how long the oldest of them waits; 0 where there is none.",
+        meaning="Age of the oldest of them; 0 where there is none.",
         unit="s",
     ),
     Metric(
         name="oz_worker_event_loop_lag_seconds",
         kind="histogram",
-        meaning="By how much a timer of the worker was late; one sample a second.",
+        meaning="How late a timer of the worker was; one sample a second.",
         unit="s",
         buckets=_LAG_SECONDS,
     ),
@@ -177,15 +179,15 @@ METRICS: Final = (
         name="oz_worker_kubernetes_requests_total",
         kind="counter",
         meaning="Requests to the API server, each attempt counted; `code` is the HTTP status,"
-        " `none` where no answer came.",
+        " `none` without an answer.",
         labels=(_VERB, _ASKED, Label("code", note="HTTP status codes, none")),
         backend="kubernetes",
     ),
     Metric(
         name="oz_worker_kubernetes_request_duration_seconds",
         kind="histogram",
-        meaning="From a request until its answer's headers, or until it was given up. The headers of a log"
-        " that is followed (`pods/log`) come with its first line.",
+        meaning="From a request until the headers of its answer, or until it was given up. The headers of a"
+        " log that is followed (`pods/log`) come with its first line.",
         unit="s",
         labels=(_VERB, _ASKED),
         backend="kubernetes",
@@ -194,15 +196,16 @@ METRICS: Final = (
     Metric(
         name="oz_worker_kubernetes_watch_restarts_total",
         kind="counter",
-        meaning="Watches that had to be opened once more: the server `ended` it (asked to, about every five"
-        " minutes), an `error` interrupted it, or its place was lost and a `relist` came first.",
+        meaning="Watches that had to be opened again: the server `ended` it (about every five minutes, as"
+        " requested), an `error` interrupted it, or its resource version had expired and a"
+        " `relist` came first.",
         labels=(_RESOURCE, Label("reason", ("ended", "error", "relist"))),
         backend="kubernetes",
     ),
     Metric(
         name="oz_worker_kubernetes_watch_lag_seconds",
         kind="gauge",
-        meaning="Since the API server last told the watch anything. It sends a bookmark about once a"
+        meaning="Since the API server last sent the watch anything. It sends a bookmark about once a"
         " minute where nothing happens.",
         unit="s",
         labels=(_RESOURCE,),
@@ -212,12 +215,12 @@ METRICS: Final = (
 
 
 def metrics_for(backend: str) -> Mapping[str, Metric]:
-    """The metrics of a worker with this backend, by name."""
+    """Return the metrics of a worker with this backend, by name."""
     return MappingProxyType({m.name: m for m in METRICS if m.backend in (None, backend)})
 
 
 def label_sets(metric: Metric) -> Iterator[dict[str, str]]:
-    """Yield every combination of labels that a metric can have; none where that is not known."""
+    """Yield every combination of a metric's labels; none where they are not known beforehand."""
     names = [label.name for label in metric.labels]
     for values in product(*(label.values for label in metric.labels)):
         yield dict(zip(names, values, strict=True))
