@@ -1,11 +1,10 @@
-"""What ``doctor`` checks of the control plane: reached, key accepted, clocks agree.
+"""The checks of ``doctor`` on the control plane: is it reached, is the key accepted, do clocks agree.
 
-No WebSocket is opened: a worker that connects is given tasks, and a doctor takes none. The
-key is shown to the API beside the WebSocket, by listing one run.
+No WebSocket is opened, because a worker that connects is given tasks. The key is checked by listing
+one run through the HTTP API beside the WebSocket.
 """
 
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -14,7 +13,7 @@ import aiohttp
 
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
-from oz_agent_worker.common.proxy import Proxy, proxy_for
+from oz_agent_worker.common.proxy import proxy_for
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, skip, warn
 from oz_agent_worker.worker.clock_skew import clock_skew, judge_clock
@@ -29,10 +28,10 @@ _REACHED: Final = "control plane"
 
 
 def api_root(web_socket_url: str) -> str | None:
-    """The HTTP API that belongs to a worker WebSocket; ``None`` where that cannot be told.
+    """Return the HTTP API that belongs to a worker's WebSocket; ``None`` if it is unknown.
 
-    The key goes nowhere but to the host that the worker itself shows it to; the public
-    service, whose API has a host of its own, is the one exception.
+    The key goes only to the host that the worker sends it to, except that the public service has
+    another host for its API.
     """
     if web_socket_url == DEFAULT_WEB_SOCKET_URL:
         return f"{DEFAULT_SERVER_ROOT_URL}/api/v1"
@@ -46,46 +45,56 @@ def _as_http(web_socket_url: str) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path, "", ""))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    skew: float | None
+class _UnreachableError(Exception):
+    """The control plane did not answer; the text says why."""
 
 
-async def _ask(url: str, proxy: Proxy | None, key: Secret | None = None) -> _Answer:
-    """Send one GET. Raises aiohttp's errors, OSError and TimeoutError."""
+async def _ask(url: str, environ: Mapping[str, str], key: Secret | None = None) -> tuple[int, float | None]:
+    """Send one GET; return the status, and how many seconds the server's clock is ahead if known.
+
+    Raises:
+        _UnreachableError: there is no answer.
+    """
     headers = {"User-Agent": f"oz-agent-worker/{__version__}"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key.reveal()}"
-    sent = datetime.now(UTC)
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
-    async with (
-        aiohttp.ClientSession(headers=headers, timeout=timeout) as http,
-        http.get(url, allow_redirects=False, **proxy_options(proxy)) as response,
-    ):
-        return _Answer(response.status, clock_skew(response.headers.get("Date"), sent, datetime.now(UTC)))
+    sent, timeout = datetime.now(UTC), aiohttp.ClientTimeout(total=_TIMEOUT)
+    try:
+        async with (
+            aiohttp.ClientSession(headers=headers, timeout=timeout) as http,
+            http.get(url, allow_redirects=False, **proxy_options(proxy_for(url, environ))) as response,
+        ):
+            return response.status, clock_skew(response.headers.get("Date"), sent, datetime.now(UTC))
+    except TimeoutError as error:
+        raise _UnreachableError(f"no answer within {_TIMEOUT:g} s") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise _UnreachableError(f"cannot be reached: {failure_words(error, None)}") from error
 
 
 def control_plane_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]:
-    """The checks, in the order in which they are shown. ``environ`` may name a proxy (``core.proxy``)."""
-    skew: list[float | None] = []
+    """Return the checks in the order in which they are shown; ``environ`` may name a proxy."""
+    skew: float | None = None
+    advice = "check --web-socket-url, and that a firewall or proxy lets this machine reach it"
 
     async def reached() -> CheckResult:
+        nonlocal skew
         url = _as_http(config.web_socket_url)
-        proxy = proxy_for(url, environ)
-        # Not a handshake, so that an error is what a control plane answers.
-        answer = await _ask(url, proxy)
-        skew.append(answer.skew)
-        if answer.status >= 500:
+        try:
+            # A GET without the handshake: a control plane answers it with an error.
+            status, skew = await _ask(url, environ)
+        except _UnreachableError as error:
+            return fail(str(error), advice)
+        if status >= 500:
             return fail(
-                f"{config.web_socket_url} answers HTTP {answer.status}",
-                "see whether the control plane, or the proxy before it, is well",
+                f"{config.web_socket_url} answers HTTP {status}",
+                "check the health of the control plane, and of the proxy before it",
             )
-        if answer.status == 404 and not url.endswith(_WHOLE_PATH):
+        if status == 404 and not url.endswith(_WHOLE_PATH):
             return warn(
                 f"{config.web_socket_url} answers HTTP 404, and its path is not the usual one: "
                 f"a control plane's worker WebSocket ends in {_WHOLE_PATH}"
             )
+        proxy = proxy_for(url, environ)
         return ok(config.web_socket_url + (f", through {proxy}" if proxy is not None else ""))
 
     async def accepted() -> CheckResult:
@@ -94,22 +103,24 @@ def control_plane_checks(config: WorkerConfig, environ: Mapping[str, str]) -> li
         root = api_root(config.web_socket_url)
         if root is None:
             return skip(f"the API that belongs to {config.web_socket_url} is not known")
-        answer = await _ask(f"{root}/agent/runs?limit=1", proxy_for(root, environ), config.api_key)
-        return judge_key(answer.status, root)
+        try:
+            status, _ = await _ask(f"{root}/agent/runs?limit=1", environ, config.api_key)
+        except _UnreachableError as error:
+            return fail(str(error), advice)
+        return judge_key(status, root)
 
     async def clock() -> CheckResult:
-        return judge_clock(skew[-1] if skew else None)
+        return judge_clock(skew)
 
-    told = "check --web-socket-url, and that a firewall or proxy lets this machine reach it"
     return [
-        Check(_REACHED, _reporting(reached, told)),
-        Check("API key", _reporting(accepted, told), (_REACHED,)),
+        Check(_REACHED, reached),
+        Check("API key", accepted, (_REACHED,)),
         Check("control plane's clock", clock, (_REACHED,)),
     ]
 
 
 def judge_key(status: int, root: str) -> CheckResult:
-    """Judge by the HTTP status of a request with the key."""
+    """Judge the HTTP status of a request with the key."""
     if status == 200:
         return ok(f"accepted by {root}")
     if status in {401, 403}:
@@ -117,20 +128,4 @@ def judge_key(status: int, root: str) -> CheckResult:
             f"{root} refuses it (HTTP {status})",
             "check WARP_API_KEY, and that the key belongs to this team",
         )
-    return warn(f"{root} answers HTTP {status}, which says nothing of the key")
-
-
-def _reporting(
-    check: Callable[[], Coroutine[None, None, CheckResult]], fix: str
-) -> Callable[[], Coroutine[None, None, CheckResult]]:
-    """Make a failure of what cannot be reached."""
-
-    async def made() -> CheckResult:
-        try:
-            return await check()
-        except TimeoutError:
-            return fail(f"no answer within {_TIMEOUT:g} s", fix)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return fail(f"cannot be reached: {failure_words(error, None)}", fix)
-
-    return made
+    return warn(f"{root} answers HTTP {status}, which says nothing about the key")

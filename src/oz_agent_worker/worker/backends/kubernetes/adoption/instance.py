@@ -1,9 +1,9 @@
-"""Which worker process created a Job: its name in the annotation ``oz.warp.dev/owner``. Pure.
+"""The identity of the worker process that created a Job: the annotation ``oz.warp.dev/owner``. Pure.
 
-A worker in the cluster is its Pod (``pod/<namespace>/<name>/<uid>``): a container that is
-started again in the same Pod goes on with what is its own. Any other is a process, which no
-later process equals: ``process/<hostname>/<boot ID>/<PID namespace>/<pid>/<start time>``,
-without the namespace where the system does not tell of one.
+A worker in the cluster is its Pod (``pod/<namespace>/<name>/<uid>``): a container that is restarted
+in the same Pod still owns its Jobs. Any other worker is a process, and no later process has the same
+identity: ``process/<hostname>/<boot ID>/<PID namespace>/<pid>/<start time>``, without the namespace
+if the system does not tell it.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from typing import Final, TypeAlias
 
 __all__ = ["UNSAID", "Instance", "Machine", "PodInstance", "ProcessInstance", "parse_instance"]
 
-#: In place of what a system does not tell.
+#: Stands for what the system does not tell.
 UNSAID: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class PodInstance:
-    """A worker's Pod, as the API server that keeps its Jobs knows it."""
+    """A worker's Pod, in the cluster of its Jobs."""
 
     namespace: str
     name: str
@@ -29,10 +29,9 @@ class PodInstance:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where processes can be looked for: a hostname, what changes with each boot, and a PID namespace.
+    """Where a process ID means something: a hostname, an ID of the boot, and a PID namespace.
 
-    The namespace is named by its inode number (pid_namespaces(7)): process IDs mean something
-    in one alone, and a container has mostly its own.
+    The namespace is the inode number (pid_namespaces(7)); most containers have their own.
     """
 
     host: str
@@ -46,7 +45,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInstance:
-    """A worker's process; ``started`` tells it from others that have its ``pid`` in the same boot."""
+    """A worker's process; ``started`` tells it from other processes with its ``pid`` in the same boot."""
 
     machine: Machine
     pid: int
@@ -60,7 +59,7 @@ Instance: TypeAlias = PodInstance | ProcessInstance
 
 
 def parse_instance(text: str | None) -> Instance | None:
-    """Read an owner back; ``None`` for anything that no worker of this form has written."""
+    """Parse an owner; ``None`` for anything that no such worker has written."""
     parts = (text or "").split("/")
     if not all(parts):
         return None
@@ -72,5 +71,5 @@ def parse_instance(text: str | None) -> Instance | None:
             found = ProcessInstance(Machine(host, boot), int(pid), started)
         case ["process", host, boot, pid_namespace, pid, started] if pid.isdecimal():
             found = ProcessInstance(Machine(host, boot, pid_namespace), int(pid), started)
-    # One text for each instance: what reads like one and is written otherwise is none.
+    # Each instance has one text: what differs from it was not written by a worker.
     return found if str(found) == text else None

@@ -1,4 +1,4 @@
-"""Which worker this is, found out from the system and, in a cluster, from its API server."""
+"""Finds out which worker this is, from the system and, in a cluster, from the API server."""
 
 import os
 import secrets
@@ -18,12 +18,12 @@ from .instance import UNSAID, Instance, Machine, PodInstance, ProcessInstance
 __all__ = ["own_instance", "own_namespace", "process_started", "this_machine", "this_process"]
 
 PROC: Final = Path("/proc")
-#: Of the fields of /proc/PID/stat behind the command's name (proc_pid_stat(5)): state and start time.
+#: Positions of state and start time behind the command's name in /proc/PID/stat (proc_pid_stat(5)).
 _STATE, _START_TIME = 0, 19
 
 
 def this_machine(proc: Path = PROC) -> Machine:
-    """Where this process runs."""
+    """Return the machine that this process runs on."""
     try:
         boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -33,7 +33,7 @@ def this_machine(proc: Path = PROC) -> Machine:
 
 
 def _pid_namespace(proc: Path) -> str:
-    """The inode number of this process's PID namespace; the link reads ``pid:[<number>]`` (namespaces(7))."""
+    """Return the inode number of this PID namespace; the link is ``pid:[<number>]`` (namespaces(7))."""
     try:
         link = os.fspath((proc / "self/ns/pid").readlink())
     except OSError:
@@ -42,9 +42,9 @@ def _pid_namespace(proc: Path) -> str:
 
 
 def process_started(pid: int, proc: Path = PROC) -> str | None:
-    """When the process with this ID started, in clock ticks since the boot; ``None`` where none runs.
+    """Return when the process started, in clock ticks since the boot; ``None`` if no such process runs.
 
-    ``UNSAID`` where one runs on a system without /proc.
+    ``UNSAID`` if one runs on a system without /proc.
     """
     if not (proc / "self/stat").exists():
         return UNSAID if _exists(pid) else None
@@ -68,7 +68,7 @@ def _exists(pid: int) -> bool:
 
 
 def this_process(machine: Machine, proc: Path = PROC) -> ProcessInstance:
-    """This process; where its start time is not to be had, a word that no other process has."""
+    """Return this process; if its start time is unknown, a random one."""
     pid = os.getpid()
     started = process_started(pid, proc)
     return ProcessInstance(machine, pid, secrets.token_hex(8) if started in (None, UNSAID) else str(started))
@@ -84,11 +84,11 @@ async def own_instance(
 ) -> Instance:
     """Find out which worker this is: a Pod that the API server knows, else a process.
 
-    The Pod's name is the downward API's (``OZ_POD_NAMESPACE``, ``OZ_POD_NAME``,
-    ``OZ_POD_UID``), else what every Pod knows of itself. It is looked up once: a worker may
-    run in one cluster and its tasks in another, where a Pod of its name is missing or
-    another. Where it may not be looked up, the downward API is trusted if ``own_cluster``
-    says that the API server is the worker's own.
+    The Pod's name comes from the downward API (``OZ_POD_NAMESPACE``, ``OZ_POD_NAME``,
+    ``OZ_POD_UID``), else from the service account and the hostname. It is looked up once, because the
+    tasks may run in another cluster than the worker, where no Pod or another one has that name. If it
+    may not be looked up, the downward API is trusted if ``own_cluster`` says that the API server is
+    that of the worker's own cluster.
 
     Raises:
         ApiError: the API server cannot be asked.
@@ -113,7 +113,7 @@ async def own_instance(
 
 
 def own_namespace(environ: Mapping[str, str], service_account: Path = SERVICE_ACCOUNT) -> str | None:
-    """The namespace of the Pod that this process runs in; ``None`` where it is told of none."""
+    """Return the namespace of the Pod that this process runs in; ``None`` if it is unknown."""
     if namespace := environ.get("OZ_POD_NAMESPACE"):
         return namespace
     try:

@@ -1,8 +1,7 @@
 """Which of the agent's arguments may be shown, and what is hidden of the others. Pure.
 
-The protocol's own arguments are known one by one (wire protocol, "The agent's command
-line"); of these the MCP servers come with their keys. Whatever else stands on the command line
-was passed through untouched: nobody here knows what it means, so that its values are hidden.
+The protocol's own arguments are known (``contract.AGENT_FLAGS``); of these, the MCP servers hold keys.
+All others were passed on unread: their meaning is unknown, so their values are hidden.
 """
 
 import re
@@ -25,29 +24,29 @@ _MCP: Final = "--mcp"
 _IDLE: Final = "--idle-on-complete"
 _WITH_VALUE: Final = frozenset(flag.name for flag in AGENT_FLAGS) - _ALONE - {_MCP, _IDLE}
 _DURATION: Final = re.compile(r"(?:\d+(?:ms|[smh]))+")
-#: The name of an option; what is fused with a short one (`-psecret`) is none.
+#: The name of an option; a short one with its value fused to it (`-psecret`) is not.
 _OPTION: Final = re.compile(r"--[a-z][a-z0-9-]*|-[A-Za-z]")
 _ASSIGNMENT: Final = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
-#: What stands before the host of a URL (RFC 3986, 3.2.1).
+#: User and password before the host of a URL (RFC 3986, 3.2.1).
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#\s]+(?=@)")
-#: Of an MCP server: what says how to reach it, and nothing of a key.
+#: Of an MCP server: what says how to reach it, and holds no key.
 _HARMLESS: Final = frozenset({WORKSPACE})
 _HARMLESS_KEYS: Final = frozenset({"command", "transport", "type"})
-#: A command with arguments, or with a variable before it, is no mere name.
+#: A command with arguments, or with a variable before it, is more than a name.
 _MORE_THAN_A_NAME: Final = re.compile(r"[\s=]")
-#: The most words of a value whose last one is taken for a key: `Authorization: Bearer KEY`.
+#: Up to how many words of a value the last one counts as a key: `Authorization: Bearer KEY`.
 _MOST_WORDS: Final = 3
-#: What may stand around a word of a text, such as one of several cookies.
+#: Punctuation around a word of a text, such as one of several cookies.
 _PUNCTUATION: Final = "\"',;"
-#: How often a value may hold another one: `--header=Cookie: sid=KEY` in a document.
+#: How deep values may be nested: `--header=Cookie: sid=KEY` in a document.
 _DEPTH: Final = 3
 
 
 def shown_and_hidden(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield of each argument what may be shown, and the part that is hidden, empty where none is.
+    """Yield for each argument what may be shown, and what is hidden; empty if nothing is.
 
-    An option outside the protocol shows its name alone; what follows it is hidden up to the
-    next option, and so is a value that belongs to no option.
+    Of an option outside the protocol only the name is shown; everything up to the next option is
+    hidden, and so is a value that belongs to no option.
     """
     before = ""
     for position, argument in enumerate(arguments):
@@ -71,16 +70,15 @@ def shown_and_hidden(arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def without_userinfo(text: str) -> tuple[str, str]:
-    """A text whose URL, if it is one, shows no user and password; and these, empty where it has none."""
+    """Return a text with user and password of its URL hidden, and what was hidden; empty if nothing was."""
     found = _USERINFO.search(text)
     return (_USERINFO.sub(HIDDEN, text, count=1), found[0]) if found else (text, "")
 
 
 def secrets_in(value: str) -> Iterator[str]:
-    """Yield what stands for itself in a hidden value: the whole, and the keys that it is made of.
+    """Yield the texts to hide for a hidden value: the whole, and the keys in it.
 
-    A program that was given `Authorization: Bearer KEY` as JSON may print the header, or the
-    key alone.
+    A program that gets `Authorization: Bearer KEY` as JSON may print the header, or only the key.
     """
     yield value
     for form in {value, value.replace("$$", "$")}:  # core/v1, Container.args: `$$(` stands for `$(`
@@ -88,53 +86,49 @@ def secrets_in(value: str) -> Iterator[str]:
 
 
 def _keys(text: str, depth: int) -> Iterator[str]:
-    """A text, and what of it may be a key; of a document, that of the texts in it."""
+    """Yield a text and the parts of it that may be keys; ``depth`` is how often it may hold another text."""
     yield text
-    texts = _texts(text) if depth else None
-    if texts is not None:
-        for inner in texts:
+    document = _decode_document(text) if depth else None
+    if document is not None:
+        for inner in document:
             yield from _keys(inner, depth - 1)
         return
     words = text.split()
     if len(words) == 1:
-        yield from _decoded(_after_user(text))
+        # The password of `user:password`, or the value of `Key:value`.
+        password = text.partition(":")[2]
+        yield from _decode_url("" if password.startswith("//") else password)
     elif len(words) <= _MOST_WORDS:
         yield from words[-1:]
-    # Any word may be an address or an assignment: cookies are several in one text.
+    # Any word may be a URL or an assignment: one text may hold several cookies.
     for part in dict.fromkeys((text, *(word.strip(_PUNCTUATION) for word in words))):
-        yield from _of_address(part)
+        yield from _keys_of_url(part)
         assigned = _ASSIGNMENT.fullmatch(part)
         if assigned is not None:
             yield from _keys(assigned[1], depth - 1) if depth else (assigned[1],)
 
 
-def _of_address(text: str) -> Iterator[str]:
-    """What may be a key in a URL: user, password, and what its query and its fragment hold."""
+def _keys_of_url(text: str) -> Iterator[str]:
+    """Yield what may be a key in a URL: user, password, and the values of query and fragment."""
     if "//" not in text:
         return
     try:
         url = urlsplit(text)
-    except ValueError:  # of a host in brackets that is no address
+    except ValueError:  # a host in brackets that is no address
         return
     user, _, password = url.netloc.rpartition("@")[0].partition(":")
     pairs = [pair.partition("=") for part in (url.query, url.fragment) for pair in part.split("&")]
     for key in (user, password, *(value if equals else name for name, equals, value in pairs)):
-        yield from _decoded(key)
+        yield from _decode_url(key)
 
 
-def _after_user(text: str) -> str:
-    """The password of `user:password`, as of `Key:value`; empty where it is none."""
-    password = text.partition(":")[2]
-    return "" if password.startswith("//") else password
-
-
-def _decoded(key: str) -> Iterable[str]:
-    """A key as it stands in a URL, and as it was before that; nothing of an empty one."""
+def _decode_url(key: str) -> Iterable[str]:
+    """Return a key as a URL has it and as it was before it was encoded; nothing for an empty one."""
     return dict.fromkeys((key, unquote(key), unquote_plus(key))) if key else ()
 
 
-def _texts(text: str) -> list[str] | None:
-    """The texts in the JSON document that a text is; ``None`` where it is none."""
+def _decode_document(text: str) -> list[str] | None:
+    """Return the texts of a JSON object or array; ``None`` if the text is none."""
     try:
         data = msgspec.json.decode(text)
         return list(_leaves(data)) if isinstance(data, dict | list) else None
@@ -143,7 +137,7 @@ def _texts(text: str) -> list[str] | None:
 
 
 def _leaves(data: Any) -> Iterator[str]:
-    """The texts and numbers in a document that may be keys."""
+    """Yield the texts and numbers of a document that may be keys."""
     match data:
         case str() if data not in _HARMLESS and not _OPTION.fullmatch(data):
             yield data
@@ -153,12 +147,9 @@ def _leaves(data: Any) -> Iterator[str]:
             yield str(data)
         case dict():
             for key, value in data.items():
-                if not (key in _HARMLESS_KEYS and _is_name(value)):
+                is_name = isinstance(value, str) and not _MORE_THAN_A_NAME.search(value)
+                if not (key in _HARMLESS_KEYS and is_name):
                     yield from _leaves(value)
         case list():
             for item in data:
                 yield from _leaves(item)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and not _MORE_THAN_A_NAME.search(value)

@@ -19,7 +19,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 
 from .deleted_jobs import DeletedJob, explain_deleted
 from .explain import Explanation, TaskSnapshot, explain
-from .redaction import Redactor, redacted
+from .redaction import Redactor
 from .render_text import render_text
 from .task_jobs import TaskJob
 
@@ -72,7 +72,7 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
     redactor = Redactor(template.get("spec") or {} for template in templates)
 
     def as_json(data: Any) -> bytes:
-        return _as_json(redactor.data(redacted(data)))
+        return _as_json(redactor.data(data))
 
     text = render_text(evidence.explanation, evidence.now)
     yield "explanation.txt", redactor.text(f"{text}\n").encode()

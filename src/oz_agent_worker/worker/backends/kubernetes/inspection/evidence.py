@@ -1,7 +1,7 @@
-"""All that the cluster holds of a task, collected: to read later, or to send to somebody.
+"""Collects what the cluster holds of a task into a bundle, to read later or to send to somebody.
 
-A person asks for it; and for failed tasks it is kept by itself where the configuration
-names a folder, because the Job's TTL and the loss of a node take it away.
+``collect`` does so when a person asks. With ``evidence_dir`` the worker keeps a bundle of each failed
+task, because the Job's TTL and the loss of a node destroy the evidence.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.failure import gone_pods
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".tar.gz"
 _MOMENT: Final = "%Y%m%dT%H%M%SZ"
-#: By how much the clocks of worker and API server may differ.
+#: How much the clocks of worker and API server may differ.
 _CLOCK_SKEW: Final = timedelta(seconds=60)
 _RAW: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -51,8 +51,8 @@ class EvidenceCollector:
     async def collect(self, job_name: str, outcome: Outcome | None = None) -> bytes:
         """Return the bundle of a Job: its explanation, spec, status and events, its Pods and their logs.
 
-        ``outcome`` is what the worker reports, where that is known. What cannot be read besides
-        the Job itself is named in the bundle, and left out.
+        ``outcome`` is what the worker reports, if that is known. The bundle names what could not be
+        read.
 
         Raises:
             ApiError: the Job cannot be read.
@@ -61,9 +61,10 @@ class EvidenceCollector:
         job = await self._read(rest.get(JOBS, self._namespace, job_name))
         uid = job["metadata"].get("uid")
         found = await self._list(PODS, problems, label_selector=pods_selector(job_name))
-        pods = [pod for pod in found if _controller(pod) in (None, uid)]
+        views = {pod["metadata"]["name"]: msgspec.convert(pod, PodView) for pod in found}
+        pods = [pod for pod in found if views[pod["metadata"]["name"]].job_uid in (None, uid)]
         events = await self._events(job, pods, problems)
-        logs = [log for pod in pods for log in await self._logs(pod, problems)]
+        logs = [log for pod in pods for log in await self._logs(views[pod["metadata"]["name"]], problems)]
         evidence = TaskEvidence(
             job=job,
             pods=pods,
@@ -79,13 +80,13 @@ class EvidenceCollector:
     async def _events(
         self, job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], problems: list[str]
     ) -> list[dict[str, Any]]:
-        """Read the events of the Job, of its Pods, and of those that are gone."""
+        """Read the events of the Job, of its Pods, and of its deleted Pods."""
         found: list[dict[str, Any]] = []
         for about in (job, *pods):
             selector = f"involvedObject.uid={about['metadata'].get('uid')}"
             found += await self._list(EVENTS, problems, field_selector=selector)
-        told = (msgspec.convert(event, EventView) for event in found)
-        for name in gone_pods(told, (pod["metadata"]["name"] for pod in pods)):
+        views = (msgspec.convert(event, EventView) for event in found)
+        for name in gone_pods(views, (pod["metadata"]["name"] for pod in pods)):
             selector = f"involvedObject.kind=Pod,involvedObject.name={name}"
             found += await self._list(EVENTS, problems, field_selector=selector)
         return found
@@ -112,10 +113,10 @@ class EvidenceCollector:
             return []
         return list(page.get("items") or ())
 
-    async def _logs(self, pod: Mapping[str, Any], problems: list[str]) -> list[ContainerLog]:
-        name: str = pod["metadata"]["name"]
-        found: list[ContainerLog] = []
-        for container in _containers_that_ran(pod):
+    async def _logs(self, pod: PodView, problems: list[str]) -> list[ContainerLog]:
+        """Read the logs of all containers that ran."""
+        name, found = pod.metadata.name, list[ContainerLog]()
+        for container in (c.name for c in pod.all_container_statuses if c.has_started):
             try:
                 tail = await self._client.read_log(self._namespace, name, container, timestamps=True)
             except ApiError as error:
@@ -125,26 +126,12 @@ class EvidenceCollector:
         return found
 
 
-def _controller(pod: Mapping[str, Any]) -> str | None:
-    labels = pod["metadata"].get("labels") or {}
-    return labels.get("batch.kubernetes.io/controller-uid") or labels.get("controller-uid")
-
-
-def _containers_that_ran(pod: Mapping[str, Any]) -> Iterator[str]:
-    status = pod.get("status") or {}
-    for kind in ("initContainerStatuses", "containerStatuses"):
-        for container in status.get(kind) or ():
-            state = container.get("state") or {}
-            if "running" in state or "terminated" in state:
-                yield container["name"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceSettings:
-    """``keep`` bundles of at most ``keep_bytes`` together stay, the newest of them.
+    """How many bundles are kept, and how long collecting may take.
 
-    A bundle may take ``patience`` seconds, those included in which others are collected:
-    ``at_once`` of them at a time.
+    The newest ``keep`` bundles stay, ``keep_bytes`` together at most. Collecting a bundle may take
+    ``patience`` seconds, waiting for others included; ``at_once`` are collected at a time.
     """
 
     keep: int = 100
@@ -154,7 +141,7 @@ class EvidenceSettings:
 
 
 class EvidenceKeeper:
-    """Keeps the evidence of failed tasks in a folder; that it cannot is a warning, and nothing else.
+    """Keeps the evidence of failed tasks in a folder; a failure to do so is logged, and nothing else.
 
     ``collect`` makes the bundle of a Job (``EvidenceCollector.collect``).
     """
@@ -171,10 +158,10 @@ class EvidenceKeeper:
         self._places = asyncio.Semaphore(self._settings.at_once)
 
     async def keep(self, job_name: str, outcome: Outcome, *, ended_before: str | None = None) -> None:
-        """Collect and write the bundle of a failed Job, and remove the oldest where there are too many.
+        """Collect and write the bundle of a failed Job; remove the oldest bundles if there are too many.
 
-        ``ended_before`` is when the Job ended (RFC 3339), where that was in an earlier worker's
-        time: a bundle that was kept since then is of this end, and needs no second.
+        ``ended_before`` is when the Job ended (RFC 3339), if an earlier worker followed it: a bundle
+        kept since then is of this end, and no second one is written.
         """
         try:
             async with asyncio.timeout(self._settings.patience), self._places:
@@ -193,7 +180,7 @@ class EvidenceKeeper:
             _logger.info("The evidence of Job %s is kept in %s", job_name, path)
 
     def _has(self, job_name: str, ended: str) -> bool:
-        """Whether a bundle of the Job was kept when it had ended, and not of a namesake before it."""
+        """Whether a bundle was kept after the Job ended; an older one is of an earlier Job of the name."""
         since = datetime.fromisoformat(ended) - _CLOCK_SKEW
         kept = (_kept_at(path.name, job_name) for path in self._folder.glob(f"{job_name}-*{_SUFFIX}"))
         return any(moment is not None and moment >= since for moment in kept)
@@ -217,7 +204,7 @@ class EvidenceKeeper:
 
 
 def _kept_at(file: str, job_name: str) -> datetime | None:
-    """When a bundle of the Job was kept, by its name; ``None`` where it is another's."""
+    """Return when a bundle of the Job was kept, from its file name; ``None`` if it is another Job's."""
     moment = file.removeprefix(f"{job_name}-").removesuffix(_SUFFIX)
     try:
         return datetime.strptime(moment, _MOMENT).replace(tzinfo=UTC)
@@ -226,12 +213,12 @@ def _kept_at(file: str, job_name: str) -> datetime | None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable by its owner alone.
+    """Write a file, readable by its owner alone; on an error no file is left.
 
     Raises:
         OSError: it cannot be written.
     """
-    # mkstemp makes a file of mode 0600.
+    # mkstemp creates the file with mode 0600.
     number, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(number, "wb") as file:

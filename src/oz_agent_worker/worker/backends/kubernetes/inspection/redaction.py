@@ -1,8 +1,8 @@
-"""Takes the secrets out of what is kept as evidence of a task. Pure.
+"""Hides secrets in the evidence of a task. Pure.
 
-A Pod's spec holds the values of its variables in clear, and in the agent's arguments the keys
-of MCP servers and whatever was passed through. They become ``***``, and wherever one of them
-stands in a text besides, in a message or a log, it becomes that too.
+A Pod's spec holds the values of variables in clear text, and in the agent's arguments the keys of MCP
+servers and whatever was passed on unread. They become ``***``, and so does each occurrence of such a
+value in a message or a log.
 """
 
 import re
@@ -15,10 +15,10 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TAS
 
 from .agent_arguments import HIDDEN, secrets_in, shown_and_hidden, without_userinfo
 
-__all__ = ["HIDDEN", "Redactor", "redacted"]
+__all__ = ["HIDDEN", "Redactor"]
 
 _CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
-#: Holds the whole of an object once more (kubectl).
+#: kubectl stores the whole object in it once more.
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _HARMLESS: Final = frozenset(
     {
@@ -35,90 +35,88 @@ _HARMLESS: Final = frozenset(
     }
 )
 _SOUNDS_SECRET: Final = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-#: Shorter values, such as `1` or `true`, stand in too many texts that are no secrets.
+#: Shorter values, such as `1` or `true`, occur in too many texts that are no secrets.
 _SHORTEST: Final = 8
 
 
-def _is_harmless(name: str) -> bool:
-    return name in _HARMLESS or (name.startswith("OZ_") and _SOUNDS_SECRET.search(name) is None)
-
-
 class Redactor:
-    """Hides what some Pods' specs (core/v1, PodSpec) hold of secrets: in variables, and in arguments."""
+    """Hides the secrets of some Pods' specs (core/v1, PodSpec): of their variables and arguments."""
 
     def __init__(self, specs: Iterable[Mapping[str, Any]]) -> None:
-        values = {text for spec in specs for value in _values(spec) for text in _forms(value)}
+        values = {text for spec in specs for value in _secrets(spec) for text in _forms(value)}
         # The longest first: a value may be part of another.
         ordered = sorted(values, key=lambda value: (-len(value), value))
         self._secrets = re.compile("|".join(map(re.escape, ordered))) if ordered else None
         self._bytes = re.compile(b"|".join(re.escape(v.encode()) for v in ordered)) if ordered else None
 
     def text(self, text: str) -> str:
-        """Hide the values in a text."""
+        """Hide the secrets in a text."""
         return self._secrets.sub(HIDDEN, text) if self._secrets else text
 
     def log(self, log: bytes) -> bytes:
-        """Hide the values in a log."""
+        """Hide the secrets in a log."""
         return self._bytes.sub(HIDDEN.encode(), log) if self._bytes else log
 
     def data(self, data: Any) -> Any:
-        """Hide the values in all texts of plain data."""
-        if isinstance(data, str):
-            return self.text(data)
-        if isinstance(data, Mapping):
-            return {key: self.data(value) for key, value in data.items()}
-        return [self.data(item) for item in data] if isinstance(data, list | tuple) else data
+        """Hide the secrets in plain data: in all texts, and in variables and arguments of containers.
 
-
-def redacted(data: Any) -> Any:
-    """An object of the API without its secrets in variables and arguments, or who wrote which field."""
-    if isinstance(data, list | tuple):
-        return [redacted(item) for item in data]
-    if not isinstance(data, Mapping):
+        ``managedFields``, who wrote which field, is left out.
+        """
+        match data:
+            case str():
+                return self.text(data)
+            case list() | tuple():
+                return [self.data(item) for item in data]
+            case Mapping():
+                container = data.get("name") if isinstance(data.get("args"), list) else None
+                return {
+                    key: self._member(key, value, of_task=container == TASK_CONTAINER)
+                    for key, value in data.items()
+                    if key != "managedFields"
+                }
         return data
-    kept: dict[str, Any] = {}
-    for key, value in data.items():
+
+    def _member(self, key: Any, value: Any, *, of_task: bool) -> Any:
+        if key == _LAST_APPLIED:
+            return HIDDEN
         if key == "env" and isinstance(value, list):
-            kept[key] = [_entry(entry) for entry in value]
-        elif key == "args" and data.get("name") == TASK_CONTAINER and isinstance(value, list):
-            kept[key] = [shown for shown, _ in shown_and_hidden(map(str, value))]
-        elif key == _LAST_APPLIED:
-            kept[key] = HIDDEN
-        elif key != "managedFields":
-            kept[key] = redacted(value)
-    return kept
+            value = [_show_variable(entry) for entry in value]
+        elif key == "args" and of_task:
+            value = [shown for shown, _ in shown_and_hidden(map(str, value))]
+        return self.data(value)
 
 
-def _entry(entry: Any) -> Any:
+def _show_variable(entry: Any) -> Any:
     if not isinstance(entry, Mapping) or "value" not in entry:
         return entry
-    return {**entry, "value": _shown_and_hidden(entry)[0]}
+    return {**entry, "value": _split_variable(entry)[0]}
 
 
-def _shown_and_hidden(variable: Mapping[str, Any]) -> tuple[Any, str]:
-    """Of a variable's value what may be shown, and what is hidden of it."""
-    value = variable["value"]
-    if not _is_harmless(str(variable.get("name"))):
+def _split_variable(variable: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return what of a variable's value may be shown, and what is hidden."""
+    name, value = str(variable.get("name")), variable["value"]
+    harmless = name in _HARMLESS or (name.startswith("OZ_") and not _SOUNDS_SECRET.search(name))
+    if not harmless:
         return HIDDEN, value
     return without_userinfo(value) if isinstance(value, str) else (value, "")
 
 
-def _values(spec: Mapping[str, Any]) -> Iterator[str]:
-    for field in _CONTAINER_LISTS:
-        for container in spec.get(field) or ():
-            for entry in container.get("env") or ():
-                shown, hidden = _shown_and_hidden(entry) if entry.get("value") else ("", "")
-                if hidden:
-                    yield from (hidden,) if shown == HIDDEN else secrets_in(hidden)
-            if container.get("name") == TASK_CONTAINER:
-                for _, hidden in shown_and_hidden(container.get("args") or ()):
-                    yield from secrets_in(hidden)
+def _secrets(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the hidden values of a Pod's spec."""
+    for container in (item for field in _CONTAINER_LISTS for item in spec.get(field) or ()):
+        for entry in container.get("env") or ():
+            shown, hidden = _split_variable(entry) if entry.get("value") else ("", "")
+            if hidden:
+                yield from (hidden,) if shown == HIDDEN else secrets_in(hidden)
+        if container.get("name") == TASK_CONTAINER:
+            for _, hidden in shown_and_hidden(container.get("args") or ()):
+                yield from secrets_in(hidden)
 
 
 def _forms(value: str) -> Iterator[str]:
-    """A value as it stands in a spec, where ``$`` may be doubled, as a program sees it, and by lines.
+    """Yield the forms in which a value may occur.
 
-    Each also as it stands in a JSON document, such as a log of such lines.
+    In a spec ``$`` may be doubled; a log may have its lines apart; a JSON document escapes it.
     """
     for form in (value, value.replace("$$", "$")):
         for part in (form, *form.splitlines()):

@@ -1,6 +1,6 @@
-"""What is read of a task's Job for a person who asks about it, and which Job is meant. Pure."""
+"""The Jobs of tasks as people look at them, and which of them a text means. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -21,38 +21,38 @@ __all__ = [
     "pod_prefix",
 ]
 
-#: The most candidates that an error lists.
+#: The most tasks that an error lists.
 MAX_LISTED = 10
 
-#: Of a generated name: the characters at its end that are its own, and the most before them.
+#: A generated name has this many random characters at its end, and at most so many before them.
 _RANDOM = 5
 _LONGEST_BASE = 58
 
 
 class NoSuchTaskError(OzError):
-    """No Job in the namespace is of this task."""
+    """The namespace has no Job of this task."""
 
 
 class AmbiguousTaskError(UsageError):
-    """A prefix is that of several tasks."""
+    """A text is the beginning of several tasks' names."""
 
 
 class TaskJob(JobView, frozen=True):
-    """A task's Job. Jobs whose annotations somebody removed keep their names as IDs."""
+    """A task's Job. If somebody removed its annotations, its name serves as its IDs."""
 
     @property
     def key(self) -> ExecutionKey:
-        """The execution that the Job is of."""
+        """The execution that the Job runs."""
         return self.metadata.key or ExecutionKey(self.metadata.name, self.metadata.name)
 
     @property
     def worker(self) -> str:
-        """The worker's ID, as far as a label can hold it; empty where it is not noted."""
+        """The worker's ID, as a label holds it; empty if it is not noted."""
         return (self.metadata.labels.worker_id if self.metadata.labels else None) or ""
 
     @property
     def owner(self) -> str:
-        """The worker process that created the Job (``takeover.instance``); empty where it is not noted."""
+        """The worker process that created the Job (``adoption.instance``); empty if it is not noted."""
         return (self.metadata.annotations.owner if self.metadata.annotations else None) or ""
 
 
@@ -62,19 +62,19 @@ TASK_JOBS = Resource(
 
 
 def matching_jobs(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
-    """The Jobs that ``text`` means, the newest first: several where a run was executed several times.
+    """Return the Jobs that ``text`` means, the newest first: one for each execution of a run.
 
-    It is a task ID, an execution ID, the name of a Job or of one of its Pods, or the
-    beginning of one of them that is no other task's; case does not matter.
+    ``text`` is a task ID, an execution ID, the name of a Job or of one of its Pods, or the beginning
+    of one of these that no other task shares; case does not matter.
 
     Raises:
-        NoSuchTaskError: it is nothing of this.
-        AmbiguousTaskError: it is the beginning of several; the text lists them.
+        NoSuchTaskError: it means no Job.
+        AmbiguousTaskError: it is the beginning of several tasks' names; the error lists them.
     """
-    standing = sorted(jobs, key=lambda job: job.metadata.creation_timestamp or "", reverse=True)
+    newest_first = sorted(jobs, key=lambda job: job.metadata.creation_timestamp or "", reverse=True)
     wanted = text.lower()
-    for names in (_exact, _prefixes):
-        found = [job for job in standing if names(job, wanted)]
+    for matches in (_matches_exactly, _matches_beginning):
+        found = [job for job in newest_first if matches(job, wanted)]
         tasks = {job.key.task_id for job in found}
         if len(tasks) > 1:
             raise ambiguous(text, tasks)
@@ -83,14 +83,16 @@ def matching_jobs(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
     raise NoSuchTaskError(f"no Job of a task {text!r}")
 
 
-def _exact(job: TaskJob, text: str) -> bool:
-    name = job.metadata.name
-    return text in {name, job.key.task_id.lower(), job.key.execution_id.lower()} or is_pod_name(text, name)
+def _names(job: TaskJob) -> tuple[str, ...]:
+    return (job.metadata.name, job.key.task_id.lower(), job.key.execution_id.lower())
 
 
-def _prefixes(job: TaskJob, text: str) -> bool:
-    names = (job.metadata.name, job.key.task_id.lower(), job.key.execution_id.lower())
-    return bool(text) and any(name.startswith(text) for name in names)
+def _matches_exactly(job: TaskJob, text: str) -> bool:
+    return text in _names(job) or is_pod_name(text, job.metadata.name)
+
+
+def _matches_beginning(job: TaskJob, text: str) -> bool:
+    return bool(text) and any(name.startswith(text) for name in _names(job))
 
 
 def is_pod_name(text: str, job: str) -> bool:
@@ -99,26 +101,24 @@ def is_pod_name(text: str, job: str) -> bool:
 
 
 def pod_prefix(job: str) -> str:
-    """What the names of a Job's Pods have in common.
+    """Return what the names of a Job's Pods begin with.
 
-    It is the Job's and a hyphen, cut to 58 characters; 5 more follow (apiserver, names.SimpleNameGenerator).
+    It is the Job's name and a hyphen, cut to 58 characters; 5 random ones follow (apiserver,
+    names.SimpleNameGenerator).
     """
     return f"{job}-"[:_LONGEST_BASE]
 
 
 def pod_base(pod: str) -> str:
-    """A Pod's name without what is its own: the ``pod_prefix`` of its Job."""
+    """Return a Pod's name without its random end: the ``pod_prefix`` of its Job."""
     return pod[:-_RANDOM]
 
 
 def ambiguous(text: str, tasks: Iterable[str]) -> AmbiguousTaskError:
-    """The error of a text that may mean any of ``tasks``."""
-    named = set(tasks)
-    return AmbiguousTaskError(f"{text!r} is the beginning of {len(named)} tasks:\n{_listed(named)}")
-
-
-def _listed(tasks: Iterable[str]) -> str:
-    ordered: Sequence[str] = sorted(tasks)
-    more = len(ordered) - MAX_LISTED
-    lines = [f"  {task}" for task in ordered[:MAX_LISTED]]
-    return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+    """Make the error for a text that may mean any of ``tasks``."""
+    ordered = sorted(set(tasks))
+    lines = [f"{text!r} is the beginning of {len(ordered)} tasks:"]
+    lines += [f"  {task}" for task in ordered[:MAX_LISTED]]
+    if len(ordered) > MAX_LISTED:
+        lines.append(f"  and {len(ordered) - MAX_LISTED} more")
+    return AmbiguousTaskError("\n".join(lines))

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.inspection.redaction import Redactor, redacted
+from oz_agent_worker.worker.backends.kubernetes.inspection.redaction import Redactor
 
 
 def spec(**env: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def spec(**env: str) -> dict[str, Any]:
     ],
 )
 def test_values_of_variables_are_hidden_but_for_those_known_to_be_harmless(name: str, kept: bool) -> None:
-    (entry,) = redacted(spec(**{name: "the-value"}))["containers"][0]["env"]
+    (entry,) = Redactor([]).data(spec(**{name: "the-value"}))["containers"][0]["env"]
     assert entry == {"name": name, "value": "the-value" if kept else "***"}
     assert Redactor([spec(**{name: "the-value"})]).text("is the-value") == (
         "is the-value" if kept else "is ***"
@@ -42,13 +42,15 @@ def test_what_is_not_a_value_stays() -> None:
             "containers": [{"args": ["x"], "env": None}, {"name": "without"}],
         },
     }
-    assert redacted(pod) == pod
+    assert Redactor([]).data(pod) == pod
 
 
 def test_what_repeats_the_whole_object_is_left_out() -> None:
     last = "kubectl.kubernetes.io/last-applied-configuration"
     metadata = {"annotations": {last: '{"spec": …}', "kept": "yes"}, "managedFields": [{"manager": "x"}]}
-    assert redacted({"metadata": metadata}) == {"metadata": {"annotations": {last: "***", "kept": "yes"}}}
+    assert Redactor([]).data({"metadata": metadata}) == {
+        "metadata": {"annotations": {last: "***", "kept": "yes"}}
+    }
 
 
 def test_a_value_is_hidden_wherever_it_stands() -> None:
@@ -88,7 +90,7 @@ def arguments(*args: str, name: str = "task") -> dict[str, Any]:
 def test_the_arguments_of_the_agent_are_hidden_as_variables_are() -> None:
     servers = '{"a":{"headers":{"Authorization":"Bearer mcptoken123456"}}}'
     spec = arguments("agent", "run", "--mcp", servers, "--api-key", "argsecret123456")
-    (container,) = redacted(spec)["containers"]
+    (container,) = Redactor([]).data(spec)["containers"]
     assert container["args"] == ["agent", "run", "--mcp", "***", "--api-key", "***"]
     redactor = Redactor([spec])
     assert redactor.text("mcptoken123456 argsecret123456") == "*** ***"
@@ -115,7 +117,7 @@ def test_of_the_servers_address_who_asks_is_hidden() -> None:
     address = "https://user:ROOTPASS1234@oz.test/x"
     asked = spec(WARP_SERVER_ROOT_URL=address)
     asked["containers"][0]["args"] = ["agent", "run", "--server-root-url", address]
-    (container,) = redacted(asked)["containers"]
+    (container,) = Redactor([]).data(asked)["containers"]
     assert container["env"] == [{"name": "WARP_SERVER_ROOT_URL", "value": "https://***@oz.test/x"}]
     assert container["args"][-1] == "https://***@oz.test/x"
     for part in (spec(WARP_SERVER_ROOT_URL=address), arguments("agent", "run", "--server-root-url", address)):
@@ -125,7 +127,7 @@ def test_of_the_servers_address_who_asks_is_hidden() -> None:
 
 def test_the_arguments_of_other_containers_are_the_operators_own() -> None:
     spec = arguments("--level", "information", name="proxy")
-    assert redacted(spec) == spec
+    assert Redactor([]).data(spec) == spec
     assert Redactor([spec]).text("information") == "information"
 
 
