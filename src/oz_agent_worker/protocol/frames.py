@@ -30,6 +30,7 @@ __all__ = [
     "Capability",
     "ConfigSnapshot",
     "ControlPlaneFrame",
+    "ExecutionKey",
     "FrameError",
     "HarnessAuthSecrets",
     "HarnessConfig",
@@ -39,7 +40,6 @@ __all__ = [
     "LenientStruct",
     "LenientText",
     "Owner",
-    "RunningExecution",
     "SentConfigSnapshot",
     "SentTask",
     "SessionSharing",
@@ -77,6 +77,16 @@ class Capability(StrEnum):
     """The peer takes ``task_log`` frames."""
     HELLO = "hello"
     """The peer takes a ``worker_hello`` as the first frame of a connection."""
+
+
+class ExecutionKey(Struct, frozen=True, order=True, gc=False):
+    """Names one execution of one run: the identity from the assignment's frame to the report's."""
+
+    task_id: str
+    execution_id: str
+
+    def __str__(self) -> str:
+        return self.task_id if self.execution_id == self.task_id else f"{self.task_id}/{self.execution_id}"
 
 
 if TYPE_CHECKING:
@@ -121,20 +131,28 @@ class Owner(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class HarnessConfig(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """``type`` is the harness; absent, empty or ``oz`` is the agent's built-in one."""
+
     type: str | None = None
 
 
 class AwsProvider(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The AWS role with which the agent calls Amazon Bedrock."""
+
     disabled: bool | None = None
     role_arn: str | None = None
     region: str | None = None
 
 
 class InferenceProviders(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Where the agent's model runs."""
+
     aws: AwsProvider | None = None
 
 
 class SessionSharing(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """``public_access`` is ``VIEWER`` or ``EDITOR``: what anybody may do in the agent's session."""
+
     public_access: str | None = None
 
 
@@ -167,6 +185,8 @@ class Task(LenientStruct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class HarnessAuthSecrets(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The names of secrets for harnesses; no worker uses them."""
+
     claude_auth_secret_name: str | None = None
 
 
@@ -178,6 +198,8 @@ class SentConfigSnapshot(ConfigSnapshot, frozen=True, omit_defaults=True, kw_onl
 
 
 class TaskDefinition(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the run was asked to do; no worker uses it."""
+
     prompt: str | None = None
 
 
@@ -244,21 +266,30 @@ class Ack(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskClaimed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
+    """The worker takes a task; sent before any terminal frame of it."""
+
     kind: ClassVar[str] = "task_claimed"
+
     task_id: str
     worker_id: LenientText = None  # the control plane has it from the handshake
     execution_id: str | None = None  # negotiated (ack)
 
 
 class TaskRejected(_Frame, frozen=True, omit_defaults=True, kw_only=True):
+    """The worker hands a task back; it stays queued. ``reason`` is a ``RejectionReason``."""
+
     kind: ClassVar[str] = "task_rejected"
+
     task_id: str
     reason: str
     execution_id: str | None = None  # negotiated (ack)
 
 
 class TaskCompleted(_Frame, frozen=True, omit_defaults=True, kw_only=True):
+    """The task ended well, or as ``CANCELLED`` where ``task_state`` says so."""
+
     kind: ClassVar[str] = "task_completed"
+
     task_id: str
     message: str
     task_state: str | None = None
@@ -267,7 +298,10 @@ class TaskCompleted(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskFailed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
+    """The task failed. ``exit_code`` is the agent's (128 plus a signal's number); absent or 0: none seen."""
+
     kind: ClassVar[str] = "task_failed"
+
     task_id: str
     message: str
     task_state: str | None = None
@@ -292,18 +326,13 @@ class TaskLog(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     text: str
 
 
-class RunningExecution(Struct, frozen=True, kw_only=True):
-    task_id: str
-    execution_id: str
-
-
 class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     """Negotiated (``hello``): the first frame of a connection.
 
-    ``max_concurrent_tasks`` absent or 0 means unlimited; ``executions`` are those that this
-    worker has claimed. ``instance`` tells workers of one
-    ID apart, and is the same again only where a restarted worker finds all that it ran.
-    The control plane has ``worker_id`` from the handshake, and only logs ``version``.
+    ``max_concurrent_tasks`` absent or 0 means unlimited. ``executions`` are those that this worker
+    has claimed. ``instance`` tells workers of one ID apart; a restarted worker has the same value
+    only where it finds all that it ran. The control plane has ``worker_id`` from the handshake, and
+    only logs ``version``.
     """
 
     kind: ClassVar[str] = "worker_hello"
@@ -313,7 +342,7 @@ class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     backend: str
     instance: str | None = None
     max_concurrent_tasks: int | None = None
-    executions: list[RunningExecution] | None = None
+    executions: list[ExecutionKey] | None = None
 
 
 class Heartbeat(_Frame, frozen=True, omit_defaults=True, kw_only=True):

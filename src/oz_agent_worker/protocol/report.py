@@ -2,25 +2,13 @@
 
 from dataclasses import dataclass
 
-import msgspec
-
-from .frames import TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
+from .frames import ExecutionKey, TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
 from .outcome import Outcome, TaskResult
 
 __all__ = ["CANCELLED", "ExecutionKey", "TerminalReport", "claim", "rejection", "terminal_frame"]
 
 #: ``task_state`` of a task that was cancelled.
 CANCELLED = "CANCELLED"
-
-
-class ExecutionKey(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Names one execution of one run: the identity from the assignment's frame to the report's."""
-
-    task_id: str
-    execution_id: str
-
-    def __str__(self) -> str:
-        return self.task_id if self.execution_id == self.task_id else f"{self.task_id}/{self.execution_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,18 +102,13 @@ class Worker:
 
         Executions still launching are left out: listing one claims it.
         """
-        executions = [
-            frames.RunningExecution(task_id=run.key.task_id, execution_id=run.key.execution_id)
-            for run in self._runs
-            if run.claimed
-        ]
         return frames.WorkerHello(
             worker_id=self._settings.worker_id,
             version=__version__,
             backend=self._backend.name,
             instance=self._backend.instance,
             max_concurrent_tasks=self._settings.max_concurrent_tasks or None,
-            executions=executions or None,
+            executions=[run.key for run in self._runs if run.claimed] or None,
         )
 
     def adopt(self, found: AdoptableExecution) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
 from oz_agent_worker.controlplane.rules.ownership import KUBERNETES, Peer
 from oz_agent_worker.protocol.frames import (
-    RunningExecution,
+    ExecutionKey,
     TaskAssignment,
     TaskCancellation,
     TaskClaimed,
@@ -140,7 +140,7 @@ class Worker:
             version="1",
             backend=self.peer.backend or "",
             instance=self.peer.instance,
-            executions=[RunningExecution(task_id=run, execution_id=execution) for run, execution in held],
+            executions=[ExecutionKey(task_id=run, execution_id=execution) for run, execution in held],
         )
 
     def _named(self, execution: Execution) -> str | None:

@@ -17,7 +17,7 @@ from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import (
     ControlPlaneFrame,
-    RunningExecution,
+    ExecutionKey,
     TaskAssignment,
     WorkerFrame,
     WorkerHello,
@@ -76,7 +76,7 @@ class Plane:
         connection.capacity = Capacity().sent_hello(limit)
         return connection
 
-    async def greet(self, peer: Peer, *executions: RunningExecution, limit: int = 0) -> WorkerConnection:
+    async def greet(self, peer: Peer, *executions: ExecutionKey, limit: int = 0) -> WorkerConnection:
         """Connect a worker that says hello."""
         connection = self.connections.connect(peer.worker_id, "key", self.now)
         hello = WorkerHello(

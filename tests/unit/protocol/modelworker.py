@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from oz_agent_worker.protocol.frames import RunningExecution, WorkerHello
+from oz_agent_worker.protocol.frames import WorkerHello
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import Outcome, cancelled
@@ -98,7 +98,7 @@ class ModelWorker:
             version="1",
             backend="test",
             instance="i",
-            executions=[RunningExecution(task_id=k.task_id, execution_id=k.execution_id) for k in self.steps],
+            executions=list(self.steps),
         )
         self.writing = None
         self.wire = plane.connect()

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from oz_agent_worker.protocol.frames import Capability, RunningExecution, WorkerHello
+from oz_agent_worker.protocol.frames import Capability, WorkerHello
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.outcome import succeeded
@@ -19,7 +19,7 @@ HELLO = WorkerHello(
     version="1.0",
     backend="direct",
     max_concurrent_tasks=2,
-    executions=[RunningExecution(task_id="a", execution_id="a")],
+    executions=[ExecutionKey(task_id="a", execution_id="a")],
 )
 ALL = frozenset(Capability)
 PUBLIC: frozenset[Capability] = frozenset()

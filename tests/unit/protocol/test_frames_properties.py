@@ -14,9 +14,9 @@ from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.frames import (
     Ack,
     ControlPlaneFrame,
+    ExecutionKey,
     FrameError,
     Heartbeat,
-    RunningExecution,
     TaskAssignment,
     TaskCancellation,
     TaskClaimed,
@@ -208,7 +208,7 @@ def test_control_plane_frames_survive_the_wire(frame: ControlPlaneFrame) -> None
             version=_text,
             backend=_text,
             max_concurrent_tasks=st.integers(0, 10**6),
-            executions=st.lists(st.builds(RunningExecution, task_id=_text, execution_id=_text), max_size=3),
+            executions=st.lists(st.builds(ExecutionKey, task_id=_text, execution_id=_text), max_size=3),
         ),
         st.just(Heartbeat()),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from oz_agent_worker import __version__
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.frames import RunningExecution, WorkerHello
+from oz_agent_worker.protocol.frames import WorkerHello
 from oz_agent_worker.protocol.outbox import Claim
 from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
@@ -90,14 +90,14 @@ async def test_the_hello_names_what_is_in_hand_until_it_is_delivered() -> None:
         backend="scripted",
         max_concurrent_tasks=3,
         executions=[
-            RunningExecution(task_id="a", execution_id="a"),
-            RunningExecution(task_id="b", execution_id="e2"),
+            ExecutionKey(task_id="a", execution_id="a"),
+            ExecutionKey(task_id="b", execution_id="e2"),
         ],
     )
     bench.sent()
     bench.deliver()
     await settle()
-    assert bench.worker.hello().executions == [RunningExecution(task_id="b", execution_id="e2")]
+    assert bench.worker.hello().executions == [ExecutionKey(task_id="b", execution_id="e2")]
     bench.backend.executions["b"].ended.set_result(succeeded())
     await settle()
     await bench.finish()

@@ -19,8 +19,8 @@ from oz_agent_worker.controlplane.rules.run_states import TERMINAL
 from oz_agent_worker.controlplane.store import lease_queries, logs, queue, reports
 from oz_agent_worker.protocol.frames import (
     Ack,
+    ExecutionKey,
     FrameError,
-    RunningExecution,
     TaskClaimed,
     TaskCompleted,
     TaskFailed,
@@ -240,6 +240,6 @@ class FrameHandler:
 
 
 def _ref(
-    frame: TaskClaimed | TaskRejected | TaskCompleted | TaskFailed | TaskLog | RunningExecution,
+    frame: TaskClaimed | TaskRejected | TaskCompleted | TaskFailed | TaskLog | ExecutionKey,
 ) -> ExecutionRef:
     return ExecutionRef(frame.task_id, frame.execution_id)

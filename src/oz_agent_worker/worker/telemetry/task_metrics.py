@@ -111,7 +111,7 @@ class TaskMetrics:
         created = _timestamp(task.created_at)
         since = "assigned" if created is None else "created"
         waited = task.started - task.assigned if created is None else self._wall() - created
-        self._record("oz_worker_task_queue_to_start_seconds", max(0.0, waited), since=since)
+        self._instruments.record("oz_worker_task_queue_to_start_seconds", max(0.0, waited), since=since)
 
     def _ended(self, event: TaskEvent) -> None:
         outcome, task = event.outcome, self._tasks.get(event.key)
@@ -124,9 +124,9 @@ class TaskMetrics:
         if task is None:
             return
         if task.assigned is not None:
-            self._record("oz_worker_task_duration_seconds", now - task.assigned, result=result)
+            self._instruments.record("oz_worker_task_duration_seconds", now - task.assigned, result=result)
         if task.started is not None:
-            self._record("oz_worker_task_start_to_end_seconds", now - task.started, result=result)
+            self._instruments.record("oz_worker_task_start_to_end_seconds", now - task.started, result=result)
         self._move(task, "finishing")
         self._free_slot(task)
 
@@ -152,7 +152,7 @@ class TaskMetrics:
         asked = {"verb": event.verb, "resource": event.resource}
         code = "none" if event.code == _NO_ANSWER else str(event.code)
         self._count("oz_worker_kubernetes_requests_total", **asked, code=code)
-        self._record("oz_worker_kubernetes_request_duration_seconds", event.seconds, **asked)
+        self._instruments.record("oz_worker_kubernetes_request_duration_seconds", event.seconds, **asked)
 
     def _failure(self, phase: FailurePhase, reason: FailureReason) -> None:
         self._count("oz_worker_task_failures_total", phase=phase.value, reason=reason.value)
@@ -162,9 +162,6 @@ class TaskMetrics:
 
     def _count(self, name: str, **labels: str) -> None:
         self._instruments.add(name, 1, **labels)
-
-    def _record(self, name: str, value: float, **labels: str) -> None:
-        self._instruments.record(name, value, **labels)
 
 
 def _timestamp(text: str) -> float | None:

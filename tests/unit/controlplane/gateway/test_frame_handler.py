@@ -10,8 +10,8 @@ from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.protocol.frames import (
     Ack,
+    ExecutionKey,
     Heartbeat,
-    RunningExecution,
     TaskCancellation,
     TaskClaimed,
     TaskCompleted,
@@ -36,7 +36,7 @@ def claimed(run_id: str) -> TaskClaimed:
     return TaskClaimed(task_id=run_id, worker_id="w")
 
 
-def hello(limit: int = 0, *executions: RunningExecution) -> WorkerHello:
+def hello(limit: int = 0, *executions: ExecutionKey) -> WorkerHello:
     return WorkerHello(
         worker_id="w", version="1", backend="direct", max_concurrent_tasks=limit, executions=list(executions)
     )
@@ -159,10 +159,10 @@ async def test_executions_that_a_worker_lists_are_its_own_again(plane: Plane) ->
     plane.connections.disconnect(first)
     second = plane.connections.connect("w", "key", plane.now)
     executions = [
-        RunningExecution(task_id=run_id, execution_id=(await plane.run(run_id)).execution_id)
+        ExecutionKey(task_id=run_id, execution_id=(await plane.run(run_id)).execution_id)
         for run_id in (claimed_run, pending_run)
     ]
-    stranger = RunningExecution(task_id="who?", execution_id="?")
+    stranger = ExecutionKey(task_id="who?", execution_id="?")
     await plane.say(second, hello(2, *executions, stranger))
     assert second.runs == {claimed_run, pending_run}
     assert (await plane.run(pending_run)).state is RunState.CLAIMED
@@ -187,7 +187,7 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
 
     ours = plane.connections.connect("w", "key", plane.now)
     execution_id = (await plane.run(run_id)).execution_id
-    await plane.say(ours, hello(0, RunningExecution(task_id=run_id, execution_id=execution_id)))
+    await plane.say(ours, hello(0, ExecutionKey(task_id=run_id, execution_id=execution_id)))
     assert heard(ours) == [TaskCancellation(task_id=run_id, execution_id=execution_id)]
     await plane.say(ours, TaskCompleted(task_id=run_id, message="", task_state="CANCELLED"))
     assert (await plane.run(run_id)).state is RunState.CANCELLED
