@@ -1,7 +1,7 @@
 """Chart values that set a key of the worker's config file, made from the file's schema.
 
-In a chart's values.schema.yaml ``$config: cleanup`` stands for the type, default and meaning of
-that key; ``$config: backend.kubernetes`` stands for a value for each key of that section.
+In a chart's values.schema.yaml ``$config: cleanup`` is replaced by the type, default and meaning of
+that key, and ``$config: backend.kubernetes`` by a value for each key of that section.
 """
 
 import dataclasses

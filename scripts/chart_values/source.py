@@ -119,7 +119,7 @@ def closed_schema(schema: Any) -> Any:
 
 
 def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:
-    """Replace ``$ref`` and ``$config``; what stands beside them wins."""
+    """Replace ``$ref`` and ``$config``; members beside them win."""
     if isinstance(node, list):
         return [_resolved(item, definitions) for item in node]
     if not isinstance(node, dict):

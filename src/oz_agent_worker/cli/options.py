@@ -1,6 +1,6 @@
 """The worker's flags, for every command that takes them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -75,13 +75,6 @@ _OPTIONS: Final = (
 )  # fmt: skip
 
 
-def worker_options(function: F) -> F:
-    """Give a command the worker's own flags."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 #: The flags of the worker's process, which the config file does not have.
 _PROCESS_OPTIONS: Final = (
     worker_option(
@@ -114,11 +107,21 @@ _PROCESS_OPTIONS: Final = (
 log_level_option: Final = _PROCESS_OPTIONS[0]
 
 
-def process_options(function: F) -> F:
-    """Give a command the flags of the worker's process."""
-    for option in reversed(_PROCESS_OPTIONS):
-        function = option(function)
-    return function
+def _all_of(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Make one decorator of several options."""
+
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+#: Gives a command the worker's own flags.
+worker_options: Final = _all_of(_OPTIONS)
+#: Gives a command the flags of the worker's process.
+process_options: Final = _all_of(_PROCESS_OPTIONS)
 
 
 def duration_in_seconds(text: str) -> float:

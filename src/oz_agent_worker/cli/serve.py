@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from oz_agent_worker.errors import ExitCode
 from oz_agent_worker.worker.app import WorkerOptions, run_worker
-from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.worker.config.load import WorkerFlags
 from oz_agent_worker.worker.log_fields import LogFields
 from oz_agent_worker.worker.probes.server import Endpoint
 
@@ -43,7 +43,9 @@ def serve_worker(flags: WorkerFlags, options: WorkerOptions, log_level: str, log
     configure_logging(log_level, log_format, fields)
     config = load_worker_config(flags, os.environ)
     prepare_process()
-    asyncio.run(_run(config, replace(options, listeners=(fields,))))
+    options = replace(options, listeners=(fields,))
+    stop = asyncio.Event()
+    asyncio.run(run_until_signalled(run_worker(config, options, stop=stop, environ=os.environ), stop))
 
 
 def prepare_process() -> None:
@@ -55,11 +57,6 @@ def prepare_process() -> None:
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
         # The default of Python 3.11 is a thread per child; later versions use pidfd themselves.
         asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
-
-
-async def _run(config: WorkerConfig, options: WorkerOptions) -> None:
-    stop = asyncio.Event()
-    await run_until_signalled(run_worker(config, options, stop=stop, environ=os.environ), stop)
 
 
 async def run_until_signalled(program: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:

@@ -164,9 +164,9 @@ class Journal(Generic[State]):
         private_folder(self.folder)
         written, lock = _write(self.folder, b"", durable=False)
         try:
-            twin = written.with_name(f"{written.name}-twin")
-            twin.hardlink_to(written)  # as ``create`` does; not every file system has hard links
-            twin.unlink()
+            link = written.with_name(f"{written.name}-link")
+            link.hardlink_to(written)  # as ``create`` does; not every file system has hard links
+            link.unlink()
         finally:
             _discard(written, lock)
         for path in self.folder.glob(f"{_NEW}*"):

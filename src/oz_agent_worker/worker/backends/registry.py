@@ -1,14 +1,14 @@
 """The backends by name. A backend is a package beside this module and one entry here.
 
-An entry's functions import their package when they are called, so that a worker holds the
-libraries of its own backend alone. The keys of the entry's section of the config file are in
-``config.schema.BACKEND_SECTIONS``.
+An entry's functions import their package when they are called, so that a worker loads only the
+libraries of its own backend. ``config.schema.BACKEND_SECTIONS`` has the section of the config file
+for each backend.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +26,7 @@ __all__ = ["BACKENDS", "BackendContext", "BackendEntry", "implemented_backends"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendContext:
-    """What a backend is told beside its own section of the config file.
+    """What a backend gets in addition to its section of the config file.
 
     ``default_agent`` is the agent's program for backends that run it on this host.
     """
@@ -38,10 +38,6 @@ class BackendContext:
     notify: Notify = ignore_event
 
 
-def _no_problems(_section: Any) -> Iterable[str]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendEntry:
     """One backend. Each function takes the backend's section of the config file first.
@@ -49,13 +45,13 @@ class BackendEntry:
     ``create`` makes the backend. ``checks`` gives doctor's checks, which may use what is open
     until the context ends; its last argument says whether a check may create objects.
     ``problems`` finds what the schema of the section cannot check: a text for each problem.
-    An entry without ``create`` is known to the config file alone.
+    An entry without ``create`` has a section in the config file and is refused at start.
     """
 
     name: str
     create: Callable[[Any, BackendContext], Backend] | None = None
     checks: Callable[[Any, BackendContext, bool], AbstractAsyncContextManager[Sequence[Check]]] | None = None
-    problems: Callable[[Any], Iterable[str]] = _no_problems
+    problems: Callable[[Any], Iterable[str]] = lambda _section: ()
 
     def not_implemented(self) -> UsageError:
         """Say that this version has no such backend, and which ones it has."""
@@ -81,18 +77,18 @@ def _create_direct(section: DirectConfig, context: BackendContext) -> Backend:
     )
 
 
-@asynccontextmanager
-async def _direct_checks(
+def _direct_checks(
     section: DirectConfig, context: BackendContext, _may_create: bool
-) -> AsyncIterator[Sequence[Check]]:
+) -> AbstractAsyncContextManager[Sequence[Check]]:
     from .direct.doctor import direct_checks
 
-    yield direct_checks(
+    checks = direct_checks(
         section,
         worker_id=context.worker_id,
         default_agent=context.default_agent,
         environ=context.environ,
     )
+    return nullcontext(checks)
 
 
 def _create_kubernetes(section: KubernetesConfig, context: BackendContext) -> Backend:

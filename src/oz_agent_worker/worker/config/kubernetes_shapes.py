@@ -102,22 +102,16 @@ def resources() -> Shape[Mapping[str, Any]]:
 
 
 def resource_problems(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is wrong, each with its path below ``value``. Amounts are not compared with each other."""
+    """The problems, each with its path below ``value``. Amounts are not compared with each other."""
     for kind, amounts in value.items():
-        if kind not in (*_AMOUNTS, "claims"):
-            yield (kind,), unknown_key(kind, (*_AMOUNTS, "claims"))
-        elif kind in _AMOUNTS and amounts is not None:
-            yield from _amount_problems(kind, amounts)
-
-
-def _amount_problems(kind: str, amounts: Any) -> Iterator[tuple[tuple[str, ...], str]]:
-    if not isinstance(amounts, Mapping):
-        yield (kind,), f"read {shown(amounts)}, allowed is a mapping of resource names to quantities"
-        return
-    for name, amount in amounts.items():
-        number = isinstance(amount, int | float) and not isinstance(amount, bool)
-        if not _is_quantity(str(amount) if number else amount):
-            yield (
-                (kind, name),
-                f"read {shown(amount)}, allowed is a Kubernetes quantity such as 2, 500m or 4Gi",
-            )
+        if kind not in _AMOUNTS:
+            if kind != "claims":
+                yield (kind,), unknown_key(kind, (*_AMOUNTS, "claims"))
+        elif isinstance(amounts, Mapping):
+            for name, amount in amounts.items():
+                number = isinstance(amount, int | float) and not isinstance(amount, bool)
+                if not _is_quantity(str(amount) if number else amount):
+                    allowed = "allowed is a Kubernetes quantity such as 2, 500m or 4Gi"
+                    yield (kind, name), f"read {shown(amount)}, {allowed}"
+        elif amounts is not None:
+            yield (kind,), f"read {shown(amounts)}, allowed is a mapping of resource names to quantities"

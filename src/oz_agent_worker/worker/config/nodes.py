@@ -1,4 +1,4 @@
-"""YAML's nodes: what a config file says, and on which line."""
+"""YAML nodes: what a config file says, and on which line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _MERGE: Final = "tag:yaml.org,2002:merge"
 
 @dataclass(slots=True)
 class Problems:
-    """Collects what is wrong, in the order of the file. ``source`` names the file."""
+    """Collects problems in the order of the file. ``source`` names the file."""
 
     source: str
     found: list[str] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Problems:
 
 
 def plain(node: yaml.Node) -> Any:
-    """A node as plain data, with YAML's safe types alone; what cannot be made one, as it was composed."""
+    """A node as plain data of YAML's safe types; a node that is not valid gives its unconverted value."""
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_document(node)
@@ -37,7 +37,7 @@ def plain(node: yaml.Node) -> Any:
 
 
 def written(node: yaml.Node) -> str | None:
-    """A scalar as a text, numbers as they were written; ``None`` for anything else."""
+    """A string or number as it was written; ``None`` for anything else."""
     value = plain(node)
     if isinstance(value, str):
         return value
@@ -51,13 +51,13 @@ def is_null(node: yaml.Node) -> bool:
 
 
 def value_at(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    """The value of a mapping's key, for the line that it stands on."""
+    """The node of a key's value, for its line; the mapping itself if it does not have the key."""
     own = node.value if isinstance(node, yaml.MappingNode) else []
     return next((v for k, v in own if k.value == key), node)
 
 
 def shown(value: Any) -> str:
-    """A value as a problem quotes it."""
+    """A value as a problem shows it."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -71,9 +71,9 @@ def shown(value: Any) -> str:
 
 
 def entries(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, yaml.Node, yaml.Node]]:
-    """Give a mapping's entries as (key, its node, the value's), those of merged mappings last.
+    """A mapping's entries as (key, its node, the value's node), those of merged mappings last.
 
-    A null is an empty mapping; a key that stands twice is a problem. Of a merge key
+    A null is an empty mapping; a repeated key is a problem. With a merge key
     (https://yaml.org/type/merge.html) the mapping's own entries win, then the mapping named first.
     """
     if is_null(node):
@@ -81,43 +81,38 @@ def entries(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, y
     if not isinstance(node, yaml.MappingNode):
         problems.note(path, node, f"read {shown(plain(node))}, allowed is a mapping")
         return []
-    found: list[tuple[str, yaml.Node, yaml.Node]] = []
-    seen: set[str] = set()
+    prefix = f"{path}." if path else ""
+    found: dict[str, tuple[str, yaml.Node, yaml.Node]] = {}
     for key, value in node.value:
-        if key.tag == _MERGE:
-            _check_merge(value, f"{path}.<<" if path else "<<", problems)
-            continue
         name = _name(key)
-        if name in seen:
-            problems.note(f"{path}.{name}" if path else name, key, "this key stands twice")
-        seen.add(name)
-        found.append((name, key, value))
+        if key.tag == _MERGE:
+            for other in _sources(value):
+                if not isinstance(other, yaml.MappingNode):
+                    allowed = "allowed is a mapping, or a list of mappings"
+                    problems.note(f"{prefix}<<", other, f"read {shown(plain(other))}, {allowed}")
+        elif name in found:
+            problems.note(f"{prefix}{name}", key, "this key is repeated")
+        else:
+            found[name] = (name, key, value)
     for key, value in _merged(node, set()):
-        if _name(key) not in seen:
-            seen.add(_name(key))
-            found.append((_name(key), key, value))
-    return found
+        found.setdefault(_name(key), (_name(key), key, value))
+    return list(found.values())
 
 
 def _name(key: yaml.Node) -> str:
     return str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
 
 
-def _check_merge(value: yaml.Node, path: str, problems: Problems) -> None:
-    for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-        if not isinstance(other, yaml.MappingNode):
-            problems.note(
-                path, other, f"read {shown(plain(other))}, allowed is a mapping, or a list of mappings"
-            )
+def _sources(merge: yaml.Node) -> list[yaml.Node]:
+    """What a merge key names: a mapping, or a list of mappings."""
+    return merge.value if isinstance(merge, yaml.SequenceNode) else [merge]
 
 
 def _merged(node: yaml.MappingNode, seen: set[int]) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """The entries of the mappings that a mapping's merge keys name; ``seen`` ends an alias of itself."""
+    """The entries of the mappings that a mapping's merge keys name; ``seen`` stops an alias of itself."""
     seen.add(id(node))
-    for key, value in node.value:
-        if key.tag != _MERGE:
-            continue
-        for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            if isinstance(other, yaml.MappingNode) and id(other) not in seen:
-                yield from ((k, v) for k, v in other.value if k.tag != _MERGE)
-                yield from _merged(other, seen)
+    sources = (other for key, value in node.value if key.tag == _MERGE for other in _sources(value))
+    for other in sources:
+        if isinstance(other, yaml.MappingNode) and id(other) not in seen:
+            yield from ((k, v) for k, v in other.value if k.tag != _MERGE)
+            yield from _merged(other, seen)

@@ -34,7 +34,7 @@ def test_entries(text: str, found: dict[str, object]) -> None:
     ("text", "problem"),
     [
         ("m: [1]", "f.yaml:1: m: read a list, allowed is a mapping"),
-        ("m:\n  a: 1\n  a: 2", "f.yaml:3: m.a: this key stands twice"),
+        ("m:\n  a: 1\n  a: 2", "f.yaml:3: m.a: this key is repeated"),
         ("m:\n  <<: no", "f.yaml:2: m.<<: read 'no', allowed is a mapping, or a list of mappings"),
         ("m:\n  <<: [1]", "f.yaml:2: m.<<: read 1, allowed is a mapping, or a list of mappings"),
     ],

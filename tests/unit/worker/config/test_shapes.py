@@ -66,7 +66,7 @@ backend:
 """
     _, problems = parse_file(content, "f.yaml")
     assert problems.found == [
-        "f.yaml:5: worker_id: this key stands twice",
+        "f.yaml:5: worker_id: this key is repeated",
         "f.yaml:1: worker_id: read a list, allowed is a string",
         "f.yaml:2: cleanup: read 'maybe', allowed is true or false",
         "f.yaml:3: max_concurrent_tasks: read -1, allowed is a whole number, 0 or more",
