@@ -187,7 +187,7 @@ class Adoption:
         self._candidates.pop(name, None)
 
     def on_relist(self) -> None:
-        """Forget the Jobs that a new list does not have and that nobody follows."""
+        """Forget the Jobs that a new list does not have and that no execution follows."""
         self._decided = {
             name: uid
             for name, uid in self._decided.items()

@@ -4,7 +4,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .deleted_jobs import DeletedJob, explain_deleted
-from .explain import Explanation, TaskSnapshot, explain
+from .explain import TaskSnapshot, explain
 from .redaction import Redactor
 from .render_text import render_text
 from .task_jobs import TaskJob
@@ -53,17 +53,6 @@ class TaskEvidence:
     now: datetime
     policy: ObservationPolicy
     outcome: Outcome | None = None
-    explanation: Explanation = field(init=False)
-
-    def __post_init__(self) -> None:
-        facts = TaskSnapshot(
-            job=msgspec.convert(self.job, TaskJob),
-            pods=tuple(msgspec.convert(pod, PodView) for pod in self.pods),
-            events=tuple(msgspec.convert(event, EventView) for event in self.events),
-            now=self.now,
-            policy=self.policy,
-        )
-        object.__setattr__(self, "explanation", explain(facts))
 
 
 def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
@@ -74,9 +63,18 @@ def evidence_files(evidence: TaskEvidence) -> Iterator[tuple[str, bytes]]:
     def as_json(data: Any) -> bytes:
         return _as_json(redactor.data(data))
 
-    text = render_text(evidence.explanation, evidence.now)
+    explanation = explain(
+        TaskSnapshot(
+            job=msgspec.convert(evidence.job, TaskJob),
+            pods=tuple(msgspec.convert(pod, PodView) for pod in evidence.pods),
+            events=tuple(msgspec.convert(event, EventView) for event in evidence.events),
+            now=evidence.now,
+            policy=evidence.policy,
+        )
+    )
+    text = render_text(explanation, evidence.now)
     yield "explanation.txt", redactor.text(f"{text}\n").encode()
-    yield "explanation.json", as_json(msgspec.to_builtins(evidence.explanation))
+    yield "explanation.json", as_json(msgspec.to_builtins(explanation))
     if evidence.outcome is not None:
         outcome = msgspec.to_builtins(evidence.outcome, enc_hook=_encode_text)
         outcome["words"] = outcome.pop("task_text")  # the file's key

@@ -1,6 +1,6 @@
 """Explains a task from the cluster alone: what it does, what it waits for, or why it ended. Pure.
 
-The judgement is the worker's own (``status``), but told in the present tense, before any grace
+The judgement is the worker's own (``status``), but in the present tense, before any grace
 period is over, and with the evidence. Ages compare the cluster's times with the reader's clock.
 """
 
@@ -161,7 +161,7 @@ def _explain_problem(problem: PodProblem, facts: EventFacts, snapshot: TaskSnaps
         ends = pod.metadata.deletion_timestamp if pod else None
         left = -_seconds_since(snapshot, ends) if ends else 0.0
         if left > 0:
-            return _Answer(f"its Pod was told to end, and has {short_span(left)} left to do so")
+            return _Answer(f"its Pod is being deleted, and has {short_span(left)} left to end")
         node = f" {pod.node_name}" if pod and pod.node_name else ""
         says = f"its node{node} does not say what became of its Pod"
     elif problem.reason is FailureReason.POD_MISSING and facts.refusal not in (Refusal.QUOTA, Refusal.FINAL):

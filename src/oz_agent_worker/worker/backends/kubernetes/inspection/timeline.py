@@ -66,7 +66,7 @@ def event_entries(events: Sequence[EventView]) -> Iterator[TimelineEntry]:
 
 
 def _condition_entry(about: str, condition: Condition) -> TimelineEntry:
-    false = " is not so" if condition.status == "False" else ""
+    false = " is false" if condition.status == "False" else ""
     text = f"{condition.type}{false}{quote_cluster(condition.reason, condition.message)}"
     return TimelineEntry(about, text, condition.last_transition_time)
 
@@ -77,7 +77,9 @@ def _pod_entries(pod: PodView) -> Iterator[TimelineEntry]:
     text = f"{pod.phase or 'of unknown phase'}{node}{quote_cluster(pod.reason, pod.message)}"
     yield TimelineEntry(about, text, pod.metadata.creation_timestamp)
     if pod.metadata.deletion_timestamp:
-        yield TimelineEntry(about, "told to end, at the latest by this time", pod.metadata.deletion_timestamp)
+        yield TimelineEntry(
+            about, "being deleted, ends at this time at the latest", pod.metadata.deletion_timestamp
+        )
     for condition in pod.conditions:
         # What the other conditions say, the states of the containers say as well.
         if (condition.type, condition.status) in {("DisruptionTarget", "True"), ("PodScheduled", "False")}:

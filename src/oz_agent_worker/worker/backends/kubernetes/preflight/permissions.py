@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_REVIEW: Final = msgspec.json.Decoder(dict[str, Any])
 _RESOURCES: Final[Mapping[str, Resource[Any]]] = {
     "jobs": JOBS,
     "pods": PODS,
@@ -176,44 +177,30 @@ async def refused_permissions(
         await asyncio.sleep(_RETRY_AFTER)
 
 
-class _ReviewStatus(msgspec.Struct, frozen=True):
-    allowed: bool = False
-
-
-class _Review(msgspec.Struct, frozen=True):
-    """The part of authorization/v1, SelfSubjectAccessReview that is read."""
-
-    status: _ReviewStatus = _ReviewStatus()
-
-
-_REVIEW: Final = msgspec.json.Decoder(_Review)
-
-
 async def _refusal(
     client: KubernetesClient, namespace: str, permission: Permission, unique: str
 ) -> str | None:
     """Return the cluster's words on a missing permission; ``None`` if it is granted."""
-    if await _reviewed(client, namespace, permission):
-        return None
-    # Try it although the review says no: the refusal names the user, and an authorizer may misjudge itself.
-    return await _tried(client, namespace, permission, unique)
-
-
-async def _reviewed(client: KubernetesClient, namespace: str, permission: Permission) -> bool:
-    """Return the server's own judgement; false also if it gives none."""
-    request = _review_request(namespace, permission)
     try:
-        answer = await client.exchange(request)
-        return rest.decode(request, answer.body, _REVIEW).status.allowed
-    except UnauthorizedError:
-        raise
+        if await _review(client, namespace, permission):
+            return None
     except ApiStatusError as error:
-        if error.transient:
+        if error.transient or isinstance(error, UnauthorizedError):
             raise
-        return False
+    # Try it although the review says no: the refusal names the user, and an authorizer may misjudge itself.
+    try:
+        await _try(client, namespace, permission, unique)
+    except ForbiddenError as error:
+        # Admission comes after authorization: a request that admission refuses was allowed.
+        return error.message if "cannot " in error.message or permission.verb != "create" else None
+    except ApiStatusError as error:
+        if error.transient or isinstance(error, UnauthorizedError):
+            raise
+    return None
 
 
-def _review_request(namespace: str, permission: Permission) -> Request:
+async def _review(client: KubernetesClient, namespace: str, permission: Permission) -> bool:
+    """Return the server's own judgement (authorization/v1, SelfSubjectAccessReview)."""
     resource, _, subresource = permission.resource.partition("/")
     attributes = {
         "namespace": namespace,
@@ -227,25 +214,13 @@ def _review_request(namespace: str, permission: Permission) -> Request:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    return Request("create", "selfsubjectaccessreviews", "POST", _REVIEWS, body=msgspec.json.encode(body))
+    request = Request("create", "selfsubjectaccessreviews", "POST", _REVIEWS, body=msgspec.json.encode(body))
+    answer = rest.decode(request, (await client.exchange(request)).body, _REVIEW)
+    return (answer.get("status") or {}).get("allowed") is True
 
 
-async def _tried(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> str | None:
-    """Try the request; return ``None`` if it is allowed, else the server's words."""
-    try:
-        await _attempt(client, namespace, permission, unique)
-    except UnauthorizedError:
-        raise
-    except ForbiddenError as error:
-        # Admission comes after authorization: a request that admission refuses was allowed.
-        return error.message if "cannot " in error.message or permission.verb != "create" else None
-    except ApiStatusError as error:
-        if error.transient:
-            raise
-    return None
-
-
-async def _attempt(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> None:
+async def _try(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> None:
+    """Send the request itself, or one like it that changes nothing."""
     name, _, subresource = permission.resource.partition("/")
     resource = _RESOURCES[name]
     match permission.verb:

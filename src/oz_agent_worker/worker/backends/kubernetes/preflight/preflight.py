@@ -59,7 +59,7 @@ _logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: For doctor's requests: whoever runs doctor can run it again.
+#: The retries of doctor's requests are short: a person can run doctor again.
 _DOCTOR_RETRIES: Final = RetryPolicy(budget=3.0, longest=1.0)
 _CREDENTIALS: Final = "credentials"
 _SERVER: Final = "API server"

@@ -74,7 +74,7 @@ ROWS = {
         (State.RUNNING, "node_lost"),
         "runs, but its node node-1 does not say what became of its Pod.",
     ),
-    "a Pod that was told to end": (
+    "a Pod that is being deleted": (
         facts(
             task_job(),
             task_pod(
@@ -84,7 +84,7 @@ ROWS = {
             ),
         ),
         (State.RUNNING, ""),
-        "runs, but its Pod was told to end, and has 20s left to do so.",
+        "runs, but its Pod is being deleted, and has 20s left to end.",
     ),
     "no Pod yet": (
         facts(task_job(status=NO_POD_YET)),

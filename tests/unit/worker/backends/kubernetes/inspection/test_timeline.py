@@ -60,7 +60,7 @@ def test_conditions_of_a_pod_that_tell_more_than_its_containers() -> None:
         {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"},
     ]
     assert told(task_job(), [task_pod("Pending", conditions=conditions)], [])[2:] == [
-        ("Pod oz-task-run-1-abcde", "PodScheduled is not so (Unschedulable: no node)"),
+        ("Pod oz-task-run-1-abcde", "PodScheduled is false (Unschedulable: no node)"),
         ("Pod oz-task-run-1-abcde", "DisruptionTarget (PreemptionByScheduler)"),
     ]
 
@@ -99,5 +99,5 @@ def test_a_deletion_is_told() -> None:
         "created",
         "deleted",
         "Running on node node-1",
-        "told to end, at the latest by this time",
+        "being deleted, ends at this time at the latest",
     ]
