@@ -188,6 +188,10 @@ async def test_a_permission_that_is_missing_is_said_once_and_tried_again_later(
     clock.now += 60
     await ask(reader)
     assert reader.facts("job-1").read_at == 1120.0
+    events.error = ForbiddenError(403, "Forbidden", "taken away", verb="list", path="/e")
+    clock.now += 60
+    await ask(reader)
+    assert len(caplog.records) == 2
 
 
 async def test_a_server_that_is_away_takes_nothing_back(

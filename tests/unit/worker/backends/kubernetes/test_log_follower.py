@@ -221,3 +221,12 @@ async def test_a_fault_of_this_program_is_logged_and_the_end_is_still_read(
         bench.follower.update((pod(RUNNING),))
         await asyncio.sleep(1)
         assert "log of pod failed" in caplog.text
+
+
+@in_virtual_time
+async def test_nothing_is_followed_after_the_end() -> None:
+    async with following() as bench:
+        await bench.follower.finish((pod(ENDED),))
+        bench.follower.update((pod(RUNNING, name="late"),))
+        await asyncio.sleep(1)
+        assert bench.api.kinds() == ["log"]

@@ -1,6 +1,7 @@
 """Retries and grace periods, in virtual time."""
 
 import itertools
+import time as clocks
 from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
@@ -20,8 +21,10 @@ from oz_agent_worker.worker.backends.kubernetes.api.retry import (
     delays,
     is_about_the_worker,
     is_missing_permission,
+    retry_until_decided,
     retrying,
 )
+from tests.virtual_time import START, in_virtual_time
 
 NO_ROLE = 'jobs.batch is forbidden: User "bot" cannot list resource "jobs" in API group "batch"'
 QUOTA = 'pods "task" is forbidden: exceeded quota: small'
@@ -196,3 +199,50 @@ def test_a_grace_period_ends_for_what_comes_after_the_next_pause() -> None:
     assert grace.is_over(ahead=5.0)
     time.now += 5
     assert grace.is_over()
+
+
+class Asked:
+    """A request that fails with these errors, one each time, and then succeeds."""
+
+    def __init__(self, *errors: ApiError) -> None:
+        self.errors = list(errors)
+        self.times: list[float] = []
+
+    async def __call__(self) -> None:
+        self.times.append(clocks.monotonic() - START)
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@in_virtual_time
+async def test_what_something_depends_on_is_sent_until_the_server_decides() -> None:
+    asked = Asked(*[unreachable()] * 50)
+    await retry_until_decided(asked, "Deletion of Job j", patience=5.0)
+    assert len(asked.times) == 51
+
+
+@in_virtual_time
+async def test_a_refusal_of_the_object_is_a_decision() -> None:
+    asked = Asked(unreachable(), refusal(422, "invalid"))
+    with pytest.raises(ApiError, match="invalid"):
+        await retry_until_decided(asked, "Secret s", patience=5.0)
+    assert len(asked.times) == 2
+
+
+@pytest.mark.parametrize("error", [refusal(403, NO_ROLE), refusal(401, "Unauthorized")])
+def test_a_refusal_of_the_worker_is_one_after_a_while(error: ApiError) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        asked = Asked(*[error] * 100)
+        with pytest.raises(ApiError):
+            await retry_until_decided(asked, "Secret s", patience=5.0)
+        assert asked.times == pytest.approx([0, 1, 2, 3, 4, 5])
+
+    run()
+
+
+@in_virtual_time
+async def test_what_is_not_wanted_any_more_is_not_sent() -> None:
+    asked = Asked(*[unreachable()] * 50)
+    await retry_until_decided(asked, "Deletion of Job j", patience=5.0, wanted=lambda: len(asked.times) < 3)
+    assert len(asked.times) == 3

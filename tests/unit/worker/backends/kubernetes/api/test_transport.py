@@ -86,6 +86,16 @@ def test_what_is_heard_begins_the_time_anew_without_another_timer(clock: Clock, 
         assert isinstance(stream.error, aiohttp.SocketTimeoutError)
 
 
+def test_the_limit_counts_from_the_last_delivery(clock: Clock, stream: Stream) -> None:
+    with limit(stream) as heard:
+        clock.move_to(103.0)
+        heard()
+        clock.move_to(112.9)
+        assert stream.error is None
+        clock.move_to(113.0)
+        assert isinstance(stream.error, aiohttp.SocketTimeoutError)
+
+
 def test_at_its_end_nothing_is_left(clock: Clock, stream: Stream) -> None:
     with limit(stream):
         pass

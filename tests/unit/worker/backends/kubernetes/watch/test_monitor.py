@@ -14,11 +14,14 @@ from oz_agent_worker.worker.backends.kubernetes.watch.monitor import JobMonitor
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
 from tests.unit.worker.backends.kubernetes.scriptedapi import (
     Answer,
+    Part,
     ScriptedApi,
     failure,
     job,
+    line,
     listing,
     scripted_client,
+    stream,
 )
 from tests.virtual_time import in_virtual_time
 
@@ -134,3 +137,26 @@ async def test_a_refused_watch_of_the_pods_fails_the_start() -> None:
             await monitor.start(10.0)
         assert monitor.vitals() == ()
         await monitor.close()
+
+
+@in_virtual_time
+async def test_in_a_busy_cluster_two_checks_in_a_row_are_enough() -> None:
+    """The cache is behind each time, and the watch delivers in between."""
+    async with monitoring() as bench:
+        events: list[Part] = []
+        for version in range(10, 100):
+            events += [line("MODIFIED", job("a", version)), 2.0]
+        bench.api.answer("watch", stream(*events))
+        bench.monitor._jobs.reconnect()
+        await asyncio.sleep(110)
+        assert bench.checks() == pytest.approx([30, 35, 65, 70, 100, 105])
+        assert bench.api.kinds().count("list") == 8
+
+
+@in_virtual_time
+async def test_differences_around_a_check_that_failed_are_not_compared() -> None:
+    async with monitoring() as bench:
+        bench.api.answer("list", listing("9"), failure(403, "no role yet"), listing("9"))
+        await asyncio.sleep(70)
+        assert bench.checks() == pytest.approx([30, 35, 40])
+        assert bench.watches("jobs") == ["5", "5"], "another connection after the outage, and no list"

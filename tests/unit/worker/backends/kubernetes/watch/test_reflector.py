@@ -326,3 +326,61 @@ async def test_an_outage_is_one_warning_and_its_end_one_message(caplog: pytest.L
         await asyncio.sleep(60)
     words = [record.getMessage().split(":")[0] for record in caplog.records]
     assert words == ["the watch of jobs is interrupted", "the watch of jobs works again"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [failure(400, "bad version"), failure(504, "Too large resource version: 9, current: 4")],
+    ids=["refused", "newer than the server"],
+)
+def test_a_version_that_the_server_does_not_take_means_a_list(answer: Answer) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        async with watching(("list", listing("9"))) as watched:
+            watched.api.answer("watch", answer)
+            watched.api.answer("list", listing("10"))
+            watched.reflector.reconnect()
+            await asyncio.sleep(5)
+            assert watched.versions() == ["9", "9", "10"]
+
+    run()
+
+
+@in_virtual_time
+async def test_a_version_that_is_gone_at_the_start_is_no_reason_to_fail() -> None:
+    async with watching(("list", listing("5")), ("watch", failure(410)), ("list", listing("6"))) as watched:
+        assert watched.versions() == ["5", "6"]
+
+
+@in_virtual_time
+async def test_each_time_an_older_list_has_to_last() -> None:
+    async with watching(("list", listing("50"))) as watched:
+        for _ in range(2):
+            watched.api.answer("list", *[listing("7")] * 6, listing("51"))
+            watched.reflector.relist()
+            await asyncio.sleep(40)
+        assert watched.versions() == ["50", "51", "51"]
+
+
+@in_virtual_time
+async def test_each_outage_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async with watching(("list", listing("5"))) as watched:
+        for _ in range(2):
+            watched.api.answer("watch", *[LOST] * 3)
+            watched.reflector.reconnect()
+            await asyncio.sleep(60)
+    assert caplog.text.count("is interrupted") == 2
+
+
+@in_virtual_time
+async def test_while_the_server_is_away_the_watch_is_deaf_and_not_idle() -> None:
+    async with watching(("list", listing("5"))) as watched:
+        watched.api.otherwise["watch"] = LOST
+        await asyncio.sleep(100)
+        watched.api.answer("list", listing("6"))
+        watched.reflector.relist()
+        await asyncio.sleep(2000)
+        vitals = watched.reflector.vitals()
+        assert vitals.unheard_for == pytest.approx(2000), "a list counts as heard"
+        assert vitals.idle_for <= 8
+        assert vitals.alive
