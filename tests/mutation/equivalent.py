@@ -5,4 +5,11 @@ from typing import Final
 
 __all__ = ["EQUIVALENT"]
 
-EQUIVALENT: Final[Mapping[str, str]] = {}
+_LONG_PONG = "no worker has sent 10^19 pings: a longer number is ignored by the check for the last ping, too"
+
+EQUIVALENT: Final[Mapping[str, str]] = {
+    "oz_agent_worker.protocol.session:Session.receive_pong: 20 -> 21": _LONG_PONG,
+    "oz_agent_worker.protocol.session:Session.receive_pong: len(payload) < 20 -> (len(payload) <= 20)": (
+        _LONG_PONG
+    ),
+}

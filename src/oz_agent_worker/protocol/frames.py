@@ -408,7 +408,7 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
         raw.decode()  # what is taken over unread, as a ``Raw``, must be text as well
         envelope = _envelope_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise FrameError("?", size, f"not a frame: {_reason(error)}") from None
+        raise FrameError("?", size, f"not a frame: {error}") from None
     decoder = decoders.get(envelope.type)
     if decoder is None:
         raise FrameError(_printable(envelope.type), size, "unknown type")
@@ -416,16 +416,10 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
         return decoder.type()  # nothing of its data is used, whatever that is
     data = bytes(envelope.data)
     try:
+        # msgspec's texts name types, paths and offsets, but no value: no field of a frame is an enum.
         return decoder.decode(b"{}" if data == b"null" else data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise FrameError(envelope.type, size, _reason(error), data) from None
-
-
-def _reason(error: Exception) -> str:
-    # msgspec's own texts name types, paths and byte offsets, and never a value,
-    # but for an unknown tag or enum member: those may come from the payload.
-    text = str(error)
-    return text if "Invalid" not in text or "JSON" in text or "UTF-8" in text else "invalid value"
+        raise FrameError(envelope.type, size, str(error), data) from None
 
 
 def _printable(kind: str) -> str:

@@ -32,8 +32,9 @@ def test_an_entry_is_complete(reason: FailureReason) -> None:
 
 
 @pytest.mark.parametrize("reason", FailureReason)
-def test_a_failure_of_the_agent_is_not_retryable(reason: FailureReason) -> None:
-    assert not (reason.fault is Fault.AGENT and reason.retryable)
+def test_a_run_may_be_tried_again_unless_its_agent_or_its_user_ended_it(reason: FailureReason) -> None:
+    final = {FailureReason.TASK_CANCELLED, FailureReason.INVALID_IMAGE}
+    assert reason.retryable is (reason.fault is Fault.INFRASTRUCTURE and reason not in final)
 
 
 def test_every_reason_is_given_somewhere() -> None:
