@@ -30,8 +30,10 @@ BROKEN: Final = int(pytest.ExitCode.INTERRUPTED)
 HANGS: Final = -1
 """The tests never end, or their memory has no end."""
 
-#: Seconds of the processor, bytes, and seconds: the tests take a tenth of each. A mutant can loop for ever.
+#: Seconds of the processor, seconds of one test, bytes, and seconds of all: the tests take a tenth of each.
+#: With a mutant they can run or wait for ever.
 _CPU_LIMIT: Final = 120
+_TEST_LIMIT: Final = 60
 _MEMORY_LIMIT: Final = 4 * 2**30
 _WALL_LIMIT: Final = 600.0
 
@@ -101,6 +103,7 @@ def _run(module: str, source: str, paths: Sequence[str]) -> None:
     assert PACKAGE not in sys.modules, "the mutant comes too late"
     sys.meta_path.insert(0, _MutantFinder(module, source))
     sys.dont_write_bytecode = True
-    arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+    arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    arguments += ["--hypothesis-seed=0", f"--timeout={_TEST_LIMIT}"]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of libraries that are imported before
     sys.exit(int(pytest.main([*arguments, *paths], plugins=[_Quick()])) + _OFFSET)
