@@ -5,7 +5,14 @@ import pytest
 
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.manifest import naming
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import (
+    ContainerStatus,
+    EventView,
+    JobView,
+    PodView,
+    Terminated,
+    last_seen,
+)
 
 POD = b"""{
   "apiVersion": "v1", "kind": "Pod",
@@ -123,3 +130,81 @@ def test_a_pod_is_known_by_its_uid_and_without_one_by_its_name() -> None:
 )
 def test_both_apis_of_events_say_who_wrote_one(text: bytes, component: str) -> None:
     assert msgspec.json.decode(text, type=EventView).component == component
+
+
+FAILED_POD = b"""{
+  "metadata": {"name": "p", "labels": {"job-name": "j", "batch.kubernetes.io/controller-uid": "ju"}},
+  "spec": {"nodeName": "n"},
+  "status": {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory",
+    "conditions": [{"type": "Ready", "status": "False"}],
+    "initContainerStatuses": [{"name": "setup"}], "containerStatuses": [{"name": "task"}]}
+}"""
+
+
+def test_a_pod_answers_for_its_spec_and_its_status() -> None:
+    pod = msgspec.json.decode(FAILED_POD, type=PodView)
+    assert (pod.phase, pod.has_ended) == ("Failed", True)
+    assert (pod.reason, pod.message) == ("Evicted", "The node was low on memory")
+    assert (pod.node_name, pod.job_name, pod.job_uid) == ("n", "j", "ju")
+    assert [c.name for c in pod.all_container_statuses] == ["setup", "task"]
+    ready = pod.condition("Ready")
+    assert (ready and ready.status, pod.condition("PodScheduled")) == ("False", None)
+
+
+def test_a_pod_without_spec_and_status_has_nothing_to_say() -> None:
+    pod = PodView()
+    assert (pod.phase, pod.has_ended, pod.reason, pod.message) == ("", False, None, None)
+    assert (pod.node_name, pod.job_name, pod.job_uid) == ("", None, None)
+    assert (pod.conditions, pod.all_container_statuses, pod.native_sidecars()) == ((), (), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "runs", "has_ended", "has_started"),
+    [
+        ("{}", False, False, False, False),
+        ('{"waiting":{}}', True, False, False, False),
+        ('{"running":{}}', False, True, False, True),
+        ('{"terminated":{}}', False, False, True, True),
+        ("null", False, False, False, False),
+    ],
+)
+def test_a_container_waits_runs_or_has_ended(
+    state: str, waits: bool, runs: bool, has_ended: bool, has_started: bool
+) -> None:
+    now = msgspec.json.decode(f'{{"state":{state}}}', type=ContainerStatus)
+    assert (now.waiting is not None, now.running is not None) == (waits, runs)
+    assert (now.terminated is not None, now.has_started) == (has_ended, has_started)
+    assert now.last_terminated is None
+    before = msgspec.json.decode(f'{{"lastState":{state}}}', type=ContainerStatus)
+    assert (before.last_terminated is not None, before.has_started) == (has_ended, False)
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (Terminated(), 0),
+        (Terminated(exit_code=3), 3),
+        (Terminated(signal=9), 137),
+        (Terminated(exit_code=1, signal=9), 1),
+    ],
+)
+def test_a_signal_counts_from_128_as_in_a_shell(ended: Terminated, code: int) -> None:
+    assert ended.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (
+            '{"series":{"lastObservedTime":"1970-01-01T00:00:04Z"},"lastTimestamp":"1970-01-01T00:00:03Z"}',
+            4.0,
+        ),
+        ('{"lastTimestamp":"1970-01-01T00:00:03Z","eventTime":"1970-01-01T00:00:02Z"}', 3.0),
+        ('{"series":{},"eventTime":"1970-01-01T00:00:02.5Z"}', 2.5),
+        ('{"metadata":{"creationTimestamp":"1970-01-01T00:00:01Z"}}', 1.0),
+        ("{}", 0.0),
+    ],
+    ids=["repeated", "core/v1", "events.k8s.io", "created", "no time"],
+)
+def test_an_event_is_as_late_as_its_last_repetition(text: str, seconds: float) -> None:
+    assert last_seen(msgspec.json.decode(text, type=EventView)) == seconds
