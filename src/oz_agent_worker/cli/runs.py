@@ -79,14 +79,14 @@ def run(
     async def use(client: ApiClient) -> int:
         created = await client.create_run(text, config, title, safe_to_retry=safe_to_retry)
         run_id = str(created["run_id"])
-        if output == "json" and not follow:
-            echo_json(created)
-        elif not follow:
-            click.echo(f"run {run_id} submitted")
-            click.echo(f"see it with: oz-agent-worker logs {run_id} --follow", err=True)
-        else:
+        if follow:
             click.echo(f"run {run_id} submitted", err=True)
             return await follow_run(client, run_id, output)
+        if output == "json":
+            echo_json(created)
+        else:
+            click.echo(f"run {run_id} submitted")
+            click.echo(f"see it with: oz-agent-worker logs {run_id} --follow", err=True)
         return ExitCode.OK
 
     _with_client(server, api_key, use)
@@ -129,10 +129,7 @@ def _unicode(argument: str, what: str) -> str:
 async def follow_run(client: ApiClient, run_id: str, output: str = "table") -> int:
     """Print a run's output until its end, then its final state; returns the exit code."""
     item = await stream_run(client, run_id, to_stderr=output == "json")
-    if output == "json":
-        echo_json(item)
-    else:
-        click.echo(ending(item))
+    echo_json(item) if output == "json" else click.echo(ending(item))
     return exit_code_of(item)
 
 

@@ -10,7 +10,7 @@ from oz_agent_worker.common.secret import Secret
 from .problems import Code, ProblemError
 from .store import keys
 from .store.database import Database
-from .store.tokens import WORKLOAD_PREFIX, hash_token
+from .store.keys import WORKLOAD_PREFIX, hash_token
 
 __all__ = ["ApiUser", "Principal", "RunAgent", "authenticate", "authenticate_reader", "authenticate_user"]
 

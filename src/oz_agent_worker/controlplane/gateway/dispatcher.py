@@ -15,8 +15,8 @@ from oz_agent_worker.controlplane.rules.messages import brief, in_words
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
 from oz_agent_worker.controlplane.rules.scheduling import place_runs, reassign, returns_to_queue
 from oz_agent_worker.controlplane.store import lease_queries, queue
+from oz_agent_worker.controlplane.store.keys import hash_token, new_workload_token
 from oz_agent_worker.controlplane.store.runs import Run
-from oz_agent_worker.controlplane.store.tokens import hash_token, new_workload_token
 from oz_agent_worker.controlplane.times import micros
 
 from .assignment_frame import task_assignment
@@ -54,11 +54,9 @@ class Dispatcher:
             self._services.woken.clear()
             try:
                 delay = await self.step()
-            except SQLAlchemyError as error:
-                _log.error("the queue cannot be read or written, next try in 1 s: %s", brief(error))
-                delay = _RETRY_SECONDS
-            except Exception:  # noqa: BLE001 - without this task no run would be assigned
-                _log.exception("dispatching failed, next try in 1 s")
+            except Exception as error:  # noqa: BLE001 - without this task no run would be assigned
+                defect = not isinstance(error, SQLAlchemyError)
+                _log.error("dispatching failed, next try in 1 s: %s", brief(error), exc_info=defect)
                 delay = _RETRY_SECONDS
             await wait_for_event(self._services.woken, delay)
 
@@ -78,7 +76,7 @@ class Dispatcher:
         deadlines = await self._database.read(queue.next_deadlines, now)
         # If the first lease has just begun, the last checkpoint may be long ago.
         checkpoint = max(now, self._lease_keeper.checkpoint_due) if deadlines.lease is not None else None
-        times = (deadlines.next, checkpoint, self._connections.next_ready(now))
+        times = (*deadlines, checkpoint, self._connections.next_ready(now))
         self._due = min((t for t in times if t is not None), default=None)
         # A millisecond more than the difference: a timer that fires early would spin.
         return None if self._due is None else max(0, self._due - now) / 1_000_000 + 0.001

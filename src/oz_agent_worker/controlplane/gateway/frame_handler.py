@@ -63,7 +63,7 @@ class FrameHandler:
     async def consume(
         self, connection: WorkerConnection, receive: Callable[[], Awaitable[str | bytes]]
     ) -> None:
-        """Apply frames until ``receive`` raises; finish those that have begun before that goes on."""
+        """Apply frames until ``receive`` raises; then finish those that have begun, and re-raise."""
         window = asyncio.Semaphore(_WINDOW)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -98,11 +98,12 @@ class FrameHandler:
         """
         try:
             await self.apply(connection, frame)
-        except SQLAlchemyError as error:
-            _log.error("%s frame of worker %s could not be stored: %s", frame.kind, connection, brief(error))
-            connection.closing.set()
-        except Exception:  # noqa: BLE001 - the process must not end
-            _log.exception("%s frame of worker %s could not be applied", frame.kind, connection)
+        except Exception as error:  # noqa: BLE001 - the process must not end
+            defect, name = (
+                not isinstance(error, SQLAlchemyError),
+                f"{frame.kind} frame of worker {connection}",
+            )
+            _log.error("%s could not be applied: %s", name, brief(error), exc_info=defect)
             connection.closing.set()
 
     async def apply(self, connection: WorkerConnection, frame: WorkerFrame) -> None:

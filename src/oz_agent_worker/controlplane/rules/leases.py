@@ -62,7 +62,7 @@ def lease_end(run: RunRecord, now: int, max_starts: int) -> RunOutcome:
         times = "once" if starts == 1 else f"{starts} times"
         what_next = f"The run was started {times}, the most that is allowed; it may be submitted again."
     else:
-        what_next = "How far the run came is not known; whoever can judge may submit it again."
+        what_next = "How far the run came is not known; check what it did before you submit it again."
     return RunOutcome(
         state=RunState.ERROR, message=f"Worker {lost}. {what_next}", error_code=WORKER_LOST, retryable=True
     )

@@ -150,7 +150,7 @@ def decide_report(run: RunRecord, execution_id: str | None, peer: Peer, *, refus
     if run.owner is None:
         if execution_id is None and run.retries:
             return Decision(False, "it may be of an earlier execution")
-        return Decision(True, "nobody else has it")
+        return Decision(True, "the run has no owner")
     if run.owner.worker_id != peer.worker_id:
         return Decision(False, f"worker {run.owner.worker_id} has it")
     if not peer.may_report_for(run.owner):

@@ -179,13 +179,10 @@ def reassign(
         overdue = run.claim_deadline is not None and run.claim_deadline <= now
         for connection in settled:
             number = connection.connection_id
-            if _may_be_running(run, connection.peer):
-                placements.append(Placement(run.id, number, send=False))
-                break
-            room = free[number]
-            if room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue):
-                free[number] = None if room is None else room - 1
-                placements.append(Placement(run.id, number))
+            room, running = free[number], _may_be_running(run, connection.peer)
+            if running or (room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue)):
+                free[number] = room if running or room is None else room - 1
+                placements.append(Placement(run.id, number, send=not running))
                 break
     return tuple(placements)
 

@@ -1,16 +1,25 @@
-"""API keys and workload tokens, of which only hashes are stored."""
+"""API keys and workload tokens: bearer tokens of which only hashes are stored.
 
+A token has 256 random bits, so its SHA-256 identifies it and does not help to guess it: a slow
+password hash would add only latency. Looking the hash up in an index compares no secret byte by
+byte.
+"""
+
+import hashlib
+import secrets
 import uuid
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from oz_agent_worker.common.secret import Secret
 
 from .tables import api_keys, workload_tokens
-from .tokens import hash_token, new_api_key
 
 __all__ = [
+    "API_KEY_PREFIX",
+    "WORKLOAD_PREFIX",
     "ApiKey",
     "add_key",
     "create_key",
@@ -18,9 +27,32 @@ __all__ = [
     "ensure_key",
     "find_key",
     "find_workload",
+    "hash_token",
     "list_keys",
+    "new_api_key",
+    "new_workload_token",
     "revoke_key",
 ]
+
+
+API_KEY_PREFIX: Final = "ozk_"
+WORKLOAD_PREFIX: Final = "ozw_"
+_BYTES: Final = 32
+
+
+def new_api_key() -> Secret:
+    """Create an API key for a user or a worker."""
+    return Secret(API_KEY_PREFIX + secrets.token_urlsafe(_BYTES))
+
+
+def new_workload_token() -> Secret:
+    """Create a workload token for the agent of one run."""
+    return Secret(WORKLOAD_PREFIX + secrets.token_urlsafe(_BYTES))
+
+
+def hash_token(token: Secret) -> str:
+    """The SHA-256 of a token in hexadecimal, which is stored instead of the token."""
+    return hashlib.sha256(token.reveal().encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

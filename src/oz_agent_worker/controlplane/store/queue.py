@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, insert, or_, select, update
 
@@ -45,18 +45,12 @@ class Dispatch:
     token_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class NextDeadlines:
+class NextDeadlines(NamedTuple):
     """The next deadline of each kind: to claim a run, the end of a lease, the end of a run's delay."""
 
     claim: int | None = None
     lease: int | None = None
     delay: int | None = None
-
-    @property
-    def next(self) -> int | None:
-        """The first of them."""
-        return min((t for t in (self.claim, self.lease, self.delay) if t is not None), default=None)
 
 
 def next_deadlines(connection: Connection, now: int) -> NextDeadlines:

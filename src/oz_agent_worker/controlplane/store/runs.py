@@ -171,7 +171,7 @@ def lock_runs(connection: Connection, run_ids: Iterable[str]) -> Iterator[RunRec
 
 
 def owner_values(owner: Peer | None) -> dict[str, Any]:
-    """The columns by which ``owner`` owns a run's execution; None: nobody."""
+    """The columns by which ``owner`` owns a run's execution; None: no owner."""
     values = (owner.worker_id, owner.backend, owner.instance) if owner else (None, None, None)
     return dict(zip([column.name for column in _OWNER], values, strict=True))
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import keys, queue
-from oz_agent_worker.controlplane.store.tokens import hash_token
+from oz_agent_worker.controlplane.store.keys import hash_token
 from oz_agent_worker.protocol.frames import TaskAssignment, TaskClaimed
 from tests.timeouts import HANG_TIMEOUT
 from tests.unit.controlplane.plane import Plane, assigned, heard

@@ -4,7 +4,7 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
-from oz_agent_worker.controlplane.store.tokens import hash_token
+from oz_agent_worker.controlplane.store.keys import hash_token, new_api_key, new_workload_token
 
 from .support import T0, add_run, give, state_before
 
@@ -45,3 +45,22 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     outcome = RunOutcome(state=RunState.CANCELLED, message="")
     reports.finish(connection, ExecutionRef(run_id), Peer("w"), outcome, T0)
     assert keys.find_workload(connection, token) is None
+
+
+def test_kinds_are_told_apart_by_their_prefix() -> None:
+    assert new_api_key().reveal().startswith("ozk_")
+    assert new_workload_token().reveal().startswith("ozw_")
+
+
+def test_tokens_differ_and_carry_256_bits() -> None:
+    tokens = {new_api_key().reveal() for _ in range(100)}
+    assert len(tokens) == 100
+    assert all(len(key) == len("ozk_") + 43 for key in tokens)  # 32 bytes in base64
+
+
+def test_the_hash_is_sha256() -> None:
+    assert hash_token(Secret("abc")) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_token_does_not_print_itself() -> None:
+    assert "ozk_" not in f"{new_api_key()} {new_api_key()!r}"

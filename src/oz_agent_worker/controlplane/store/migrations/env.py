@@ -1,4 +1,4 @@
-"""Run by alembic: applies migrations on the connection that the engine hands over."""
+"""The environment of alembic: applies migrations on the connection that the engine passes in."""
 
 from alembic import context
 

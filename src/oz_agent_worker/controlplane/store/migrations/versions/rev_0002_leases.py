@@ -1,4 +1,4 @@
-"""Leases, whose a run is, retries; and the moves between states as a trigger."""
+"""Leases, owners and retries of runs; a trigger that enforces the moves between states."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +11,8 @@ down_revision: str | None = "0001"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
-#: ``states.TRANSITIONS`` as it stands with this revision: a migration does not change
-#: when the program does. A move that is not listed is refused, whoever asks for it.
+#: ``run_states.TRANSITIONS`` at this revision: a migration does not change when the program does.
+#: The trigger refuses every move that is not listed.
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "QUEUED": ("CANCELLED", "CLAIMED", "ERROR", "FAILED", "INPROGRESS", "PENDING", "SUCCEEDED"),
     "PENDING": ("CANCELLED", "CLAIMED", "ERROR", "FAILED", "INPROGRESS", "QUEUED", "SUCCEEDED"),

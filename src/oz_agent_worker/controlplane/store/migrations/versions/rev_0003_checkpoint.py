@@ -1,4 +1,4 @@
-"""How far leases have run when no control plane is there; who asked for a cancellation."""
+"""The checkpoint of leases, and the API key that requested a cancellation."""
 
 from collections.abc import Sequence
 
