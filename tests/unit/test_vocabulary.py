@@ -133,7 +133,7 @@ FUNCTIONS = {
 #: Two programs each have their own: they share no code, and a person meets one of them at a time.
 SHARED_NAMES = {"ExitCode", "UsageError"}
 #: One thing in two forms: as a frame or a request has it, and checked.
-TWO_FORMS = {"AwsProvider", "HarnessAuthSecrets", "InferenceProviders", "InstanceShape", "SessionSharing"}
+TWO_FORMS = {"AwsProvider", "HarnessAuthSecrets", "InferenceProviders", "SessionSharing"}
 
 
 def definitions() -> Iterator[tuple[str, ast.AST]]:

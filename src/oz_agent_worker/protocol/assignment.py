@@ -13,6 +13,7 @@ import msgspec
 from oz_agent_worker.common.secret import Secret
 
 from . import frames
+from .frames import InstanceShape
 from .report import ExecutionKey
 
 __all__ = ["Assignment", "AssignmentError", "InstanceShape", "Sidecar", "parse_assignment"]
@@ -33,14 +34,6 @@ class Sidecar:
     read_write: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceShape:
-    """The machine that the task asks for: CPUs and GiB of memory, ``None`` where it does not say."""
-
-    vcpus: int | None = None
-    memory_gb: int | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """One execution of a run.
@@ -59,7 +52,7 @@ class Assignment:
     sidecars: tuple[Sidecar, ...] = ()
     env: Mapping[str, Secret] = field(default_factory=dict)
     extra_args: tuple[str, ...] = field(default=(), repr=False)  # may hold secrets
-    shape: InstanceShape = InstanceShape()
+    shape: InstanceShape = field(default_factory=InstanceShape)
 
     @property
     def harness(self) -> str | None:
@@ -85,7 +78,7 @@ def parse_assignment(frame: frames.TaskAssignment) -> Assignment:
         raise AssignmentError("`task_id` is missing")
     if frame.task is None:
         raise AssignmentError("`task` is missing: the assignment does not say what to run")
-    task, shape = frame.task, frame.instance_shape or frames.InstanceShape()
+    task, shape = frame.task, frame.instance_shape or InstanceShape()
     return Assignment(
         key=ExecutionKey(
             _identifier("task_id", task_id),

@@ -222,8 +222,8 @@ class SidecarImage(Struct, frozen=True, omit_defaults=True, kw_only=True):
     read_write: bool | None = None
 
 
-class InstanceShape(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """CPUs and GiB of memory; each applies only where it is positive."""
+class InstanceShape(Struct, frozen=True, omit_defaults=True):
+    """The machine that a task asks for: CPUs and GiB of memory; each applies only where it is positive."""
 
     vcpus: int | None = None
     memory_gb: int | None = None

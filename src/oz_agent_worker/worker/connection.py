@@ -61,11 +61,9 @@ class ConnectionListener(Protocol):
 
     def hello(self) -> frames.WorkerHello:
         """Describe the worker for the first frame of a connection."""
-        ...
 
     def on_event(self, event: Event) -> None:
         """Act on what the control plane sent."""
-        ...
 
 
 #: A WebSocket with the capabilities header of its handshake's response.

@@ -60,11 +60,9 @@ class FrameSender(Protocol):
 
     def wake(self) -> None:
         """Write what is due in the outbox and the logs."""
-        ...
 
     def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
         """Hand a task back to the control plane."""
-        ...
 
 
 class Worker:

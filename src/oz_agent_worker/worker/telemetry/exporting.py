@@ -38,7 +38,6 @@ __all__ = ["Exporters"]
 T = TypeVar("T")
 
 _SCOPE: Final = "oz_agent_worker"
-_SERVICE: Final = "oz-agent-worker"
 #: How many seconds the last export may take, and how many where nobody configured the exporter
 #: and there is hardly a collector.
 _SHUTDOWN_TIMEOUT: Final = 2.0
@@ -61,7 +60,16 @@ class Exporters:
         self._spans: TaskSpans | None = None
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
-        resource = _resource(worker)
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES; Resource.create adds the other attributes of the latter.
+        given = OTELResourceDetector().detect().attributes
+        resource = Resource.create(
+            {
+                "service.name": given.get("service.name", "oz-agent-worker"),
+                "service.version": worker.version,
+                "worker.id": worker.worker_id,
+                "worker.backend": worker.backend,
+            }
+        )
         otlp = _otlp_metrics if settings.explicit else lambda: DefaultCollector(_otlp_metrics)
         reader_factories = {
             "prometheus": self._prometheus,
@@ -133,19 +141,6 @@ class Exporters:
         reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
         self.scrape = lambda: generate_latest(registry)
         return reader
-
-
-def _resource(worker: WorkerResource) -> Resource:
-    """The resource of all metrics and spans, with ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES``."""
-    given = OTELResourceDetector().detect().attributes
-    return Resource.create(
-        {
-            "service.name": given.get("service.name", _SERVICE),
-            "service.version": worker.version,
-            "worker.id": worker.worker_id,
-            "worker.backend": worker.backend,
-        }
-    )
 
 
 def _otlp_metrics() -> MetricExporter:

@@ -15,7 +15,6 @@ class _Gauge(Protocol):
 
     def set(self, amount: float, attributes: Mapping[str, str]) -> None:
         """Set one series."""
-        ...
 
 
 class _Sum:
