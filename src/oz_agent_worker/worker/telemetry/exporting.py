@@ -60,7 +60,7 @@ class Exporters:
         self._spans: TaskSpans | None = None
         self._meters: MeterProvider | None = None
         self._tracers: TracerProvider | None = None
-        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES; Resource.create adds the other attributes of the latter.
+        # OTEL_SERVICE_NAME, and OTEL_RESOURCE_ATTRIBUTES, whose other attributes `create` adds.
         given = OTELResourceDetector().detect().attributes
         resource = Resource.create(
             {
