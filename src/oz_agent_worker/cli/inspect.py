@@ -34,7 +34,6 @@ from .worker_config import load_worker_config
 __all__ = ["collect", "explain", "tasks"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 _COLOURS: Final[Mapping[State, str]] = {
     State.RUNNING: "cyan", State.SUCCEEDED: "green", State.FAILED: "red", State.ENDING: "yellow",

@@ -8,7 +8,7 @@ for each backend.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -109,12 +109,14 @@ async def _kubernetes_checks(
 ) -> AsyncIterator[Sequence[Check]]:
     from .kubernetes.preflight.preflight import Preflight
 
-    async with Preflight(
-        section,
-        worker_id=context.worker_id,
-        cleanup=context.cleanup,
-        environ=context.environ,
-        may_create=may_create,
+    async with aclosing(
+        Preflight(
+            section,
+            worker_id=context.worker_id,
+            cleanup=context.cleanup,
+            environ=context.environ,
+            may_create=may_create,
+        )
     ) as preflight:
         yield preflight.checks()
 

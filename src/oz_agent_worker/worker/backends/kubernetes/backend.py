@@ -34,9 +34,8 @@ from .log_follower import LogFollowers, LogSettings
 from .manifest.job import JobPlan, plan_job
 from .manifest.naming import job_name, label_selector
 from .objects import JobView
-from .preflight.permissions import needed_permissions, summary
+from .preflight.permissions import explain_error
 from .preflight.preflight import Preflight, PreflightSettings
-from .status.finding import explain_api_error
 from .status.policy import ObservationPolicy, observation_policy
 from .watch.job_index import JobIndex
 from .watch.monitor import JobMonitor
@@ -142,7 +141,7 @@ class KubernetesBackend:
             self._adoption = await self._begin_adoption(self._context, found)
         except ApiError as error:
             await self.close()
-            raise PreflightError(self._diagnosis(error, client)) from error
+            raise PreflightError(str(explain_error(error, credentials, self._config))) from error
         except BaseException:
             await self.close()
             raise
@@ -282,16 +281,6 @@ class KubernetesBackend:
             return None
         collector = EvidenceCollector(client, self._config.namespace, policy)
         return EvidenceKeeper(collector.collect, Path(folder), self._settings.evidence)
-
-    def _diagnosis(self, error: ApiError, client: KubernetesClient) -> str:
-        finding = explain_api_error(
-            error,
-            server=client.credentials.server,
-            description=client.credentials.description,
-            namespace=self._config.namespace,
-            permissions=summary(needed_permissions(self._config)),
-        )
-        return str(finding)
 
 
 def _report_found(

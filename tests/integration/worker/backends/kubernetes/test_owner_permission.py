@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def environ(api_tier: ApiTier, elsewhere: str) -> dict[str, str]:
 async def results(namespace: str, environ: Mapping[str, str]) -> AsyncIterator[tuple[str, CheckResult]]:
     config = KubernetesConfig(namespace=namespace)
     preflight = Preflight(config, worker_id="w", cleanup=True, environ=environ, may_create=False)
-    async with preflight:
+    async with aclosing(preflight):
         async for name, result in run_checks(preflight.checks()):
             yield name, result
 

@@ -102,16 +102,14 @@ class Inspector:
         try:
             return matching_jobs(await self._all(TASK_JOBS, self._selector), text.strip())
         except NoSuchTaskError as error:
-            raise NoSuchTaskError(f"{error}{self._why_not()}") from None
-
-    def _why_not(self) -> str:
-        of_worker = f" of worker {self._worker_id!r}" if self._worker_id else ""
-        other = " Another worker's are found with --all-workers." if self._worker_id else ""
-        return (
-            f"{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when its"
-            " result is delivered, one that was cancelled or cannot run at once, one that failed by itself"
-            f" after its TTL, and events tell of it for an hour; one in a queue has none yet.{other}"
-        )
+            of_worker = f" of worker {self._worker_id!r}" if self._worker_id else ""
+            other = " Another worker's are found with --all-workers." if self._worker_id else ""
+            raise NoSuchTaskError(
+                f"{error}{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when"
+                " its result is delivered, one that was cancelled or cannot run at once, one that failed by"
+                " itself after its TTL, and events tell of it for an hour; one in a queue has none"
+                f" yet.{other}"
+            ) from None
 
     async def find_deleted(self, text: str) -> DeletedJob | None:
         """Return the newest deleted Job that ``text`` means, from its events.

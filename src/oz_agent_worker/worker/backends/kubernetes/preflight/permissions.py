@@ -20,21 +20,27 @@ import msgspec
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import own_namespace
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
-from oz_agent_worker.worker.backends.kubernetes.api.credentials import SERVICE_ACCOUNT
+from oz_agent_worker.worker.backends.kubernetes.api.credentials import SERVICE_ACCOUNT, Credentials
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
+    ApiError,
     ApiStatusError,
     ForbiddenError,
     UnauthorizedError,
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS, SECRETS, Request, Resource
 from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
-from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_missing_permissions
+from oz_agent_worker.worker.backends.kubernetes.status.finding import (
+    Finding,
+    explain_api_error,
+    explain_missing_permissions,
+)
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 __all__ = [
     "INSPECTION",
     "OWNER_PERMISSION",
     "Permission",
+    "explain_error",
     "explain_refusals",
     "needed_permissions",
     "owner_namespace",
@@ -136,6 +142,17 @@ def owner_namespace(
         return None
     namespace = own_namespace(environ, service_account)
     return namespace if namespace != config.namespace else None
+
+
+def explain_error(error: ApiError, credentials: Credentials, config: KubernetesConfig) -> Finding:
+    """Explain why the API server cannot be asked, with the permissions that this configuration needs."""
+    return explain_api_error(
+        error,
+        server=credentials.server,
+        description=credentials.description,
+        namespace=config.namespace,
+        permissions=summary(needed_permissions(config)),
+    )
 
 
 def explain_refusals(refused: Mapping[Permission, str], description: str, namespace: str) -> Finding:

@@ -9,10 +9,8 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.worker.backends.kubernetes.api import rest
@@ -29,11 +27,10 @@ from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.api.server_info import (
     OLDEST,
-    ServerInfo,
     parse_version,
     read_server_info,
 )
-from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_api_error
+from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks, skip, warn
 from oz_agent_worker.worker.clock_skew import judge_clock
@@ -43,12 +40,12 @@ from .namespace_checks import check_limit_ranges, check_pod_security, check_quot
 from .permissions import (
     OWNER_PERMISSION,
     Permission,
+    explain_error,
     explain_refusals,
     needed_permissions,
     owner_namespace,
     refused_permissions,
     role_rules,
-    summary,
 )
 from .probe_run import ProbeResult, ProbeRun, ProbeRunSettings, Stage
 from .template_check import TemplateResult, check_template
@@ -97,9 +94,9 @@ class PreflightSettings:
 
 
 class Preflight:
-    """The checks of one cluster for one worker; an async context manager.
+    """The checks of one cluster for one worker.
 
-    Without ``client`` the first check opens one, which the context closes. ``environ`` says whether
+    Without ``client`` the first check opens one, and ``aclose`` closes it. ``environ`` says whether
     the worker is a Pod of the cluster. ``may_create``: whether to run the probe Job. ``clock`` gives
     seconds, and never runs backwards.
     """
@@ -128,21 +125,17 @@ class Preflight:
         self._server_retries = _DOCTOR_RETRIES if client is None else patience
         self._may_create = may_create
         self._clock = clock
-        self._stack = AsyncExitStack()
         self._permissions = needed_permissions(config)
         self._owner_namespace = owner_namespace(config, environ)
-        self._server = _once(self._read_server)
+        self._server = _once(lambda: read_server_info(self._open, self._server_retries))
         self._refused = _once(self._ask_permissions)
         self._template = _once(self._check_template)
         self._probe = _once(self._run_probe)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def aclose(self) -> None:
+        """Close the client (``contextlib.aclosing``)."""
+        if self._client is not None:
+            await self._client.close()
 
     async def run(self) -> None:
         """Run the checks of a starting worker; return when tasks can run.
@@ -191,13 +184,7 @@ class Preflight:
             try:
                 return await run()
             except ApiError as error:
-                finding = explain_api_error(
-                    error,
-                    server=self._open.credentials.server,
-                    description=self._open.credentials.description,
-                    namespace=self._config.namespace,
-                    permissions=summary(self._permissions),
-                )
+                finding = explain_error(error, self._open.credentials, self._config)
                 return _failure(finding, str(finding))
 
         return check
@@ -214,12 +201,10 @@ class Preflight:
         settings = ClientSettings(
             connect_timeout=5.0, request_timeout=15.0, create=_DOCTOR_RETRIES, read=_DOCTOR_RETRIES
         )
-        self._client = await self._stack.enter_async_context(KubernetesClient(credentials, settings=settings))
+        self._client = KubernetesClient(credentials, settings=settings)
+        await self._client.open()
         through = f", through {credentials.proxy}" if credentials.proxy is not None else ""
         return ok(credentials.description + through)
-
-    async def _read_server(self) -> ServerInfo:
-        return await read_server_info(self._open, self._server_retries)
 
     async def _server_version(self) -> CheckResult:
         info = await self._server()
@@ -355,7 +340,7 @@ class Preflight:
     # The probe Job ------------------------------------------------------------------------------
 
     async def _run_probe(self) -> ProbeResult:
-        probe = ProbeRun(
+        return await ProbeRun(
             self._open,
             self._config,
             worker_id=self._worker_id,
@@ -363,8 +348,7 @@ class Preflight:
             policy=self._policy,
             settings=self._settings.probe,
             clock=self._clock,
-        )
-        return await probe.run()
+        ).run()
 
     def _stage_check(self, stage: Stage, passed: str) -> Callable[[], Awaitable[CheckResult]]:
         async def check() -> CheckResult:

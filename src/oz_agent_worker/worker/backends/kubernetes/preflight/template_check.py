@@ -66,10 +66,8 @@ async def check_template(
         return TemplateResult(finding)
     try:
         answer = await client.exchange(rest.create(JOBS, config.namespace, job, dry_run=True))
-    except UnauthorizedError:
-        raise
     except ApiStatusError as error:
-        if error.transient:
+        if error.transient or isinstance(error, UnauthorizedError):
             raise
         return TemplateResult(_explain_rejection(error, job, config))
     warnings = tuple(in_config_terms(text, job, config) for text in answer.warnings)
