@@ -50,12 +50,12 @@ async def read_end(
     try:
         last = await read(prepare(tail_lines=wanted))
     except ApiError as error:
-        first.cut_short(str(error))
+        first.unread = str(error)
         return first
     if last.lines + last.received // _LONGEST_LINE >= wanted:
-        last.starts_late()
+        last.starts_late = True
     elif not last.received:
-        first.cut_short(_ROTATED)
+        first.unread = _ROTATED
         return first
     elif last.received < bound:
         # This is the whole log, and it is shorter than before: what came first is of the file before it.

@@ -35,8 +35,10 @@ class LogTail:
         self._reader = LogReader(after) if after is not None else None
         self._chunks: deque[bytes] = deque()
         self._kept = 0
-        self._late = False
-        self._cut = ""
+        self.starts_late = False
+        """Whether it was not fed from the requested position on, but from a later one."""
+        self.unread = ""
+        """Why the rest of the log could not be read; empty where it was."""
         self.received = self.lines = 0
         """How many bytes and line feeds it was fed, timestamps included."""
         self.dropped = 0
@@ -61,14 +63,6 @@ class LogTail:
             self._kept -= cut
             self.dropped += cut
 
-    def cut_short(self, why: str) -> None:
-        """Note that the rest of the log could not be read."""
-        self._cut = why
-
-    def starts_late(self) -> None:
-        """Note that it was not fed from the requested position on, but from a later one."""
-        self._late = True
-
     def go_on(self, later: "LogTail", gap: str) -> None:
         """Append what was kept of a later part of the log; ``gap`` says what may be missing before it."""
         self._keep(f"\n{_noted(gap)}".encode())
@@ -83,12 +77,12 @@ class LogTail:
     @property
     def ending(self) -> str:
         """Why the log does not end with what was kept, for people; empty where it does."""
-        return f"the log was read so far, and its end could not be: {self._cut}" if self._cut else ""
+        return f"the log was read so far, and its end could not be: {self.unread}" if self.unread else ""
 
     @property
     def omission(self) -> str:
         """What is missing of the log before what was kept, for people; empty where nothing is."""
-        if self._late:
+        if self.starts_late:
             return f"all but the last {self._kept} bytes of the log are left out here"
         return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
 

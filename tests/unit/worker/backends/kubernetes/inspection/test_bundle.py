@@ -107,7 +107,7 @@ def test_the_tasks_own_words_are_part_of_what_was_reported() -> None:
 
 def test_a_log_whose_end_could_not_be_read_says_so_at_its_end() -> None:
     cut = log(b"no end of line")
-    cut.cut_short("swordfish is gone")
+    cut.unread = "swordfish is gone"
     files = dict(evidence_files(evidence(logs=[ContainerLog("p", "task", cut)])))
     note = b"[oz-agent-worker: the log was read so far, and its end could not be: *** is gone]"
     assert files["logs/p/task.log"] == b"no end of line\n" + note + b"\n"

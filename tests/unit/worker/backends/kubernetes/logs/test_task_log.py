@@ -73,8 +73,7 @@ def test_of_a_log_that_was_read_from_late_on_nobody_knows_how_much_is_missing(
     late: bool, content: bytes, missing: str
 ) -> None:
     tail = LogTail(4)
-    if late:
-        tail.starts_late()
+    tail.starts_late = late
     tail.feed(content)
     assert (tail.omission, tail.size) == (missing, len(content))
 
