@@ -103,8 +103,8 @@ async def _answer(connection: PeerConnection) -> None:
         (
             "worker_id: w\nbackend:\n  direct: {}\n  kubernetes: {}\n",
             (),
-            "worker.yaml:3: backend: backend.direct and backend.kubernetes are set; "
-            "a worker has one backend: keep one of them",
+            "worker.yaml:3: backend: backend.direct and backend.kubernetes are set, "
+            "but a worker has one backend: keep one of them",
         ),
         (
             "worker_id: w\nbackend:\n  kubernetes: {workspace_size_limit: 10 gigs}\n",
