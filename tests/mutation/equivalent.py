@@ -12,4 +12,7 @@ EQUIVALENT: Final[Mapping[str, str]] = {
     "oz_agent_worker.protocol.session:Session.receive_pong: len(payload) < 20 -> (len(payload) <= 20)": (
         _LONG_PONG
     ),
+    "oz_agent_worker.worker.backends.kubernetes.preflight.probe_job:build_preflight_job: True -> False": (
+        "of the planned Job only the Pod is used, and cleanup sets the Job's time to live"
+    ),
 }

@@ -88,7 +88,8 @@ def _nodes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.expr]]:
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
     """Yield what of a node is code: no annotations, decorators, parameters, class options or docstrings.
 
-    The options of ``zip`` are an assertion, which no call that is right can fail.
+    Assertions are left out as well, and so are the options of ``zip``: they change nothing as long
+    as they hold.
     """
     left_out: set[int] = set()
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -102,7 +103,7 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "zip":
         left_out = {id(keyword) for keyword in node.keywords}
     for child in ast.iter_child_nodes(node):
-        if id(child) not in left_out and not isinstance(child, ast.JoinedStr):
+        if id(child) not in left_out and not isinstance(child, ast.JoinedStr | ast.Assert):
             yield child
 
 

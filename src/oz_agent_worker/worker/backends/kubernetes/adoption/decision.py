@@ -1,6 +1,6 @@
 """What becomes of a Job that this worker did not create: adopt it, wait, or ignore it. Pure.
 
-Two policy come first: an execution is never started again, and never reported with two different
+Two rules come first: an execution is never started again, and never reported with two different
 ends. A Job runs without any worker, so waiting costs nothing but time. How a Job has ended follows
 from the Job alone, so two workers that report it say the same.
 """
@@ -106,10 +106,10 @@ class JobContext:
 
     owner: Liveness
     now: datetime
-    superseded: bool = False
-    started: bool = True
-    secret: bool | None = None
-    known_for: float = 0.0
+    superseded: bool
+    started: bool
+    secret: bool | None
+    known_for: float
 
 
 def decide(job: JobView, worker_label: str, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:

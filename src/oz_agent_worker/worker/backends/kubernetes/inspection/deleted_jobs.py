@@ -102,8 +102,8 @@ def _group_by_job(events: Sequence[EventView]) -> list[DeletedJob]:
 
 def _matches_exactly(job: DeletedJob, text: str) -> bool:
     meant, named = _JOB.fullmatch(job_name(ExecutionKey(text, text))), _JOB.fullmatch(job.name)
-    if meant is None or named is None:
-        return False
+    assert meant is not None
+    assert named is not None
     ids = named["run"] == meant["run"] or named["execution"] == meant["execution"]
     return ids or text == job.name or is_pod_name(text, job.name)
 

@@ -40,7 +40,8 @@ def job(*, ended: float | None = None, kind: str = "Complete", name: str = "j", 
 
 
 def decided(of: JobView, owner: Liveness, **context: Any) -> AdoptionDecision:
-    return decide(of, "w", JobContext(owner=owner, now=NOON, **context), RULES)
+    usual = {"superseded": False, "started": True, "secret": None, "known_for": 0.0}
+    return decide(of, "w", JobContext(owner=owner, now=NOON, **usual | context), RULES)
 
 
 @pytest.mark.parametrize(

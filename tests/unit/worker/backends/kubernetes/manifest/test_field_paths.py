@@ -37,6 +37,7 @@ def sample(**keys: Any) -> tuple[dict[str, Any], KubernetesConfig]:
         ("spec.template.spec.volumes[0].emptyDr", "pod_template.volumes[cache].emptyDr"),
         ("spec.template.spec.volumes[1].emptyDir.sizeLimit", "workspace_size_limit"),
         ("spec.template.spec.tolerations.key", "pod_template.tolerations.key"),
+        ("spec.template.spec.containers[2].imag", "pod_template.containers[2].imag"),
         ("spec.template.spec.containers[9].imag", "pod_template.containers[9].imag"),
         ("spec.template.metadata.labels", "extra_labels"),
         ("spec.template.metadata.annotations[a/b]", "extra_annotations[a/b]"),

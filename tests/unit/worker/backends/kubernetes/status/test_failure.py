@@ -134,6 +134,18 @@ def test_a_job_past_its_deadline(pods: tuple[PodView, ...], reason: FailureReaso
     assert explain(*pods, condition=DEADLINE).reason is reason
 
 
+@pytest.mark.parametrize(
+    ("status", "quote"),
+    [
+        ({"reason": "OutOfcpu"}, ", its Pod says (OutOfcpu): its events"),
+        ({"message": "Node has no cpu"}, ", its Pod says (Node has no cpu): its events"),
+        ({}, "(BackoffLimitExceeded: it failed): its events"),
+    ],
+)
+def test_a_pod_is_quoted_where_it_has_a_reason_or_a_message(status: dict[str, str], quote: str) -> None:
+    assert quote in explain(ended(**status)).message
+
+
 def test_the_newest_pod_speaks_first() -> None:
     old = ended(terminated("task", 1), metadata={"creationTimestamp": "2026-01-01T00:00:00Z"})
     new = ended(terminated("task", 2), metadata={"creationTimestamp": "2026-01-01T00:00:05Z"})
