@@ -18,6 +18,7 @@ __all__ = [
     "Code",
     "ProblemError",
     "invalid",
+    "not_found",
     "on_http_exception",
     "on_problem",
     "on_unexpected",
@@ -82,6 +83,11 @@ class ProblemError(Exception):
 def invalid(detail: str) -> ProblemError:
     """The problem of a request that is not valid (400)."""
     return ProblemError(400, Code.INVALID_REQUEST, detail)
+
+
+def not_found(run_id: str) -> ProblemError:
+    """The problem of an unknown run ID (404)."""
+    return ProblemError(404, Code.RESOURCE_NOT_FOUND, f"There is no run {run_id[:64]}.")
 
 
 def problem_response(

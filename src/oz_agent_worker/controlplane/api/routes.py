@@ -23,7 +23,6 @@ from oz_agent_worker.controlplane.problems import (
 )
 from oz_agent_worker.controlplane.store import runs
 
-from .run_log import LogsApi
 from .runs import RunsApi, json_response
 
 __all__ = ["WORKER_SOCKET", "build_app"]
@@ -51,7 +50,6 @@ async def no_socket(websocket: WebSocket) -> None:
 def build_app(services: Services, worker_socket: WorkerSocket) -> Starlette:
     """Build the application from its routes."""
     api = RunsApi(services)
-    logs = LogsApi(services)
 
     async def livez(_: Request) -> Response:
         """Liveness: answers while the process runs, since a restart does not bring a database back."""
@@ -74,7 +72,7 @@ def build_app(services: Services, worker_socket: WorkerSocket) -> Starlette:
             Route("/api/v1/agent/runs", api.collection, methods=["GET", "POST"]),
             Route("/api/v1/agent/runs/{run_id}", api.get, methods=["GET"]),
             Route("/api/v1/agent/runs/{run_id}/cancel", api.cancel, methods=["POST"]),
-            Route("/api/v1/agent/runs/{run_id}/logs", logs.get, methods=["GET"]),
+            Route("/api/v1/agent/runs/{run_id}/logs", api.logs, methods=["GET"]),
             Route(WORKER_SOCKET, upgrade_required, methods=["GET"]),
             WebSocketRoute(WORKER_SOCKET, worker_socket.handle),
             WebSocketRoute("/{path:path}", no_socket),

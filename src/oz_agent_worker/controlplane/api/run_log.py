@@ -14,14 +14,14 @@ from starlette.responses import Response, StreamingResponse
 from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.controlplane.auth import authenticate_reader
 from oz_agent_worker.controlplane.gateway.services import Services
-from oz_agent_worker.controlplane.problems import invalid
+from oz_agent_worker.controlplane.problems import invalid, not_found
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL
 from oz_agent_worker.controlplane.store import logs, runs
+from oz_agent_worker.controlplane.store.database import Database
 
 from .run_item import status_message
-from .runs import not_found
 
-__all__ = ["LogsApi"]
+__all__ = ["log_response"]
 
 _EVENTS: Final = "text/event-stream"
 #: Seconds between two comments on a stream without events: proxies close silent connections.
@@ -29,57 +29,52 @@ _KEEP_ALIVE: Final = 15.0
 _LARGEST_OFFSET: Final = 2**63 - 1
 
 
-class LogsApi:
-    """Handler of ``/api/v1/agent/runs/{run_id}/logs``."""
+async def log_response(request: Request, services: Services) -> Response:
+    """The whole output; a stream of it with ``follow=1`` or ``Accept: text/event-stream``."""
+    run_id, database = request.path_params["run_id"], services.database
+    await authenticate_reader(request, database, run_id)
+    if await database.read(logs.read_page, run_id, 0) is None:
+        raise not_found(run_id)
+    headers = {"Cache-Control": "no-store"}
+    if not _wants_events(request):
+        text = _text(database, run_id)
+        return StreamingResponse(text, media_type="text/plain; charset=utf-8", headers=headers)
+    headers["X-Accel-Buffering"] = "no"
+    events = _events(services, run_id, _last_event_id(request))
+    return StreamingResponse(events, media_type=_EVENTS, headers=headers)
 
-    def __init__(self, services: Services) -> None:
-        self._database = services.database
-        self._subscribers = services.subscribers
 
-    async def get(self, request: Request) -> Response:
-        """The whole output; a stream of it with ``follow=1`` or ``Accept: text/event-stream``."""
-        run_id = request.path_params["run_id"]
-        await authenticate_reader(request, self._database, run_id)
-        if await self._database.read(logs.read_page, run_id, 0) is None:
-            raise not_found(run_id)
-        headers = {"Cache-Control": "no-store"}
-        if _wants_events(request):
-            stream = self._events(run_id, _last_event_id(request))
-            return StreamingResponse(
-                stream, media_type=_EVENTS, headers=headers | {"X-Accel-Buffering": "no"}
-            )
-        return StreamingResponse(self._text(run_id), media_type="text/plain; charset=utf-8", headers=headers)
+async def _text(database: Database, run_id: str) -> AsyncIterator[bytes]:
+    offset = 0
+    while (page := await database.read(logs.read_page, run_id, offset)) and page.pieces:
+        for piece in page.pieces:
+            if piece.start > offset:
+                yield f"[{piece.start - offset} bytes of output are not kept]\n".encode()
+            yield piece.data
+            offset = piece.end
 
-    async def _text(self, run_id: str) -> AsyncIterator[bytes]:
-        offset = 0
-        while (page := await self._database.read(logs.read_page, run_id, offset)) and page.pieces:
+
+async def _events(services: Services, run_id: str, offset: int) -> AsyncIterator[bytes]:
+    with services.subscribers.subscribe(run_id) as changed:
+        while not services.subscribers.closed:
+            page = await services.database.read(logs.read_page, run_id, offset)
+            if page is None:
+                return
             for piece in page.pieces:
-                if piece.start > offset:
-                    yield f"[{piece.start - offset} bytes of output are not kept]\n".encode()
-                yield piece.data
                 offset = piece.end
-
-    async def _events(self, run_id: str, offset: int) -> AsyncIterator[bytes]:
-        with self._subscribers.subscribe(run_id) as changed:
-            while not self._subscribers.closed:
-                page = await self._database.read(logs.read_page, run_id, offset)
-                if page is None:
-                    return
-                for piece in page.pieces:
-                    offset = piece.end
-                    text = piece.data.decode("utf-8", "replace")
-                    yield _event("log", {"offset": piece.start, "text": text}, b"id: %d\n" % offset)
-                if page.pieces:
-                    continue
-                if page.state in TERMINAL:
-                    run = await self._database.read(runs.get, run_id)
-                    assert run is not None  # runs are never deleted
-                    end = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
-                    yield _event("end", end)
-                    return
-                if not await wait_for_event(changed, _KEEP_ALIVE):
-                    yield b": keep-alive\n\n"
-                changed.clear()
+                text = piece.data.decode("utf-8", "replace")
+                yield _event("log", {"offset": piece.start, "text": text}, b"id: %d\n" % offset)
+            if page.pieces:
+                continue
+            if page.state in TERMINAL:
+                run = await services.database.read(runs.get, run_id)
+                assert run is not None  # runs are never deleted
+                end = {"run_id": run_id, "state": run.state.value, "status_message": status_message(run)}
+                yield _event("end", end)
+                return
+            if not await wait_for_event(changed, _KEEP_ALIVE):
+                yield b": keep-alive\n\n"
+            changed.clear()
 
 
 def _event(kind: str, data: object, event_id: bytes = b"") -> bytes:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from oz_agent_worker.controlplane.auth import ApiUser, authenticate_reader, authenticate_user
 from oz_agent_worker.controlplane.gateway.services import Services
-from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
+from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, not_found
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.cursor import CursorError, encode_cursor
@@ -19,9 +19,10 @@ from oz_agent_worker.controlplane.store.runs import NewRun
 
 from .list_request import parse_run_query
 from .run_item import run_item
+from .run_log import log_response
 from .run_request import RunConfig, RunRequest, decode_run_request
 
-__all__ = ["LARGEST_BODY", "RunsApi", "json_response", "not_found"]
+__all__ = ["LARGEST_BODY", "RunsApi", "json_response"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +36,6 @@ _SOURCES: Final = frozenset({"API", "CLI"})
 def json_response(value: Any, status: int = 200) -> Response:
     """A JSON response."""
     return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")
-
-
-def not_found(run_id: str) -> ProblemError:
-    """The problem of an unknown run ID (404)."""
-    return ProblemError(404, Code.RESOURCE_NOT_FOUND, f"There is no run {run_id[:64]}.")
 
 
 class RunsApi:
@@ -93,6 +89,10 @@ class RunsApi:
             raise not_found(run_id)
         metadata = await self._database.read(runs.metadata_of, [run_id])
         return json_response(run_item(run, metadata.get(run_id, {})))
+
+    async def logs(self, request: Request) -> Response:
+        """The output of a run."""
+        return await log_response(request, self._services)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a run, or ask its worker to stop it."""

@@ -99,11 +99,9 @@ class FrameHandler:
         try:
             await self.apply(connection, frame)
         except Exception as error:  # noqa: BLE001 - the process must not end
-            defect, name = (
-                not isinstance(error, SQLAlchemyError),
-                f"{frame.kind} frame of worker {connection}",
-            )
-            _log.error("%s could not be applied: %s", name, brief(error), exc_info=defect)
+            defect = not isinstance(error, SQLAlchemyError)
+            text = "%s frame of worker %s could not be applied: %s"
+            _log.error(text, frame.kind, connection, brief(error), exc_info=defect)
             connection.closing.set()
 
     async def apply(self, connection: WorkerConnection, frame: WorkerFrame) -> None:

@@ -87,12 +87,14 @@ class WorkerSocket:
 
 def _worker_id(websocket: WebSocket) -> str:
     worker_id = websocket.query_params.get("worker_id", "").strip()
-    if not worker_id:
-        raise invalid("worker_id: required in the query")
-    if worker_id.startswith("warp"):
-        raise invalid("worker_id: IDs that begin with warp are reserved")
-    if len(worker_id) > _LONGEST_WORKER_ID or not worker_id.isprintable():
-        raise invalid(f"worker_id: at most {_LONGEST_WORKER_ID} printable characters")
+    printable = worker_id.isprintable() and len(worker_id) <= _LONGEST_WORKER_ID
+    for accepted, rule in (
+        (worker_id, "required in the query"),
+        (not worker_id.startswith("warp"), "IDs that begin with warp are reserved"),
+        (printable, f"at most {_LONGEST_WORKER_ID} printable characters"),
+    ):
+        if not accepted:
+            raise invalid(f"worker_id: {rule}")
     return worker_id
 
 

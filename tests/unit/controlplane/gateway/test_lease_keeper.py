@@ -1,4 +1,4 @@
-"""Leases in step with connections, through connections, frame_handler, dispatcher and store."""
+"""Leases in step with connections, through the whole gateway and the store."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who has no right to a run is stopped, and not believed, through connections, frame_handler and store."""
+"""Refused claims, through the frame handler, the connections and the store."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Runs that were sent and not answered, through connections, frame_handler, dispatcher and store."""
+"""Runs that were sent and not answered, through the whole gateway and the store."""
 
 import pytest
 
