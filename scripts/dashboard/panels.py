@@ -3,7 +3,7 @@
 from typing import Final
 
 from .grafana import Panel, Row, Target
-from .promql import INFRASTRUCTURE, chosen, per_second, quantile, ratio, summed
+from .promql import INFRASTRUCTURE, TASKS_OWN, chosen, per_second, quantile, ratio, summed
 
 __all__ = ["ROWS"]
 
@@ -17,7 +17,7 @@ _COMPLETED: Final = "oz_worker_tasks_completed_total"
 _SUCCEEDED: Final = f'{_COMPLETED}{{result="succeeded"}}'
 _JUDGED: Final = f'{_COMPLETED}{{result=~"succeeded|failed"}}'
 _INFRASTRUCTURE: Final = f"{_FAILURES}{{{INFRASTRUCTURE}}}"
-_OWN: Final = f'{_FAILURES}{{reason=~"container_exit|container_oom|task_timeout|active_deadline"}}'
+_OWN: Final = f'{_FAILURES}{{reason=~"{TASKS_OWN}"}}'
 _REQUESTS: Final = "oz_worker_kubernetes_requests_total"
 _NO_SUCCESS: Final = f'{_REQUESTS}{{code!~"2.."}}'
 #: Watches and followed logs send their headers with the first event or line, so they are left out.

@@ -6,15 +6,14 @@ dashboard's variable ``worker_id`` selects workers and legends can name them.
 
 from typing import Final
 
-__all__ = ["INFRASTRUCTURE", "chosen", "per_second", "quantile", "ratio", "summed"]
+__all__ = ["INFRASTRUCTURE", "TASKS_OWN", "chosen", "per_second", "quantile", "ratio", "summed"]
 
 _INFO: Final = ' * on (job, instance) group_left (worker_id) oz_worker_info{worker_id=~"$worker_id"}'
 
+#: Failures of the tasks' own, which no operator can prevent.
+TASKS_OWN: Final = "container_exit|container_oom|task_timeout|active_deadline"
 #: Selects the infrastructure's failures, and not the tasks' own. The alert rules have the same selector.
-INFRASTRUCTURE: Final = (
-    'phase!="cleanup", reason!~"container_exit|container_oom|task_timeout|active_deadline|task_cancelled'
-    '|graceful_shutdown"'
-)
+INFRASTRUCTURE: Final = f'phase!="cleanup", reason!~"{TASKS_OWN}|task_cancelled|graceful_shutdown"'
 
 
 def chosen(expression: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
-from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.failure_reasons import FailureReason, Fault
 from oz_agent_worker.protocol.frames import TaskFailed
 from scripts.docs.tables import alert_table
 from tests.chart.helmcli import ROOT, WORKER, Helm, HelmError
@@ -85,6 +85,15 @@ def test_failures_of_the_tasks_own_are_not_the_infrastructures() -> None:
     errors = {reason for reason, report in reports.items() if outcome_of(report).state == "ERROR"}
     # A shutdown ends tasks of the direct backend as it is meant to, and says nothing of its health.
     assert errors <= {FailureReason.GRACEFUL_SHUTDOWN}
+
+
+def test_a_failure_of_the_agent_s_own_is_excluded_or_the_operator_s_command() -> None:
+    excluded = re.search(r'reason!~"([a-z_|]+)"', ALERTS["OzWorkerInfrastructureFailures"]["expr"])
+    assert excluded is not None
+    agents = {reason.value for reason in FailureReason if reason.fault is Fault.AGENT}
+    # The set-up, the agent's program and the teardown are the operator's: the alert is about them too.
+    operators = {"setup_command", "agent_invocation", "teardown_command"}
+    assert agents - set(excluded[1].split("|")) == operators
 
 
 # ------------------------------------------------------------------------------ what makes them fire

@@ -34,7 +34,8 @@ PROTOCOL: Final = DOCS / "protocol.md"
 
 
 def test_generated_parts_are_current() -> None:
-    assert [path.relative_to(ROOT).as_posix() for path, _ in behind()] == [], "run `make docs`"
+    names = [path.relative_to(ROOT).as_posix() for path, _ in behind()]
+    assert not names, f"run `make docs`, which writes {', '.join(names)}"
 
 
 def test_every_generated_part_is_shown_somewhere() -> None:

@@ -1,6 +1,7 @@
 """Every failure reason is explained, and the document shows it."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason, Fault
 from scripts.docs.tables import failure_table
 
 SOURCE = Path(__file__).parents[3] / "src" / "oz_agent_worker"
+TESTS = Path(__file__).parents[2]
 #: Public reasons that no part of this package gives: other workers do, and the backends that are to come.
 OF_OTHERS = {
     FailureReason.CANCEL_COMMAND,
@@ -17,6 +19,7 @@ OF_OTHERS = {
     FailureReason.DISPATCH_TIMEOUT,
     FailureReason.JOB_WATCH,
     FailureReason.POD_WATCH,
+    FailureReason.TASK_CANCELLED,
     FailureReason.TASK_TIMEOUT,
     FailureReason.TEARDOWN_COMMAND,
 }
@@ -37,13 +40,31 @@ def test_a_run_may_be_tried_again_unless_its_agent_or_its_user_ended_it(reason: 
     assert reason.retryable is (reason.fault is Fault.INFRASTRUCTURE and reason not in final)
 
 
-def test_every_reason_is_given_somewhere() -> None:
-    given = {
-        node.attr
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
+def given_in(node: ast.AST) -> Iterator[str]:
+    """Yield the names of the reasons that code gives; what it only compares with is not given."""
+    if isinstance(node, ast.Compare | ast.match_case):
+        return
+    if (
+        isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
         and node.value.id == "FailureReason"
-    }
+    ):
+        yield node.attr
+    for child in ast.iter_child_nodes(node):
+        yield from given_in(child)
+
+
+def test_every_reason_is_given_somewhere() -> None:
+    given = {name for path in SOURCE.rglob("*.py") for name in given_in(ast.parse(path.read_text()))}
     assert {reason.name for reason in FailureReason} - given == {reason.name for reason in OF_OTHERS}
+
+
+def test_every_reason_that_is_given_is_tested() -> None:
+    texts = [path.read_text() for path in TESTS.rglob("test_*.py") if path != Path(__file__)]
+    untested = [
+        reason.name
+        for reason in FailureReason
+        if reason not in OF_OTHERS
+        and not any(f"FailureReason.{reason.name}" in text or f'"{reason.value}"' in text for text in texts)
+    ]
+    assert untested == []
