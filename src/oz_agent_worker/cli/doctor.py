@@ -13,6 +13,7 @@ from oz_agent_worker.errors import ConfigError, ExitCode
 from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext
 from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks
 from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
+from oz_agent_worker.worker.events import ignore_event
 
 from .control_plane_checks import control_plane_checks
 from .options import flags_from, worker_options
@@ -101,7 +102,9 @@ async def _backend_checks(config: WorkerConfig, may_create: bool, stack: AsyncEx
     entry = BACKENDS[config.backend_name]
     if entry.checks is None:
         return [_decided("backend", fail(str(entry.not_implemented())))]
-    context = BackendContext(worker_id=config.worker_id, cleanup=config.cleanup, environ=os.environ)
+    context = BackendContext(
+        worker_id=config.worker_id, cleanup=config.cleanup, environ=os.environ, notify=ignore_event
+    )
     return await stack.enter_async_context(entry.checks(config.backend, context, may_create))
 
 

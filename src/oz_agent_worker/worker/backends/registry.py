@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from oz_agent_worker.errors import UsageError
-from oz_agent_worker.worker.events import Notify, ignore_event
 
 if TYPE_CHECKING:
     from oz_agent_worker.worker.checks import Check
     from oz_agent_worker.worker.config.schema import DirectConfig, KubernetesConfig
+    from oz_agent_worker.worker.events import Notify
 
     from .base import Backend
 
@@ -34,8 +34,8 @@ class BackendContext:
     worker_id: str
     cleanup: bool
     environ: Mapping[str, str]
+    notify: Notify
     default_agent: str | None = None
-    notify: Notify = ignore_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
