@@ -238,13 +238,10 @@ def _describe(item: dict[str, Any]) -> str:
     shown["State"] = state_text(shown["State"])
     width = max(map(len, shown)) + 2
     lines = [f"{name + ':':<{width}}{value}" for name, value in shown.items()]
-    prompt = "".join(f"\n  {_shown(line)}" for line in str(item.get("prompt") or "").splitlines()[:40])
+    prompt = "".join(f"\n  {line}" for line in str(item.get("prompt") or "").splitlines()[:40])
+    # Other control characters could steer the terminal.
+    prompt = "".join(c if c.isprintable() or c in "\t\n" else " " for c in prompt)
     return "\n".join(lines) + f"\nPrompt:{prompt}"
-
-
-def _shown(line: str) -> str:
-    """A line with its white space, but without control characters."""
-    return "".join(c if c.isprintable() or c == "\t" else " " for c in line)
 
 
 @click.command("logs")

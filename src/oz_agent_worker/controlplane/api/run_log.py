@@ -36,7 +36,8 @@ async def log_response(request: Request, services: Services) -> Response:
     if await database.read(logs.read_page, run_id, 0) is None:
         raise not_found(run_id)
     headers = {"Cache-Control": "no-store"}
-    if not _wants_events(request):
+    follow = request.query_params.get("follow", "").lower() in ("1", "true")
+    if not follow and _EVENTS not in request.headers.get("accept", ""):
         text = _text(database, run_id)
         return StreamingResponse(text, media_type="text/plain; charset=utf-8", headers=headers)
     headers["X-Accel-Buffering"] = "no"
@@ -80,11 +81,6 @@ async def _events(services: Services, run_id: str, offset: int) -> AsyncIterator
 def _event(kind: str, data: object, event_id: bytes = b"") -> bytes:
     # Encoded JSON has no line breaks, so the data is one line whatever the output is.
     return event_id + b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
-
-
-def _wants_events(request: Request) -> bool:
-    follow = request.query_params.get("follow", "").lower() in ("1", "true")
-    return follow or _EVENTS in request.headers.get("accept", "")
 
 
 def _last_event_id(request: Request) -> int:

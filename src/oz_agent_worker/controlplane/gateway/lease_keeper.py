@@ -144,14 +144,11 @@ class LeaseKeeper:
             over = [run.id for run in due if run.id not in held]
             starts = self._services.settings.max_starts
             for expired in await self._database.write(lease_queries.expire, over, self._clock(), starts):
-                self._release(expired.ref)
-                self._services.subscribers.notify(expired.ref.run_id)
-                outcome = expired.outcome
-                _log.warning("run %s is %s: %s", expired.ref.run_id, outcome.state, outcome.message)
-
-    def _release(self, ref: ExecutionRef) -> None:
-        """Stop an expired execution at the connection that was sent it, and send that one less."""
-        holder = self._connections.release(ref.run_id)
-        if holder is not None:
-            holder.cancel(ref)
-            holder.rejected(self._clock())
+                ref, outcome = expired.ref, expired.outcome
+                holder = self._connections.release(ref.run_id)
+                if holder is not None:
+                    # It was sent the execution and did not claim it: stop that, and send it less.
+                    holder.cancel(ref)
+                    holder.rejected(self._clock())
+                self._services.subscribers.notify(ref.run_id)
+                _log.warning("run %s is %s: %s", ref.run_id, outcome.state, outcome.message)

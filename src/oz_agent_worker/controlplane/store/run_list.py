@@ -138,26 +138,17 @@ def _conditions(query: RunQuery) -> list[ColumnElement[bool]]:
     conditions += [runs.c[name] == value for name, value in query.equals]
     if query.states:
         conditions.append(runs.c.state.in_([s.value for s in query.states]))
-    conditions += [_mentions(term) for term in query.search]
-    conditions += [_has_metadata(key, value) for key, value in query.metadata.items()]
+    for term in query.search:
+        texts = (func.lower(column) for column in (runs.c.title, runs.c.prompt, runs.c.skill_spec))
+        conditions.append(or_(*(text.contains(term.lower(), autoescape=True) for text in texts)))
+    pairs = run_metadata.c
+    conditions += [
+        exists().where(pairs.run_id == runs.c.id, pairs.key == key, pairs.value == value)
+        for key, value in query.metadata.items()
+    ]
     if query.ancestor_run_id is not None:
-        conditions.append(_descends_from(query.ancestor_run_id))
+        children = select(runs.c.id).where(runs.c.parent_run_id == query.ancestor_run_id)
+        family, child = children.cte("family", recursive=True), runs.alias("child")
+        family = family.union(select(child.c.id).where(child.c.parent_run_id == family.c.id))
+        conditions.append(runs.c.id.in_(select(family.c.id)))
     return conditions
-
-
-def _mentions(term: str) -> ColumnElement[bool]:
-    searched = (runs.c.title, runs.c.prompt, runs.c.skill_spec)
-    return or_(*(func.lower(column).contains(term.lower(), autoescape=True) for column in searched))
-
-
-def _has_metadata(key: str, value: str) -> ColumnElement[bool]:
-    return exists().where(
-        run_metadata.c.run_id == runs.c.id, run_metadata.c.key == key, run_metadata.c.value == value
-    )
-
-
-def _descends_from(run_id: str) -> ColumnElement[bool]:
-    family = select(runs.c.id).where(runs.c.parent_run_id == run_id).cte("family", recursive=True)
-    child = runs.alias("child")
-    family = family.union(select(child.c.id).where(child.c.parent_run_id == family.c.id))
-    return runs.c.id.in_(select(family.c.id))
