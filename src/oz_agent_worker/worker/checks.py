@@ -54,11 +54,15 @@ def skip(why: str) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A named check; skipped if one that it ``needs`` failed, or was skipped for that reason."""
+    """A named check; skipped if one that it ``needs`` failed, or was skipped for that reason.
+
+    Without ``at_start`` only ``doctor`` makes it, and not a starting worker.
+    """
 
     name: str
     run: Callable[[], Awaitable[CheckResult]]
     needs: tuple[str, ...] = ()
+    at_start: bool = True
 
 
 async def run_checks(checks: Iterable[Check]) -> AsyncIterator[tuple[str, CheckResult]]:

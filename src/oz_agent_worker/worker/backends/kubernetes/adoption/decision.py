@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, JobView
 
-from .instance import UNSAID, Machine, ProcessInstance
+from .instance import UNAVAILABLE, Machine, ProcessInstance
 
 __all__ = [
     "Adopt",
@@ -188,18 +188,18 @@ def process_liveness(owner: ProcessInstance, machine: Machine, started: str | No
     """Tell whether a process that owns Jobs is alive, as seen from ``machine``.
 
     ``started`` is the start time of the process with its ID there: ``None`` if there is none,
-    ``UNSAID`` if the system does not tell. An owner without a PID namespace counts as one in this
+    ``UNAVAILABLE`` if the system does not tell. An owner without a PID namespace counts as one in this
     process's namespace.
     """
     if owner.machine.host != machine.host:
         return Liveness.UNKNOWN
     if owner.machine.boot != machine.boot:
-        return Liveness.UNKNOWN if UNSAID in (owner.machine.boot, machine.boot) else Liveness.GONE
-    if owner.machine.pid_namespace not in (UNSAID, machine.pid_namespace):
+        return Liveness.UNKNOWN if UNAVAILABLE in (owner.machine.boot, machine.boot) else Liveness.GONE
+    if owner.machine.pid_namespace not in (UNAVAILABLE, machine.pid_namespace):
         # In another PID namespace its ID names no process, or another one.
         return Liveness.UNKNOWN
     if started is None:
         return Liveness.GONE
-    if started == UNSAID:
+    if started == UNAVAILABLE:
         return Liveness.UNKNOWN
     return Liveness.ALIVE if started == owner.started else Liveness.GONE

@@ -9,10 +9,10 @@ if the system does not tell it.
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["UNSAID", "Instance", "Machine", "PodInstance", "ProcessInstance", "parse_instance"]
+__all__ = ["UNAVAILABLE", "Instance", "Machine", "PodInstance", "ProcessInstance", "parse_instance"]
 
 #: Stands for what the system does not tell.
-UNSAID: Final = "-"
+UNAVAILABLE: Final = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Machine:
 
     host: str
     boot: str
-    pid_namespace: str = UNSAID
+    pid_namespace: str = UNAVAILABLE
 
     def __str__(self) -> str:
         named = f"{self.host}/{self.boot}"
-        return named if self.pid_namespace == UNSAID else f"{named}/{self.pid_namespace}"
+        return named if self.pid_namespace == UNAVAILABLE else f"{named}/{self.pid_namespace}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,13 @@ class OwnerLiveness:
                 first = self._settings.first
                 self._results[owner] = _LookUp(self.last_known(owner), self._clock() + first, first)
                 raise
-            self._log_refusal(pod.namespace, error)
+            if pod.namespace not in self._refused:
+                self._refused.add(pod.namespace)
+                forbidden = isinstance(error, ForbiddenError)
+                hint = f" (grant pods: get in namespace {pod.namespace})" if forbidden else ""
+                _logger.warning(
+                    "the worker cannot see whether other workers with its ID are alive%s: %s", hint, error
+                )
             return Liveness.UNKNOWN, self._settings.refused
         refusals.reset()
         self._server_clock.update(answer.date)
@@ -176,15 +182,6 @@ class OwnerLiveness:
             return Liveness.GONE, math.inf
         ending = found.metadata.deletion_timestamp is not None
         return Liveness.ALIVE, self._settings.ending if ending else self._next_pause(owner)
-
-    def _log_refusal(self, namespace: str, error: ApiError) -> None:
-        """Log a missing permission once for each namespace."""
-        if namespace not in self._refused:
-            self._refused.add(namespace)
-            hint = f" (grant pods: get in namespace {namespace})" if isinstance(error, ForbiddenError) else ""
-            _logger.warning(
-                "the worker cannot see whether other workers with its ID are alive%s: %s", hint, error
-            )
 
 
 class AdoptionQueries:

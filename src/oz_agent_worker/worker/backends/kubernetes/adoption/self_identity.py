@@ -13,7 +13,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.credentials import SERVICE_A
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiStatusError, ForbiddenError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS
 
-from .instance import UNSAID, Instance, Machine, PodInstance, ProcessInstance
+from .instance import UNAVAILABLE, Instance, Machine, PodInstance, ProcessInstance
 
 __all__ = ["own_instance", "own_namespace", "process_started", "this_machine", "this_process"]
 
@@ -29,7 +29,7 @@ def this_machine(proc: Path = PROC) -> Machine:
     except OSError:
         boot = ""
     host = socket.gethostname().replace("/", "-")
-    return Machine(host or UNSAID, boot or UNSAID, _pid_namespace(proc))
+    return Machine(host or UNAVAILABLE, boot or UNAVAILABLE, _pid_namespace(proc))
 
 
 def _pid_namespace(proc: Path) -> str:
@@ -37,23 +37,23 @@ def _pid_namespace(proc: Path) -> str:
     try:
         link = os.fspath((proc / "self/ns/pid").readlink())
     except OSError:
-        return UNSAID
-    return link.removeprefix("pid:[").removesuffix("]").replace("/", "-") or UNSAID
+        return UNAVAILABLE
+    return link.removeprefix("pid:[").removesuffix("]").replace("/", "-") or UNAVAILABLE
 
 
 def process_started(pid: int, proc: Path = PROC) -> str | None:
     """Return when the process started, in clock ticks since the boot; ``None`` if no such process runs.
 
-    ``UNSAID`` if one runs on a system without /proc.
+    ``UNAVAILABLE`` if one runs on a system without /proc.
     """
     if not (proc / "self/stat").exists():
-        return UNSAID if _exists(pid) else None
+        return UNAVAILABLE if _exists(pid) else None
     try:
         fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     except OSError:
-        return UNSAID
+        return UNAVAILABLE
     return None if fields[_STATE] in "ZXx" else fields[_START_TIME]
 
 
@@ -71,7 +71,9 @@ def this_process(machine: Machine, proc: Path = PROC) -> ProcessInstance:
     """Return this process; if its start time is unknown, a random one."""
     pid = os.getpid()
     started = process_started(pid, proc)
-    return ProcessInstance(machine, pid, secrets.token_hex(8) if started in (None, UNSAID) else str(started))
+    return ProcessInstance(
+        machine, pid, secrets.token_hex(8) if started in (None, UNAVAILABLE) else str(started)
+    )
 
 
 async def own_instance(

@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from oz_agent_worker.errors import PreflightError
@@ -60,23 +60,15 @@ T = TypeVar("T")
 _DOCTOR_RETRIES: Final = RetryPolicy(budget=3.0, longest=1.0)
 _CREDENTIALS: Final = "credentials"
 _SERVER: Final = "API server"
-_CLOCK: Final = "API server's clock"
 _NAMESPACE: Final = "namespace"
 _TEMPLATE: Final = "task template"
-_POD_SECURITY: Final = "Pod Security"
-_QUOTAS: Final = "quotas"
-_LIMIT_RANGES: Final = "limit ranges"
-_IMAGE_VOLUMES: Final = "image volumes"
 _STAGES: Final = (
     (Stage.ADMITTED, "admission", "the Pod of the preflight Job was admitted"),
     (Stage.SCHEDULED, "scheduling", "a node took it"),
     (Stage.PULLED, "image pull", "its images were pulled"),
     (Stage.ENDED, "preflight Job", "it ran to its end"),
 )
-#: What a starting worker leaves out: it needs more requests, or warns of what the probe Job shows anyway.
-_DOCTOR_ONLY: Final = frozenset(
-    {_CREDENTIALS, _CLOCK, _NAMESPACE, _POD_SECURITY, _QUOTAS, _LIMIT_RANGES, _IMAGE_VOLUMES}
-)
+#: The permissions without which the probe Job is not tried.
 _NEEDED_BY_JOB: Final = frozenset({"jobs: create", "jobs: get", "jobs: delete", "pods: list"})
 
 
@@ -145,7 +137,7 @@ class Preflight:
         """
         began = self._clock()
         warnings: list[str] = []
-        async for _, result in run_checks(check for check in self.checks() if check.name not in _DOCTOR_ONLY):
+        async for _, result in run_checks(check for check in self.checks() if check.at_start):
             if result.severity is Severity.FAIL:
                 raise PreflightError("\n".join(result.startup) or result.detail)
             warnings += result.startup
@@ -155,27 +147,30 @@ class Preflight:
         _logger.info("Preflight passed in %.1f s", self._clock() - began)
 
     def checks(self) -> list[Check]:
-        """Return all checks, in the order in which ``doctor`` shows them."""
-        return [Check(name, self._explained(run), needs) for name, run, needs in self._all_checks()]
+        """Return all checks, in the order in which ``doctor`` shows them.
 
-    def _all_checks(self) -> Iterator[tuple[str, Callable[[], Awaitable[CheckResult]], tuple[str, ...]]]:
-        config = self._config
-        yield _CREDENTIALS, self._credentials, ()
-        yield _SERVER, self._server_version, (_CREDENTIALS,)
-        yield _CLOCK, self._server_clock, (_SERVER,)
+        A starting worker leaves out what costs more requests and what the probe Job shows anyway.
+        """
+        return [replace(check, run=self._explained(check.run)) for check in self._all_checks()]
+
+    def _all_checks(self) -> Iterator[Check]:
+        namespace, needs = self._config.namespace, (_NAMESPACE,)
+        yield Check(_CREDENTIALS, self._credentials, at_start=False)
+        yield Check(_SERVER, self._server_version, (_CREDENTIALS,))
+        yield Check("API server's clock", self._server_clock, (_SERVER,), at_start=False)
         for permission in self._permissions:
-            yield str(permission), self._permission_check(permission), (_SERVER,)
+            yield Check(str(permission), self._permission_check(permission), (_SERVER,))
         if self._owner_namespace is not None:
-            yield f"{OWNER_PERMISSION} ({self._owner_namespace})", self._owner_permission, (_SERVER,)
-        yield _NAMESPACE, self._namespace_exists, (_SERVER, "jobs: create")
-        yield _TEMPLATE, self._task_template, (_NAMESPACE,)
-        yield _POD_SECURITY, self._pod_security, (_NAMESPACE,)
-        yield _QUOTAS, lambda: check_quotas(self._open, config.namespace), (_NAMESPACE,)
-        yield _LIMIT_RANGES, lambda: check_limit_ranges(self._open, config.namespace), (_NAMESPACE,)
-        yield _IMAGE_VOLUMES, self._image_volumes, (_NAMESPACE,)
-        job_needs = (_NAMESPACE, _TEMPLATE, *(p for p in map(str, self._permissions) if p in _NEEDED_BY_JOB))
+            yield Check(f"{OWNER_PERMISSION} ({self._owner_namespace})", self._owner_permission, (_SERVER,))
+        yield Check(_NAMESPACE, self._namespace_exists, (_SERVER, "jobs: create"), at_start=False)
+        yield Check(_TEMPLATE, self._task_template, needs)
+        yield Check("Pod Security", self._pod_security, needs, at_start=False)
+        yield Check("quotas", lambda: check_quotas(self._open, namespace), needs, at_start=False)
+        yield Check("limit ranges", lambda: check_limit_ranges(self._open, namespace), needs, at_start=False)
+        yield Check("image volumes", self._image_volumes, needs, at_start=False)
+        needs_of_job = (*needs, _TEMPLATE, *(p for p in map(str, self._permissions) if p in _NEEDED_BY_JOB))
         for stage, name, passed in _STAGES:
-            yield name, self._stage_check(stage, passed), job_needs
+            yield Check(name, self._stage_check(stage, passed), needs_of_job)
 
     def _explained(self, run: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitable[CheckResult]]:
         """Make a check fail with an explanation where the API server cannot be asked."""

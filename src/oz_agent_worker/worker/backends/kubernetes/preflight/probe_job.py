@@ -1,7 +1,7 @@
-"""The Jobs that show, before any task, whether the cluster takes tasks: as plain data.
+"""The Jobs that show before the first task whether tasks can run, as plain data.
 
-The sample task is what a task would be, to the last field, and is only ever sent as a dry
-run. The preflight Job is the same Pod with small programs in it, and really runs.
+The sample Job equals the Job of a task, and is only sent as a dry run. The preflight Job has the same
+Pod with small programs in it, and is run.
 """
 
 from collections.abc import Mapping
@@ -23,18 +23,18 @@ from oz_agent_worker.worker.task_spec import FALLBACK_IMAGE, TaskSpec
 
 __all__ = ["LEFTOVER_TTL", "build_preflight_job", "build_sample_job", "is_own_container"]
 
-#: After how many seconds a preflight Job that ended removes itself, if its worker could not.
+#: After how many seconds the cluster removes an ended preflight Job that its worker could not delete.
 LEFTOVER_TTL: Final = 60
 
 _COMMAND: Final = ("/bin/sh", "-c", "exit 0")
-#: What belongs to the task's program, which does not run here.
+#: Fields for the task's program, which the preflight Job does not run.
 _PROGRAM_FIELDS: Final = ("args", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
 
 
 def build_sample_job(
     config: KubernetesConfig, *, worker_id: str, cleanup: bool, unique: str
 ) -> dict[str, Any]:
-    """Write the Job of a task as the control plane sends them: with the agent's sidecar.
+    """Build the Job of a typical task, which has the agent's sidecar.
 
     Raises:
         AssignmentError: no task's Job could be made with this configuration.
@@ -47,17 +47,16 @@ def build_sample_job(
 def build_preflight_job(
     config: KubernetesConfig, *, worker_id: str, unique: str, deadline: int
 ) -> dict[str, Any]:
-    """Write the preflight Job; ``deadline`` is when the cluster ends it, in seconds.
+    """Build the preflight Job; the cluster ends it after ``deadline`` seconds.
 
-    It has the task's shape: template, volumes, security contexts, service account, pull
-    secrets, and the root init container of a sidecar. What differs are the images of the
-    worker's own containers, their commands, their resources and their variables: the
-    operator's ``environment`` may hold secrets, which a preflight has no use for.
+    It has template, volumes, security contexts, service account, pull secrets and the sidecar's init
+    container of a task. The worker's own containers have other images, commands, resources and
+    variables: the operator's ``environment`` may hold secrets that a preflight does not need.
 
     Raises:
         AssignmentError: no task's Job could be made with this configuration.
     """
-    # Variables in a Secret would need the Secret.
+    # With task_env_secret the Pod would wait for a Secret.
     plain = replace(config, environment=(), task_env_secret=False)
     spec = _sample_task(config.preflight_image, config.preflight_image, unique)
     job = plan_job(spec, plain, worker_id=worker_id, cleanup=True, unique=unique).job
@@ -100,12 +99,12 @@ def _sample_task(image: str, sidecar: str, unique: str) -> TaskSpec:
 
 
 def is_own_container(container: str) -> bool:
-    """Whether the worker puts a container of this name into a Pod, and no template."""
+    """Whether a container of this name is the worker's own, and not the template's."""
     return container in {TASK_CONTAINER, SETUP_CONTAINER} or container.startswith(COPY_CONTAINER_PREFIX)
 
 
 def _pass(container: dict[str, Any], template: Mapping[str, Any], config: KubernetesConfig) -> None:
-    """Let one of the worker's containers end at once, and well."""
+    """Make one of the worker's containers succeed at once."""
     for field in _PROGRAM_FIELDS:
         container.pop(field, None)
     container["image"] = config.preflight_image

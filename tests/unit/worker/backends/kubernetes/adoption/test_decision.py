@@ -21,7 +21,7 @@ from oz_agent_worker.worker.backends.kubernetes.adoption.decision import (
     process_liveness,
     superseded_jobs,
 )
-from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNSAID, Machine, ProcessInstance
+from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNAVAILABLE, Machine, ProcessInstance
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -184,10 +184,10 @@ HERE = Machine("host", "boot", "4026531836")
         (HERE, "5", ALIVE),
         (HERE, None, GONE),
         (HERE, "6", GONE),
-        (HERE, UNSAID, UNKNOWN),
+        (HERE, UNAVAILABLE, UNKNOWN),
         (Machine("host", "another", "4026531836"), "5", GONE),
         (Machine("host", "another", "4026532999"), None, GONE),
-        (Machine("host", UNSAID, "4026531836"), "5", UNKNOWN),
+        (Machine("host", UNAVAILABLE, "4026531836"), "5", UNKNOWN),
         (Machine("another", "boot", "4026531836"), "5", UNKNOWN),
         (Machine("another", "boot", "4026531836"), None, UNKNOWN),
         (Machine("host", "boot", "4026532999"), None, UNKNOWN),
@@ -212,7 +212,7 @@ def test_an_owner_that_names_no_pid_namespace_is_looked_for_in_this_one(
 
 
 def test_without_boot_ids_only_an_absence_is_certain() -> None:
-    there = Machine("host", UNSAID)
+    there = Machine("host", UNAVAILABLE)
     owner = ProcessInstance(there, 1, "token")
     assert process_liveness(owner, there, None) is GONE
-    assert process_liveness(owner, there, UNSAID) is UNKNOWN
+    assert process_liveness(owner, there, UNAVAILABLE) is UNKNOWN

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import (
-    UNSAID,
+    UNAVAILABLE,
     Machine,
     PodInstance,
     ProcessInstance,
@@ -17,7 +17,7 @@ WORD = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]),
     st.builds(PodInstance, WORD, WORD, WORD)
     | st.builds(
         ProcessInstance,
-        st.builds(Machine, WORD, WORD, st.just(UNSAID) | WORD),
+        st.builds(Machine, WORD, WORD, st.just(UNAVAILABLE) | WORD),
         st.integers(min_value=0),
         WORD,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.adoption.decision import Liveness, process_liveness
-from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNSAID, parse_instance
+from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNAVAILABLE, parse_instance
 from oz_agent_worker.worker.backends.kubernetes.adoption.self_identity import (
     process_started,
     this_machine,
@@ -35,7 +35,7 @@ def test_this_process_is_alive_and_the_same_whenever_it_is_asked() -> None:
 def test_a_process_that_was_killed_is_gone_before_anybody_has_waited_for_it() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert process_started(child.pid) not in (None, UNSAID)
+        assert process_started(child.pid) not in (None, UNAVAILABLE)
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie: dead, and still listed
         assert process_started(child.pid) is None
@@ -77,10 +77,10 @@ def test_a_command_may_be_named_anything(tmp_path: Path) -> None:
 
 
 def test_without_proc_a_process_is_known_by_its_id_alone(tmp_path: Path) -> None:
-    assert process_started(os.getpid(), tmp_path) == UNSAID
+    assert process_started(os.getpid(), tmp_path) == UNAVAILABLE
     assert process_started(2**22 + 1, tmp_path) is None
     machine = this_machine(tmp_path)
-    assert (machine.boot, machine.pid_namespace) == (UNSAID, UNSAID)
+    assert (machine.boot, machine.pid_namespace) == (UNAVAILABLE, UNAVAILABLE)
     first, second = this_process(machine, tmp_path), this_process(machine, tmp_path)
     assert first != second
     assert parse_instance(str(first)) == first

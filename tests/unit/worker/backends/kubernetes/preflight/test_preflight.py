@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -33,7 +34,7 @@ class Fixed(Preflight):
         self._results = results
 
     def checks(self) -> list[Check]:
-        return [Check(check.name, self._make(check.name), check.needs) for check in super().checks()]
+        return [replace(check, run=self._make(check.name)) for check in super().checks()]
 
     def _make(self, name: str) -> Callable[[], Awaitable[CheckResult]]:
         async def run() -> CheckResult:
