@@ -102,7 +102,6 @@ def _run(module: str, source: str, paths: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
     assert PACKAGE not in sys.modules, "the mutant comes too late"
     sys.meta_path.insert(0, _MutantFinder(module, source))
-    sys.dont_write_bytecode = True
     arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist"]
     arguments += ["--hypothesis-seed=0", f"--timeout={_TEST_LIMIT}"]
     arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of libraries that are imported before

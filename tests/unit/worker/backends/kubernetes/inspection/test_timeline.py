@@ -101,3 +101,26 @@ def test_a_deletion_is_told() -> None:
         "Running on node node-1",
         "being deleted, ends at this time at the latest",
     ]
+
+
+def test_the_pods_of_a_job_are_shown_in_the_order_of_their_creation() -> None:
+    first = task_pod("Failed", node=None, metadata={"name": "p-1", "creationTimestamp": CREATED})
+    second = task_pod("Pending", node=None, metadata={"name": "p-2", "creationTimestamp": LATER})
+    timeless = task_pod("", node=None, metadata={"name": "p-0", "creationTimestamp": None})
+    assert told(task_job(), [second, first, timeless], [])[1:] == [
+        ("Pod p-0", "of unknown phase"),
+        ("Pod p-1", "Failed"),
+        ("Pod p-2", "Pending"),
+    ]
+
+
+def test_events_that_could_not_be_read_are_said_to_be_missing() -> None:
+    assert told(task_job(), [], [], unread="no permission")[1:] == [("events", "no permission")]
+
+
+def test_a_condition_that_does_not_hold_is_left_out() -> None:
+    assert told(task_job({"type": "Failed", "status": "False"}), [], [])[1:] == []
+
+
+def test_an_event_may_lack_everything() -> None:
+    assert told(task_job(), [], [EventView()])[1:] == [("event of an object", "no reason: ")]
