@@ -6,11 +6,20 @@ from typing import Final
 
 from .checks import CheckResult, fail, ok, skip, warn
 
-__all__ = ["clock_skew", "judge_clock"]
+__all__ = ["clock_skew", "judge_clock", "parse_http_date"]
 
 #: Above how many seconds a difference is a warning, and above how many a failure.
 _WARNING: Final = 30.0
 _FAILURE: Final = 300.0
+
+
+def parse_http_date(text: str | None) -> datetime | None:
+    """Parse the ``Date`` of an HTTP answer (RFC 9110, 6.6.1); ``None`` if it is none."""
+    try:
+        parsed = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
 
 
 def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | None:
@@ -19,12 +28,9 @@ def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | 
     A Date has no fractions of a second: a difference within its second, or within the time between
     request and answer, is no skew. ``None`` without a Date.
     """
-    try:
-        server = parsedate_to_datetime(date or "")
-    except ValueError:
+    server = parse_http_date(date)
+    if server is None:
         return None
-    if server.tzinfo is None:
-        server = server.replace(tzinfo=UTC)
     ahead = (server - answered).total_seconds()
     behind = (sent - server).total_seconds() - 1.0
     return ahead if ahead > 0 else -behind if behind > 0 else 0.0

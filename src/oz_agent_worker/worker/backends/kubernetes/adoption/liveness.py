@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
@@ -19,6 +18,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS, PODS, SECRETS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import REFUSAL_PATIENCE, GracePeriod
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+from oz_agent_worker.worker.clock_skew import parse_http_date
 
 from .decision import Liveness, process_liveness
 from .instance import Instance, Machine, PodInstance, ProcessInstance, parse_instance
@@ -59,12 +59,9 @@ class ServerClock:
 
     def update(self, date: str | None) -> None:
         """Take the ``Date`` (RFC 9110, 6.6.1) of an answer that has just come; ignore what is no date."""
-        try:
-            parsed = parsedate_to_datetime(date or "")
-        except ValueError:
-            return
-        parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
-        self._epoch = parsed - timedelta(seconds=self._clock())
+        parsed = parse_http_date(date)
+        if parsed is not None:
+            self._epoch = parsed - timedelta(seconds=self._clock())
 
     def now(self) -> datetime:
         """Return the server's time, to the second."""
