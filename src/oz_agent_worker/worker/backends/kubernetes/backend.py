@@ -1,6 +1,7 @@
 """The Kubernetes backend: each task a Job, one watch for all Jobs and one for all their Pods."""
 
 import asyncio
+import functools
 import logging
 import math
 import secrets
@@ -264,7 +265,7 @@ class KubernetesBackend:
             cleanup=self._cleanup,
             policy=policy,
             events=EventReader(
-                lambda uid: client.list_events(config.namespace, f"involvedObject.uid={uid}"),
+                functools.partial(client.list_events_about, config.namespace),
                 clock=self._clock,
                 settings=replace(self._settings.events, scale_up=config.scale_up_timeout),
             ),

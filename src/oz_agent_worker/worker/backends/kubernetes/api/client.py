@@ -190,6 +190,11 @@ class KubernetesClient:
         """Read the events that ``field_selector`` selects, such as ``involvedObject.uid=…``."""
         return await self.list_all(EVENTS, namespace, field_selector=field_selector)
 
+    async def list_events_about(self, namespace: str, uid: str) -> list[EventView]:
+        """Read the events about one object: one page at most, whatever writes events about it."""
+        page = await self.list_page(EVENTS, namespace, field_selector=f"involvedObject.uid={uid}", limit=PAGE)
+        return list(page.items or ())
+
     async def list_all(
         self, resource: Resource[ObjectT], namespace: str, **options: Unpack[ListOptions]
     ) -> list[ObjectT]:

@@ -38,7 +38,7 @@ async def task_events(
     Raises:
         ApiError: they cannot be read.
     """
-    of_job = await client.list_events(namespace, f"involvedObject.uid={job.metadata.uid}")
+    of_job = await client.list_events_about(namespace, job.metadata.uid or "")
     gone = gone_pods(of_job, (pod.metadata.name for pod in pods))
     selectors = [f"involvedObject.uid={pod.metadata.uid}" for pod in pods]
     selectors += [f"involvedObject.kind=Pod,involvedObject.name={name}" for name in gone]

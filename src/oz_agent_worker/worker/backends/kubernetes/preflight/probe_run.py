@@ -258,7 +258,7 @@ class ProbeRun:
     async def _events(self, uid: str) -> list[EventView] | None:
         """Return the events about an object; ``None`` if they may not be read."""
         try:
-            return await self._client.list_events(self._config.namespace, f"involvedObject.uid={uid}")
+            return await self._client.list_events_about(self._config.namespace, uid)
         except ForbiddenError:
             return None
 
