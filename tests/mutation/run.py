@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
@@ -30,12 +29,15 @@ BROKEN: Final = int(pytest.ExitCode.INTERRUPTED)
 HANGS: Final = -1
 """The tests never end, or their memory has no end."""
 
-#: Seconds of the processor, seconds of one test, bytes, and seconds of all: the tests take a tenth of each.
-#: With a mutant they can run or wait for ever.
+# With a mutant, tests can run or wait for ever. Without one they take a tenth of these limits.
 _CPU_LIMIT: Final = 120
+"""Seconds of the processor for all tests of a run."""
 _TEST_LIMIT: Final = 60
-_MEMORY_LIMIT: Final = 4 * 2**30
+"""Seconds for one test."""
 _WALL_LIMIT: Final = 600.0
+"""Seconds for all tests of a run."""
+_MEMORY_LIMIT: Final = 4 * 2**30
+"""Bytes of address space."""
 
 #: Added to pytest's exit code: a process that Python ends for an exception exits with 1, as pytest does.
 _OFFSET: Final = 10
@@ -81,9 +83,10 @@ def run_tests(module: str, source: str, paths: Sequence[str]) -> int:
     process = _CONTEXT.Process(target=_run, args=(module, source, list(paths)))
     process.start()
     process.join(_WALL_LIMIT)
-    with suppress(ProcessLookupError):  # the children that a test has left behind
-        os.killpg(process.pid or 0, signal.SIGKILL)
-    process.join()
+    if process.is_alive():
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
     code = process.exitcode
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return HANGS
