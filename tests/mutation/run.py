@@ -29,8 +29,8 @@ BROKEN: Final = int(pytest.ExitCode.INTERRUPTED)
 HANGS: Final = -1
 """The tests never end, or their memory has no end."""
 
-# With a mutant, tests can run or wait for ever. Without one they take a tenth of these limits.
-_CPU_LIMIT: Final = 120
+# With a mutant, tests can run or wait for ever. Without one they take a fifth of these limits at most.
+_CPU_LIMIT: Final = 60
 """Seconds of the processor for all tests of a run."""
 _TEST_LIMIT: Final = 60
 """Seconds for one test."""
