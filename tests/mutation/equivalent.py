@@ -8,6 +8,9 @@ __all__ = ["EQUIVALENT"]
 _LONG_PONG = "no worker has sent 10^19 pings: a longer number is ignored by the check for the last ping, too"
 
 EQUIVALENT: Final[Mapping[str, str]] = {
+    "oz_agent_worker.controlplane.rules.scheduling:place_runs: 1 -> 2": (
+        "the ticks give an order: by how much they grow does not matter"
+    ),
     "oz_agent_worker.protocol.session:Session.receive_pong: 20 -> 21": _LONG_PONG,
     "oz_agent_worker.protocol.session:Session.receive_pong: len(payload) < 20 -> (len(payload) <= 20)": (
         _LONG_PONG

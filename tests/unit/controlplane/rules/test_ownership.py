@@ -18,6 +18,12 @@ def a_record(state: RunState, owner: Peer | None = None, *, retries: int = 0) ->
     )
 
 
+def test_a_run_has_not_been_tried_before_unless_its_record_says_so() -> None:
+    run = a_record(S.QUEUED)
+    assert (run.attempts, run.retries) == (0, 0)
+    assert [run.resent, run.safe_to_retry, run.cancel_requested] == [False] * 3
+
+
 #: Of whom a run is, who speaks, and whether that counts.
 SPEAKERS = [
     (HOST, HOST, True),

@@ -186,7 +186,8 @@ def test_the_end_of_a_run_that_was_not_counted_allows_a_probe() -> None:
 
 def test_a_probe_that_is_claimed_raises_the_limit() -> None:
     capacity = Capacity().rejected(50, NOW).claimed(51)
-    assert (capacity.learned, capacity.free(51, NOW)) == (51, 1)
+    assert capacity.free(51, NOW) == 1
+    assert capacity == Capacity(learned=51), "the pause is over, and the next one is short again"
 
 
 def test_a_claim_within_the_limit_changes_nothing() -> None:
