@@ -16,8 +16,8 @@ from typing import Any, NoReturn, TypeAlias
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.external import ExternalCluster
 from tests.cluster.kubelet import Behaviour, Kubelet

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from oz_agent_worker import __version__
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 from tests.cluster.cache import progress
 from tests.cluster.errors import ClusterError
 
@@ -21,7 +21,7 @@ from .figures import Figure, summary, table
 from .flight import measure_flight
 from .idle import measure_idle
 from .machine import describe_machine
-from .nodeprocess import running_node
+from .node_process import running_node
 from .settings import Settings, parse_settings
 from .stage import Stage
 

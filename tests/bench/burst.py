@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .assignments import job_body, task_ids
-from .bareloop import BareLoop, Pace
+from .bare_loop import BareLoop, Pace
 from .errors import BenchError
 from .figures import BURST_RATIO, Figure
 from .ledger import CANCELLED, Ledger
 from .stage import Stage
 from .waiting import until
-from .workerprocess import WorkerProcess
+from .worker_process import WorkerProcess
 
 __all__ = ["measure_burst", "neighbour_ratios"]
 

@@ -9,7 +9,7 @@ from aiohttp import WSMsgType, web
 
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, FrameError, format_capabilities
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 from .errors import BenchError
 from .ledger import CANCELLED, COMPLETED, FAILED, Ledger

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from tests.cluster.audit import AuditEntry
 
 from . import figures
-from .apicosts import ApiCosts, count_costs
+from .api_costs import ApiCosts, count_costs
 from .assignments import task_ids
 from .errors import BenchError
 from .figures import Figure, percentile
-from .jobwatch import JobWatch, watching_jobs
+from .job_watch import JobWatch, watching_jobs
 from .ledger import COMPLETED, Ledger
 from .procfs import Cpu, Memory
 from .stage import Stage
 from .waiting import until
-from .workerprocess import WorkerProcess
+from .worker_process import WorkerProcess
 from .yardstick import Yardstick, yardstick
 
 __all__ = ["FlightResult", "measure_flight"]

@@ -5,7 +5,7 @@ import statistics
 
 from .figures import IDLE_MEMORY, START, Figure
 from .stage import Stage
-from .workerprocess import Start
+from .worker_process import Start
 
 __all__ = ["measure_idle"]
 

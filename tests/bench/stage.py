@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oz_agent_worker.protocol.frames import encode_frame
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 
 from .assignments import assignment
 from .controlplane import ControlPlane
 from .ledger import Ledger
-from .nodeprocess import NodeProcess
+from .node_process import NodeProcess
 from .settings import Settings
 from .waiting import until
-from .workerprocess import WorkerFiles, WorkerProcess, running_worker
+from .worker_process import WorkerFiles, WorkerProcess, running_worker
 
 __all__ = ["Stage"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench import procfs
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 
 from .kills import KillLedger
 from .leftovers import cluster_leftovers, folder_leftovers, marked_processes

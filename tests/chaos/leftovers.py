@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.async_rest import AsyncRestClient
 
 __all__ = ["cluster_leftovers", "folder_leftovers", "judge_objects", "marked_processes"]
 

@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 
 from .kills import Kill, KillLedger
 from .leftovers import cluster_leftovers, folder_leftovers, marked_processes

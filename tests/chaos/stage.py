@@ -14,7 +14,7 @@ from typing import Any, Final
 import yaml
 
 from tests.cluster import kubeconfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.namespaces import RBAC
 from tests.cluster.processes import die_with_parent, free_ports
 from tests.timeouts import HANG_TIMEOUT

@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.errors import ProvisionError
 from tests.cluster.helm import HelmPrograms, helm_programs
 
-from .helmcli import Helm
+from .helm_cli import Helm
 
 __all__ = ["helm_in", "provisioned_programs"]
 

@@ -13,7 +13,7 @@ from tests.cluster.docker.engine import DockerEngine
 from tests.cluster.docker.engine import obstacle as engine_obstacle
 from tests.cluster.errors import ClusterError
 from tests.cluster.node.services import ServiceNetwork
-from tests.cluster.nodetier import NodeTier, leftovers, obstacle, provide_node_tier
+from tests.cluster.node_tier import NodeTier, leftovers, obstacle, provide_node_tier
 
 from .installed import Installation, import_images, install
 from .ledger import Ledger, table

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm
 from tests.chart.provisioned import provisioned_programs
 from tests.cluster.docker.build import AGENT_IMAGE, BASE_IMAGE, WORKER_IMAGE
 from tests.cluster.docker.engine import DockerEngine
 from tests.cluster.node.images import BUSYBOX_IMAGE
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.processes import free_ports
 from tests.cluster.rest import RestClient, wait_for
 from tests.integration.programs import ControlPlane, environment, program

@@ -13,7 +13,7 @@ from typing import Any, Final
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol import frames
 from tests.cluster.node.images import AGENT_IMAGE, BUSYBOX_IMAGE
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
 from tests.integration.programs import BIN, Program, environment, program
 from tests.timeouts import HANG_TIMEOUT

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
 
 from .ledger import Ledger

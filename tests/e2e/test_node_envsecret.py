@@ -12,7 +12,7 @@ from oz_agent_worker.protocol.frames import TaskCompleted
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import RestClient, wait_for
 from tests.integration.worker.backends.kubernetes.worker import DEAD
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.node.agentimage import PYTHON_AGENT_IMAGE, agent_image
+from tests.cluster.node.agent_image import PYTHON_AGENT_IMAGE, agent_image
 from tests.cluster.node.images import busybox_layer
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.processes import free_ports
 from tests.cluster.rest import wait_for
 from tests.integration.programs import BIN, ControlPlane, environment, oz, program, worker

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.node.sandbox import namespace_of, processes_in
-from tests.cluster.nodetier import NodeTier, leftovers, reclaim
+from tests.cluster.node_tier import NodeTier, leftovers, reclaim
 from tests.cluster.rest import wait_for
 
 pytestmark = pytest.mark.node
 
 # Says what its node's namespace is, and waits to be killed.
 OWNER = """
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.node.sandbox import namespace_of
 with NodeTier() as tier:
     print(namespace_of(tier.sandbox.processes()[0]), flush=True)

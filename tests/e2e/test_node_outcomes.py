@@ -14,7 +14,7 @@ import pytest
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.node.images import Image, busybox_layer
 from tests.cluster.node.registry import Registry
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
 
 from .cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases

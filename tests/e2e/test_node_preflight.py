@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.node.registry import Registry
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
 
 from .ledger import Ledger

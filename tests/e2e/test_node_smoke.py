@@ -7,7 +7,7 @@ import pytest
 
 from oz_agent_worker.protocol.frames import TaskCompleted
 from tests.cluster.node.images import BUSYBOX_IMAGE
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
 
 from .ledger import Ledger

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 
 from .cli.inspecting import Command, command_with
 

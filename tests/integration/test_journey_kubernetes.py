@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours, execute
 from tests.conftest import KubeletFactory
 from tests.timeouts import HANG_TIMEOUT

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import behaviours, execute
 from tests.conftest import KubeletFactory
 from tests.timeouts import HANG_TIMEOUT

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .connectproxy import ConnectProxy
+from .connect_proxy import ConnectProxy
 from .programs import BIN, ControlPlane, control_plane, oz, program
 
 LOGIN = "me:hunter2"

@@ -3,6 +3,6 @@
 from . import behaviours
 from .execute import execute
 from .kubelet import Kubelet
-from .podrun import Behaviour, PodRun, Script
+from .pod_run import Behaviour, PodRun, Script
 
 __all__ = ["Behaviour", "Kubelet", "PodRun", "Script", "behaviours", "execute"]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
-from .podrun import Behaviour, PodRun, Script
+from .pod_run import Behaviour, PodRun, Script
 from .states import Pod
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import Any, Final
 from tests.cluster.errors import ApiError
 
 from .environment import command_line, environment
-from .podrun import PodRun, Script
+from .pod_run import PodRun, Script
 from .process import ContainerProcess
 
 __all__ = ["execute"]

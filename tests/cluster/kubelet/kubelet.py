@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
+from tests.cluster.async_rest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.kubeconfig import Connection
 from tests.cluster.provision import kubernetes_version
@@ -20,7 +20,7 @@ from tests.timeouts import HANG_TIMEOUT
 from .behaviours import always, is_preflight, succeed
 from .logs import ContainerLog, LogServer
 from .node import LEASE_SECONDS, LEASES, lease, node
-from .podrun import Behaviour, PodGoneError, PodRun
+from .pod_run import Behaviour, PodGoneError, PodRun
 from .states import Pod
 
 __all__ = ["Kubelet"]

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 from aiohttp import web
 
 from tests.cluster.certificates import Authority
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 __all__ = ["ContainerLog", "LogOptions", "LogServer", "select"]
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 from tests.cluster.components import SERVICES
 from tests.cluster.errors import ApiError, ClusterError
-from tests.cluster.nodetier import NodeTier
+from tests.cluster.node_tier import NodeTier
 from tests.timeouts import HANG_TIMEOUT
 
 from . import network

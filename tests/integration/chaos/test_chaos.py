@@ -13,7 +13,7 @@ from tests.chaos.run import Result, run_chaos
 from tests.chaos.settings import SHARP, SHORT
 from tests.chaos.steps import find
 from tests.chaos.story import story_of
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.helmcli import Helm
+from tests.chart.helm_cli import Helm
 from tests.chart.provisioned import helm_in
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import RestClient, wait_for
 from tests.conftest import Cluster

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helmcli import CASES, CONTROL_PLANE, RELEASE, WORKER, Helm, case_id
+from tests.chart.helm_cli import CASES, CONTROL_PLANE, RELEASE, WORKER, Helm, case_id
 from tests.chart.objects import pod_specs
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import RestClient

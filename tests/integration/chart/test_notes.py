@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash
-from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm
 from tests.chart.provisioned import provisioned_programs
 from tests.cluster.rest import RestClient
 

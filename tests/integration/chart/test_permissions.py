@@ -13,7 +13,7 @@ import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.chart.helmcli import WORKER, Helm
+from tests.chart.helm_cli import WORKER, Helm
 from tests.chart.objects import pick, worker_config
 from tests.cluster import kubeconfig
 from tests.cluster.namespaces import WORKER_RULES

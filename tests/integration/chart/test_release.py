@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import RestClient, wait_for
 

@@ -12,7 +12,7 @@ from oz_agent_worker.cli.api_client import ApiClient, ControlPlaneError, LogEven
 from oz_agent_worker.cli.context import Target
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,9 +10,9 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
-from tests.cluster.kubelet.podrun import PodRun
+from tests.cluster.kubelet.pod_run import PodRun
 from tests.integration.worker.backends.kubernetes.worker import running_backend
 from tests.unit.protocol.frames import parsed
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.programs import BIN, ControlPlane, control_plane, environment, oz, program

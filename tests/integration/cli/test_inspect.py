@@ -11,7 +11,7 @@ import pytest
 
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.integration.worker.backends.harness import eventually
 from tests.integration.worker.backends.kubernetes.worker import running_backend, task

@@ -13,9 +13,9 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
-from tests.cluster.kubelet.podrun import PodRun, Script
+from tests.cluster.kubelet.pod_run import PodRun, Script
 from tests.integration.worker.backends.harness import eventually
 from tests.integration.worker.backends.kubernetes.seat import key, seated
 from tests.integration.worker.backends.kubernetes.test_evidence import kept

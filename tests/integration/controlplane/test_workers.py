@@ -16,7 +16,7 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from tests.timeouts import HANG_TIMEOUT
-from tests.unit.protocol.publicschema import type_faults
+from tests.unit.protocol.public_schema import type_faults
 
 from .conftest import Connect
 from .support import ScriptedWorker, bearer, until

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 from tests.timeouts import HANG_TIMEOUT
 
 __all__ = ["BrokenError", "PeerConnection", "Plane", "assignment", "plane_on", "until"]

@@ -13,7 +13,7 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.proxy import parse_proxy
 from oz_agent_worker.protocol.failure_reasons import RejectionReason
 from oz_agent_worker.protocol.report import ExecutionKey
-from tests.integration.connectproxy import ConnectProxy
+from tests.integration.connect_proxy import ConnectProxy
 from tests.timeouts import HANG_TIMEOUT
 
 from .scripted_plane import EXTENDED, BrokenError, PeerConnection, Plane, assignment, plane_on, until

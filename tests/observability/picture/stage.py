@@ -14,7 +14,7 @@ import yaml
 from tests.chaos.node import behaviour_of
 from tests.chaos.processes import ROOT, python_path
 from tests.chaos.records import Recorder
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet
 from tests.cluster.processes import die_with_parent, free_ports
 from tests.observability.prometheus import Programs, Prometheus, serving

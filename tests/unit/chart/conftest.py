@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chart.helmcli import Helm
+from tests.chart.helm_cli import Helm
 from tests.chart.provisioned import helm_in
 
 

@@ -13,7 +13,7 @@ from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.protocol.failure_reasons import FailureReason, Fault
 from oz_agent_worker.protocol.frames import TaskFailed
 from scripts.docs.tables import alert_table
-from tests.chart.helmcli import ROOT, WORKER, Helm, HelmError
+from tests.chart.helm_cli import ROOT, WORKER, Helm, HelmError
 from tests.chart.objects import pick
 from tests.observability.prometheus import Programs, PrometheusError
 from tests.observability.provisioned import provisioned_prometheus

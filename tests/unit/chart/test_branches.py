@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.branches import branches_taken, instrument, instrumented_text
-from tests.chart.helmcli import CASES, CONTROL_PLANE, WORKER, Helm, case_id, values_arguments
+from tests.chart.helm_cli import CASES, CONTROL_PLANE, WORKER, Helm, case_id, values_arguments
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)

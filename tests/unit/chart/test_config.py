@@ -8,7 +8,7 @@ import yaml
 from oz_agent_worker.worker.config.load import parse_file
 from oz_agent_worker.worker.config.schema import FileConfig, KubernetesConfig
 from oz_agent_worker.worker.config.shapes import EnvEntry
-from tests.chart.helmcli import NAMESPACE, WORKER, Helm
+from tests.chart.helm_cli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import pick, worker_config
 
 ODD_LABELS = {"build": "1.10", "on": "yes"}

@@ -8,7 +8,7 @@ import pytest
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from scripts.chart_values.config_keys import value_name
 from scripts.chart_values.source import SourceError, read_source
-from tests.chart.helmcli import WORKER
+from tests.chart.helm_cli import WORKER
 
 
 @pytest.fixture

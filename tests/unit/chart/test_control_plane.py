@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from oz_agent_worker.cli.control_plane import control_plane
 from oz_agent_worker.cli.runs import runs
-from tests.chart.helmcli import CONTROL_PLANE, NAMESPACE, WORKER, Helm
+from tests.chart.helm_cli import CONTROL_PLANE, NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
 
 Objects = list[dict[str, Any]]

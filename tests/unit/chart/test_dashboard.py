@@ -12,7 +12,7 @@ import pytest
 
 from oz_agent_worker.worker.telemetry.catalogue import METRICS
 from scripts.dashboard import dashboard_json
-from tests.chart.helmcli import WORKER, Helm
+from tests.chart.helm_cli import WORKER, Helm
 from tests.chart.objects import pick
 from tests.observability.catalogued import END, START, STEP, labels_of, metric_of, write_block
 from tests.observability.expressions import Selector, grouping, metric_names, selectors

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from oz_agent_worker.worker.config.load import DEFAULT_SERVER_ROOT_URL, DEFAULT_WEB_SOCKET_URL
-from tests.chart.helmcli import WORKER
+from tests.chart.helm_cli import WORKER
 
 PUBLIC: dict[str, Any] = {
     "nameOverride": "",

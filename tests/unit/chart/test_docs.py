@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from scripts.chart_values import CHARTS
-from tests.chart.helmcli import ROOT, Helm
+from tests.chart.helm_cli import ROOT, Helm
 
 FENCED = re.compile(r"^```(?P<language>\w+)\n(?P<content>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?P<file>[\w.-]+\.md)?(?:#(?P<heading>[\w-]+))?\)")

@@ -22,7 +22,7 @@ from scripts.chart_values.source import (
     values,
 )
 from scripts.chart_values.written import defaults_yaml, reference, schema_json, values_yaml
-from tests.chart.helmcli import ROOT, WORKER
+from tests.chart.helm_cli import ROOT, WORKER
 
 
 @pytest.mark.parametrize("folder", CHARTS)

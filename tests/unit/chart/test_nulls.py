@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scripts.chart_values.source import Value, may_be_null, read_source, values
-from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm, HelmError
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm, HelmError
 
 #: Values with which all that can be made is made, so that nearly every value is used.
 EVERYTHING: Final[Mapping[Path, dict[str, Any]]] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helmcli import CONTROL_PLANE, WORKER, Helm, HelmError
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm, HelmError
 
 NEEDED = {"worker.workerId": "w", "image.tag": "v1"}
 

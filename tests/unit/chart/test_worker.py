@@ -10,7 +10,7 @@ from oz_agent_worker.worker.app import WorkerOptions
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import label_selector
 from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import needed_permissions, summary
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.chart.helmcli import NAMESPACE, WORKER, Helm
+from tests.chart.helm_cli import NAMESPACE, WORKER, Helm
 from tests.chart.objects import container, environment, kinds, named, pick
 from tests.cluster.namespaces import WORKER_RULES
 

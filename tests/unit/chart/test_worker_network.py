@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helmcli import WORKER, Helm
+from tests.chart.helm_cli import WORKER, Helm
 from tests.chart.objects import container, environment, kinds, pick
 
 Objects = list[dict[str, Any]]

@@ -13,7 +13,7 @@ import pytest
 from oz_agent_worker.cli.main import root
 from scripts.docs.commandline import PROGRAM, commands, options_table
 from scripts.docs.parts import ROOT
-from tests.chart.helmcli import Helm
+from tests.chart.helm_cli import Helm
 from tests.chart.provisioned import helm_in, provisioned_programs
 
 from .documents import DOCUMENTS, Block, anchors, blocks, read

@@ -9,7 +9,7 @@ import yaml
 from oz_agent_worker.protocol.frames import decode_control_plane_frame, decode_worker_frame
 from oz_agent_worker.worker.config.load import parse_file
 from scripts.docs.parts import DOCS, ROOT
-from tests.chart.helmcli import Helm
+from tests.chart.helm_cli import Helm
 
 from .documents import DOCUMENTS, Block, blocks
 from .test_commands import helm  # noqa: F401  a fixture

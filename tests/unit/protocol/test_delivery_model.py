@@ -31,8 +31,8 @@ from oz_agent_worker.protocol.outcome import Outcome, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport
 from oz_agent_worker.protocol.session import ACK_TIMEOUT
 
-from .modelplane import Luck, ModelPlane, Run, Wire
-from .modelworker import Jobs, ModelWorker
+from .model_plane import Luck, ModelPlane, Run, Wire
+from .model_worker import Jobs, ModelWorker
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from oz_agent_worker.protocol.frames import (
     parse_capabilities,
 )
 
-from .publicschema import UNREAD
+from .public_schema import UNREAD
 
 CANARY = "canary-7b21"
 

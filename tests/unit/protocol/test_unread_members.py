@@ -14,7 +14,7 @@ from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import Assignment, parse_assignment
 from oz_agent_worker.protocol.frames import FrameError, decode_control_plane_frame, decode_worker_frame
 
-from .publicschema import MEMBERS, SHOWN, UNREAD, type_faults
+from .public_schema import MEMBERS, SHOWN, UNREAD, type_faults
 from .test_frames import FULL_ASSIGNMENT, WORKER_FRAMES
 
 UNKNOWN = [

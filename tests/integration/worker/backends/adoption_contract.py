@@ -7,7 +7,7 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend, NoOutput
 from oz_agent_worker.worker.task_spec import TaskSpec
 
-from .contractsteps import HOLDING, ContractSteps
+from .contract_steps import HOLDING, ContractSteps
 from .harness import Harness, Recorder, eventually, is_running, task_spec
 
 __all__ = ["TakeOverContract"]

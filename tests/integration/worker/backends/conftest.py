@@ -2,5 +2,5 @@
 
 import pytest
 
-for part in ("contract", "contractsteps", "takeovercontract"):
+for part in ("contract", "contract_steps", "adoption_contract"):
     pytest.register_assert_rewrite(f"tests.integration.worker.backends.{part}")

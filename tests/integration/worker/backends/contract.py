@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.base import Backend, NoOutput
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 from .adoption_contract import TakeOverContract
-from .contractsteps import HOLDING
+from .contract_steps import HOLDING
 from .harness import WORKER_ENVIRON, Harness, Recorder, eventually, is_running, task_spec
 
 __all__ = ["BackendContract"]

@@ -7,7 +7,7 @@ import pytest
 from oz_agent_worker.worker.backends.base import AdoptableExecution, Backend
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours, execute
 
 from .contract import BackendContract

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 __all__ = ["Collector", "collector", "values"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from oz_agent_worker.worker.events import EventKind, TaskEvent, WorkerEvent
 from oz_agent_worker.worker.probes.server import Endpoint
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Plane, assignment, until

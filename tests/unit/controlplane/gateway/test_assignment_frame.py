@@ -9,7 +9,7 @@ from oz_agent_worker.controlplane.gateway.assignment_frame import task_assignmen
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
 from oz_agent_worker.protocol.frames import TaskCancellation, encode_frame
 from tests.unit.controlplane.samples import RUN, a_run
-from tests.unit.protocol.publicschema import CANCELLATION, MEMBERS, type_faults
+from tests.unit.protocol.public_schema import CANCELLATION, MEMBERS, type_faults
 
 SETTINGS = ControlPlaneSettings(database_url="sqlite:///x", default_sidecar_image="agent:1")
 CONFIG = {

@@ -8,7 +8,7 @@ import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 
-from .apiserver import ApiServer
+from .api_server import ApiServer
 from .scripted import Start
 from .worker import QUICK, running_backend
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.errors import ApiError
 from tests.cluster.namespaces import RBAC, WORKER_RULES
 from tests.cluster.rest import wait_for

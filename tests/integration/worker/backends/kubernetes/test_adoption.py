@@ -23,7 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name,
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer, breaks, forbidden, says
+from .api_server import ApiServer, breaks, forbidden, says
 from .seat import key
 from .worker import DEAD, QUICK, running_backend, task
 

@@ -14,12 +14,12 @@ from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours, execute
 from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import Scratch, eventually
 
-from .faultproxy import FaultProxy
+from .fault_proxy import FaultProxy
 from .seat import Seat, key, seated, spec
 from .test_env_secret import allow_secrets, listed
 from .worker import DEAD

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours, execute
 from tests.integration.programs import BIN, ControlPlane, beside, control_plane, worker
 from tests.integration.worker.backends.harness import Scratch, eventually

@@ -12,7 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_cred
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ForbiddenError
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 
-from .apiserver import ApiServer, forbidden, says
+from .api_server import ApiServer, forbidden, says
 
 JOB = msgspec.convert(
     {"metadata": {"name": "j", "annotations": {"oz.warp.dev/environment-secret": "s"}}}, JobView

@@ -19,11 +19,11 @@ from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.integration.worker.backends.harness import eventually
 
-from .faultproxy import FaultProxy
+from .fault_proxy import FaultProxy
 from .worker import QUICK, running_backend, task
 
 pytestmark = pytest.mark.cluster

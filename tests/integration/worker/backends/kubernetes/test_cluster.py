@@ -15,7 +15,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import PreflightSettings
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.worker.task_spec import TaskSpec
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import eventually

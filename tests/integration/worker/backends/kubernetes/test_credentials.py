@@ -11,7 +11,7 @@ import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import Credentials, load_credentials
 from tests.cluster import kubeconfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 
 pytestmark = pytest.mark.cluster
 

@@ -16,10 +16,10 @@ from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient
 from tests.cluster.kubelet import Kubelet, behaviours
-from tests.cluster.kubelet.podrun import Behaviour, Script
+from tests.cluster.kubelet.pod_run import Behaviour, Script
 from tests.integration.worker.backends.harness import eventually
 
 from .worker import Output, running_backend, task

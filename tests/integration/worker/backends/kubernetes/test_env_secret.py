@@ -17,12 +17,12 @@ from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours, execute
 from tests.cluster.rest import RestClient, wait_for
 from tests.integration.worker.backends.harness import eventually
 
-from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, says
+from .api_server import ApiServer, answers_and_breaks, breaks, forbidden, says
 from .worker import DEAD, QUICK, Output, running_backend, task
 
 KubeletFactory = Callable[..., Kubelet]

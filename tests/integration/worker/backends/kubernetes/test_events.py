@@ -17,7 +17,7 @@ from oz_agent_worker.worker.events import EventKind, RequestAnswered, TaskEvent,
 from tests.integration.worker.backends.harness import eventually, leave_alone
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer, breaks, says
+from .api_server import ApiServer, breaks, says
 from .worker import QUICK, task
 
 KEY = ExecutionKey("run", "run-1")

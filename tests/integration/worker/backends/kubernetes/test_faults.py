@@ -16,7 +16,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer, breaks, forbidden, hangs, says
+from .api_server import ApiServer, breaks, forbidden, hangs, says
 from .scripted import JOB, Start, ended, launch
 from .worker import IMPATIENT, QUICK, Output, running_backend, task
 

@@ -18,10 +18,10 @@ from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.task_spec import TaskSpec
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.kubelet import Kubelet, behaviours
-from tests.cluster.kubelet.podrun import Script
+from tests.cluster.kubelet.pod_run import Script
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.backends.kubernetes.samples import AGENT

@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.explain import explai
 from oz_agent_worker.worker.backends.kubernetes.inspection.inspector import Inspector
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
-from .apiserver import ApiServer, says
+from .api_server import ApiServer, says
 
 JOB = "oz-task-run-1-exec-exec-1"
 FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it failed"}

@@ -11,7 +11,7 @@ from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import LaunchError
 from tests.integration.worker.backends.harness import eventually
 
-from .apiserver import ApiServer, answers_and_breaks, breaks, forbidden, says
+from .api_server import ApiServer, answers_and_breaks, breaks, forbidden, says
 from .scripted import JOB, Start, ended, launch
 from .worker import IMPATIENT
 

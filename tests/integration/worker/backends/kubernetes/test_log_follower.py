@@ -9,7 +9,7 @@ import pytest
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.log_follower import LogSettings
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, PodRun, Script, behaviours
 from tests.integration.worker.backends.harness import eventually
 

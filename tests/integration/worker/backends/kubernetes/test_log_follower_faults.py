@@ -18,7 +18,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.log_fields import LogFields
 from tests.integration.worker.backends.harness import eventually
 
-from .apiserver import ApiServer, Fault, Handler, says
+from .api_server import ApiServer, Fault, Handler, says
 from .worker import Output
 
 ONE, TWO, THREE = (f"2026-01-01T00:00:0{second}.000000000Z " for second in (1, 2, 3))

@@ -12,7 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition, LogReader
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 
 from .worker import running_backend, task

@@ -12,8 +12,8 @@ from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.timeouts import HANG_TIMEOUT
 

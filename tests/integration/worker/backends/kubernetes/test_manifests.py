@@ -9,7 +9,7 @@ import yaml
 
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.errors import ApiError
 from tests.unit.worker.backends.kubernetes.manifest.test_job import CASES, built, planned
 from tests.unit.worker.backends.kubernetes.samples import AGENT, task_spec

@@ -11,7 +11,7 @@ from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import Preflight
 from oz_agent_worker.worker.checks import CheckResult, Severity, run_checks
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import behaviours
 from tests.cluster.namespaces import RBAC
 from tests.cluster.rest import wait_for

@@ -14,7 +14,7 @@ from oz_agent_worker.worker.backends.kubernetes.backend import KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import PreflightSettings
 from oz_agent_worker.worker.backends.kubernetes.preflight.probe_run import ProbeRunSettings
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.cluster.apitier import ApiTier
+from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.worker.backends.harness import leave_alone

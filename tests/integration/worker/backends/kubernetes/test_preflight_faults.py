@@ -20,7 +20,7 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import COMPLETE, ApiServer, Handler, breaks, forbidden, hangs, says
+from .api_server import COMPLETE, ApiServer, Handler, breaks, forbidden, hangs, says
 from .worker import QUICK, running_backend
 
 SETTINGS = dataclasses.replace(

@@ -15,11 +15,11 @@ from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE, RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.api.server_info import read_server_info
 from tests.cluster import kubeconfig
-from tests.cluster.apitier import ApiTier
-from tests.integration.connectproxy import ConnectProxy
+from tests.cluster.api_tier import ApiTier
+from tests.integration.connect_proxy import ConnectProxy
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer
+from .api_server import ApiServer
 
 LOGIN = "me:hunter2"
 HEADER = f"Basic {base64.b64encode(LOGIN.encode()).decode()}"

@@ -19,7 +19,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.policy import Observation
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
-from .apiserver import ApiServer, Fault
+from .api_server import ApiServer, Fault
 from .worker import QUICK, running_backend, task
 
 JOB = job_name(ExecutionKey("run", "run-1"))

@@ -9,7 +9,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_cred
 from oz_agent_worker.worker.backends.kubernetes.api.errors import UnreachableError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
 
-from .apiserver import ApiServer
+from .api_server import ApiServer
 
 
 async def test_a_watch_that_falls_silent_is_lost(server: ApiServer, tmp_path: Path) -> None:

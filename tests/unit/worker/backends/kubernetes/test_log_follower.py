@@ -16,7 +16,7 @@ from oz_agent_worker.worker.backends.kubernetes.log_follower import LogFollower,
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from tests.virtual_time import in_virtual_time
 
-from .scriptedapi import Answer, ScriptedApi, failure, scripted_client, stream
+from .scripted_api import Answer, ScriptedApi, failure, scripted_client, stream
 
 STAMPS = [f"2026-01-01T00:00:0{second}.000000000Z " for second in range(10)]
 SETTINGS = LogSettings(pauses=RetryPolicy(first=1.0, longest=8.0))

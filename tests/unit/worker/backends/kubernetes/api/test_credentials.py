@@ -18,7 +18,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.credentials import (
     load_credentials,
 )
 from tests.cluster.certificates import Authority, KeyPair
-from tests.unit.worker.backends.kubernetes.tlsserver import tls_server, who_am_i, write_pair
+from tests.unit.worker.backends.kubernetes.tls_server import tls_server, who_am_i, write_pair
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 

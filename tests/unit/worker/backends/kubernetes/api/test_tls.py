@@ -15,7 +15,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.tls import (
     read_pem,
 )
 from tests.cluster.certificates import Authority, KeyPair
-from tests.unit.worker.backends.kubernetes.tlsserver import tls_server, who_am_i, write_pair
+from tests.unit.worker.backends.kubernetes.tls_server import tls_server, who_am_i, write_pair
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.monitor import JobMonitor
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
-from tests.unit.worker.backends.kubernetes.scriptedapi import (
+from tests.unit.worker.backends.kubernetes.scripted_api import (
     Answer,
     Part,
     ScriptedApi,

@@ -23,7 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 from oz_agent_worker.worker.backends.kubernetes.watch import reflector as module
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import Reflector, WatchSettings
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
-from tests.unit.worker.backends.kubernetes.scriptedapi import (
+from tests.unit.worker.backends.kubernetes.scripted_api import (
     Answer,
     Part,
     ScriptedApi,

@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from tests.cluster import kubeconfig
-from tests.cluster.apitier import ApiTier
-from tests.cluster.asyncrest import AsyncRestClient, eventually
+from tests.cluster.api_tier import ApiTier
+from tests.cluster.async_rest import AsyncRestClient, eventually
 from tests.cluster.errors import ApiError, ClusterError
 from tests.cluster.external import ExternalCluster
 from tests.cluster.kubeconfig import Connection

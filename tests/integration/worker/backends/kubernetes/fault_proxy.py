@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from tests.cluster.kubeconfig import Connection
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 __all__ = ["FaultProxy"]
 

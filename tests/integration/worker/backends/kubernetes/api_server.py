@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeAlias
 import yaml
 from aiohttp import web
 
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 __all__ = ["COMPLETE", "ApiServer", "answers_and_breaks", "breaks", "forbidden", "hangs", "says"]
 

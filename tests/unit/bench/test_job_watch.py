@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.jobwatch import job_ended
+from tests.bench.job_watch import job_ended
 
 
 def job(*conditions: tuple[str, str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 from tests.timeouts import HANG_TIMEOUT
 
 from . import kubeconfig
-from .apitier import ApiTier
+from .api_tier import ApiTier
 from .errors import ApiError, ClusterError, ProvisionError, StartError
 from .node import cgroups, config, images, init, network
 from .node.config import NodeLayout

@@ -11,7 +11,7 @@ import pytest
 from oz_agent_worker.worker.backends.direct.processes import ProcessSet
 
 from .host import Host
-from .killpoints import RECOVERY_STEPS, STEPS
+from .kill_points import RECOVERY_STEPS, STEPS
 
 KILLED = -9
 SUCCEEDED = "succeeded None None"
@@ -43,7 +43,7 @@ def worker(host: Host, *step: str) -> int:
     command = [
         sys.executable,
         "-m",
-        "tests.integration.worker.backends.direct.killpoints",
+        "tests.integration.worker.backends.direct.kill_points",
         str(host.folder),
         *step,
     ]

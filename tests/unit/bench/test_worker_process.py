@@ -4,7 +4,7 @@ import yaml
 
 from oz_agent_worker.worker.config.load import read_file
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from tests.bench.workerprocess import Start, WorkerFiles, preflight_seconds
+from tests.bench.worker_process import Start, WorkerFiles, preflight_seconds
 
 
 def test_the_config_file_is_one_that_the_worker_takes(tmp_path: Path) -> None:

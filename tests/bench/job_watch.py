@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import ANNOTATION_TASK_ID
-from tests.cluster.asyncrest import AsyncRestClient
+from tests.cluster.async_rest import AsyncRestClient
 from tests.cluster.errors import ApiError
 
 from .errors import BenchError

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from tests.cluster.webserver import end_server
+from tests.cluster.web_server import end_server
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

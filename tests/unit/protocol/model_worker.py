@@ -23,7 +23,7 @@ from oz_agent_worker.protocol.session import (
     Text,
 )
 
-from .modelplane import ModelPlane, Wire
+from .model_plane import ModelPlane, Wire
 
 __all__ = ["Job", "Jobs", "ModelWorker", "Step"]
 

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from tests.cluster.errors import ProvisionError
-from tests.cluster.nodetier import NodeTier, leftovers, obstacle
+from tests.cluster.node_tier import NodeTier, leftovers, obstacle
 
 
 def test_a_user_other_than_root_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

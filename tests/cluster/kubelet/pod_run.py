@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from tests.cluster.asyncrest import STRATEGIC_PATCH, AsyncRestClient
+from tests.cluster.async_rest import STRATEGIC_PATCH, AsyncRestClient
 from tests.cluster.errors import ApiError
 
 from .logs import ContainerLog

@@ -1,6 +1,6 @@
 from typing import Any
 
-from tests.bench.apicosts import count_costs
+from tests.bench.api_costs import count_costs
 from tests.cluster.audit import AuditEntry
 
 
