@@ -27,7 +27,7 @@ def _show(result: Result) -> None:
     print(table(result.kills), end="\n\n")
     for line in findings(result):
         print(line)
-    for bad in result.verdict.bad[:_STORIES]:
+    for bad in result.comparison.bad[:_STORIES]:
         print(f"\nthe story of run {bad.run_id} ({bad.title}), which {bad.why}:")
         print("\n".join(str(line) for line in story_of(result.folder, bad.run_id)))
 

@@ -15,8 +15,8 @@ from tests.bench import procfs
 from tests.cluster.api_tier import ApiTier
 from tests.cluster.async_rest import AsyncRestClient
 
+from .cleanup import remaining_files, remaining_objects, remaining_processes
 from .kills import KillLedger
-from .leftovers import cluster_leftovers, folder_leftovers, marked_processes
 from .levels import LeakResult, Level, Span
 from .load import Load
 from .observer import Observer
@@ -111,7 +111,7 @@ class _Check:
         )
         for slot in reversed(self._slots.values()):
             await slot.stop()
-        result.left += marked_processes(self._stage.folder)
+        result.left += remaining_processes(self._stage.folder)
         return result
 
     async def close(self) -> None:
@@ -184,6 +184,6 @@ class _Check:
 
     async def _left(self) -> list[str]:
         if self._stage.tier is None:
-            return folder_leftovers(self._stage.folder / "workspaces")
+            return remaining_files(self._stage.folder / "workspaces")
         async with AsyncRestClient(self._stage.tier.connection(), user_agent="chaos") as api:
-            return await cluster_leftovers(api, self._stage.namespace)
+            return await remaining_objects(api, self._stage.namespace)

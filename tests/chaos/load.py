@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from .comparison import Submission
 from .plan import TaskPlan
 from .plane import Ended, PlaneClient
 from .supervisor import Events
-from .verdict import Submission
 
 __all__ = ["Load"]
 

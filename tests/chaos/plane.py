@@ -9,8 +9,8 @@ import aiohttp
 
 from tests.timeouts import HANG_TIMEOUT
 
+from .comparison import RunView
 from .plan import TaskPlan
-from .verdict import RunView
 
 __all__ = ["Ended", "PlaneClient"]
 

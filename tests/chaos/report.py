@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from .comparison import Bad
 from .kills import Kill, figures, percentile
 from .run import Result
 from .steps import STEPS
-from .verdict import Bad
 
 __all__ = ["exit_code", "findings", "summary", "table"]
 
@@ -29,14 +29,14 @@ def table(kills: Sequence[Kill]) -> str:
 
 def findings(result: Result) -> list[str]:
     """All that is wrong or worth a word, a line each."""
-    verdict = result.verdict
+    comparison = result.comparison
     lines = []
     for name, bad in (
-        ("lost", verdict.lost),
-        ("ran twice", verdict.ran_twice),
-        ("wrong state", verdict.wrong_state),
-        ("degraded", verdict.degraded),
-        ("doubled by Kubernetes", verdict.doubled),
+        ("lost", comparison.lost),
+        ("ran twice", comparison.ran_twice),
+        ("wrong state", comparison.wrong_state),
+        ("degraded", comparison.degraded),
+        ("doubled by Kubernetes", comparison.doubled),
     ):
         lines += _listed(name, bad)
     lines += [f"left behind: {what}" for what in result.left_behind]
@@ -56,25 +56,25 @@ def exit_code(result: Result) -> int:
     """1 where a promise was broken, or less was done than was asked for; else 0."""
     settings = result.settings
     done = result.tasks >= settings.tasks and len(result.kills) >= settings.kills
-    return 0 if done and not result.verdict.bad and not result.left_behind else 1
+    return 0 if done and not result.comparison.bad and not result.left_behind else 1
 
 
 def summary(result: Result) -> str:
     """The line of JSON."""
-    verdict = result.verdict
+    comparison = result.comparison
     recoveries = [kill.recovery for kill in result.kills if kill.recovery is not None]
     fields: dict[str, Any] = {
         "tasks": result.tasks,
         "kills": len(result.kills),
-        "lost": len(verdict.lost),
-        "ran_twice": len(verdict.ran_twice),
-        "wrong_state": len(verdict.wrong_state),
+        "lost": len(comparison.lost),
+        "ran_twice": len(comparison.ran_twice),
+        "wrong_state": len(comparison.wrong_state),
         "left_behind": len(result.left_behind),
         "recovery_p50_s": round(percentile(recoveries, 0.5), 2),
         "recovery_p99_s": round(percentile(recoveries, 0.99), 2),
         "seed": result.settings.seed,
-        "degraded": len(verdict.degraded),
-        "doubled_by_kubernetes": len(verdict.doubled),
+        "degraded": len(comparison.degraded),
+        "doubled_by_kubernetes": len(comparison.doubled),
         "backend": result.settings.backend,
         "steps_killed_at": len({kill.step for kill in result.kills}),
         "steps_unreached": len(result.unreached),

@@ -14,8 +14,9 @@ from typing import Final
 from tests.cluster.api_tier import ApiTier
 from tests.cluster.async_rest import AsyncRestClient
 
+from .cleanup import remaining_files, remaining_objects, remaining_processes
+from .comparison import AFTERMATH, TERMINAL, Comparison, RunView, compare
 from .kills import Kill, KillLedger
-from .leftovers import cluster_leftovers, folder_leftovers, marked_processes
 from .load import Load
 from .mutants import MUTANTS
 from .observer import Observer
@@ -25,8 +26,7 @@ from .progress import Progress
 from .settings import Settings
 from .stage import Stage, open_stage
 from .steps import Side, find, steps_of
-from .supervisor import Events, Slot, make_network_trouble, restart_api_server
-from .verdict import AFTERMATH, TERMINAL, RunView, Verdict, compare
+from .supervisor import Events, Slot, break_connections, restart_api_server
 
 __all__ = ["Result", "run_chaos"]
 
@@ -43,7 +43,7 @@ class Result:
 
     settings: Settings
     tasks: int
-    verdict: Verdict
+    comparison: Comparison
     left_behind: list[str]
     kills: list[Kill]
     unreached: list[str]
@@ -124,7 +124,7 @@ class _Chaos:
         restarting = restart_api_server(self._stage, servers, self._events, lambda: self._share)
         troubles = [asyncio.create_task(restarting, name="API server")]
         if self._settings.network_trouble:
-            failing = make_network_trouble(self._stage, network, self._events)
+            failing = break_connections(self._stage, network, self._events)
             troubles.append(asyncio.create_task(failing, name="network"))
         try:
             async with _ended_with(troubles):
@@ -144,9 +144,9 @@ class _Chaos:
         left, runs = await self._until_settled(since + self._settings.settle * self._stage.pace)
         settled_in = time.monotonic() - since
         await asyncio.gather(*(slot.stop() for slot in (self._plane_slot, self._workers[0])))
-        left += marked_processes(self._stage.folder)
+        left += remaining_processes(self._stage.folder)
         self.observer.look()
-        verdict = compare(
+        comparison = compare(
             self._load.submissions, self.observer.records, runs,
             backend=self._settings.backend, outages=self._events.outages,
             aftermath=AFTERMATH * self._stage.pace,
@@ -156,7 +156,7 @@ class _Chaos:
         return Result(
             settings=self._settings,
             tasks=len(self._load.submissions),
-            verdict=verdict,
+            comparison=comparison,
             left_behind=left,
             kills=self._kills.kills,
             unreached=[step.name for step in steps if step.name not in killed],
@@ -261,9 +261,9 @@ class _Chaos:
     async def _left(self, api: AsyncRestClient | None) -> list[str]:
         left = await self._held_by_worker()
         if api is not None:
-            left += await cluster_leftovers(api, self._stage.namespace)
+            left += await remaining_objects(api, self._stage.namespace)
         else:
-            left += folder_leftovers(self._stage.folder / "workspaces")
+            left += remaining_files(self._stage.folder / "workspaces")
         return left
 
     async def _held_by_worker(self) -> list[str]:

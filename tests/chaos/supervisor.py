@@ -20,7 +20,7 @@ from .processes import Incarnation, Kind
 from .stage import ChaosError, Stage
 from .steps import Moment
 
-__all__ = ["Events", "Slot", "make_network_trouble", "restart_api_server"]
+__all__ = ["Events", "Slot", "break_connections", "restart_api_server"]
 
 #: Seconds that a process may take to come up, and then to reach the step at which it is to die;
 #: on a slow machine these and the next are so many times longer (``Stage.pace``).
@@ -175,7 +175,7 @@ class Slot:
         return self._observer.listens(process.name)
 
 
-async def make_network_trouble(stage: Stage, rng: random.Random, events: Events) -> None:
+async def break_connections(stage: Stage, rng: random.Random, events: Events) -> None:
     """Let one thing after another happen to the connections, until cancelled."""
     losses = stage.settings.half_open
     while True:

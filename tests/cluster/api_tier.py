@@ -69,7 +69,7 @@ class ApiTier:
             StartError: a process did not come up.
         """
         found = binaries()
-        _remove_leftovers()
+        _remove_stale_runs()
         root = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         self.layout = Layout(root, *free_ports(3))
         self._write_files()
@@ -221,7 +221,7 @@ class ApiTier:
         self.controller_manager.wait_until(has_service_account, timeout=HANG_TIMEOUT)
 
 
-def _remove_leftovers() -> None:
+def _remove_stale_runs() -> None:
     """Remove the folders of processes that were killed: etcd's log alone takes 64 MB in each."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
         owner = folder.name.removeprefix(FOLDER).split("-")[0]

@@ -31,7 +31,7 @@ from .packages import node_programs
 from .processes import Child, free_ports
 from .provision import API_TIER, binaries
 
-__all__ = ["NODE_TIER", "NodeTier", "leftovers", "obstacle", "provide_node_tier", "reclaim"]
+__all__ = ["NODE_TIER", "NodeTier", "obstacle", "provide_node_tier", "reclaim", "remaining_resources"]
 
 NODE_TIER: Final = (*API_TIER, "kube-scheduler", "kubelet")
 
@@ -236,7 +236,7 @@ class NodeTier:
         return kubeconfig.write(self.layout.root / "kubeconfigs" / f"{user.rsplit(':', 1)[-1]}.yaml", content)
 
 
-def leftovers(pid: int) -> list[str]:
+def remaining_resources(pid: int) -> list[str]:
     """Return what the tier of a process has left outside its namespaces, for people."""
     found = [f"control group {path}" for path in cgroups.cgroups(f"{FOLDER}{pid}")]
     found += [f"bridge {name}" for name in network.bridges() if name == f"{network.BRIDGES}{pid}"]

@@ -13,7 +13,7 @@ from tests.cluster.docker.engine import DockerEngine
 from tests.cluster.docker.engine import obstacle as engine_obstacle
 from tests.cluster.errors import ClusterError
 from tests.cluster.node.services import ServiceNetwork
-from tests.cluster.node_tier import NodeTier, leftovers, obstacle, provide_node_tier
+from tests.cluster.node_tier import NodeTier, obstacle, provide_node_tier, remaining_resources
 
 from .installed import Installation, import_images, install
 from .ledger import Ledger, table
@@ -65,7 +65,7 @@ def node_tier(request: pytest.FixtureRequest) -> Iterator[NodeTier]:
         _cannot(str(error))
     yield tier
     tier.close()
-    left = [*leftovers(os.getpid()), *(f"process {pid}" for pid in tier.sandbox.processes())]
+    left = [*remaining_resources(os.getpid()), *(f"process {pid}" for pid in tier.sandbox.processes())]
     assert left == [], "the node has left something on this machine"
 
 

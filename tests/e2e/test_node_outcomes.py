@@ -36,7 +36,7 @@ DRESSED_CASES: Final = dressed_cases()
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class CaseRun:
     """A worker that has been given all cases of a table at once; ``tasks`` are their IDs by name.
 
     ``deaf`` is a task that has been cancelled and does not hear it, as it will have ended: what
@@ -57,7 +57,7 @@ class Cancelled:
 
 
 @contextmanager
-def station(tier: NodeTier, folder: Path, cases: Sequence[Case], section: Any) -> Iterator[Station]:
+def case_run(tier: NodeTier, folder: Path, cases: Sequence[Case], section: Any) -> Iterator[CaseRun]:
     """Run a worker and assign it the cases."""
     with (
         temporary_namespace(tier) as namespace,
@@ -65,7 +65,7 @@ def station(tier: NodeTier, folder: Path, cases: Sequence[Case], section: Any) -
         ThreadPoolExecutor(1, "deaf") as beside,
     ):
         tasks = {case.name: site.peer.assign(case.task) for case in cases}
-        yield Station(site, tasks, beside.submit(cancel, site.peer, DEAF))
+        yield CaseRun(site, tasks, beside.submit(cancel, site.peer, DEAF))
 
 
 def cancel(peer: Peer, script: str) -> Cancelled:
@@ -80,28 +80,28 @@ def cancel(peer: Peer, script: str) -> Cancelled:
 
 
 @pytest.fixture(scope="module")
-def limited(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    with station(node_tier, tmp_path_factory.mktemp("limited"), LIMITED_CASES, LIMITED) as running:
+def limited(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaseRun]:
+    with case_run(node_tier, tmp_path_factory.mktemp("limited"), LIMITED_CASES, LIMITED) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def dressed(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
-    with station(node_tier, tmp_path_factory.mktemp("dressed"), DRESSED_CASES, DRESSED) as running:
+def dressed(node_tier: NodeTier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaseRun]:
+    with case_run(node_tier, tmp_path_factory.mktemp("dressed"), DRESSED_CASES, DRESSED) as running:
         yield running
 
 
 @pytest.mark.parametrize("case", LIMITED_CASES, ids=lambda case: case.name)
-def test_a_task_with_little_room(limited: Station, case: Case, ledger: Ledger) -> None:
+def test_a_task_with_little_room(limited: CaseRun, case: Case, ledger: Ledger) -> None:
     check_case(limited, case, ledger)
 
 
 @pytest.mark.parametrize("case", DRESSED_CASES, ids=lambda case: case.name)
-def test_a_task_with_commands_around_it(dressed: Station, case: Case, ledger: Ledger) -> None:
+def test_a_task_with_commands_around_it(dressed: CaseRun, case: Case, ledger: Ledger) -> None:
     check_case(dressed, case, ledger)
 
 
-def check_case(at: Station, case: Case, ledger: Ledger) -> None:
+def check_case(at: CaseRun, case: Case, ledger: Ledger) -> None:
     """Wait for the case's report, and compare it."""
     peer, task = at.site.peer, at.tasks[case.name]
     ending = peer.ending(task, 120)
@@ -123,7 +123,7 @@ def check(ending: Ending, reason: str | None, exit_code: int = 0, *words: str) -
         assert word in ending.message
 
 
-def test_an_image_that_its_registry_does_not_have(limited: Station, ledger: Ledger) -> None:
+def test_an_image_that_its_registry_does_not_have(limited: CaseRun, ledger: Ledger) -> None:
     peer = limited.site.peer
     with Registry() as registry:
         image = registry.reference("missing:1")
@@ -133,7 +133,7 @@ def test_an_image_that_its_registry_does_not_have(limited: Station, ledger: Ledg
     check(ending, "image_pull", 0, image, "not found")
 
 
-def test_a_registry_that_comes_back(limited: Station, node_tier: NodeTier, ledger: Ledger) -> None:
+def test_a_registry_that_comes_back(limited: CaseRun, node_tier: NodeTier, ledger: Ledger) -> None:
     peer = limited.site.peer
     # An environment of its own makes it another image. The kubelet knows what it has pulled by
     # content, and would not use the same content under a name that is not pulled (1.35 and newer:
@@ -146,7 +146,7 @@ def test_a_registry_that_comes_back(limited: Station, node_tier: NodeTier, ledge
     check(ending, None)
 
 
-def test_a_signal_from_outside(limited: Station, ledger: Ledger) -> None:
+def test_a_signal_from_outside(limited: CaseRun, ledger: Ledger) -> None:
     peer = limited.site.peer
     task = peer.assign(script_task("exec sleep 300"))
     send_signal(process_of(task), signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_a_signal_from_outside(limited: Station, ledger: Ledger) -> None:
     check(ending, "container_exit", 137, "SIGKILL")
 
 
-def test_a_pod_that_somebody_deletes(limited: Station, ledger: Ledger) -> None:
+def test_a_pod_that_somebody_deletes(limited: CaseRun, ledger: Ledger) -> None:
     site = limited.site
     task = site.peer.assign(script_task(LISTENS))
     process_of(task)
@@ -166,7 +166,7 @@ def test_a_pod_that_somebody_deletes(limited: Station, ledger: Ledger) -> None:
     check(ending, "pod_missing", (ending.exit_code or 0) if isinstance(ending, TaskFailed) else 0, "deleted")
 
 
-def test_output_comes_while_the_task_runs(limited: Station, ledger: Ledger) -> None:
+def test_output_comes_while_the_task_runs(limited: CaseRun, ledger: Ledger) -> None:
     peer = limited.site.peer
     task = peer.assign(script_task("echo first; while [ ! -e go ]; do sleep 0.2; done; echo last"))
     agent = process_of(task)
@@ -179,11 +179,11 @@ def test_output_comes_while_the_task_runs(limited: Station, ledger: Ledger) -> N
     assert peer.output(task) == "first\nlast\n"
 
 
-def test_a_cancellation_ends_the_process(limited: Station, ledger: Ledger) -> None:
+def test_a_cancellation_ends_the_process(limited: CaseRun, ledger: Ledger) -> None:
     check_cancelled("cancelled, and the agent listens", cancel(limited.site.peer, LISTENS), ledger)
 
 
-def test_a_cancellation_ends_a_process_that_is_deaf_to_it(limited: Station, ledger: Ledger) -> None:
+def test_a_cancellation_ends_a_process_that_is_deaf_to_it(limited: CaseRun, ledger: Ledger) -> None:
     check_cancelled("cancelled, and the agent is deaf", limited.deaf.result(), ledger)
 
 

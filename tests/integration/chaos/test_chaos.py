@@ -22,14 +22,14 @@ SEED = 7
 
 def explain(result: Result) -> str:
     """All that helps to find out why."""
-    stories = ["\n".join(map(str, story_of(result.folder, bad.run_id))) for bad in result.verdict.bad[:2]]
+    stories = ["\n".join(map(str, story_of(result.folder, bad.run_id))) for bad in result.comparison.bad[:2]]
     return "\n".join([summary(result), *findings(result), *stories])
 
 
 def test_no_task_is_lost_and_none_runs_twice(api_tier: ApiTier, tmp_path: Path) -> None:
     settings = replace(SHORT, seed=SEED)
     result = asyncio.run(run_chaos(settings, api_tier, tmp_path, Progress(io.StringIO())))
-    assert not result.verdict.bad, explain(result)
+    assert not result.comparison.bad, explain(result)
     assert result.left_behind == [], explain(result)
     assert len(result.kills) >= settings.kills
     missed = [name for name in result.unpassed if not find(name).rare]
@@ -40,4 +40,4 @@ def test_no_task_is_lost_and_none_runs_twice(api_tier: ApiTier, tmp_path: Path) 
 def test_a_broken_promise_is_noticed(api_tier: ApiTier, tmp_path: Path, mutant: str) -> None:
     settings = replace(SHARP, seed=SEED, mutant=mutant)
     result = asyncio.run(run_chaos(settings, api_tier, tmp_path, Progress(io.StringIO())))
-    assert len(result.verdict.lost) > 0, explain(result)
+    assert len(result.comparison.lost) > 0, explain(result)

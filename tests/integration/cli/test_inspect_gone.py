@@ -17,7 +17,7 @@ from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
 from tests.cluster.kubelet.pod_run import PodRun, Script
 from tests.integration.worker.backends.harness import eventually
-from tests.integration.worker.backends.kubernetes.seat import key, seated
+from tests.integration.worker.backends.kubernetes.driven_worker import driven_worker, key
 from tests.integration.worker.backends.kubernetes.test_evidence import kept
 from tests.integration.worker.backends.kubernetes.worker import running_backend, task
 
@@ -76,14 +76,14 @@ async def test_whoever_is_asked_after_a_disruption_says_the_same(
     kubeconfig = api_tier.kubeconfig("worker")
     expected = {"preempted": FailureReason.POD_PREEMPTED, "tainted": FailureReason.EVICTED}
     async with kubelet(behaviours.by_annotation(TASK_ID, scripts, behaviours.succeed())):
-        async with seated(kubeconfig, namespace) as first:
+        async with driven_worker(kubeconfig, namespace) as first:
             for name in scripts:
                 first.assign(name)
             for name in scripts:
                 assert await first.ended(name) is TaskResult.FAILED
             assert {name: dict(first.reports)[key(name)].reason for name in expected} == expected
             await without_pods(command, *scripts)
-        async with seated(kubeconfig, namespace) as second:
+        async with driven_worker(kubeconfig, namespace) as second:
             for name in scripts:
                 await second.ended(name)
             again = dict(second.reports)
@@ -218,11 +218,11 @@ async def test_a_job_that_is_reported_again_has_one_bundle(
     kubeconfig = api_tier.kubeconfig("worker")
     with caplog.at_level(logging.INFO):
         async with kubelet(behaviours.always(PREEMPTED)):
-            async with seated(kubeconfig, namespace, evidence_dir=str(tmp_path)) as first:
+            async with driven_worker(kubeconfig, namespace, evidence_dir=str(tmp_path)) as first:
                 first.assign("run")
                 assert await first.ended("run") is TaskResult.FAILED
             await without_pods(command, "run")
-            async with seated(kubeconfig, namespace, evidence_dir=str(tmp_path)) as second:
+            async with driven_worker(kubeconfig, namespace, evidence_dir=str(tmp_path)) as second:
                 assert await second.ended("run") is TaskResult.FAILED
     assert sum("is kept in" in record.getMessage() for record in caplog.records) == 1
     assert json.loads(kept(tmp_path)["outcome.json"])["reason"] == "pod_preempted"

@@ -16,8 +16,8 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from tests.integration.connect_proxy import ConnectProxy
 from tests.timeouts import HANG_TIMEOUT
 
+from .connected_worker import KEY, ConnectedWorker, answer, connected_worker, settings
 from .scripted_plane import EXTENDED, BrokenError, PeerConnection, Plane, assignment, plane_on, until
-from .station import KEY, Station, answer, linked, settings
 
 # ------------------------------------------------------------------------------- handshake
 
@@ -26,8 +26,8 @@ from .station import KEY, Station, answer, linked, settings
 async def test_the_handshake(worker_id: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     plane = Plane([answer])
-    async with linked(plane, worker_id=worker_id) as station:
-        await until(lambda: station.link.connected)
+    async with connected_worker(plane, worker_id=worker_id) as client:
+        await until(lambda: client.connection.connected)
     request = plane.requests[0]
     assert request.headers["Authorization"] == f"Bearer {KEY}"
     assert dict(request.query) == {"worker_id": worker_id}
@@ -38,10 +38,10 @@ async def test_the_handshake(worker_id: str, caplog: pytest.LogCaptureFixture) -
 async def test_a_query_of_the_url_is_kept() -> None:
     plane = Plane([answer])
     async with plane_on(plane):
-        station = Station(settings(plane, url=f"{plane.url}?region=eu"))
-        running = asyncio.create_task(station.link.run())
-        await until(lambda: station.link.connected)
-        station.link.stop()
+        client = ConnectedWorker(settings(plane, url=f"{plane.url}?region=eu"))
+        running = asyncio.create_task(client.connection.run())
+        await until(lambda: client.connection.connected)
+        client.connection.stop()
         await running
     assert dict(plane.requests[0].query) == {"region": "eu", "worker_id": "w"}
 
@@ -54,8 +54,8 @@ async def test_a_login_for_the_host_in_netrc_does_not_take_the_key_s_place(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     plane = Plane([answer])
-    async with linked(plane) as station:
-        await until(lambda: station.link.connected)
+    async with connected_worker(plane) as client:
+        await until(lambda: client.connection.connected)
     assert plane.requests[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
@@ -64,10 +64,10 @@ async def test_a_proxy_is_asked_with_its_login_for_a_name_that_it_alone_knows() 
     async with plane_on(plane), ConnectProxy(plane.port, login="Basic bWU6aHVudGVyMg==") as proxy:
         through = parse_proxy(proxy.url_with("me:hunter2"), "HTTP_PROXY")
         url = plane.url.replace("127.0.0.1", "plane.invalid")
-        station = Station(settings(plane, url=url, proxy=through))
-        running = asyncio.create_task(station.link.run())
-        await until(lambda: station.link.connected)
-        station.link.stop()
+        client = ConnectedWorker(settings(plane, url=url, proxy=through))
+        running = asyncio.create_task(client.connection.run())
+        await until(lambda: client.connection.connected)
+        client.connection.stop()
         await running
     (asked,) = proxy.asked
     assert asked.startswith(f"GET http://plane.invalid:{plane.port}/worker/ws?worker_id=w ")
@@ -79,10 +79,10 @@ async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_told_without_the
     plane = Plane([answer])
     async with ConnectProxy(login="Basic other") as proxy:
         through = parse_proxy(proxy.url_with("me:hunter2"), "HTTPS_PROXY")
-        station = Station(settings(plane, url="wss://plane.invalid/worker/ws", proxy=through))
-        running = asyncio.create_task(station.link.run())
+        client = ConnectedWorker(settings(plane, url="wss://plane.invalid/worker/ws", proxy=through))
+        running = asyncio.create_task(client.connection.run())
         await until(lambda: len(proxy.asked) >= 2)
-        station.link.stop()
+        client.connection.stop()
         await running
     assert proxy.asked[0] == "CONNECT plane.invalid:443 HTTP/1.1"
     assert proxy.logins[0] == "Basic bWU6aHVudGVyMg=="
@@ -94,14 +94,16 @@ async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_told_without_the
 # ----------------------------------------------------------------------------- the frames
 
 
-async def _one_task(connection: PeerConnection, station: Station, ending: list[dict[str, Any]]) -> None:
+async def _one_task(
+    connection: PeerConnection, client: ConnectedWorker, ending: list[dict[str, Any]]
+) -> None:
     """Hand out a task, end it once it is claimed, and keep on answering."""
     if connection.number == 0:
         await connection.send("task_assignment", **assignment())
     while True:
         frame = await connection.receive_frame()
         if frame["type"] == "task_claimed":
-            station.end()
+            client.end()
         if frame["type"] == "task_completed":
             ending.append(frame)
         if ack_id := frame["data"].get("ack_id"):
@@ -110,16 +112,16 @@ async def _one_task(connection: PeerConnection, station: Station, ending: list[d
 
 async def _life_of_a_task(capabilities: str | None) -> list[str]:
     """Every frame that the worker sends for one task, as its text."""
-    stations: list[Station] = []
+    clients: list[ConnectedWorker] = []
 
     async def script(connection: PeerConnection) -> None:
-        await _one_task(connection, stations[0], [])
+        await _one_task(connection, clients[0], [])
 
     plane = Plane([script], capabilities)
-    async with linked(plane) as station:
-        stations.append(station)
-        await until(lambda: station.backend.executions)
-        await until(lambda: station.idle)
+    async with connected_worker(plane) as client:
+        clients.append(client)
+        await until(lambda: client.backend.executions)
+        await until(lambda: client.idle)
     return plane.frames
 
 
@@ -177,9 +179,9 @@ async def test_capacity_and_cancellation_over_the_wire() -> None:
         await connection.answer()
 
     plane = Plane([script])
-    async with linked(plane) as station:
-        await until(lambda: station.backend.executions.get("run-1"))
-        await until(lambda: station.backend.executions["run-1"].stops == ["cancellation requested"])
+    async with connected_worker(plane) as client:
+        await until(lambda: client.backend.executions.get("run-1"))
+        await until(lambda: client.backend.executions["run-1"].stops == ["cancellation requested"])
     assert plane.frames == [
         '{"type":"task_claimed","data":{"task_id":"run-1","worker_id":"w"}}',
         '{"type":"task_rejected","data":{"task_id":"run-2","reason":"at_capacity"}}',
@@ -191,31 +193,31 @@ async def test_capacity_and_cancellation_over_the_wire() -> None:
 
 async def test_pings_keep_a_quiet_connection_alive() -> None:
     plane = Plane([answer])
-    async with linked(plane, ping_interval=0.02, dead_after=0.5):
+    async with connected_worker(plane, ping_interval=0.02, dead_after=0.5):
         await until(lambda: plane.connections and len(plane.connections[0].log) >= 40)
     assert len(plane.connections) == 1
     assert plane.connections[0].log[:3] == [b"1", b"2", b"3"]
 
 
 async def test_a_ping_follows_the_pong_for_which_it_waited() -> None:
-    stations: list[Station] = []
+    clients: list[ConnectedWorker] = []
 
     async def script(connection: PeerConnection) -> None:
         await connection.send("task_assignment", **assignment())
         await connection.receive()
         first = await connection.receive()
         assert first == b"1"
-        stations[0].end()
+        clients[0].end()
         await connection.receive()
         await asyncio.sleep(0.05)  # the writer has nothing left to do
         await connection.socket.pong(b"1")
         await connection.answer()
 
     plane = Plane([script])
-    async with linked(plane) as station:
-        stations.append(station)
-        await until(lambda: station.backend.executions)
-        await until(lambda: station.idle)
+    async with connected_worker(plane) as client:
+        clients.append(client)
+        await until(lambda: client.backend.executions)
+        await until(lambda: client.idle)
     log = plane.connections[0].log
     assert [json.loads(item)["type"] if isinstance(item, str) else item for item in log] == [
         "task_claimed",
@@ -226,7 +228,7 @@ async def test_a_ping_follows_the_pong_for_which_it_waited() -> None:
 
 
 async def test_a_report_whose_ack_does_not_come_is_sent_again_on_the_same_connection() -> None:
-    stations: list[Station] = []
+    clients: list[ConnectedWorker] = []
     reports: list[str] = []
 
     async def script(connection: PeerConnection) -> None:
@@ -234,17 +236,17 @@ async def test_a_report_whose_ack_does_not_come_is_sent_again_on_the_same_connec
         while True:
             frame = await connection.receive_frame()
             if frame["type"] == "task_claimed":
-                stations[0].end()
+                clients[0].end()
             if ack_id := frame["data"].get("ack_id"):
                 reports.append(ack_id)
                 if len(reports) > 1:
                     await connection.send("ack", ack_id=ack_id)
 
     plane = Plane([script], EXTENDED)
-    async with linked(plane, ack_timeout=0.05) as station:
-        stations.append(station)
-        await until(lambda: station.backend.executions)
-        await until(lambda: station.idle)
+    async with connected_worker(plane, ack_timeout=0.05) as client:
+        clients.append(client)
+        await until(lambda: client.backend.executions)
+        await until(lambda: client.idle)
     assert len(plane.connections) == 1
     assert reports[0] == reports[1]
 
@@ -255,7 +257,7 @@ async def test_a_silent_peer_is_left(caplog: pytest.LogCaptureFixture) -> None:
             await connection.receive()
 
     plane = Plane([silent, answer])
-    async with linked(plane, ping_interval=0.05, dead_after=0.2):
+    async with connected_worker(plane, ping_interval=0.05, dead_after=0.2):
         await until(lambda: len(plane.connections) >= 2)
     assert any(message.startswith("Connection to Oz lost: silent for 0 s") for message in caplog.messages)
 
@@ -269,7 +271,7 @@ async def test_the_peer_s_own_pings_are_answered() -> None:
         pongs.append(bytes(message.data))
 
     plane = Plane([script, answer])
-    async with linked(plane):
+    async with connected_worker(plane):
         await until(lambda: pongs)
     assert pongs == [b"are you there"]
 
@@ -279,12 +281,12 @@ async def test_a_peer_that_does_not_read_is_left(caplog: pytest.LogCaptureFixtur
         await asyncio.sleep(3600)
 
     plane = Plane([deaf, answer], EXTENDED)
-    async with linked(plane, write_timeout=0.2) as station:
-        await until(lambda: station.link.connected)
+    async with connected_worker(plane, write_timeout=0.2) as client:
+        await until(lambda: client.connection.connected)
         for number in range(24):
             for _ in range(16):
-                station.logs.write(ExecutionKey(f"t{number}", f"t{number}"), b"x" * 65536)
-        station.link.wake()
+                client.logs.write(ExecutionKey(f"t{number}", f"t{number}"), b"x" * 65536)
+        client.connection.wake()
         await until(lambda: len(plane.connections) >= 2)
     assert any("a write took over 0 s" in message for message in caplog.messages)
 
@@ -302,15 +304,15 @@ async def test_stop_closes_at_once() -> None:
 
     plane = Plane([script])
     async with plane_on(plane):
-        station = Station(settings(plane))
-        running = asyncio.create_task(station.link.run())
-        await until(lambda: station.link.connected)
-        station.link.stop()
+        client = ConnectedWorker(settings(plane))
+        running = asyncio.create_task(client.connection.run())
+        await until(lambda: client.connection.connected)
+        client.connection.stop()
         async with asyncio.timeout(1.0):
             await running
         await until(lambda: closed)
     assert closed == [1000]
-    assert not station.link.connected
+    assert not client.connection.connected
 
 
 async def test_stop_does_not_wait_for_a_peer_that_does_not_close() -> None:
@@ -319,10 +321,10 @@ async def test_stop_does_not_wait_for_a_peer_that_does_not_close() -> None:
 
     plane = Plane([deaf])
     async with plane_on(plane):
-        station = Station(settings(plane))
-        running = asyncio.create_task(station.link.run())
-        await until(lambda: station.link.connected)
-        station.link.stop()
+        client = ConnectedWorker(settings(plane))
+        running = asyncio.create_task(client.connection.run())
+        await until(lambda: client.connection.connected)
+        client.connection.stop()
         async with asyncio.timeout(HANG_TIMEOUT):
             await running
 
@@ -331,15 +333,15 @@ async def test_stop_does_not_wait_for_a_peer_that_does_not_close() -> None:
 async def test_stop_ends_the_wait_for_the_next_try(script: int) -> None:
     plane = Plane([script])
     async with plane_on(plane):
-        station = Station(settings(plane, retry_first=3600.0, retry_cap=3600.0))
-        running = asyncio.create_task(station.link.run())
+        client = ConnectedWorker(settings(plane, retry_first=3600.0, retry_cap=3600.0))
+        running = asyncio.create_task(client.connection.run())
         await until(lambda: plane.requests)
-        station.link.stop()
+        client.connection.stop()
         async with asyncio.timeout(1.0):
             await running
 
 
 async def test_a_rejection_without_a_connection_is_dropped() -> None:
-    station = Station(settings(Plane([], port=1)))
-    station.link.reject(ExecutionKey("a", "a"), RejectionReason.AT_CAPACITY)
-    assert not station.link.connected
+    client = ConnectedWorker(settings(Plane([], port=1)))
+    client.connection.reject(ExecutionKey("a", "a"), RejectionReason.AT_CAPACITY)
+    assert not client.connection.connected

@@ -9,8 +9,8 @@ import pytest
 
 from oz_agent_worker.protocol.report import ExecutionKey
 
+from .connected_worker import ConnectedWorker, answer, connected_worker, settings
 from .scripted_plane import EXTENDED, BrokenError, PeerConnection, Plane, assignment, plane_on, until
-from .station import Station, answer, linked, settings
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Breaking:
 
     breaks_after: int
     clean: bool
-    station: Station | None = None
+    client: ConnectedWorker | None = None
     claimed: bool = False
     ended: int = 0
     total: int = 0
@@ -38,10 +38,10 @@ class Breaking:
                 await self._take(connection, json.loads(data))
 
     async def _take(self, connection: PeerConnection, frame: dict[str, Any]) -> None:
-        assert self.station is not None
+        assert self.client is not None
         if frame["type"] == "task_claimed":
             self.claimed = True
-            self.station.end()
+            self.client.end()
         if frame["type"] == "task_completed":
             assert self.claimed
             self.ended += 1
@@ -64,11 +64,11 @@ class Breaking:
 async def _task_over_a_breaking_connection(breaking: Breaking, capabilities: str | None) -> Plane:
     plane = Plane([breaking.script], capabilities)
     async with plane_on(plane):
-        station = breaking.station = Station(settings(plane))
-        running = asyncio.create_task(station.link.run())
-        await until(lambda: breaking.ended and station.idle)
-        assert station.backend.launched == [ExecutionKey("run-1", "run-1-e1")]
-        station.link.stop()
+        client = breaking.client = ConnectedWorker(settings(plane))
+        running = asyncio.create_task(client.connection.run())
+        await until(lambda: breaking.ended and client.idle)
+        assert client.backend.launched == [ExecutionKey("run-1", "run-1-e1")]
+        client.connection.stop()
         await running
     return plane
 
@@ -112,7 +112,7 @@ async def test_the_hello_of_the_next_connection_names_what_is_in_hand() -> None:
         connection.abort()
 
     plane = Plane([first, answer], EXTENDED)
-    async with linked(plane):
+    async with connected_worker(plane):
         await until(lambda: len(plane.connections) == 2 and plane.connections[1].log)
     hello = json.loads(plane.connections[1].log[0])
     assert hello["data"]["executions"] == [{"task_id": "run-1", "execution_id": "run-1-e1"}]

@@ -10,8 +10,8 @@ import pytest
 from oz_agent_worker.errors import AuthRefusedError, ExitCode
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
+from .connected_worker import KEY, ConnectedWorker, answer, connected_worker, settings
 from .scripted_plane import PeerConnection, Plane, assignment, plane_on, until
-from .station import KEY, Station, answer, linked, settings
 
 # ------------------------------------------------------------------------------- refusals
 
@@ -22,8 +22,8 @@ async def test_a_refused_key_is_said_in_one_line_and_tried_again_at_the_slowest_
 ) -> None:
     plane = Plane([status, status, answer])
     began = time.monotonic()
-    async with linked(plane, retry_cap=0.15) as station:
-        await until(lambda: station.link.connected)
+    async with connected_worker(plane, retry_cap=0.15) as client:
+        await until(lambda: client.connection.connected)
     assert time.monotonic() - began >= 0.3
     refusal = (
         f"the control plane at {plane.url} refused the API key (HTTP {status}): "
@@ -36,9 +36,9 @@ async def test_a_refused_key_is_said_in_one_line_and_tried_again_at_the_slowest_
 async def test_a_refused_key_ends_the_link_where_the_settings_say_so() -> None:
     plane = Plane([401])
     async with plane_on(plane):
-        station = Station(settings(plane, exit_on_auth_failure=True))
+        client = ConnectedWorker(settings(plane, exit_on_auth_failure=True))
         with pytest.raises(AuthRefusedError, match="refused the API key") as caught:
-            await station.link.run()
+            await client.connection.run()
     assert caught.value.exit_code is ExitCode.AUTH
     assert KEY not in str(caught.value)
 
@@ -46,8 +46,8 @@ async def test_a_refused_key_ends_the_link_where_the_settings_say_so() -> None:
 @pytest.mark.parametrize("status", [200, 404, 429, 500, 503])
 async def test_any_other_status_is_tried_again(status: int, caplog: pytest.LogCaptureFixture) -> None:
     plane = Plane([status, status, answer])
-    async with linked(plane, exit_on_auth_failure=True) as station:
-        await until(lambda: station.link.connected)
+    async with connected_worker(plane, exit_on_auth_failure=True) as client:
+        await until(lambda: client.connection.connected)
     lost = [message for message in caplog.messages if message.startswith("Connection to Oz lost")]
     assert len(lost) == 2
     assert all(f"{plane.url} answered HTTP {status}; next try in 0.0 s" in message for message in lost)
@@ -57,12 +57,12 @@ async def test_a_peer_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) ->
     plane = Plane([answer])
     async with plane_on(plane):
         pass  # the port is known, and nobody listens on it
-    station = Station(settings(plane))
-    running = asyncio.create_task(station.link.run())
+    client = ConnectedWorker(settings(plane))
+    running = asyncio.create_task(client.connection.run())
     await until(lambda: sum("cannot be reached" in message for message in caplog.messages) >= 3)
     async with plane_on(plane):
-        await until(lambda: station.link.connected)
-        station.link.stop()
+        await until(lambda: client.connection.connected)
+        client.connection.stop()
         await running
 
 
@@ -73,10 +73,10 @@ async def test_a_peer_that_does_not_answer_the_handshake(caplog: pytest.LogCaptu
 
     async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
         plane = Plane([], port=server.sockets[0].getsockname()[1])
-        station = Station(settings(plane, connect_timeout=0.05))
-        running = asyncio.create_task(station.link.run())
+        client = ConnectedWorker(settings(plane, connect_timeout=0.05))
+        running = asyncio.create_task(client.connection.run())
         await until(lambda: any("no answer from" in message for message in caplog.messages))
-        station.link.stop()
+        client.connection.stop()
         await running
 
 
@@ -117,10 +117,10 @@ async def test_frames_that_make_no_sense_change_nothing(
         await connection.answer()
 
     plane = Plane([script])
-    async with linked(plane) as station:
-        await until(lambda: station.backend.executions)
-        station.end()
-        await until(lambda: station.idle)
+    async with connected_worker(plane) as client:
+        await until(lambda: client.backend.executions)
+        client.end()
+        await until(lambda: client.idle)
     assert len(plane.connections) == 1
     assert CANARY not in caplog.text
 
@@ -131,8 +131,8 @@ async def test_a_binary_frame_counts_as_its_text() -> None:
         await connection.socket.send_bytes(json.dumps(frame).encode())
         await connection.answer()
 
-    async with linked(Plane([script])) as station:
-        await until(lambda: station.backend.executions)
+    async with connected_worker(Plane([script])) as client:
+        await until(lambda: client.backend.executions)
 
 
 async def test_a_prompt_of_a_mebibyte_is_no_trouble() -> None:
@@ -142,8 +142,8 @@ async def test_a_prompt_of_a_mebibyte_is_no_trouble() -> None:
         await connection.answer()
 
     plane = Plane([script])
-    async with linked(plane) as station:
-        await until(lambda: station.backend.executions)
+    async with connected_worker(plane) as client:
+        await until(lambda: client.backend.executions)
     assert len(plane.connections) == 1
 
 
@@ -159,10 +159,10 @@ async def test_a_frame_beyond_16_mib_ends_the_connection_and_not_the_worker(
         await connection.answer()
 
     plane = Plane([oversized, second])
-    async with linked(plane) as station:
-        await until(lambda: station.backend.executions)
-        station.end()
-        await until(lambda: station.idle)
+    async with connected_worker(plane) as client:
+        await until(lambda: client.backend.executions)
+        client.end()
+        await until(lambda: client.idle)
     assert len(plane.connections) == 2
     assert any("the peer broke the protocol" in message for message in caplog.messages)
     assert CANARY not in caplog.text
@@ -175,5 +175,5 @@ async def test_bytes_that_are_no_websocket_end_the_connection_and_not_the_worker
         await connection.answer()
 
     plane = Plane([garbage, answer])
-    async with linked(plane) as station:
-        await until(lambda: len(plane.connections) == 2 and station.link.connected)
+    async with connected_worker(plane) as client:
+        await until(lambda: len(plane.connections) == 2 and client.connection.connected)

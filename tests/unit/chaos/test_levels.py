@@ -46,7 +46,7 @@ def test_one_object_a_task_is_a_leak() -> None:
     assert found == "worker: held 1000 objects more after a thousand tasks of the second half"
 
 
-def test_watches_leftovers_and_runs_that_did_not_succeed_count() -> None:
+def test_watches_remaining_objects_and_runs_that_did_not_succeed_count() -> None:
     other = result()
     other.watches, other.left, other.unfinished = (2, 3), ["Job j: active"], 1
     assert leaks(other) == ["Job j: active", "1 runs have not succeeded", "watches: 2 before, 3 after"]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.comparison import Bad, Comparison
 from tests.chaos.kills import Kill
 from tests.chaos.report import exit_code, findings, summary, table
 from tests.chaos.run import Result
 from tests.chaos.settings import SHORT
-from tests.chaos.verdict import Bad, Verdict
 
 KILLS = [
     Kill("report-sent", "worker-001", 1.0, "r", connected_at=3.0),
@@ -21,7 +21,7 @@ def result(**changes: object) -> Result:
     base = Result(
         settings=replace(SHORT, seed=7, tasks=3, kills=2),
         tasks=3,
-        verdict=Verdict(),
+        comparison=Comparison(),
         left_behind=[],
         kills=KILLS,
         unreached=[],
@@ -46,9 +46,9 @@ def test_the_last_line_has_all_that_a_program_asks_for() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"verdict": Verdict(lost=[BAD])},
-        {"verdict": Verdict(ran_twice=[BAD])},
-        {"verdict": Verdict(wrong_state=[BAD])},
+        {"comparison": Comparison(lost=[BAD])},
+        {"comparison": Comparison(ran_twice=[BAD])},
+        {"comparison": Comparison(wrong_state=[BAD])},
         {"left_behind": ["Job j: active"]},
         {"tasks": 2},
         {"kills": KILLS[:1]},
@@ -60,7 +60,7 @@ def test_a_broken_promise_and_a_run_that_did_too_little_exit_with_1(changes: dic
 
 
 def test_what_degraded_is_told_and_is_no_failure() -> None:
-    degraded = result(verdict=Verdict(degraded=[BAD]), unreached=["claim-sent"])
+    degraded = result(comparison=Comparison(degraded=[BAD]), unreached=["claim-sent"])
     assert exit_code(degraded) == 0
     assert findings(degraded) == [
         "degraded: run r (chaos 00001) is still CLAIMED",
@@ -70,7 +70,7 @@ def test_what_degraded_is_told_and_is_no_failure() -> None:
 
 
 def test_many_of_a_kind_are_not_all_listed() -> None:
-    lines = findings(result(verdict=Verdict(lost=[BAD] * 23)))
+    lines = findings(result(comparison=Comparison(lost=[BAD] * 23)))
     assert len(lines) == 21
     assert lines[-1] == "lost: and 3 more"
 

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from tests.cluster.errors import ProvisionError
-from tests.cluster.node_tier import NodeTier, leftovers, obstacle
+from tests.cluster.node_tier import NodeTier, obstacle, remaining_resources
 
 
 def test_a_user_other_than_root_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,4 +33,4 @@ def test_a_temporary_folder_that_the_node_would_hide_is_an_obstacle(monkeypatch:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_process_that_had_no_node_has_left_nothing() -> None:
-    assert leftovers(os.getpid()) == []
+    assert remaining_resources(os.getpid()) == []

@@ -10,7 +10,7 @@ from oz_agent_worker.worker.task_spec import TaskSpec
 from .contract_steps import HOLDING, ContractSteps
 from .harness import Harness, Recorder, eventually, is_running, task_spec
 
-__all__ = ["TakeOverContract"]
+__all__ = ["AdoptionContract"]
 
 
 def key_of(spec: TaskSpec) -> ExecutionKey:
@@ -18,7 +18,7 @@ def key_of(spec: TaskSpec) -> ExecutionKey:
     return spec.key
 
 
-class TakeOverContract(ContractSteps):
+class AdoptionContract(ContractSteps):
     """A part of ``contract.BackendContract``."""
 
     async def test_what_runs_without_its_worker_is_found_and_followed_or_said_to_have_failed(

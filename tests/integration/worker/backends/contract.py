@@ -13,7 +13,7 @@ from oz_agent_worker.protocol.outcome import TaskResult, cancelled
 from oz_agent_worker.worker.backends.base import Backend, NoOutput
 from oz_agent_worker.worker.task_spec import TaskSpec
 
-from .adoption_contract import TakeOverContract
+from .adoption_contract import AdoptionContract
 from .contract_steps import HOLDING
 from .harness import WORKER_ENVIRON, Harness, Recorder, eventually, is_running, task_spec
 
@@ -23,7 +23,7 @@ __all__ = ["BackendContract"]
 DEAF = "trap '' TERM\n" + HOLDING
 
 
-class BackendContract(TakeOverContract):
+class BackendContract(AdoptionContract):
     """Derive, and override the fixture ``harness``."""
 
     # Start and end

@@ -15,7 +15,7 @@ from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Pl
 from tests.unit.worker.telemetry.exposition import exposed
 
 from .conftest import Environ
-from .workerlife import free_port, worker_life
+from .running_worker import free_port, running_worker
 
 pytestmark = pytest.mark.cluster
 
@@ -37,18 +37,20 @@ async def test_requests_watches_phases_and_probes(
     probes, listeners = Endpoint("127.0.0.1", port), [heard.append]
     async with (
         kubelet(behaviours.always(behaviours.succeed())),
-        worker_life(tmp_path, plane, environ, backend=backend, probes=probes, listeners=listeners) as life,
+        running_worker(
+            tmp_path, plane, environ, backend=backend, probes=probes, listeners=listeners
+        ) as worker,
     ):
         await until(lambda: any("task_completed" in frame for frame in plane.frames), 60)
-        status, health = await life.get(port, "/healthz")
+        status, health = await worker.get(port, "/healthz")
         assert status == 200, health
         assert {check["name"] for check in json.loads(health)["checks"]} == {
             "event_loop",
             "watch_jobs",
             "watch_pods",
         }
-        assert (await life.get(port, "/readyz"))[0] == 200
-        seen = exposed((await life.get(port, "/metrics"))[1])
+        assert (await worker.get(port, "/readyz"))[0] == 200
+        seen = exposed((await worker.get(port, "/metrics"))[1])
     wanted = {EventKind.JOB_NAMED, EventKind.STARTED, EventKind.AGENT_STARTED, EventKind.ENDED}
     about = [e for e in heard if isinstance(e, TaskEvent) and e.kind in wanted]
     assert [e.kind for e in about[:2]] == [EventKind.JOB_NAMED, EventKind.STARTED]

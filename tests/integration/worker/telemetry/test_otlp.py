@@ -14,7 +14,7 @@ from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Pl
 
 from .collector import collector, values
 from .conftest import Environ
-from .workerlife import worker_life
+from .running_worker import running_worker
 
 
 async def one_task(connection: PeerConnection) -> None:
@@ -37,10 +37,10 @@ async def test_metrics_arrive_with_their_resource_and_the_last_ones_at_the_end(
             OTEL_EXPORTER_OTLP_HEADERS="x-tenant=blue",
             OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
         )
-        async with worker_life(tmp_path, Plane([one_task], EXTENDED), environ) as life:
+        async with running_worker(tmp_path, Plane([one_task], EXTENDED), environ) as worker:
             await until(lambda: receiver.metric_requests)
-            await completed(life.plane)
-            await life.end()
+            await completed(worker.plane)
+            await worker.end()
     assert receiver.headers[0]["x-tenant"] == "blue"
     assert (
         receiver.resource().items()
@@ -73,9 +73,9 @@ async def test_one_span_a_task(tmp_path: Path, otel: Environ) -> None:
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
         )
         plane = Plane([one_task], EXTENDED)
-        async with worker_life(tmp_path, plane, environ, listeners=[heard.append]) as life:
-            await completed(life.plane)
-            await life.end()
+        async with running_worker(tmp_path, plane, environ, listeners=[heard.append]) as worker:
+            await completed(worker.plane)
+            await worker.end()
     (span,) = receiver.spans()
     assert span.name == "oz_worker.task"
     assert [event.name for event in span.events] == [
@@ -106,10 +106,10 @@ async def test_a_broken_collector_stops_nothing(
             OTEL_METRIC_EXPORT_INTERVAL=50,
             OTEL_BSP_SCHEDULE_DELAY=50,
         )
-        async with worker_life(tmp_path, Plane([one_task], EXTENDED), environ) as life:
-            await completed(life.plane)
+        async with running_worker(tmp_path, Plane([one_task], EXTENDED), environ) as worker:
+            await completed(worker.plane)
             await until(lambda: "Telemetry: " in caplog.text)
-            await life.end()
+            await worker.end()
     said = [r for r in caplog.records if r.name == "oz_agent_worker.worker.telemetry.exporter_log"]
     assert {r.levelno for r in said} == {logging.WARNING}
     assert len(said) <= 8
@@ -120,18 +120,18 @@ async def test_the_default_without_a_collector_is_quiet(
     tmp_path: Path, otel: Environ, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ = otel(OTEL_METRIC_EXPORT_INTERVAL=50)
-    async with worker_life(tmp_path, Plane([one_task], EXTENDED), environ) as life:
-        await completed(life.plane)
+    async with running_worker(tmp_path, Plane([one_task], EXTENDED), environ) as worker:
+        await completed(worker.plane)
         await asyncio.sleep(0.2)
-        await life.end()
+        await worker.end()
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 async def test_the_console(tmp_path: Path, otel: Environ, capsys: pytest.CaptureFixture[str]) -> None:
     environ = otel(OTEL_METRICS_EXPORTER="console", OTEL_TRACES_EXPORTER="console")
-    async with worker_life(tmp_path, Plane([one_task], EXTENDED), environ) as life:
-        await completed(life.plane)
-        await life.end()
+    async with running_worker(tmp_path, Plane([one_task], EXTENDED), environ) as worker:
+        await completed(worker.plane)
+        await worker.end()
     printed = capsys.readouterr().out
     documents, decoder = [], json.JSONDecoder()
     while printed := printed.lstrip():
@@ -151,8 +151,8 @@ async def test_none_exports_nothing(
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
             OTEL_METRIC_EXPORT_INTERVAL=20,
         )
-        async with worker_life(tmp_path, Plane([one_task], EXTENDED), environ) as life:
-            await completed(life.plane)
-            await life.end()
+        async with running_worker(tmp_path, Plane([one_task], EXTENDED), environ) as worker:
+            await completed(worker.plane)
+            await worker.end()
     assert receiver.metric_requests == receiver.trace_requests == []
     assert capsys.readouterr().out == ""

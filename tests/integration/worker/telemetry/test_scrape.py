@@ -18,7 +18,7 @@ from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.telemetry.exposition import Exposition, exposed
 
 from .conftest import Environ
-from .workerlife import Life, free_port, worker_life
+from .running_worker import RunningWorker, free_port, running_worker
 
 HOST = "127.0.0.1"
 
@@ -40,8 +40,8 @@ async def one_too_many(connection: PeerConnection) -> None:
     await connection.answer()
 
 
-async def scrape(life: Life, port: int) -> Exposition:
-    status, text = await life.get(port, "/metrics")
+async def scrape(worker: RunningWorker, port: int) -> Exposition:
+    status, text = await worker.get(port, "/metrics")
     assert status == 200
     return exposed(text)
 
@@ -54,10 +54,12 @@ async def test_a_scrape_of_a_worker_that_ran_tasks(tmp_path: Path, otel: Environ
         OTEL_EXPORTER_PROMETHEUS_PORT=port,
         OTEL_RESOURCE_ATTRIBUTES="team=blue",
     )
-    async with worker_life(tmp_path, Plane([two_tasks], EXTENDED), environ) as life:
-        await until(lambda: sum("task_completed" in f or "task_failed" in f for f in life.plane.frames) == 2)
+    async with running_worker(tmp_path, Plane([two_tasks], EXTENDED), environ) as worker:
+        await until(
+            lambda: sum("task_completed" in f or "task_failed" in f for f in worker.plane.frames) == 2
+        )
         async with asyncio.timeout(HANG_TIMEOUT):
-            while (seen := await scrape(life, port)).value("oz_worker_tasks_by_phase", phase="finishing"):
+            while (seen := await scrape(worker, port)).value("oz_worker_tasks_by_phase", phase="finishing"):
                 await asyncio.sleep(0.02)
     assert seen.value("oz_worker_connected") == 1
     assert seen.value("oz_worker_tasks_max_concurrent") == 2
@@ -90,10 +92,10 @@ async def test_a_scrape_of_a_worker_that_ran_tasks(tmp_path: Path, otel: Environ
 async def test_a_worker_that_is_busy(tmp_path: Path, otel: Environ) -> None:
     port = free_port()
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port)
-    async with worker_life(tmp_path, Plane([one_too_many], EXTENDED), environ) as life:
-        await until(lambda: any("task_rejected" in frame for frame in life.plane.frames))
+    async with running_worker(tmp_path, Plane([one_too_many], EXTENDED), environ) as worker:
+        await until(lambda: any("task_rejected" in frame for frame in worker.plane.frames))
         async with asyncio.timeout(HANG_TIMEOUT):
-            while (seen := await scrape(life, port)).value("oz_worker_tasks_by_phase", phase="running") < 2:
+            while (seen := await scrape(worker, port)).value("oz_worker_tasks_by_phase", phase="running") < 2:
                 await asyncio.sleep(0.02)
     assert seen.value("oz_worker_tasks_active") == 2
     assert seen.value("oz_worker_tasks_rejected_total", reason="at_capacity") == 1
@@ -104,42 +106,42 @@ async def test_one_port_for_probes_and_metrics(tmp_path: Path, otel: Environ) ->
     port = free_port()
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=port)
     plane = Plane([503, 503, two_tasks], EXTENDED)
-    async with worker_life(tmp_path, plane, environ, probes=Endpoint("0.0.0.0", port)) as life:
+    async with running_worker(tmp_path, plane, environ, probes=Endpoint("0.0.0.0", port)) as worker:
         await until(lambda: plane.requests)
-        status, text = await life.get(port, "/readyz")
+        status, text = await worker.get(port, "/readyz")
         assert (status, json.loads(text)["failing"]) == (
             503,
             ["connection: not connected to the control plane"],
         )
-        assert (await life.get(port, "/healthz"))[0] == 200
-        seen = await scrape(life, port)
+        assert (await worker.get(port, "/healthz"))[0] == 200
+        seen = await scrape(worker, port)
         assert seen.value("oz_worker_connected") == 0
         await until(lambda: plane.connections)
         async with asyncio.timeout(HANG_TIMEOUT):
-            while (await life.get(port, "/readyz"))[0] != 200:
+            while (await worker.get(port, "/readyz"))[0] != 200:
                 await asyncio.sleep(0.02)
-        seen = await scrape(life, port)
+        seen = await scrape(worker, port)
         assert seen.value("oz_worker_websocket_reconnects_total", reason="dial_failed") == 2
-        assert (await life.get(port, "/nowhere"))[0] == 404
+        assert (await worker.get(port, "/nowhere"))[0] == 404
 
 
 async def test_the_health_port_serves_metrics_beside_their_own(tmp_path: Path, otel: Environ) -> None:
     port, own = free_port(), free_port()
     environ = otel(OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT=own)
-    async with worker_life(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as life:
-        await until(lambda: life.plane.connections)
-        assert (await scrape(life, port)).value("oz_worker_tasks_max_concurrent") == 2
-        assert (await scrape(life, own)).value("oz_worker_tasks_max_concurrent") == 2
-        assert (await life.get(own, "/healthz"))[0] == 404
+    async with running_worker(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as worker:
+        await until(lambda: worker.plane.connections)
+        assert (await scrape(worker, port)).value("oz_worker_tasks_max_concurrent") == 2
+        assert (await scrape(worker, own)).value("oz_worker_tasks_max_concurrent") == 2
+        assert (await worker.get(own, "/healthz"))[0] == 404
 
 
 async def test_without_prometheus_the_health_port_has_no_metrics(tmp_path: Path, otel: Environ) -> None:
     port = free_port()
     environ = otel(OTEL_METRICS_EXPORTER="none")
-    async with worker_life(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as life:
-        await until(lambda: life.plane.connections)
-        assert (await life.get(port, "/metrics"))[0] == 404
-        assert (await life.get(port, "/healthz"))[0] == 200
+    async with running_worker(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as worker:
+        await until(lambda: worker.plane.connections)
+        assert (await worker.get(port, "/metrics"))[0] == 404
+        assert (await worker.get(port, "/healthz"))[0] == 200
 
 
 async def test_a_metrics_port_that_is_taken_is_a_warning(
@@ -152,9 +154,9 @@ async def test_a_metrics_port_that_is_taken_is_a_warning(
         OTEL_EXPORTER_PROMETHEUS_HOST=HOST,
         OTEL_EXPORTER_PROMETHEUS_PORT=port,
     )
-    async with taken, worker_life(tmp_path, Plane([two_tasks]), environ) as life:
-        await until(lambda: life.plane.connections)
-        await life.end()
+    async with taken, running_worker(tmp_path, Plane([two_tasks]), environ) as worker:
+        await until(lambda: worker.plane.connections)
+        await worker.end()
     assert f"Metrics are not served: cannot listen on {HOST}:{port}" in caplog.text
 
 
@@ -162,6 +164,9 @@ async def test_a_health_port_that_is_taken_ends_the_worker(tmp_path: Path, otel:
     taken = await asyncio.start_server(lambda reader, writer: None, HOST, 0)
     port = taken.sockets[0].getsockname()[1]
     environ = otel(OTEL_METRICS_EXPORTER="none")
-    async with taken, worker_life(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as life:
+    async with (
+        taken,
+        running_worker(tmp_path, Plane([two_tasks]), environ, probes=Endpoint(HOST, port)) as worker,
+    ):
         with pytest.raises(UsageError, match=f"--health-port: cannot listen on {HOST}:{port}"):
-            await life.running
+            await worker.running

@@ -24,7 +24,7 @@ from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
 from .api_server import ApiServer, breaks, forbidden, says
-from .seat import key
+from .driven_worker import key
 from .worker import DEAD, QUICK, running_backend, task
 
 OWN = str(this_process(this_machine()))

@@ -19,8 +19,8 @@ from tests.cluster.kubelet import Kubelet, behaviours, execute
 from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import Scratch, eventually
 
+from .driven_worker import DrivenWorker, driven_worker, key, spec
 from .fault_proxy import FaultProxy
-from .seat import Seat, key, seated, spec
 from .test_env_secret import allow_secrets, listed
 from .worker import DEAD
 
@@ -51,8 +51,10 @@ class Site:
         """Remove a worker's Pod, as its kubelet does when its containers have ended."""
         self.client.delete(f"/api/v1/namespaces/{self.namespace}/pods/{name}", gracePeriodSeconds=0)
 
-    def worker(self, environ: dict[str, str] | None = None, **keys: Any) -> AbstractAsyncContextManager[Seat]:
-        return seated(keys.pop("kubeconfig", self.kubeconfig), self.namespace, environ=environ, **keys)
+    def worker(
+        self, environ: dict[str, str] | None = None, **keys: Any
+    ) -> AbstractAsyncContextManager[DrivenWorker]:
+        return driven_worker(keys.pop("kubeconfig", self.kubeconfig), self.namespace, environ=environ, **keys)
 
     def jobs(self) -> list[str]:
         return [item["metadata"]["name"] for item in listed(self.client, self.namespace, "jobs")]
@@ -137,12 +139,12 @@ async def test_what_is_taken_over_takes_a_slot_until_it_has_ended(site: Site) ->
 
 async def test_a_claim_that_is_never_delivered_stops_no_job(site: Site) -> None:
     environ = site.pod("worker-0")
-    async with site.worker(environ) as seat:
-        seat.wake = lambda: None  # type: ignore[method-assign]
-        seat.assign("run")
+    async with site.worker(environ) as driven:
+        driven.wake = lambda: None  # type: ignore[method-assign]
+        driven.assign("run")
         await started(site, "run")
         site.scratch.note("go")
-        await eventually(lambda: seat.outbox.unreported == 1)
+        await eventually(lambda: driven.outbox.unreported == 1)
         assert site.jobs() == [job_name(key("run"))]
     async with site.worker(environ) as second:
         assert await second.ended("run") is SUCCEEDED
@@ -194,26 +196,26 @@ async def test_a_rolling_restart_hands_every_task_over(site: Site, successors: i
             await started(site, *names)
             old.cancel("task-0")
             assert await old.ended("task-0") is CANCELLED
-        assert [seat.claims for seat in new] == [[]] * successors
+        assert [driven.claims for driven in new] == [[]] * successors
         site.end("old")
-        for seat in new:
-            await seat.holds(*names[1:])
+        for driven in new:
+            await driven.holds(*names[1:])
         new[0].cancel("task-1")
         assert await new[0].ended("task-1") is CANCELLED
         site.scratch.note("go")
-        for seat in new:
+        for driven in new:
             for name in names[2:]:
-                assert await seat.ended(name) is SUCCEEDED
-        for seat in new[1:]:
+                assert await driven.ended(name) is SUCCEEDED
+        for driven in new[1:]:
             # It did not delete the Job, and leaves the word to the one that did.
-            assert key("task-1") not in dict(seat.reports)
+            assert key("task-1") not in dict(driven.reports)
         await new[0].emptied()
     await site.nothing_left()
     await started(site, *names)
 
 
 @asynccontextmanager
-async def staff(site: Site, count: int) -> AsyncIterator[list[Seat]]:
+async def staff(site: Site, count: int) -> AsyncIterator[list[DrivenWorker]]:
     """Start so many workers, each in a Pod of its own."""
     async with AsyncExitStack() as stack:
         pods = [site.pod(f"new-{n}") for n in range(count)]
@@ -231,7 +233,7 @@ async def test_an_execution_that_another_worker_has_in_hand_is_not_adopted(site:
         site.end("worker-0")
         await second.holds("run")
         site.scratch.note("go")
-        assert [await seat.ended("run") for seat in (first, second)] == [SUCCEEDED] * 2
+        assert [await driven.ended("run") for driven in (first, second)] == [SUCCEEDED] * 2
         await second.emptied()
     await started(site, "run")
 
@@ -245,18 +247,18 @@ async def test_a_cancellation_deletes_the_job_and_its_pods(site: Site, stage: st
     environ = site.pod("worker-0")
     async with AsyncExitStack() as stack:
         async with AsyncExitStack() as earlier:
-            seat = await earlier.enter_async_context(site.worker(environ))
-            seat.assign("run")
-            await seat.holds("run")
+            driven = await earlier.enter_async_context(site.worker(environ))
+            driven.assign("run")
+            await driven.holds("run")
             if stage == "running":
                 await started(site, "run")
             if not taken_over:
                 stack.push_async_exit(earlier.pop_all())
         if taken_over:
-            seat = await stack.enter_async_context(site.worker(environ))
-        seat.cancel("run")
-        assert await seat.ended("run") is CANCELLED
-        await seat.emptied()
+            driven = await stack.enter_async_context(site.worker(environ))
+        driven.cancel("run")
+        assert await driven.ended("run") is CANCELLED
+        await driven.emptied()
         await site.nothing_left()
     async with site.worker(environ) as next_one:
         assert next_one.worker.active == 0
@@ -268,28 +270,28 @@ async def test_a_cancellation_while_the_job_is_being_created_leaves_none(
     """The API server goes away with the answer, so that nobody knows whether the Job stands."""
     async with FaultProxy(api_tier.connection("worker")) as proxy:
         kubeconfig = proxy.kubeconfig(tmp_path, api_tier.token("worker"))
-        async with site.worker(site.pod("worker-0"), kubeconfig=kubeconfig) as seat:
+        async with site.worker(site.pod("worker-0"), kubeconfig=kubeconfig) as driven:
             proxy.away = True
-            seat.assign("run")
+            driven.assign("run")
             await asyncio.sleep(0.2)
-            seat.cancel("run")
+            driven.cancel("run")
             await asyncio.sleep(0.2)
-            assert (seat.claims, seat.reports, seat.rejections) == ([], [], [])
+            assert (driven.claims, driven.reports, driven.rejections) == ([], [], [])
             proxy.away = False
-            assert await seat.ended("run") is CANCELLED
-            await seat.emptied()
+            assert await driven.ended("run") is CANCELLED
+            await driven.emptied()
     await site.nothing_left()
 
 
 async def test_a_cancellation_after_the_end_leaves_the_end_as_it_is(site: Site) -> None:
-    async with site.worker(site.pod("worker-0")) as seat:
-        seat.assign("run")
+    async with site.worker(site.pod("worker-0")) as driven:
+        driven.assign("run")
         await started(site, "run")
         site.scratch.note("go")
-        assert await seat.ended("run") is SUCCEEDED
-        seat.cancel("run")
-        await seat.emptied()
-        assert len(seat.reports) == 1
+        assert await driven.ended("run") is SUCCEEDED
+        driven.cancel("run")
+        await driven.emptied()
+        assert len(driven.reports) == 1
     await site.nothing_left()
 
 
@@ -301,23 +303,23 @@ async def test_a_cancellation_that_meets_the_end_ends_in_one_of_the_two_once(
     environ = site.pod("worker-0")
     async with AsyncExitStack() as stack:
         async with AsyncExitStack() as earlier:
-            seat = await earlier.enter_async_context(site.worker(environ))
+            driven = await earlier.enter_async_context(site.worker(environ))
             for name in names:
-                seat.assign(name)
+                driven.assign(name)
             await started(site, *names)
-            await seat.holds(*names)
+            await driven.holds(*names)
             if not taken_over:
                 stack.push_async_exit(earlier.pop_all())
         if taken_over:
-            seat = await stack.enter_async_context(site.worker(environ))
+            driven = await stack.enter_async_context(site.worker(environ))
         site.scratch.note("go")
         for name in names:
             await asyncio.sleep(0.02)
-            seat.cancel(name)
-        ends = Counter([await seat.ended(name) for name in names])
+            driven.cancel(name)
+        ends = Counter([await driven.ended(name) for name in names])
         assert ends.keys() <= {SUCCEEDED, CANCELLED}
-        await seat.emptied()
-        assert len(seat.reports) == len(names)
+        await driven.emptied()
+        assert len(driven.reports) == len(names)
     await site.nothing_left()
 
 
@@ -346,13 +348,13 @@ async def test_a_job_without_its_secret_waits_for_its_task_to_be_assigned_again(
     config = KubernetesConfig(namespace=site.namespace, task_env_secret=True)
     job = plan_job(spec("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD).job
     site.client.create(f"/apis/batch/v1/namespaces/{site.namespace}/jobs", job)
-    async with site.worker(site.pod("worker-0"), task_env_secret=True) as seat:
+    async with site.worker(site.pod("worker-0"), task_env_secret=True) as driven:
         await asyncio.sleep(0.3)
-        assert seat.worker.active == 0
-        seat.assign("run")
-        await seat.holds("run")
+        assert driven.worker.active == 0
+        driven.assign("run")
+        await driven.holds("run")
         site.scratch.note("go")
-        assert await seat.ended("run") is SUCCEEDED
-        await seat.emptied()
+        assert await driven.ended("run") is SUCCEEDED
+        await driven.emptied()
     await site.nothing_left()
     await started(site, "run")

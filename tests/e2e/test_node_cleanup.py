@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.node.sandbox import namespace_of, processes_in
-from tests.cluster.node_tier import NodeTier, leftovers, reclaim
+from tests.cluster.node_tier import NodeTier, reclaim, remaining_resources
 from tests.cluster.rest import wait_for
 
 pytestmark = pytest.mark.node
@@ -36,8 +36,8 @@ def test_nothing_is_left_of_a_killed_owner(node_tier: NodeTier) -> None:
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait()
         wait_for("the end of its programs", lambda: not list(processes_in(namespace)))
-        assert leftovers(owner.pid) != []
+        assert remaining_resources(owner.pid) != []
         reclaim()
-        assert leftovers(owner.pid) == []
+        assert remaining_resources(owner.pid) == []
     assert node_tier.sandbox.processes(), "the first node goes on"
     assert namespace_of(node_tier.sandbox.processes()[0]) != namespace

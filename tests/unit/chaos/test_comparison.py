@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.chaos.comparison import Comparison, RunView, Submission, compare
 from tests.chaos.plan import End, TaskPlan
 from tests.chaos.records import Record
-from tests.chaos.verdict import RunView, Submission, Verdict, compare
 
 PLAN = TaskPlan(number=1, end=End.SUCCESS, seconds=1.0)
 DONE = RunView(run_id="r", title=PLAN.title, state="SUCCEEDED", exit_code=0)
@@ -23,14 +23,14 @@ def judged(
     *,
     cancelled: bool = False,
     backend: str = "kubernetes",
-) -> Verdict:
+) -> Comparison:
     runs = [run] if run is not None else []
     return compare([Submission(plan, "r", cancelled=cancelled)], starts, runs, backend=backend)
 
 
-def counts(verdict: Verdict) -> tuple[int, int, int, int]:
+def counts(comparison: Comparison) -> tuple[int, int, int, int]:
     return (
-        len(verdict.lost), len(verdict.ran_twice), len(verdict.wrong_state), len(verdict.degraded)
+        len(comparison.lost), len(comparison.ran_twice), len(comparison.wrong_state), len(comparison.degraded)
     )  # fmt: skip
 
 
@@ -128,8 +128,8 @@ def test_what_ran_and_nobody_submitted_is_wrong() -> None:
 
 def test_a_submission_that_is_stored_twice_would_run_twice() -> None:
     again = replace(DONE, run_id="s")
-    verdict = compare([Submission(PLAN, "r")], [start()], [DONE, again], backend="kubernetes")
-    assert len(verdict.ran_twice) == 2
+    comparison = compare([Submission(PLAN, "r")], [start()], [DONE, again], backend="kubernetes")
+    assert len(comparison.ran_twice) == 2
 
 
 def pod(name: str, t: float, owner: str = "job") -> Record:
@@ -152,5 +152,5 @@ def test_a_second_pod_of_one_job_after_an_outage_is_the_job_controllers(
     second: Record, outages: list[float], excused: bool
 ) -> None:
     starts = [pod("p1", 9.0, owner=second.owner and "job"), second]
-    verdict = compare([Submission(PLAN, "r")], starts, [DONE], backend="kubernetes", outages=outages)
-    assert (len(verdict.doubled), len(verdict.ran_twice)) == ((1, 0) if excused else (0, 1))
+    comparison = compare([Submission(PLAN, "r")], starts, [DONE], backend="kubernetes", outages=outages)
+    assert (len(comparison.doubled), len(comparison.ran_twice)) == ((1, 0) if excused else (0, 1))

@@ -1,4 +1,4 @@
-"""A worker on a scripted backend, linked to a scripted control plane."""
+"""A worker on a scripted backend, connected to a scripted control plane."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ from tests.unit.worker.scripted import ScriptedBackend
 
 from .scripted_plane import PeerConnection, Plane, plane_on
 
-__all__ = ["KEY", "Station", "answer", "linked", "settings"]
+__all__ = ["KEY", "ConnectedWorker", "answer", "connected_worker", "settings"]
 
 KEY = "canary-key-51aa"
 
 
 @dataclass
-class Station:
-    """A worker on a scripted backend, linked to a plane."""
+class ConnectedWorker:
+    """A worker on a scripted backend, with its connection to a control plane."""
 
     settings: ConnectionSettings
     backend: ScriptedBackend = field(default_factory=ScriptedBackend)
@@ -36,8 +36,8 @@ class Station:
         tasks = TaskSettings(server_root_url="https://oz.test")
         worker_settings = WorkerSettings(worker_id="w", max_concurrent_tasks=1, tasks=tasks)
         self.worker = Worker(self.backend, worker_settings, self.outbox, self.logs)
-        self.link = Connection(self.settings, self.worker, self.outbox, self.logs)
-        self.worker.connection = self.link
+        self.connection = Connection(self.settings, self.worker, self.outbox, self.logs)
+        self.worker.connection = self.connection
 
     @property
     def idle(self) -> bool:
@@ -63,18 +63,18 @@ def settings(plane: Plane, **changes: Any) -> ConnectionSettings:
 
 
 @contextlib.asynccontextmanager
-async def linked(plane: Plane, **changes: Any) -> AsyncIterator[Station]:
-    """A station whose link runs as long as the block."""
+async def connected_worker(plane: Plane, **changes: Any) -> AsyncIterator[ConnectedWorker]:
+    """Run a worker and its connection for as long as the block."""
     async with plane_on(plane):
-        station = Station(settings(plane, **changes))
-        running = asyncio.create_task(station.link.run())
+        client = ConnectedWorker(settings(plane, **changes))
+        running = asyncio.create_task(client.connection.run())
         try:
-            yield station
+            yield client
         finally:
-            station.link.stop()
+            client.connection.stop()
             async with asyncio.timeout(HANG_TIMEOUT):
                 await running
-            await station.worker.drain(0.0)
+            await client.worker.drain(0.0)
 
 
 async def answer(connection: PeerConnection) -> None:

@@ -1,4 +1,4 @@
-"""What stays behind once every run has ended: in the cluster, and on this host."""
+"""Finds objects, files and processes that are still there after every run has ended."""
 
 import os
 import re
@@ -8,33 +8,33 @@ from typing import Any, Final
 
 from tests.cluster.async_rest import AsyncRestClient
 
-__all__ = ["cluster_leftovers", "folder_leftovers", "judge_objects", "marked_processes"]
+__all__ = ["remaining_files", "remaining_objects", "remaining_processes", "unexpected_objects"]
 
 _TASK_ID: Final = "oz.warp.dev/task-id"
-_LASTING: Final = re.compile(r"identity|slot-[0-9]+")
+_PERSISTENT: Final = re.compile(r"identity|slot-[0-9]+")
 
 
-async def cluster_leftovers(api: AsyncRestClient, namespace: str) -> list[str]:
-    """Say what the worker's namespace holds and should not."""
+async def remaining_objects(api: AsyncRestClient, namespace: str) -> list[str]:
+    """List the objects of the worker's namespace that should have been deleted."""
     jobs = await api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")
     pods = await api.get(f"/api/v1/namespaces/{namespace}/pods")
     secrets = await api.get(f"/api/v1/namespaces/{namespace}/secrets")
-    return judge_objects(jobs["items"], pods["items"], secrets["items"])
+    return unexpected_objects(jobs["items"], pods["items"], secrets["items"])
 
 
-def judge_objects(
+def unexpected_objects(
     jobs: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], secrets: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """Say what should not be there. Pure.
+    """List the Jobs, Pods and Secrets that should have been deleted. Pure.
 
     A Job that failed by itself stays for its TTL, with its Pod and its Secret, so that somebody
     can look into it; and so does a preflight's that has ended, whose worker was killed.
     """
     found = []
-    standing = set()
+    job_uids = set()
     for job in jobs:
         metadata = job["metadata"]
-        standing.add(metadata["uid"])
+        job_uids.add(metadata["uid"])
         end = _end_of(job)
         is_task = _TASK_ID in (metadata.get("annotations") or {})
         kept = end == "Failed" or (end is not None and not is_task)
@@ -43,7 +43,7 @@ def judge_objects(
     for kind, objects in (("Pod", pods), ("Secret", secrets)):
         for item in objects:
             owners = {owner["uid"] for owner in item["metadata"].get("ownerReferences") or ()}
-            if not owners & standing:
+            if not owners & job_uids:
                 found.append(f"{kind} {item['metadata']['name']}: its Job is gone")
     return found
 
@@ -55,22 +55,24 @@ def _end_of(job: Mapping[str, Any]) -> str | None:
     return None
 
 
-def folder_leftovers(workspaces: Path) -> list[str]:
-    """Say what the direct backend left below its workspace root: workspaces, and records of executions.
+def remaining_files(workspaces: Path) -> list[str]:
+    """List workspaces and execution records that the direct backend left below its workspace root.
 
-    A journal's name and its slots stay for good.
+    A journal's identity and its slots are persistent.
     """
     if not workspaces.exists():
         return []
-    files = [path for path in workspaces.rglob("*") if path.is_file() and not _LASTING.fullmatch(path.name)]
+    files = [
+        path for path in workspaces.rglob("*") if path.is_file() and not _PERSISTENT.fullmatch(path.name)
+    ]
     folders = [path for path in workspaces.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [
         f"left in the workspace root: {path.relative_to(workspaces)}" for path in sorted([*files, *folders])
     ]
 
 
-def marked_processes(folder: Path) -> list[str]:
-    """Name the programs and agents of a run that still run, by its folder."""
+def remaining_processes(folder: Path) -> list[str]:
+    """List the programs and agents of a run that are still running, found by its folder."""
     state, record = (os.fsencode(path) for path in (folder / "state", folder / "ran.jsonl"))
     found = []
     for entry in Path("/proc").iterdir():

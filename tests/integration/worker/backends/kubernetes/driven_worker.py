@@ -1,4 +1,4 @@
-"""A worker on a real backend whose control plane is the test: what it is told, and what it says."""
+"""A worker on a real backend; the test plays the control plane and sends it assignments and cancellations."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ from tests.integration.worker.backends.harness import eventually
 
 from .worker import QUICK
 
-__all__ = ["Seat", "key", "seated", "spec"]
+__all__ = ["DrivenWorker", "driven_worker", "key", "spec"]
 
 
 def key(name: str) -> ExecutionKey:
@@ -36,12 +36,12 @@ def assignment(name: str) -> Assignment:
 
 
 def spec(name: str) -> TaskSpec:
-    """What the worker makes of that assignment."""
+    """The TaskSpec that the worker builds from that assignment."""
     return build_task_spec(assignment(name), TASKS)
 
 
-class Seat:
-    """What a worker says is kept; its reports are delivered when the test says so."""
+class DrivenWorker:
+    """A worker that the test drives: its claims and reports are recorded, and delivered when the test calls ``deliver``."""
 
     def __init__(self, backend: KubernetesBackend) -> None:
         self.backend = backend
@@ -55,7 +55,7 @@ class Seat:
         self._barrier = 0
 
     def wake(self) -> None:
-        """Take what the worker says, in order."""
+        """Record the claims and reports that are due, in order."""
         self._barrier += 1
         for _, item in self.outbox.due(barrier=self._barrier):
             if isinstance(item, Claim):
@@ -64,7 +64,7 @@ class Seat:
                 self.reports.append((item.key, item.outcome))
 
     def reject(self, rejected: ExecutionKey, reason: str) -> None:
-        """Take a task back."""
+        """Record a rejected execution."""
         self.rejections.append(rejected)
 
     def assign(self, name: str) -> None:
@@ -72,11 +72,11 @@ class Seat:
         self.worker.on_event(Assigned(assignment(name)))
 
     def cancel(self, name: str) -> None:
-        """Have a task cancelled."""
+        """Ask for the cancellation of a task."""
         self.worker.on_event(CancellationRequested(name, None))
 
     def deliver(self) -> None:
-        """Let the worker know that all its reports have arrived."""
+        """Confirm the delivery of all reports sent so far."""
         reports: list[TerminalReport] = self.outbox.confirm_barrier(self._barrier, terminal_too=True, now=0.0)
         self.worker.on_event(Delivered(tuple(reports)))
 
@@ -91,33 +91,33 @@ class Seat:
         return outcome.result
 
     async def emptied(self) -> None:
-        """Deliver what is due, and see that the worker has nothing left in its hands."""
+        """Deliver what is due, and check that the worker holds no execution."""
         self.deliver()
         await eventually(lambda: not self.worker.hello().executions)
         assert self.worker.active == 0
 
 
 @asynccontextmanager
-async def seated(
+async def driven_worker(
     kubeconfig: Path,
     namespace: str,
     *,
     environ: Mapping[str, str] | None = None,
     settings: BackendSettings = QUICK,
     **keys: Any,
-) -> AsyncIterator[Seat]:
-    """Start a worker. At the end of the block it is gone, from one moment to the next.
+) -> AsyncIterator[DrivenWorker]:
+    """Run a worker, and drop it without a shutdown at the end of the block.
 
-    What its Jobs do goes on, and what it had to say is lost.
+    Its Jobs keep running, and its undelivered reports are lost.
     """
     config = KubernetesConfig(namespace=namespace, kubeconfig=str(kubeconfig), **keys)
     backend = KubernetesBackend(
         config, worker_id="worker-a", cleanup=True, environ=environ or {}, settings=settings
     )
-    seat = Seat(backend)
-    await backend.start(seat.worker.adopt)
+    driven = DrivenWorker(backend)
+    await backend.start(driven.worker.adopt)
     try:
-        yield seat
+        yield driven
     finally:
-        await seat.worker.drain(0)
+        await driven.worker.drain(0)
         await backend.close()

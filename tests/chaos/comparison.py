@@ -15,7 +15,7 @@ from typing import Final
 from .plan import End, TaskPlan
 from .records import Record
 
-__all__ = ["AFTERMATH", "Bad", "RunView", "Submission", "Verdict", "compare"]
+__all__ = ["AFTERMATH", "Bad", "Comparison", "RunView", "Submission", "compare"]
 
 #: For how many seconds after the API server was killed the Job controller acts on what it missed: the
 #: outage itself, and the pauses of its requests and watches after it.
@@ -60,7 +60,7 @@ class Bad:
 
 
 @dataclass(slots=True)
-class Verdict:
+class Comparison:
     """What is wrong, by kind; ``degraded`` and ``doubled`` are not wrong."""
 
     lost: list[Bad] = field(default_factory=list)
@@ -83,7 +83,7 @@ def compare(
     backend: str,
     outages: Sequence[float] = (),
     aftermath: float = AFTERMATH,
-) -> Verdict:
+) -> Comparison:
     """Judge every submission, and every start of a container.
 
     ``outages`` are the times at which the API server was killed, in the records' seconds;
@@ -91,21 +91,21 @@ def compare(
     """
     by_id = {run.run_id: run for run in runs}
     starts = _starts(records)
-    verdict = Verdict()
+    comparison = Comparison()
     submitted: set[str] = set()
     for submission in submissions:
         submitted.add(submission.run_id)
         own = starts.get(submission.run_id, {})
         for why, excused in _doubled(submission.plan, own, outages, aftermath):
-            (verdict.doubled if excused else verdict.ran_twice).append(_bad(submission, why))
-        _judge_end(submission, by_id.get(submission.run_id), own, verdict, backend)
+            (comparison.doubled if excused else comparison.ran_twice).append(_bad(submission, why))
+        _judge_end(submission, by_id.get(submission.run_id), own, comparison, backend)
     for run_id in starts.keys() - submitted:
-        verdict.wrong_state.append(Bad(run_id, "", "ran and was never submitted"))
+        comparison.wrong_state.append(Bad(run_id, "", "ran and was never submitted"))
     stored = Counter(run.title for run in by_id.values())
     for run in by_id.values():
         if stored[run.title] > 1:
-            verdict.ran_twice.append(Bad(run.run_id, run.title, "was stored twice for one submission"))
-    return verdict
+            comparison.ran_twice.append(Bad(run.run_id, run.title, "was stored twice for one submission"))
+    return comparison
 
 
 def _starts(records: Iterable[Record]) -> dict[str, dict[str, list[Record]]]:
@@ -145,25 +145,25 @@ def _judge_end(
     submission: Submission,
     run: RunView | None,
     starts: Mapping[str, Sequence[Record]],
-    verdict: Verdict,
+    comparison: Comparison,
     backend: str,
 ) -> None:
     if run is None:
-        verdict.lost.append(_bad(submission, "is unknown to the control plane"))
+        comparison.lost.append(_bad(submission, "is unknown to the control plane"))
         return
     ended = _bad(submission, f"ended {run.state} {run.error_code or ''} ({run.exit_code}): {run.message}")
     if run.state not in TERMINAL:
-        verdict.lost.append(_bad(submission, f"is still {run.state}: {run.message}"))
+        comparison.lost.append(_bad(submission, f"is still {run.state}: {run.message}"))
     elif run.state == "SUCCEEDED" and not starts:
-        verdict.lost.append(_bad(submission, "succeeded and never ran"))
+        comparison.lost.append(_bad(submission, "succeeded and never ran"))
     elif _as_planned(submission, run):
         return
     elif _may_degrade(submission, run, backend):
-        verdict.degraded.append(ended)
+        comparison.degraded.append(ended)
     elif run.error_code in LOST_REASONS:
-        verdict.lost.append(ended)
+        comparison.lost.append(ended)
     else:
-        verdict.wrong_state.append(ended)
+        comparison.wrong_state.append(ended)
 
 
 def _as_planned(submission: Submission, run: RunView) -> bool:

@@ -21,7 +21,7 @@ from oz_agent_worker.worker.probes.server import Endpoint
 from tests.integration.worker.scripted_plane import Plane, plane_on
 from tests.timeouts import HANG_TIMEOUT
 
-__all__ = ["Life", "free_port", "worker_life"]
+__all__ = ["RunningWorker", "free_port", "running_worker"]
 
 AGENT = '#!/bin/sh\ncase "$*" in *wait*) exec sleep 3600 ;; *fail*) exit 42 ;; esac\necho done\n'
 
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 @dataclass
-class Life:
+class RunningWorker:
     """A running worker and its control plane."""
 
     plane: Plane
@@ -71,7 +71,7 @@ def _config(folder: Path, plane: Plane, backend: Mapping[str, Any] | None) -> Wo
 
 
 @contextlib.asynccontextmanager
-async def worker_life(
+async def running_worker(
     folder: Path,
     plane: Plane,
     environ: dict[str, str],
@@ -79,7 +79,7 @@ async def worker_life(
     backend: Mapping[str, Any] | None = None,
     probes: Endpoint | None = None,
     listeners: Sequence[Notify] = (),
-) -> AsyncIterator[Life]:
+) -> AsyncIterator[RunningWorker]:
     """Run a worker with these variables; ``backend`` is that part of its config file, by default direct."""
     async with plane_on(plane), aiohttp.ClientSession() as http:
         config = _config(folder, plane, backend)
@@ -87,9 +87,9 @@ async def worker_life(
         options = WorkerOptions(probes=probes, listeners=listeners, shutdown_grace=5.0)
         environ = {"PATH": os.environ["PATH"], **environ}
         running = asyncio.create_task(run_worker(config, options, stop=stop, environ=environ))
-        life = Life(plane, running, stop, http)
+        worker = RunningWorker(plane, running, stop, http)
         try:
-            yield life
+            yield worker
         finally:
             stop.set()
             async with asyncio.timeout(HANG_TIMEOUT):
