@@ -41,7 +41,7 @@ def spec(name: str) -> TaskSpec:
 
 
 class DrivenWorker:
-    """A worker that the test drives: its claims and reports are recorded, and delivered when the test calls ``deliver``."""
+    """Records the claims and reports of a worker; ``deliver`` confirms the delivery of the reports."""
 
     def __init__(self, backend: KubernetesBackend) -> None:
         self.backend = backend
