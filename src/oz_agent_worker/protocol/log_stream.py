@@ -113,9 +113,6 @@ class _Sizes:
         self._sizes: dict[ExecutionKey, int] = {}
         self._classes: defaultdict[int, dict[ExecutionKey, None]] = defaultdict(dict)
 
-    def __getitem__(self, key: ExecutionKey) -> int:
-        return self._sizes.get(key, 0)
-
     def __setitem__(self, key: ExecutionKey, size: int) -> None:
         before = self._sizes.pop(key, 0)
         self.total += size - before
@@ -238,6 +235,6 @@ def _boundary_after(text: bytearray, index: int) -> int:
 
 
 def _boundary_before(text: bytearray, index: int) -> int:
-    while index > 0 and _is_continuation(text[index]):
+    while _is_continuation(text[index]):  # a stream never begins inside a character
         index -= 1
     return index

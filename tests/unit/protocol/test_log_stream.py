@@ -105,8 +105,9 @@ def test_the_oldest_output_is_dropped_where_nobody_takes_it() -> None:
     assert _drained(stream) == [LogChunk(A, 7, "789€tail")]
 
 
-def test_dropping_never_leaves_half_a_character() -> None:
-    stream = LogStream(A, max_held=5)
+@pytest.mark.parametrize("max_held", [3, 4, 5])
+def test_dropping_never_leaves_half_a_character(max_held: int) -> None:
+    stream = LogStream(A, max_held=max_held)
     stream.write("€€".encode())
     assert _drained(stream) == [LogChunk(A, 3, "€")]
 
@@ -287,6 +288,13 @@ def test_who_holds_most_gives_first() -> None:
     book.write(B, b"B" * 20)
     assert _text_of(book, A) == (10, "a" * 60)
     assert _text_of(book, B) == (0, "b" * 20 + "B" * 20)
+
+
+def test_two_that_hold_the_same_give_the_same() -> None:
+    book = _wanted_book(2)
+    book.write(A, b"aA")
+    book.write(B, b"bB")
+    assert (_text_of(book, A), _text_of(book, B)) == ((1, "A"), (1, "B"))
 
 
 def test_a_flood_takes_nothing_from_the_quiet() -> None:

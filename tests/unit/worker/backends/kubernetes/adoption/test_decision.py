@@ -119,6 +119,7 @@ NEEDY = job(
         ({"started": False}, CheckSecret()),
         ({"started": False, "secret": True}, Adopt()),
         ({"started": False, "secret": False, "known_for": 20.0}, Wait(100)),
+        ({"started": False, "secret": False, "known_for": 119.5}, Wait(0.5)),
         ({"started": False, "secret": False, "known_for": 120.0}, Adopt()),
     ],
 )
