@@ -128,6 +128,7 @@ def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
         ("a note:worthy prompt of words", {"a note:worthy prompt of words"}),
         ("[" * 5000, {"[" * 5000}),
         ("[" * 990 + "]" * 990, {"[" * 990 + "]" * 990}),
+        ("A=B=C=D=E=K", {"A=B=C=D=E=K", "B=C=D=E=K", "C=D=E=K", "D=E=K", "E=K"}),
         ("", {""}),
     ],
 )

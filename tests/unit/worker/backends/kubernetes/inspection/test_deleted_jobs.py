@@ -170,6 +170,8 @@ def test_the_pods_of_a_long_name_are_known() -> None:
     assert warning in whole.events
     (alone,) = find_deleted_jobs([warning], pod)
     assert (alone.run, alone.name) == (run, job)
+    assert (whole.has_full_name, alone.has_full_name) == (True, False)
+    assert (alone.may_be(job), alone.may_be("oz-task-another-exec-e")) == (True, False)
 
 
 def test_the_letter_names_the_job() -> None:

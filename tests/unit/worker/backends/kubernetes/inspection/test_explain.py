@@ -39,6 +39,12 @@ ROWS = {
         (State.SUCCEEDED, ""),
         "succeeded 5m ago on node node-1.",
     ),
+    "succeeded, its Pod gone": (facts(task_job(COMPLETE)), (State.SUCCEEDED, ""), "succeeded 5m ago."),
+    "succeeded on a node that is not known": (
+        facts(task_job(COMPLETE), task_pod("Succeeded", node=None)),
+        (State.SUCCEEDED, ""),
+        "succeeded 5m ago.",
+    ),
     "out of memory": (
         facts(
             task_job(FAILED),
@@ -73,6 +79,11 @@ ROWS = {
         ),
         (State.RUNNING, "node_lost"),
         "runs, but its node node-1 does not say what became of its Pod.",
+    ),
+    "runs on a node that is silent and has no name": (
+        facts(task_job(), task_pod("Unknown", node=None)),
+        (State.RUNNING, "node_lost"),
+        "runs, but its node does not say what became of its Pod.",
     ),
     "a Pod that is being deleted": (
         facts(
@@ -214,6 +225,11 @@ def test_one_causal_answer(known: TaskSnapshot, state: tuple[State, str], says: 
     ("known", "advice", "outlook"),
     [
         (ROWS["no node"][0], "add capacity", "the worker fails the task when this has lasted 30 s"),
+        (
+            facts(task_job(), unscheduled(), unschedulable_timeout=1.0),
+            "add capacity",
+            "the worker fails the task when this has lasted 1 s",
+        ),
         (ROWS["no node, and patience without end"][0], "add capacity", "unschedulable_timeout is 0"),
         (ROWS["a node comes"][0], "wait for the node", "when this has lasted 600 s"),
         (ROWS["no node comes"][0], "enlarge the group", "the worker fails the task at once"),
