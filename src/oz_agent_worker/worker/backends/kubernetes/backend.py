@@ -176,7 +176,7 @@ class KubernetesBackend:
 
     def watches(self) -> Sequence[WatchStatus]:
         """Return the state of the watches of Jobs and Pods."""
-        return self._monitor.vitals() if self._monitor is not None else ()
+        return self._monitor.watch_status() if self._monitor is not None else ()
 
     async def close(self) -> None:
         """Stop the watches and close the connections; Jobs go on."""

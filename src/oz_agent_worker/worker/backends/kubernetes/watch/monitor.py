@@ -71,9 +71,9 @@ class JobMonitor:
         await self._pods.start(timeout)
         self._task = asyncio.create_task(self._check_for_ever(), name="check of the Jobs in flight")
 
-    def vitals(self) -> tuple[WatchStatus, ...]:
+    def watch_status(self) -> tuple[WatchStatus, ...]:
         """The state of both watches; empty before ``start`` has returned."""
-        return (self._jobs.vitals(), self._pods.vitals()) if self._task is not None else ()
+        return (self._jobs.watch_status(), self._pods.watch_status()) if self._task is not None else ()
 
     async def close(self) -> None:
         """End the watches."""
@@ -105,7 +105,7 @@ class JobMonitor:
     def _reconnect_silent(self, outage: float) -> None:
         """After an outage a connection may be open and lead nowhere, as through a load balancer."""
         for reflector in (self._jobs, self._pods):
-            if reflector.vitals().unheard_for >= outage:
+            if reflector.watch_status().unheard_for >= outage:
                 reflector.reconnect()
 
     async def _check(self, before: dict[str, Difference]) -> dict[str, Difference]:

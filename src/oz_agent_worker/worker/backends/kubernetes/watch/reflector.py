@@ -118,7 +118,7 @@ class Reflector(Generic[ObjectT]):
         """The objects that exist, by name, as far as the server has said."""
         return self._store.objects
 
-    def vitals(self) -> WatchStatus:
+    def watch_status(self) -> WatchStatus:
         """The state of the watch. While the server cannot be reached it receives nothing, and is not idle."""
         settings, now = self._settings, time.monotonic()
         longest = settings.timeout + settings.slack + settings.pauses.longest

@@ -94,7 +94,7 @@ async def test_a_watch_that_missed_nothing_is_left_alone() -> None:
         await asyncio.sleep(100)
         assert bench.checks() == pytest.approx([30, 60, 90])
         assert (bench.watches("jobs"), bench.watches("pods")) == (["5"], ["6"])
-        assert all(vitals.alive for vitals in bench.monitor.vitals())
+        assert all(status.alive for status in bench.monitor.watch_status())
 
 
 @in_virtual_time
@@ -135,7 +135,7 @@ async def test_a_refused_watch_of_the_pods_fails_the_start() -> None:
         monitor = JobMonitor(client, JobIndex(), "ns", "app=x", check_every=30.0, settings=WatchSettings())
         with pytest.raises(ForbiddenError):
             await monitor.start(10.0)
-        assert monitor.vitals() == ()
+        assert monitor.watch_status() == ()
         await monitor.close()
 
 

@@ -194,7 +194,7 @@ async def test_a_refusal_after_the_start_is_tried_again_for_ever() -> None:
         await asyncio.sleep(300)
         assert watched.versions() == ["5"] * 22
         assert watched.api.kinds().count("list") == 1
-        assert watched.reflector.vitals().alive
+        assert watched.reflector.watch_status().alive
 
 
 @in_virtual_time
@@ -227,7 +227,7 @@ def test_a_start_that_does_not_succeed_raises_the_servers_answer(
             assert len(watched.api.asked) == pytest.approx(attempts, abs=1)
             await asyncio.sleep(60)
             assert len(watched.api.asked) == pytest.approx(attempts, abs=1), "it goes on after its end"
-            assert not watched.reflector.vitals().running
+            assert not watched.reflector.watch_status().running
 
     run()
 
@@ -243,11 +243,11 @@ async def test_a_start_to_which_nobody_answers_says_so() -> None:
 async def test_a_silent_connection_is_lost_after_the_watchs_time_and_the_slack() -> None:
     async with watching(("list", listing("5"))) as watched:
         await asyncio.sleep(314)
-        assert watched.reflector.vitals().unheard_for == pytest.approx(314)
+        assert watched.reflector.watch_status().unheard_for == pytest.approx(314)
         assert watched.versions() == ["5"]
         await asyncio.sleep(3)
         assert watched.versions() == ["5", "5"]
-        assert watched.reflector.vitals().alive
+        assert watched.reflector.watch_status().alive
 
 
 @in_virtual_time
@@ -380,7 +380,7 @@ async def test_while_the_server_is_away_the_watch_is_deaf_and_not_idle() -> None
         watched.api.answer("list", listing("6"))
         watched.reflector.relist()
         await asyncio.sleep(2000)
-        vitals = watched.reflector.vitals()
-        assert vitals.unheard_for == pytest.approx(2000), "a list counts as heard"
-        assert vitals.idle_for <= 8
-        assert vitals.alive
+        status = watched.reflector.watch_status()
+        assert status.unheard_for == pytest.approx(2000), "a list counts as heard"
+        assert status.idle_for <= 8
+        assert status.alive
