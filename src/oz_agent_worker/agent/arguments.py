@@ -31,7 +31,7 @@ _DURATION: Final = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class RunCommand:
-    """``agent run``: carry out one run. An empty text stands for a flag that is absent or blank.
+    """``agent run``: carry out one run. An empty text means that a flag is absent or blank.
 
     ``unsupported`` names the flags that are ignored although the result may differ. ``unknown`` names the
     flags that this runtime does not know, without their values: those could be secrets.

@@ -109,7 +109,7 @@ def _guard(reader: int, writer: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
     os.close(writer)
     os.setsid()
-    # Whoever reads the agent's output must see its end when the agent ends.
+    # A reader of the agent's output must see end of file when the agent ends.
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

@@ -120,7 +120,7 @@ def control_plane_checks(config: WorkerConfig, environ: Mapping[str, str]) -> li
 
 
 def judge_key(status: int, root: str) -> CheckResult:
-    """Judge the HTTP status of a request with the key."""
+    """Evaluate the HTTP status of a request with the key."""
     if status == 200:
         return ok(f"accepted by {root}")
     if status in {401, 403}:

@@ -72,7 +72,7 @@ class _Cluster:
     policy: ObservationPolicy
 
     async def find(self, task: str) -> list[TaskJob] | DeletedJob:
-        """Return the Jobs of a task, the newest first, or what events tell of a deleted one.
+        """Return the Jobs of a task, the newest first, or what events show of a deleted one.
 
         Raises:
             NoSuchTaskError: neither exists.
@@ -140,8 +140,8 @@ def explain(ctx: click.Context, /, task: str, output: str, **where: Any) -> int:
     """Say where TASK is, and what it waits for or why it ended.
 
     TASK is a task ID, an execution ID, the name of a Job or of its Pod, or the beginning
-    of one. Asks the cluster alone: no control plane, no API key. Of a deleted Job events
-    tell for an hour.
+    of one. Asks the cluster alone: no control plane, no API key. The events of a
+    deleted Job are kept for an hour.
 
     \b
     Examples:
@@ -182,7 +182,7 @@ def collect(ctx: click.Context, /, task: str, file: str | None, **where: Any) ->
     Its explanation, the Job and its Pods with their status, their events, the logs of all
     their containers. The values of variables and the keys in the agent's arguments are
     hidden; what a task prints is not, unless it is one of those. Of a task whose Job is deleted,
-    what events still tell.
+    what events still show.
 
     \b
     Examples:

@@ -330,7 +330,7 @@ class WorkerHello(_Frame, frozen=True, omit_defaults=True, kw_only=True):
     """Negotiated (``hello``): the first frame of a connection.
 
     ``max_concurrent_tasks`` absent or 0 means unlimited. ``executions`` are those that this worker
-    has claimed. ``instance`` tells workers of one ID apart; a restarted worker has the same value
+    has claimed. ``instance`` distinguishes workers of one ID; a restarted worker has the same value
     only where it finds all that it ran. The control plane has ``worker_id`` from the handshake, and
     only logs ``version``.
     """
@@ -405,7 +405,7 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
     if size > MAX_FRAME_BYTES:
         raise FrameError("?", size, f"larger than the limit of {MAX_FRAME_BYTES} bytes")
     try:
-        raw.decode()  # what is taken over unread, as a ``Raw``, must be text as well
+        raw.decode()  # ``Raw`` members are not decoded, but must be text as well
         envelope = _envelope_decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FrameError("?", size, f"not a frame: {error}") from None
@@ -413,7 +413,7 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
     if decoder is None:
         raise FrameError(_printable(envelope.type), size, "unknown type")
     if not decoder.type.__struct_fields__:
-        return decoder.type()  # nothing of its data is used, whatever that is
+        return decoder.type()  # none of its data is used
     data = bytes(envelope.data)
     try:
         # msgspec's texts name types, paths and offsets, but no value: no field of a frame is an enum.

@@ -37,7 +37,7 @@ def clock_skew(date: str | None, sent: datetime, answered: datetime) -> float | 
 
 
 def judge_clock(skew: float | None) -> CheckResult:
-    """Judge how many seconds a server's clock is ahead of this machine's; ``None``: unknown."""
+    """Estimate how many seconds a server's clock is ahead of this machine's; ``None``: unknown."""
     if skew is None:
         return skip("the server's answer has no Date")
     if abs(skew) < 1:

@@ -125,7 +125,7 @@ Notify: TypeAlias = Callable[[WorkerEvent], None]
 
 
 def ignore_event(event: WorkerEvent) -> None:
-    """Do nothing: the ``Notify`` where nobody listens."""
+    """Do nothing: a ``Notify`` without a listener."""
 
 
 @dataclass(frozen=True, slots=True)

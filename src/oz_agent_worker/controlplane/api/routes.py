@@ -56,7 +56,7 @@ def build_app(services: Services, worker_socket: WorkerSocket) -> Starlette:
         return json_response({"status": "ok"})
 
     async def healthz(_: Request) -> Response:
-        """Readiness: whether the database answers. It needs no key, and tells nothing else."""
+        """Readiness: whether the database answers. It needs no key, and reveals nothing else."""
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await services.database.read(runs.exists, "")

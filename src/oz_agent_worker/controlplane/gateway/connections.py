@@ -62,7 +62,7 @@ class WorkerConnection:
         self.capacity = self.capacity.rejected(len(self.runs), now)
 
     def cancel(self, ref: ExecutionRef) -> None:
-        """Tell the worker to stop an execution; without a hello, all that it has of the run."""
+        """Ask the worker to stop an execution; without a hello, all that it has of the run."""
         execution_id = ref.execution_id if self.peer.sent_hello else None
         self.send(TaskCancellation(task_id=ref.run_id, execution_id=execution_id))
 
@@ -174,7 +174,7 @@ class Connections:
         return min((at for at in pauses if at > now), default=None)
 
     def cancel(self, ref: ExecutionRef, worker_id: str | None) -> bool:
-        """Tell a worker to stop an execution; False if the worker is not connected.
+        """Ask a worker to stop an execution; False if the worker is not connected.
 
         The frame goes to every connection with its ID. A public worker that reconnected did
         not say what it has, and its older connection may be dead without a sign of it. A

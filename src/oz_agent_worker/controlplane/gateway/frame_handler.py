@@ -179,10 +179,10 @@ class FrameHandler:
         return False
 
     def _refuse(self, connection: WorkerConnection, ref: ExecutionRef) -> None:
-        """Tell a worker to stop an execution that it must not run.
+        """Ask a worker to stop an execution that it must not run.
 
-        A public worker cannot tell executions apart, and would stop the current one too. If
-        this connection has the current one, the worker is therefore told nothing.
+        A public worker cannot distinguish executions, and would stop the current one too. If
+        this connection has the current one, nothing is therefore sent.
         """
         connection.refused.add(ref)
         if connection.peer.sent_hello or self._connections.holder(ref.run_id) is not connection:

@@ -40,7 +40,7 @@ class Peer:
 
     @property
     def sent_hello(self) -> bool:
-        """Whether it sent a hello frame: it then tells executions of one run apart."""
+        """Whether it sent a hello frame: it then distinguishes executions of one run."""
         return self.backend is not None
 
     def same_instance(self, owner: "Peer") -> bool:
@@ -126,7 +126,7 @@ def decide_claim(
 ) -> Decision:
     """Decide about a claim, or about output, which implies one.
 
-    ``execution_id`` is None if the peer cannot tell executions apart; ``elsewhere``: another
+    ``execution_id`` is None if the peer cannot distinguish executions; ``elsewhere``: another
     open connection has the run.
     """
     decision = decide_report(run, execution_id, peer)

@@ -180,7 +180,7 @@ def reject(
 def withdraw(connection: Connection, refs: Collection[ExecutionRef], now: int, lease_until: int) -> list[str]:
     """Take back assignments that were never sent; returns the runs that are in the queue again.
 
-    If it was the execution's first assignment, nobody can have started it: any worker may get
+    If it was the execution's first assignment, no worker can have started it: any worker may get
     it, without a delay. Otherwise a process that got an earlier assignment may have started it,
     and the run waits for its worker. A run with a lease is such a run, since no lease runs
     within the time to claim a first assignment.

@@ -105,7 +105,7 @@ def cancel(connection: Connection, run_id: str, now: int, by: str | None = None)
     """Cancel a run on request; returns it as it was before, None for an unknown run.
 
     A queued run is cancelled at once. For a running one the request is stored: its worker must
-    be told. A pending run is left as it is until its worker claims it or its lease ends, and so
+    be asked to stop it. A pending run is left as it is until its worker claims it or its lease ends, and so
     is one that has ended. ``by`` is the name of the API key; the first request counts.
     """
     run = lock_run(connection, run_id)
@@ -118,7 +118,7 @@ def cancel(connection: Connection, run_id: str, now: int, by: str | None = None)
 
 
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:
-    """Runs of a worker that it must be told to stop."""
+    """Runs of a worker that it must be asked to stop."""
     statement = select(runs.c.id).where(
         runs.c.worker_id == worker_id,
         runs.c.state.in_([s.value for s in _RUNNING]),

@@ -62,7 +62,7 @@ class OutputSink(Protocol):
 
 
 class NoOutput:
-    """An output sink for a task whose output nobody wants."""
+    """An output sink that discards a task's output."""
 
     wanted = False
 
@@ -126,7 +126,7 @@ class AdoptableExecution:
 class Backend(Protocol):
     """Runs executions. Started once, before the first task; closed after the last.
 
-    ``instance`` tells this worker apart from others with its ID. It is known once ``start`` has
+    ``instance`` distinguishes this worker from others with its ID. It is known once ``start`` has
     returned.
     """
 

@@ -160,7 +160,7 @@ class Journal(Generic[State]):
             NotPrivateError: what is in the folder's place is no folder of this user.
             OSError: records cannot be written.
         """
-        # Records say which processes are ended and which folders removed: nobody else may write any.
+        # Records say which processes are ended and which folders removed: no other user may write any.
         private_folder(self.folder)
         written, lock = _write(self.folder, b"", durable=False)
         try:
@@ -256,7 +256,7 @@ class Journal(Generic[State]):
             try:
                 lock = lock_file(path)
             except OSError as error:
-                if not os.path.lexists(path):  # whatever the error was, such as too few descriptors
+                if not os.path.lexists(path):  # on any error, such as too few descriptors
                     return None
                 raise _unreadable(path, error.strerror or str(error)) from error
             if lock is None:

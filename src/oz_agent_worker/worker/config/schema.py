@@ -163,7 +163,7 @@ class KubernetesConfig:
     )
     scale_up_timeout: float = key(
         shapes.duration(),
-        "How long a Pod may wait for a node after an autoscaler has said that it adds one.",
+        "How long a Pod may wait for a node after an autoscaler has announced one.",
         600.0,
     )
     pull_grace: float = key(

@@ -1,5 +1,5 @@
 """Metrics and traces through OpenTelemetry, imported only where an exporter is chosen.
 
 events → TaskMetrics, TaskSpans → instruments, spans → exporters
-A sampler reads once a second what no event tells: the outbox, the watches, the event loop's lag.
+A sampler reads once a second what no event reports: the outbox, the watches, the event loop's lag.
 """

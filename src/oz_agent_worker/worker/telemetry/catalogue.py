@@ -88,7 +88,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_tasks_completed_total",
         kind="counter",
-        meaning="Tasks whose outcome became known, whatever it is.",
+        meaning="Tasks whose outcome became known.",
         labels=(_RESULT,),
     ),
     Metric(

@@ -1,4 +1,4 @@
-"""Metrics for a collector that nobody configured: OTLP is the default exporter, and most machines have none.
+"""Metrics for a collector that is not configured: OTLP is the default exporter, and most machines have none.
 
 The exporter and what it needs take 8 MiB, so they are loaded once something listens where
 a collector on the same machine would.

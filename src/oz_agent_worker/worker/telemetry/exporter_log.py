@@ -14,7 +14,7 @@ class ExporterLogHandler(logging.Handler):
     """Takes what OpenTelemetry's libraries log, and passes on one line per logger and ``pause`` seconds.
 
     An exporter whose collector is away logs every few seconds. ``level`` is that of the lines:
-    low where nobody configured the exporter.
+    low if the exporter is not configured.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ __all__ = ["Exporters"]
 T = TypeVar("T")
 
 _SCOPE: Final = "oz_agent_worker"
-#: How many seconds the last export may take, and how many where nobody configured the exporter
+#: How many seconds the last export may take, and how many if the exporter is not configured
 #: and there is hardly a collector.
 _SHUTDOWN_TIMEOUT: Final = 2.0
 _SHORT_SHUTDOWN_TIMEOUT: Final = 0.3
@@ -47,7 +47,7 @@ _SHORT_SHUTDOWN_TIMEOUT: Final = 0.3
 class Exporters:
     """The exporters of one worker. One that cannot be made is named in ``problems``.
 
-    ``notify`` is told which trace each task has. ``listeners`` must be given every event.
+    ``notify`` gets the trace ID of each task. ``listeners`` must be given every event.
     ``instruments`` is set where metrics are exported, ``scrape`` where Prometheus reads them.
     """
 

@@ -1,4 +1,4 @@
-"""Samples once a second what no event tells: the outbox, the watches, and the event loop's lag.
+"""Samples once a second what no event reports: the outbox, the watches, and the event loop's lag.
 
 It runs on the event loop, so that nothing is read while it changes. Exporters that run in
 threads of their own export the last sample.

@@ -82,7 +82,7 @@ class Telemetry:
                 self._failed = True
 
     def sample(self, outbox: Outbox, watches: Callable[[], Sequence[WatchStatus]]) -> None:
-        """Start to sample what no event tells, where metrics are exported."""
+        """Start to sample the values that no event reports, if metrics are exported."""
         if self._exporters is not None and self._exporters.instruments is not None:
             from .sampler import Sampler
 

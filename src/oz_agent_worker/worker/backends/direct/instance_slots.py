@@ -1,4 +1,4 @@
-"""Instance slots: what tells live workers that share a journal apart, and identifies a restarted one.
+"""Instance slots: they distinguish live workers that share a journal, and identify a restarted one.
 
 ::
 

@@ -83,7 +83,7 @@ class ProcessSet:
     def find(self) -> dict[int, int]:
         """Return the running processes that belong, as process ID to session ID. Blocks.
 
-        A negative ID stands for a whole process group, as it does for kill(2).
+        A negative ID means a whole process group, as it does for kill(2).
         """
         if not Path("/proc/self/environ").exists():
             groups = [session.leader for session in self.sessions if self.orphans]

@@ -119,7 +119,7 @@ class RecordLock:
     def remove(self, *, workspace: bool) -> None:
         """Remove the record, and the workspace too if ``workspace`` is true. Blocks.
 
-        The record goes last, so that whatever a kill in between leaves has a record.
+        The record goes last, so that everything that a kill in between leaves has a record.
 
         Raises:
             OSError: something cannot be removed. A record that cannot be removed stays held,
@@ -194,7 +194,7 @@ class RecordStore:
         return f"host/{identity}/{self._slots.own}"
 
     def close(self) -> None:
-        """Leave the executions that nobody followed in place, and give back every slot."""
+        """Leave the executions that were not followed in place, and give back every slot."""
         for lock in self._not_followed.values():
             lock.let_go()
         self._not_followed.clear()
@@ -205,7 +205,7 @@ class RecordStore:
     def begin(self, key: ExecutionKey, harness: str | None) -> tuple[RecordLock, Workspace]:
         """Write the record of an execution and make its workspace; ``harness`` needs a home in it.
 
-        The record is written first, so that whatever a kill leaves has a record.
+        The record is written first, so that everything that a kill leaves has a record.
 
         Raises:
             LaunchError: neither record nor workspace is there.

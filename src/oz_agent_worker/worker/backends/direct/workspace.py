@@ -85,7 +85,7 @@ class Workspace:
     def remove(self) -> None:
         """Unlock the folder and remove it, and nothing outside it.
 
-        It is renamed first, so that the name is free at once and nobody sees half a workspace.
+        It is renamed first, so that the name is free at once and no process sees half a workspace.
 
         Raises:
             OSError: part of it cannot be removed.

@@ -22,7 +22,7 @@ class EventSettings:
     """Times in seconds.
 
     ``every`` is between two reads for one execution, ``spacing`` between any two reads. When an
-    autoscaler has said that it adds a node, that counts for ``scale_up`` for other Pods as well, which
+    autoscaler has announced a node, that counts for ``scale_up`` for other Pods as well, which
     may fit that node. A permission that is missing is tried again after ``forbidden``.
     """
 
@@ -133,7 +133,7 @@ class EventReader:
             self._forbidden_until = self._clock() + self._settings.forbidden
             query.facts = unreadable(query.about)
         except ApiError as error:
-            # What was read before stays. Its age is the caller's to judge.
+            # What was read before stays. The caller decides whether it is too old.
             _logger.debug("the events about %s cannot be read: %s", query.about, error)
         else:
             self._forbidden_until = None

@@ -326,7 +326,7 @@ class KubernetesExecution:
         return self._outcome is None and self._may_run()
 
     def _deleted_by_another(self) -> bool:
-        """Whether another client deleted the Job before it ended, such as another worker told to stop it."""
+        """Whether another client deleted the Job before it ended, such as another worker."""
         ended = self._last is not None and end_condition(self._last) is not None
         return self._outcome is None and self._gone and not ended
 
@@ -349,7 +349,7 @@ class KubernetesExecution:
             await context.client.delete_job(context.namespace, self._name, uid=self.uid, policy=policy)
             self._deleted = True
         except ApiError as error:
-            _logger.warning("Job %s has failed for good and cannot be deleted yet: %s", self._name, error)
+            _logger.warning("Job %s has failed finally and cannot be deleted yet: %s", self._name, error)
 
     def _look_at_log(self) -> None:
         if self._output.wanted and (log := self._task_log()) is not None:

@@ -3,7 +3,7 @@
 A container's log is followed from the time at which the watch shows that it runs, and after a broken
 stream from where it ended. When the container has ended, what is missing is read in any case: the API
 server also ends a stream regularly when it loses the kubelet. Requests for logs never change an
-outcome, and there are none where nobody wants the output.
+outcome, and there are none if the output is not wanted.
 """
 
 import asyncio

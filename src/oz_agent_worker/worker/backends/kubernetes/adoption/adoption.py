@@ -52,7 +52,7 @@ _WAITING: Final[Mapping[Liveness, str]] = {
 class _Candidate:
     """A Job that may be adopted: since when it is known, and when to decide again, in the clock's seconds.
 
-    ``secret`` tells whether its Secret exists, ``None`` until that was asked.
+    ``secret``: whether its Secret exists; ``None`` until the API server was asked.
     """
 
     owner: str | None
@@ -228,7 +228,7 @@ class Adoption:
             try:
                 await self._decide_all()
             except Exception:
-                # Whatever this is: a worker that stops adopting would leave tasks without an owner.
+                # Any error: a worker that stops adopting would leave tasks without an owner.
                 _logger.exception("looking for Jobs to adopt failed; it is tried again")
                 await asyncio.sleep(_RETRY_AFTER)
 

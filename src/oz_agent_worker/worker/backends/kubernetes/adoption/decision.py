@@ -44,7 +44,7 @@ class Liveness(Enum):
 
 
 class IgnoreReason(StrEnum):
-    """Why a Job is ignored for good."""
+    """Why a Job is ignored permanently."""
 
     NOT_A_TASK = "without the annotations that name a task and its execution"
     NOT_MINE = "of another worker, whose ID has the same hash"
@@ -120,7 +120,7 @@ def decide(job: JobView, worker_label: str, context: JobContext, policy: Adoptio
     if metadata.key is None:
         return Ignore(IgnoreReason.NOT_A_TASK)
     if metadata.deletion_timestamp is not None:
-        # Whoever deleted it has decided on it, and may have reported its end.
+        # The client that deleted it has decided on it, and may have reported its end.
         return Ignore(IgnoreReason.DELETING)
     if context.owner is Liveness.ALIVE:
         return Wait()
@@ -185,10 +185,10 @@ def superseded_jobs(jobs: Iterable[JobView], worker_label: str) -> frozenset[str
 
 
 def process_liveness(owner: ProcessInstance, machine: Machine, started: str | None) -> Liveness:
-    """Tell whether a process that owns Jobs is alive, as seen from ``machine``.
+    """Return whether a process that owns Jobs is alive, as seen from ``machine``.
 
     ``started`` is the start time of the process with its ID there: ``None`` if there is none,
-    ``UNAVAILABLE`` if the system does not tell. An owner without a PID namespace counts as one in this
+    ``UNAVAILABLE`` if the system does not provide it. An owner without a PID namespace counts as one in this
     process's namespace.
     """
     if owner.machine.host != machine.host:

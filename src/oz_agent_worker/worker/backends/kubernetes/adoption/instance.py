@@ -3,7 +3,7 @@
 A worker in the cluster is its Pod (``pod/<namespace>/<name>/<uid>``): a container that is restarted
 in the same Pod still owns its Jobs. Any other worker is a process, and no later process has the same
 identity: ``process/<hostname>/<boot ID>/<PID namespace>/<pid>/<start time>``, without the namespace
-if the system does not tell it.
+if the system does not provide it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 __all__ = ["UNAVAILABLE", "Instance", "Machine", "PodInstance", "ProcessInstance", "parse_instance"]
 
-#: Stands for what the system does not tell.
+#: The value of what the system does not provide.
 UNAVAILABLE: Final = "-"
 
 
@@ -45,7 +45,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ProcessInstance:
-    """A worker's process; ``started`` tells it from other processes with its ``pid`` in the same boot."""
+    """A worker's process; ``started`` distinguishes it from others with its ``pid`` in the same boot."""
 
     machine: Machine
     pid: int

@@ -1,4 +1,4 @@
-"""Tells whether the workers that own Jobs are alive; asks about each rarely, however many Jobs it owns."""
+"""Finds out whether the workers that own Jobs are alive; asks rarely, however many Jobs one owns."""
 
 import logging
 import math
@@ -216,7 +216,7 @@ class AdoptionQueries:
         self.server_clock.update(answer.date)
 
     async def secret_exists(self, job: JobView) -> bool:
-        """Tell whether the Secret that a Job names exists; true if it names none.
+        """Return whether the Secret that a Job names exists; true if it names none.
 
         The worker may create Secrets and not read them: a creation as a dry run conflicts with an
         existing name. Where even that stays refused, the Secret counts as existing.

@@ -191,7 +191,7 @@ class KubernetesClient:
         return await self.list_all(EVENTS, namespace, field_selector=field_selector)
 
     async def list_events_about(self, namespace: str, uid: str) -> list[EventView]:
-        """Read the events about one object: one page at most, whatever writes events about it."""
+        """Read the events about one object: one page at most, because the number of events has no bound."""
         page = await self.list_page(EVENTS, namespace, field_selector=f"involvedObject.uid={uid}", limit=PAGE)
         return list(page.items or ())
 

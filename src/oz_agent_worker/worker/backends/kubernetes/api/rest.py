@@ -193,7 +193,7 @@ class ListOptions(TypedDict, total=False):
     """What a list contains (meta/v1, ListOptions); what is left out or ``None`` has no effect.
 
     Without ``resource_version`` the list is consistent; with ``"0"`` it comes from the server's
-    cache, whatever its age. A continue token names its version itself.
+    cache, of any age. A continue token names its version itself.
     """
 
     label_selector: str | None

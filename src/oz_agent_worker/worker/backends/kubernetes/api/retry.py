@@ -116,7 +116,7 @@ async def retrying(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> T:
-    """Call ``attempt`` until it succeeds, fails for good, or the budget does not allow another.
+    """Call ``attempt`` until it succeeds, fails permanently, or the budget does not allow another.
 
     A server's Retry-After is a minimum for the next delay.
 

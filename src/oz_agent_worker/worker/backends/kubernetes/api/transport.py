@@ -1,7 +1,7 @@
 """How a lost connection is noticed: TCP keep-alive for a dead peer, a limit for a silent stream.
 
 A healthy watch is silent for minutes, and so is a connection whose peer is gone: a router that
-forgot it, a node that lost its power. The kernel's probes tell the two apart.
+forgot it, a node that lost its power. The kernel's probes distinguish the two.
 """
 
 import asyncio

@@ -81,7 +81,7 @@ def secrets_in(value: str) -> Iterator[str]:
     A program that gets `Authorization: Bearer KEY` as JSON may print the header, or only the key.
     """
     yield value
-    for form in {value, value.replace("$$", "$")}:  # core/v1, Container.args: `$$(` stands for `$(`
+    for form in {value, value.replace("$$", "$")}:  # core/v1, Container.args: `$$(` means a literal `$(`
         yield from _keys(form, _DEPTH)
 
 

@@ -131,7 +131,7 @@ def explain_deleted(job: DeletedJob, namespace: str, now: datetime) -> Explanati
 
 
 def _explain_end(events: Sequence[EventView]) -> tuple[str, str]:
-    """Say how the task ended, as far as the events tell; and the reason that the worker reported."""
+    """Return how the task ended, as far as the events show, and the reason that the worker reported."""
     of_job = [event for event in events if _kind(event) == "Job"]
     end = next((e for e in reversed(of_job) if e.reason == _COMPLETED or e.reason in _FAILED), None)
     if end is not None and end.reason == _COMPLETED:

@@ -49,7 +49,7 @@ async def task_events(
 async def outcome_from_events(
     outcome: Outcome, client: KubernetesClient, namespace: str, job: JobView | None, pods: Sequence[PodView]
 ) -> Outcome:
-    """Return the outcome, or what events tell of the end of a Job whose Pods are deleted.
+    """Return the outcome, or what events show of the end of a Job whose Pods are deleted.
 
     A worker that adopts an ended Job needs this: the earlier worker may have seen the Pod's end and
     reported it, and an execution is not reported with two different ends.

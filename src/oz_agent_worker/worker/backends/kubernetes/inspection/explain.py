@@ -1,6 +1,6 @@
 """Explains a task from the cluster alone: what it does, what it waits for, or why it ended. Pure.
 
-The judgement is the worker's own (``status``), but in the present tense, before any grace
+The evaluation is the worker's own (``status``), but in the present tense, before any grace
 period is over, and with the evidence. Ages compare the cluster's times with the reader's clock.
 """
 
@@ -131,7 +131,7 @@ def _explain_active(state: State, snapshot: TaskSnapshot) -> _Answer:
             return replace(answer, says=f"{verb} {answer.says}")
     pod = last_pod(snapshot.pods)
     if pod is None:
-        advice = "where this lasts, see whether kube-controller-manager runs"
+        advice = "if this continues, see whether kube-controller-manager runs"
         return _Answer("waits: its Job has no Pod yet", advice=advice)
     if state is State.RUNNING:
         starts = (c.running.started_at for c in pod.container_statuses if c.running)

@@ -107,7 +107,7 @@ class Inspector:
             raise NoSuchTaskError(
                 f"{error}{of_worker} is in namespace {self._namespace!r}: one that succeeded is deleted when"
                 " its result is delivered, one that was cancelled or cannot run at once, one that failed by"
-                " itself after its TTL, and events tell of it for an hour; one in a queue has none"
+                " itself after its TTL, and its events are kept for an hour; one in a queue has none"
                 f" yet.{other}"
             ) from None
 

@@ -1,7 +1,7 @@
 """Hides secrets in the evidence of a task. Pure.
 
 A Pod's spec holds the values of variables in clear text, and in the agent's arguments the keys of MCP
-servers and whatever was passed on unread. They become ``***``, and so does each occurrence of such a
+servers and all that was passed on unread. They become ``***``, and so does each occurrence of such a
 value in a message or a log.
 """
 

@@ -35,7 +35,7 @@ class State(StrEnum):
     """The state of a task.
 
     ``ending``: its Job is being deleted, and its Pod has its grace period. ``gone``: its Job does
-    not exist; only events tell of it.
+    not exist; only events mention it.
     """
 
     PENDING = "pending"
@@ -64,7 +64,7 @@ def reason_of(
     """Return why a task failed, or what it waits for: the reason that the worker reports.
 
     Empty if nothing is wrong. ``events`` are those of the Job and its Pods, as far as they are known:
-    only events tell of some problems, and of the ends of Pods that are gone.
+    only events show some problems, and how Pods that are gone ended.
     """
     failure = job.condition("Failed")
     if failure is not None:
@@ -104,7 +104,7 @@ def task_problems(
 
 
 def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
-    """Whether a task failed and only events can tell why."""
+    """Whether a task failed and only events can show why."""
     failure = job.condition("Failed")
     return failure is not None and is_unexplained(explain_failure(failure, pods), pods)
 

@@ -24,7 +24,7 @@ def job_limits(config: KubernetesConfig, *, cleanup: bool) -> dict[str, Any]:
 
 
 def _failure_rules() -> list[dict[str, Any]]:
-    """Tell disruptions from failures (KEP-3329, PodFailurePolicy); the first rule that matches decides.
+    """Distinguish disruptions from failures (KEP-3329, PodFailurePolicy); the first match decides.
 
     With a policy, a Pod is replaced only when it has ended (podReplacementPolicy ``Failed``), so a
     task never runs twice at a time.
@@ -35,8 +35,8 @@ def _failure_rules() -> list[dict[str, Any]]:
         {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         # A container that failed: its own exit code, the OOM killer, an init container.
         {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
-        # What leaves no exit code: a Pod past its own deadline whose containers ended well when
-        # they were told to. Every Pod that a kubelet accepted has this condition. One that it
+        # A failure without an exit code: a Pod past its own deadline whose containers ended with 0
+        # on SIGTERM. Every Pod that a kubelet accepted has this condition. One that it
         # refused (OutOfcpu) has none and has run nothing: it matches no rule, and is counted.
         {"action": "FailJob", "onPodConditions": [{"type": "PodScheduled", "status": "True"}]},
     ]

@@ -77,7 +77,7 @@ async def check_quotas(client: KubernetesClient, namespace: str) -> CheckResult:
 
 
 def judge_quotas(quotas: Iterable[Mapping[str, Any]], namespace: str) -> CheckResult:
-    """Judge quotas (core/v1, ResourceQuota): one is full if not one more Job or Pod fits."""
+    """Check quotas (core/v1, ResourceQuota): one is full if no further Job or Pod fits."""
     shown = []
     for quota in quotas:
         name, status = quota["metadata"]["name"], quota.get("status") or {}

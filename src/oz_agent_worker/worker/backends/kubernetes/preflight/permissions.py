@@ -3,7 +3,7 @@
 This is the one list of the worker's permissions: tests compare the chart's Role, its notes and
 the documents with it.
 
-The API server is asked for its own judgement (authorization/v1, SelfSubjectAccessReview). Where it
+The API server itself decides (authorization/v1, SelfSubjectAccessReview). Where it
 gives none or says no, the request itself is tried in a way that changes nothing: a list of one
 item, a read or a deletion of a name that no object has, a creation as a dry run. The API server
 checks authorization before existence, so 404 means allowed.
@@ -92,7 +92,7 @@ _ALWAYS: Final = (
 )
 _SECRET: Final = Permission("", "secrets", "create", "keep a task's variables (task_env_secret)")
 #: Needed in the namespace of the worker's own Pod. A Job names the Pod of the worker that owns it;
-#: only a look at that Pod tells whether another worker may adopt the Job. Tasks run without it.
+#: only that Pod's status shows whether another worker may adopt the Job. Tasks run without it.
 OWNER_PERMISSION: Final = Permission(
     "", "pods", "get", "see whether the worker that owns a Job is still there"
 )
@@ -217,7 +217,7 @@ async def _refusal(
 
 
 async def _review(client: KubernetesClient, namespace: str, permission: Permission) -> bool:
-    """Return the server's own judgement (authorization/v1, SelfSubjectAccessReview)."""
+    """Return the server's own decision (authorization/v1, SelfSubjectAccessReview)."""
     resource, _, subresource = permission.resource.partition("/")
     attributes = {
         "namespace": namespace,

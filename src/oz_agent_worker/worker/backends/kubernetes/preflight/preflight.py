@@ -205,7 +205,7 @@ class Preflight:
         info = await self._server()
         server, version = self._open.credentials.server, parse_version(info.version)
         if version is None:
-            return ok(f"{server}; it does not tell its version")
+            return ok(f"{server}; it does not report its version")
         detail = f"{server}, Kubernetes {info.version}"
         if version < OLDEST:
             oldest = ".".join(map(str, OLDEST))
@@ -388,5 +388,5 @@ def judge_stage(result: ProbeResult, stage: Stage, passed: str) -> CheckResult:
 
 
 def _unique() -> str:
-    """Return letters and digits that tell one attempt from the next."""
+    """Return random letters and digits that make an attempt's names unique."""
     return secrets.token_hex(4)

@@ -116,16 +116,16 @@ def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
     ``None`` where they show no disruption. ``NodeNotReady`` explains the end only if no event but
     the eviction for that taint came after it: otherwise the Pod may have gone on.
     """
-    telling: list[EventView] = []
+    candidates: list[EventView] = []
     for event in events:
         if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the eviction failed
-            telling = [other for other in telling if other.reason != _SCALE_DOWN]
+            candidates = [other for other in candidates if other.reason != _SCALE_DOWN]
         elif (event.reason or "") in _BY_EVENT and not _is_revoked(event):
-            telling.append(event)
-    while telling:
-        event = telling.pop()
-        if event.reason == _TAINTED and telling and telling[-1].reason == _NOT_READY:
-            event = telling[-1]
+            candidates.append(event)
+    while candidates:
+        event = candidates.pop()
+        if event.reason == _TAINTED and candidates and candidates[-1].reason == _NOT_READY:
+            event = candidates[-1]
         elif event.reason == _NOT_READY and event is not events[-1]:
             continue
         kind = _specific(_BY_EVENT[event.reason or ""], event.message)
@@ -153,11 +153,11 @@ def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodPr
     if pod.metadata.deletion_timestamp:
         target_words = quote_cluster(target.reason, target.message) if target else ""
         what = (
-            f"the Pod was told to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
+            f"the Pod was asked to end {grace:g} s ago and its node{_on(pod)} does not confirm that it has"
             f"{target_words}"
         )
     elif pod.phase == "Unknown":
-        what = f"the node{_on(pod)} has told nothing of the Pod for {grace:g} s"
+        what = f"the node{_on(pod)} has reported nothing of the Pod for {grace:g} s"
     else:
         return
     finding = Finding(what, words, f"see whether the node is ready, and {_RETRY}")

@@ -109,7 +109,7 @@ def _evaluate_problems(
 ) -> Evaluation:
     """Fail the task for the problem whose grace was over first; else say when to check again.
 
-    Where events tell more about a problem, they are read once more when its grace is over: what
+    If events show more about a problem, they are read once more when its grace is over: what
     they reported before may have passed.
     """
     keys = frozenset(problem.key for problem in problems)

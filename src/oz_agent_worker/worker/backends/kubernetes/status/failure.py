@@ -130,8 +130,8 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
     # The message of an end is what the container wrote: its termination message, or the end of its log
     # (core/v1, terminationMessagePolicy). "Error" is what runtimes report for any exit code but 0.
     unseen = ended.reason == _UNSEEN
-    said = ended.reason if ended.reason != "Error" else None
-    quote = quote_cluster(said, ended.message if unseen else None)
+    runtime_reason = ended.reason if ended.reason != "Error" else None
+    quote = quote_cluster(runtime_reason, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
     return failed(
         reason,
@@ -149,7 +149,7 @@ def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> s
     if container == TASK_CONTAINER and code in _EXIT_ADVICE:
         return _EXIT_ADVICE[code]
     namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
-    return f"its log tells why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
+    return f"its log shows why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
 
 
 def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
@@ -180,7 +180,7 @@ def _job_failure(condition: Condition, pod: PodView | None) -> Outcome:
         return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
     elif pod is not None and pod.metadata.deletion_timestamp:
         return failed(FailureReason.POD_MISSING, f"{text}, because its Pod was deleted. {_DELETER}")
-    return failed(FailureReason.JOB_FAILED, f"{text}: its events tell more (kubectl describe job)")
+    return failed(FailureReason.JOB_FAILED, f"{text}: its events show more (kubectl describe job)")
 
 
 def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:

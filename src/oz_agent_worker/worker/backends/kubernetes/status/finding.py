@@ -31,7 +31,7 @@ class Finding:
     """What is wrong, in the present tense and without a capital letter; all but ``what`` may be empty.
 
     ``words`` are the cluster's own. ``advice`` says what to change, and may have several lines, such
-    as a piece of YAML to copy. ``duration`` says how long it lasts where it fails a task (`` within
+    as a piece of YAML to copy. ``duration`` says how long it continued if it fails a task (`` within
     30 s``). ``more`` is a clause to follow the cluster's words.
     """
 
@@ -78,7 +78,7 @@ class PodProblem:
 
     @property
     def outcome(self) -> Outcome:
-        """How the task ends if the problem lasts."""
+        """How the task ends if the problem continues."""
         return failed(self.reason, self.finding.sentence(), task_text=self.text)
 
 

@@ -67,7 +67,7 @@ def _no_pod(policy: ObservationPolicy, facts: EventFacts) -> tuple[float, Findin
     return policy.stuck_timeout, Finding(
         "the Job has no Pod",
         facts.refused or facts.warning,
-        "its events tell more (kubectl describe job)",
+        "its events show more (kubectl describe job)",
         duration=f" after {policy.stuck_timeout:g} s",
     )
 
@@ -168,7 +168,7 @@ def _no_progress(
     pod: PodView, container: ContainerStatus | None, policy: ObservationPolicy, facts: EventFacts
 ) -> tuple[FailureReason, Finding]:
     namespace = f" -n {pod.metadata.namespace}" if pod.metadata.namespace else ""
-    advice = f"its events tell more (kubectl describe pod{namespace} {pod.metadata.name})"
+    advice = f"its events show more (kubectl describe pod{namespace} {pod.metadata.name})"
     if container is None:
         reason, what = FailureReason.NODE_LOST, f"the node {pod.node_name} has not taken the Pod up"
         advice = "see whether the node is ready"

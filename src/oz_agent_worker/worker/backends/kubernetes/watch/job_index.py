@@ -142,7 +142,7 @@ class JobIndex:
     def on_list(self, began: float) -> None:
         """Take the end of a list that began at ``began`` (monotonic seconds).
 
-        A Job that was created before and is not in the list was deleted while nobody watched.
+        A Job that was created before and is not in the list was deleted while there was no watch.
         """
         for name, handler in list(self.handlers()):
             job = self._jobs.get(name)

@@ -24,7 +24,7 @@ _SOON: Final = 5.0
 
 
 class JobMonitor:
-    """Watches the worker's Jobs and Pods in one namespace, whatever their number, with one watch each.
+    """Watches all of the worker's Jobs and Pods in one namespace, with one watch each.
 
     Every ``check_every`` seconds, while an execution is in flight, one list from the API server's
     cache shows whether the watch of the Jobs has missed anything (see ``consistency_check``). After a

@@ -115,7 +115,7 @@ class Reflector(Generic[ObjectT]):
 
     @property
     def objects(self) -> Mapping[str, ObjectT]:
-        """The objects that exist, by name, as far as the server has said."""
+        """The objects that exist, by name, as far as the server has reported them."""
         return self._store.objects
 
     def watch_status(self) -> WatchStatus:
@@ -188,7 +188,7 @@ class Reflector(Generic[ObjectT]):
                     return
                 pause = self._after_error(error)
             except Exception:
-                # Whatever this is: a watch that ends in silence would be worse.
+                # Any error: a watch that ends unnoticed would be worse.
                 _logger.exception(
                     "the watch of %s failed; it starts again with a list", self._resource.plural
                 )
@@ -240,7 +240,7 @@ class Reflector(Generic[ObjectT]):
         try:
             event = self._decoder.decode(line)
         except UndecodableEventError as error:
-            # The other events are still useful; the consistency check finds what this one said.
+            # The other events are still useful; the consistency check finds what this one reported.
             _logger.warning("an event of the watch of %s is skipped: %s", self._resource.plural, error)
             return
         self._has_received = True

@@ -26,9 +26,9 @@ class Store(Generic[ObjectT]):
     """The objects of one resource type in one namespace, by name, as of ``resource_version``.
 
     A list replaces what was known, and each difference is one change. An event about a known object
-    counts if it is newer than that object, whatever came between. An event about an unknown object
-    counts only if it is newer than everything before: the server sends a collection's events in the
-    order of their versions, so an older one repeats the life of an object that is deleted.
+    counts if it is newer than that object, even if events between are missing. An event about an
+    unknown object counts only if it is newer than everything before: the server sends a collection's
+    events in the order of their versions, so an older one repeats the life of a deleted object.
     """
 
     def __init__(self) -> None:

@@ -117,7 +117,7 @@ def test_a_pod_whose_node_does_not_confirm_its_end() -> None:
 def test_a_pod_of_which_its_node_tells_nothing() -> None:
     [problem] = lost_pod_problems(pod(phase="Unknown", reason="NodeLost", message="unresponsive"), POLICY)
     assert (problem.key, problem.grace) == ("uid-1/lost", 300.0)
-    assert "has told nothing of the Pod for 300 s (NodeLost: unresponsive)" in problem.outcome.message
+    assert "has reported nothing of the Pod for 300 s (NodeLost: unresponsive)" in problem.outcome.message
 
 
 @pytest.mark.parametrize(

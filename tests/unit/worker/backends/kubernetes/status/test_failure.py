@@ -159,14 +159,14 @@ def test_the_newest_pod_speaks_first() -> None:
         (
             (ended(terminated("task", 137, message="last words\nof the agent.")),),
             LIMIT,
-            "Container `task` ended with exit code 137 (SIGKILL): its log tells why"
+            "Container `task` ended with exit code 137 (SIGKILL): its log shows why"
             " (kubectl logs -n agents oz-task-1-abcde -c task)",
         ),
         (
             (ended(terminated("task", 137, reason="ContainerStatusUnknown", message="not located")),),
             LIMIT,
             "Container `task` ended with exit code 137 (SIGKILL) (ContainerStatusUnknown: not located): its"
-            " log tells why (kubectl logs -n agents oz-task-1-abcde -c task)",
+            " log shows why (kubectl logs -n agents oz-task-1-abcde -c task)",
         ),
         (
             (ended(terminated("task", 143), metadata=GONE),),
@@ -205,7 +205,7 @@ def test_the_newest_pod_speaks_first() -> None:
             (ended(reason="OutOfcpu", message="Node has no cpu"),),
             LIMIT,
             "The Job failed (BackoffLimitExceeded: it failed), its Pod says (OutOfcpu: Node has no cpu): its"
-            " events tell more (kubectl describe job)",
+            " events show more (kubectl describe job)",
         ),
         (
             (),

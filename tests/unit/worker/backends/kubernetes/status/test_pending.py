@@ -44,7 +44,7 @@ def only_missing_pod(
 @pytest.mark.parametrize(
     ("facts", "grace", "words"),
     [
-        (NOT_READ, 600.0, "The Job has no Pod after 600 s: its events tell more"),
+        (NOT_READ, 600.0, "The Job has no Pod after 600 s: its events show more"),
         (QUOTA, 30.0, "no room for it in the namespace's quota (FailedCreate: exceeded quota: small): raise"),
         (DENIED, 10.0, "the cluster does not admit it (FailedCreate: violates PodSecurity): change"),
         (WEBHOOK, 600.0, "The Job has no Pod after 600 s (FailedCreate: failed calling webhook): its events"),
