@@ -85,6 +85,8 @@ def test_a_line_that_comes_late_is_not_taken_for_a_known_one() -> None:
         b"\n",
         b"x" * 200 + b"\n",
         b"2026-13-01T00:00:00Z no time\n",
+        b"2026-01-01_00:00:00Z no RFC 3339\n",
+        b"20260101T000000Z no RFC 3339\n",
         b"2026-01-01T00:00:00.000000000 no offset\n",
     ],
 )

@@ -78,6 +78,20 @@ def test_of_a_log_that_was_read_from_late_on_nobody_knows_how_much_is_missing(
     assert (tail.omission, tail.size) == (missing, len(content))
 
 
+@pytest.mark.parametrize(
+    ("content", "before"), [(b"", b""), (b"whole\n", b"whole\n"), (b"half a line", b"half a line\n")]
+)
+def test_a_log_whose_end_could_not_be_read_ends_with_a_line_that_says_so(
+    content: bytes, before: bytes
+) -> None:
+    tail, sink = LogTail(100), Sink()
+    tail.feed(content)
+    tail.unread = "why"
+    write_log(sink, tail)
+    note = b"[oz-agent-worker: the log was read so far, and its end could not be: why]\n"
+    assert b"".join(sink.chunks) == before + note
+
+
 def test_output_of_any_size_is_cut_into_pieces() -> None:
     sink = Sink()
     write_output(sink, b"x" * (MAX_OUTPUT_CHUNK + 1))
