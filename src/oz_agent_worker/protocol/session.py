@@ -129,7 +129,7 @@ class Session:
         self._ping_interval = ping_interval
         self._dead_after = dead_after
         self._ack_timeout = ack_timeout
-        self._heard_at = now
+        self._received_at = now
         self._pinged_at = now
         self._last_ping = 0
         self._last_pong = 0
@@ -147,7 +147,7 @@ class Session:
 
     def receive_text(self, frame: str | bytes, now: float) -> Event:
         """Decode a frame into an event. Never raises, whatever the peer sends."""
-        self._heard_at = now
+        self._received_at = now
         try:
             decoded = frames.decode_control_plane_frame(frame)
             if isinstance(decoded, frames.TaskAssignment):
@@ -165,7 +165,7 @@ class Session:
 
         Pongs that answer no ping are allowed (RFC 6455, section 5.5.3) and ignored.
         """
-        self._heard_at = now
+        self._received_at = now
         barrier = int(payload) if payload.isdigit() and len(payload) < 20 else 0
         if barrier > self._last_ping:
             return Delivered(())
@@ -176,7 +176,7 @@ class Session:
 
     def receive_other(self, now: float) -> None:
         """Note a ping or another sign of life."""
-        self._heard_at = now
+        self._received_at = now
 
     # ------------------------------------------------------------------------ out
 
@@ -238,7 +238,7 @@ class Session:
 
     def is_dead(self, now: float) -> bool:
         """Return whether the peer has been silent for too long."""
-        return now >= self._heard_at + self._dead_after
+        return now >= self._received_at + self._dead_after
 
     def next_timer(self) -> float:
         """Return when to call again if nothing arrives.
@@ -246,8 +246,8 @@ class Session:
         That is for what is left to write, a ping, an unacknowledged report, or a dead peer.
         """
         if self._pending or self._owed or self._ping_due:
-            return self._heard_at  # at once
-        timers = [self._pinged_at + self._ping_interval, self._heard_at + self._dead_after]
+            return self._received_at  # at once
+        timers = [self._pinged_at + self._ping_interval, self._received_at + self._dead_after]
         if (since := self._outbox.awaiting_ack_since) is not None:
             timers.append(since + self._ack_timeout)
         return min(timers)

@@ -132,14 +132,14 @@ def ignore_event(event: WorkerEvent) -> None:
 class WatchStatus:
     """The state of the watch of one resource, for probes and metrics; times in seconds.
 
-    ``running``: the task that keeps the watch has not ended. ``unheard_for``: since the server
+    ``running``: the task that keeps the watch has not ended. ``silent_for``: since the server
     last sent anything, a bookmark included. ``idle_for``: since the watch last did anything,
     such as receive, or try to reach a server that does not answer; beyond ``idle_limit`` it hangs.
     """
 
     resource: str
     running: bool
-    unheard_for: float
+    silent_for: float
     idle_for: float
     idle_limit: float
 

@@ -13,7 +13,7 @@ from oz_agent_worker.worker.telemetry.catalogue import METRICS
     [(True, 0.0, True), (True, 100.0, True), (True, 100.1, False), (False, 0.0, False)],
 )
 def test_it_runs_and_keeps_within_its_limit(running: bool, idle_for: float, alive: bool) -> None:
-    status = WatchStatus("jobs", running=running, unheard_for=1e6, idle_for=idle_for, idle_limit=100.0)
+    status = WatchStatus("jobs", running=running, silent_for=1e6, idle_for=idle_for, idle_limit=100.0)
     assert status.alive is alive
 
 

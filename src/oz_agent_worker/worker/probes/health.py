@@ -48,7 +48,7 @@ def _check_watch(watch: WatchStatus) -> HealthCheck:
         return HealthCheck(
             name, False, f"did nothing for {watch.idle_for:.0f} s (its limit is {watch.idle_limit:.0f} s)"
         )
-    return HealthCheck(name, True, f"last received {watch.unheard_for:.0f} s ago")
+    return HealthCheck(name, True, f"last received {watch.silent_for:.0f} s ago")
 
 
 class Health:

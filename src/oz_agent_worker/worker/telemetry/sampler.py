@@ -51,5 +51,5 @@ class Sampler:
         self._instruments.set("oz_worker_outbox_oldest_seconds", age)
         for watch in self._watches():
             self._instruments.set(
-                "oz_worker_kubernetes_watch_lag_seconds", watch.unheard_for, resource=watch.resource
+                "oz_worker_kubernetes_watch_lag_seconds", watch.silent_for, resource=watch.resource
             )

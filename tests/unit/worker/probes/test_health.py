@@ -9,10 +9,10 @@ from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.probes.health import Health
 from oz_agent_worker.worker.probes.server import Response
 
-WELL = WatchStatus("jobs", running=True, unheard_for=31.4, idle_for=31.4, idle_limit=400.0)
-DEAF = WatchStatus("pods", running=True, unheard_for=9000.0, idle_for=5.0, idle_limit=400.0)
-STUCK = WatchStatus("pods", running=True, unheard_for=500.0, idle_for=500.0, idle_limit=400.0)
-ENDED = WatchStatus("pods", running=False, unheard_for=1.0, idle_for=1.0, idle_limit=400.0)
+WELL = WatchStatus("jobs", running=True, silent_for=31.4, idle_for=31.4, idle_limit=400.0)
+DEAF = WatchStatus("pods", running=True, silent_for=9000.0, idle_for=5.0, idle_limit=400.0)
+STUCK = WatchStatus("pods", running=True, silent_for=500.0, idle_for=500.0, idle_limit=400.0)
+ENDED = WatchStatus("pods", running=False, silent_for=1.0, idle_for=1.0, idle_limit=400.0)
 
 
 def body(response: Response) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from oz_agent_worker.worker.telemetry.sampler import Sampler
 
 from .exposition import instruments_for, scraped
 
-JOBS = WatchStatus("jobs", running=True, unheard_for=31.5, idle_for=1.0, idle_limit=400.0)
+JOBS = WatchStatus("jobs", running=True, silent_for=31.5, idle_for=1.0, idle_limit=400.0)
 
 
 def test_outbox_and_watches() -> None:

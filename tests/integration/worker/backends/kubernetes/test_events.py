@@ -101,7 +101,7 @@ async def test_a_server_that_is_away_leaves_the_watches_deaf_and_alive(
     await eventually(lambda: min(heard.restarts(r).count("error") for r in ("jobs", "pods")) >= 3)
     for watch in backend.watches():
         assert watch.alive
-        assert watch.idle_for < watch.unheard_for < watch.idle_limit
+        assert watch.idle_for < watch.silent_for < watch.idle_limit
         assert watch.idle_limit == 30 + 1 + 0.2 + 60
 
 

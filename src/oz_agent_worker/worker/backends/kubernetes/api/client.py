@@ -280,8 +280,8 @@ class KubernetesClient:
         silence = self.settings.log_silence
         # The kubelet sends its headers with the log's first line, which may come late.
         async with self._open(request, self._timeout(None), patience=silence) as response:
-            with silence_limit(response.content, silence) as heard:
-                yield self._chunks(response, heard)
+            with silence_limit(response.content, silence) as on_data:
+                yield self._chunks(response, on_data)
 
     @asynccontextmanager
     async def watch(
@@ -307,8 +307,8 @@ class KubernetesClient:
             timeout_seconds=timeout_seconds,
         )
         async with self._open(request, self._timeout(None)) as response:
-            with silence_limit(response.content, silence) as heard:
-                yield self._chunks(response, heard)
+            with silence_limit(response.content, silence) as on_data:
+                yield self._chunks(response, on_data)
 
     async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
         """Send a prepared request until it succeeds or the policy (``read``) gives up."""
@@ -383,12 +383,12 @@ class KubernetesClient:
         return response
 
     async def _chunks(
-        self, response: aiohttp.ClientResponse, heard: Callable[[], None] = lambda: None
+        self, response: aiohttp.ClientResponse, on_data: Callable[[], None] = lambda: None
     ) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; ``heard`` is called before each chunk."""
+        """Yield the body as it arrives; ``on_data`` is called before each chunk."""
         try:
             while chunk := await response.content.readany():
-                heard()
+                on_data()
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(error) from error

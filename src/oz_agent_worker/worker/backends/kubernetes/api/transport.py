@@ -51,16 +51,16 @@ def silence_limit(stream: aiohttp.StreamReader, seconds: float) -> Iterator[Call
     time-out sets one for each packet, which for a watch is a good part of the cost of an event.
     """
     loop = asyncio.get_running_loop()
-    heard_at = loop.time()
+    received_at = loop.time()
     timer: asyncio.TimerHandle
 
-    def heard() -> None:
-        nonlocal heard_at
-        heard_at = loop.time()
+    def on_data() -> None:
+        nonlocal received_at
+        received_at = loop.time()
 
     def check() -> None:
         nonlocal timer
-        left = heard_at + seconds - loop.time()
+        left = received_at + seconds - loop.time()
         if left > 0:
             timer = loop.call_later(left, check)
         else:
@@ -68,6 +68,6 @@ def silence_limit(stream: aiohttp.StreamReader, seconds: float) -> Iterator[Call
 
     timer = loop.call_later(seconds, check)
     try:
-        yield heard
+        yield on_data
     finally:
         timer.cancel()

@@ -1,7 +1,7 @@
-"""What keeps a Pod from running, and for how long that may go on.
+"""What keeps a Pod from running, and for how long that may continue.
 
-Most of these states heal by themselves: a registry answers again, an autoscaler adds a
-node. So a problem fails its task only after a grace, unless the cluster's words show that
+Most of these states pass by themselves: a registry answers again, an autoscaler adds a
+node. So a problem fails its task only after a grace, unless the cluster's message shows that
 waiting does not help.
 """
 
@@ -28,13 +28,13 @@ __all__ = ["START_FAILURES", "pod_problems"]
 class _WaitingKind:
     """A kind of waiting. ``quotes``: its message holds what a program of the Pod wrote.
 
-    ``heals``: it may pass by itself, so its task fails only after a grace.
+    ``may_pass``: it may pass by itself, so its task fails only after a grace.
     """
 
     reason: FailureReason
     what: str
     advice: str
-    heals: bool = True
+    may_pass: bool = True
     quotes: bool = False
 
 
@@ -47,13 +47,13 @@ _NEVER_PULL: Final = _WaitingKind(
     FailureReason.IMAGE_PULL,
     "the image of container `{name}` is not on the node and may not be pulled",
     "load it onto the nodes, or change backend.kubernetes.image_pull_policy",
-    heals=False,
+    may_pass=False,
 )
 _NAME: Final = _WaitingKind(
     FailureReason.INVALID_IMAGE,
     "the image of container `{name}` has an invalid name",
     "correct the image's name",
-    heals=False,
+    may_pass=False,
 )
 _CREATE: Final = _WaitingKind(
     FailureReason.CONTAINER_CREATE,
@@ -130,7 +130,7 @@ def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[Pod
         kind, reason, message = _kind_of(container)
         if kind is None:
             continue
-        final = not kind.heals or (kind is _PULL and _HOPELESS.search(message or "") is not None)
+        final = not kind.may_pass or (kind is _PULL and _HOPELESS.search(message or "") is not None)
         failure = kind.reason
         if kind in (_CREATE, _START, _HOOK):
             init = container in pod.init_container_statuses

@@ -105,7 +105,7 @@ class JobMonitor:
     def _reconnect_silent(self, outage: float) -> None:
         """After an outage a connection may be open and lead nowhere, as through a load balancer."""
         for reflector in (self._jobs, self._pods):
-            if reflector.watch_status().unheard_for >= outage:
+            if reflector.watch_status().silent_for >= outage:
                 reflector.reconnect()
 
     async def _check(self, before: dict[str, Difference]) -> dict[str, Difference]:

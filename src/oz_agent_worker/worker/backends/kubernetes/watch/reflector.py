@@ -125,7 +125,7 @@ class Reflector(Generic[ObjectT]):
         return WatchStatus(
             self._resource.plural,
             running=self._task is not None and not self._task.done(),
-            unheard_for=now - self._received_at,
+            silent_for=now - self._received_at,
             idle_for=now - max(self._received_at, self._tried_at),
             idle_limit=longest + _SPARE,
         )

@@ -243,7 +243,7 @@ async def test_a_start_to_which_nobody_answers_says_so() -> None:
 async def test_a_silent_connection_is_lost_after_the_watchs_time_and_the_slack() -> None:
     async with watching(("list", listing("5"))) as watched:
         await asyncio.sleep(314)
-        assert watched.reflector.watch_status().unheard_for == pytest.approx(314)
+        assert watched.reflector.watch_status().silent_for == pytest.approx(314)
         assert watched.versions() == ["5"]
         await asyncio.sleep(3)
         assert watched.versions() == ["5", "5"]
@@ -381,6 +381,6 @@ async def test_while_the_server_is_away_the_watch_is_deaf_and_not_idle() -> None
         watched.reflector.relist()
         await asyncio.sleep(2000)
         status = watched.reflector.watch_status()
-        assert status.unheard_for == pytest.approx(2000), "a list counts as heard"
+        assert status.silent_for == pytest.approx(2000), "a list counts as heard"
         assert status.idle_for <= 8
         assert status.alive
