@@ -71,6 +71,11 @@ def test_what_no_key_accounts_for_stays_as_it_is(path: str) -> None:
             "pod_template.containers[task].resources.limits.x",
         ),
         (
+            {"node_selector": {"a": "b"}, "pod_template": {"nodeSelector": {"a b": "c"}}},
+            "nodeSelector",
+            "pod_template.nodeSelector",
+        ),
+        (
             {"pod_template": {"nodeSelector": {"a b": "c"}}},
             "nodeSelector",
             "pod_template.nodeSelector",

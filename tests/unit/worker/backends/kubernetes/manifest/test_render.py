@@ -5,7 +5,7 @@ import json
 import yaml
 
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
-from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_job
+from oz_agent_worker.worker.backends.kubernetes.manifest.render import render_job, render_manifests
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from tests.unit.worker.backends.kubernetes.samples import task_spec
 
@@ -42,3 +42,13 @@ def test_yaml_keeps_strings_strings_and_writes_no_anchors() -> None:
 def test_both_formats_are_the_same_data() -> None:
     assert json.loads(render_job(JOB, "json")) == yaml.safe_load(render_job(JOB, "yaml")) == JOB
     assert render_job(JOB, "json").endswith("}\n")
+    assert render_job({"kind": "Job"}, "json") == '{\n  "kind": "Job"\n}\n'
+
+
+def test_several_manifests_are_documents_in_yaml_and_a_list_in_json() -> None:
+    one, two = {"kind": "Secret"}, {"kind": "Job"}
+    assert render_manifests([one, two], "yaml") == "kind: Secret\n---\nkind: Job\n"
+    assert render_manifests([one], "yaml") == "kind: Secret\n"
+    assert json.loads(render_manifests([one], "json")) == one
+    listed = {"apiVersion": "v1", "kind": "List", "items": [one, two]}
+    assert json.loads(render_manifests([one, two], "json")) == listed
