@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from oz_agent_worker import __version__
-from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
 from oz_agent_worker.common.proxy import Proxy, proxy_for
 from oz_agent_worker.errors import AuthRefusedError, OzError
@@ -180,8 +180,8 @@ class ApiClient:
         try:
             response = await self._http.request(method, url, **proxy_options(self._proxy), **options)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            words = failure_words(error, self._proxy)
-            raise ControlPlaneUnreachableError(f"{self._url} cannot be reached: {words}") from error
+            cause = failure_text(error, self._proxy)
+            raise ControlPlaneUnreachableError(f"{self._url} cannot be reached: {cause}") from error
         if response.status >= 400:
             raise await _refusal(self._url, response)
         return response

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from oz_agent_worker import __version__
-from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.proxy import proxy_for
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, skip, warn
@@ -68,7 +68,7 @@ async def _ask(url: str, environ: Mapping[str, str], key: Secret | None = None) 
     except TimeoutError as error:
         raise _UnreachableError(f"no answer within {_TIMEOUT:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise _UnreachableError(f"cannot be reached: {failure_words(error, None)}") from error
+        raise _UnreachableError(f"cannot be reached: {failure_text(error, None)}") from error
 
 
 def control_plane_checks(config: WorkerConfig, environ: Mapping[str, str]) -> list[Check]:

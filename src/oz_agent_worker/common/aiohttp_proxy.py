@@ -10,7 +10,7 @@ import aiohttp
 
 from .proxy import Proxy
 
-__all__ = ["ProxyOptions", "failure_words", "proxy_options"]
+__all__ = ["ProxyOptions", "failure_text", "proxy_options"]
 
 
 class ProxyOptions(TypedDict):
@@ -32,7 +32,7 @@ def proxy_options(proxy: Proxy | None) -> ProxyOptions:
     return {"proxy": proxy.url, "proxy_headers": {"Authorization": f"Basic {login}"}}
 
 
-def failure_words(error: Exception, proxy: Proxy | None) -> str:
+def failure_text(error: Exception, proxy: Proxy | None) -> str:
     """Describe why a request failed, and name the proxy: the cause may be there.
 
     aiohttp's own text repeats the address and the kind of TLS, so the system's error is used.
@@ -40,7 +40,7 @@ def failure_words(error: Exception, proxy: Proxy | None) -> str:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"{proxy or 'the proxy'} answers HTTP {error.status} {error.message}"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    words = str(cause) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    text = str(cause) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
-        return f"{proxy or 'the proxy'} cannot be reached: {words}"
-    return f"{words} (through {proxy})" if proxy is not None else words
+        return f"{proxy or 'the proxy'} cannot be reached: {text}"
+    return f"{text} (through {proxy})" if proxy is not None else text

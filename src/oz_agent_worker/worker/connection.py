@@ -14,7 +14,7 @@ from aiohttp import WSMsgType
 
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import wait_first, wait_for_event
-from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
 from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
@@ -246,8 +246,8 @@ class Connection:
         except TimeoutError:
             raise _DialFailedError(f"no answer from {settings.url}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            words = failure_words(error, settings.proxy)
-            raise _DialFailedError(f"{settings.url} cannot be reached: {words}") from error
+            cause = failure_text(error, settings.proxy)
+            raise _DialFailedError(f"{settings.url} cannot be reached: {cause}") from error
         finally:
             self._dialing = None
 

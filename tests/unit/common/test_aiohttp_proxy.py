@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
 
@@ -63,7 +63,7 @@ def refused_by_the_proxy() -> aiohttp.ClientHttpProxyError:
     ],
 )
 def test_a_failure_names_the_proxy_on_its_way(error: Exception, words: str) -> None:
-    assert failure_words(error, PROXY) == words
+    assert failure_text(error, PROXY) == words
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_a_failure_names_the_proxy_on_its_way(error: Exception, words: str) -> N
     ],
 )
 def test_a_failure_without_a_proxy(error: Exception, words: str) -> None:
-    assert failure_words(error, None) == words
+    assert failure_text(error, None) == words

@@ -32,10 +32,10 @@ __all__ = [
     "end_processes",
 ]
 
-#: How long, in seconds, killed processes may take to end before they are given up: a process
+#: How many seconds the worker waits for killed processes to end: a process
 #: that waits for a disk cannot be killed.
 _KILL_TIME: Final = 5.0
-#: How often, and in seconds how long each time, to wait for a process that is in execve(2).
+#: How many times to check a process that is in execve(2), and how many seconds between the checks.
 _EXEC_POLLS: Final = 500
 _EXEC_POLL: Final = 0.002
 #: The index of field 51 of proc_pid_stat(5): where the environment ends, 0 during execve(2).

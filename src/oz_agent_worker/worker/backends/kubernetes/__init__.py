@@ -1,5 +1,5 @@
 """Tasks as Kubernetes Jobs: ``KubernetesBackend`` runs them.
 
-The line that data travels: ``manifest`` (a task becomes a Job) → ``creation`` → cluster →
-``reflector`` → ``index`` → ``execution`` → ``observe`` (what was seen becomes an outcome).
+The path of the data: ``manifest`` (from a task to a Job) → ``job_creation`` → cluster →
+``watch.reflector`` → ``watch.job_index`` → ``execution`` → ``status`` (from an observation to an outcome).
 """

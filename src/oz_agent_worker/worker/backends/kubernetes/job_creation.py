@@ -193,7 +193,7 @@ def _exists(job: JobView, *, adopted: bool) -> CreatedJob:
 
 
 def _refusal(what: str, error: ApiError, hint: str = "") -> LaunchError:
-    """The API server refused this task's object: the task fails, in the server's own words."""
+    """The API server refused this task's object: the task fails, with the server's own message."""
     message = f"The API server refused the {what}: {getattr(error, 'message', error)}{hint}"
     return LaunchError(message, failed(FailureReason.JOB_CREATE, message))
 

@@ -1,1 +1,1 @@
-"""Whose Job is whose: executions that an earlier worker left, and when they are this worker's to follow."""
+"""Adoption: finds the Jobs that earlier workers left, and decides when this worker follows them."""

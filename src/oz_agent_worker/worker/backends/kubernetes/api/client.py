@@ -12,7 +12,7 @@ from typing import Any, Final, Self, Unpack
 import aiohttp
 
 from oz_agent_worker import __version__
-from oz_agent_worker.common.aiohttp_proxy import failure_words, proxy_options
+from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
@@ -398,5 +398,5 @@ class KubernetesClient:
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         never_sent = isinstance(error, _NEVER_SENT)
-        cause = failure_words(error, self.credentials.proxy)
+        cause = failure_text(error, self.credentials.proxy)
         return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)

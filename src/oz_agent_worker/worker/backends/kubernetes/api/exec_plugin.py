@@ -157,7 +157,7 @@ class ExecPlugin:
         self._retry_at = 0.0
 
     async def credential(self, *, force: bool = False) -> ExecCredential:
-        """Return a credential, and run the plugin where the kept one does not do.
+        """Return a credential, and run the plugin if the kept one cannot be used.
 
         ``force`` asks for another one because the server refused this one.
 

@@ -165,10 +165,10 @@ def _explain_problem(problem: PodProblem, facts: EventFacts, snapshot: TaskSnaps
         node = f" {pod.node_name}" if pod and pod.node_name else ""
         says = f"its node{node} does not say what became of its Pod"
     elif problem.reason is FailureReason.POD_MISSING and facts.refusal not in (Refusal.QUOTA, Refusal.FINAL):
-        words = facts.refused or facts.warning
-        if not words:
+        message = facts.refused or facts.warning
+        if not message:
             return None
-        says = f"its Job has no Pod yet{quoted(words)}"
+        says = f"its Job has no Pod yet{quoted(message)}"
     else:
         sentence = f"{finding.statement()}: {finding.advice}"
         says = failed(problem.reason, sentence, task_text=problem.text).for_owner()
@@ -176,7 +176,7 @@ def _explain_problem(problem: PodProblem, facts: EventFacts, snapshot: TaskSnaps
 
 
 def _outlook(problem: PodProblem, policy: ObservationPolicy) -> str:
-    """Say how long the worker that follows the task lets a problem last."""
+    """Say how long the worker that follows the task tolerates a problem."""
     if problem.reason is FailureReason.UNSCHEDULABLE and policy.unschedulable_timeout <= 0:
         return "the worker waits without end (backend.kubernetes.unschedulable_timeout is 0)"
     if math.isinf(problem.grace):

@@ -156,15 +156,15 @@ def explain_error(error: ApiError, credentials: Credentials, config: KubernetesC
 
 
 def explain_refusals(refused: Mapping[Permission, str], description: str, namespace: str) -> Finding:
-    """Explain missing permissions with the words of the first refusal.
+    """Explain missing permissions with the message of the first refusal.
 
     ``description`` names the credentials.
     """
     few = len(refused) <= _FEW
     named = "; ".join(f"{p} (to {p.purpose})" for p in refused) if few else summary(refused)
-    words = next(filter(None, refused.values()), "")
+    quote = next(filter(None, refused.values()), "")
     return explain_missing_permissions(
-        named, role_rules(refused), words, description=description, namespace=namespace
+        named, role_rules(refused), quote, description=description, namespace=namespace
     )
 
 
@@ -176,7 +176,7 @@ async def refused_permissions(
     unique: str,
     patience: float = REFUSAL_PATIENCE,
 ) -> dict[Permission, str]:
-    """Find out which permissions are missing, with the cluster's words on each; all at the same time.
+    """Find out which permissions are missing, with the cluster's message on each; all at the same time.
 
     ``unique`` is a name that no object has. What is missing is asked for again for
     ``patience`` seconds: an API server that has just started may not know its roles yet.
@@ -188,7 +188,7 @@ async def refused_permissions(
     refused = dict.fromkeys(permissions, "")
     while True:
         answers = await asyncio.gather(*(_refusal(client, namespace, p, unique) for p in refused))
-        refused = {p: words for p, words in zip(refused, answers, strict=True) if words is not None}
+        refused = {p: message for p, message in zip(refused, answers, strict=True) if message is not None}
         if not refused or grace.is_over():
             return refused
         await asyncio.sleep(_RETRY_AFTER)
@@ -197,7 +197,7 @@ async def refused_permissions(
 async def _refusal(
     client: KubernetesClient, namespace: str, permission: Permission, unique: str
 ) -> str | None:
-    """Return the cluster's words on a missing permission; ``None`` if it is granted."""
+    """Return the cluster's message on a missing permission; ``None`` if it is granted."""
     try:
         if await _review(client, namespace, permission):
             return None

@@ -15,7 +15,7 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 from .probe_job import is_own_container
 
 __all__ = [
-    "event_words",
+    "event_message",
     "explain_missing_pod",
     "explain_outcome",
     "explain_standstill",
@@ -93,7 +93,7 @@ def explain_outcome(
             end = container.terminated
             if end is not None and end.exit_code != 0 and container.name not in pod.native_sidecars():
                 return _explain_exit(container.name, end, log)
-    # The sentence of a task's report has words and advice in it already.
+    # The sentence of a task's report already has the quotation and the advice.
     return Finding(f"the preflight Pod failed: {outcome.for_owner()}")
 
 
@@ -124,8 +124,8 @@ def _image(container: str, manifest: Mapping[str, Any], config: KubernetesConfig
     return config.preflight_image, f"{_CONFIG}.preflight_image"
 
 
-def _pull_advice(words: str, key: str, config: KubernetesConfig) -> str:
-    low = words.lower()
+def _pull_advice(quote: str, key: str, config: KubernetesConfig) -> str:
+    low = quote.lower()
     if any(word in low for word in _DENIED):
         return (
             f"name a Secret with the registry's credentials in {_CONFIG}.image_pull_secrets"
@@ -145,7 +145,7 @@ def _explain_exit(container: str, end: Terminated, log: str) -> Finding:
     what = f"container `{container}` of the preflight Pod ended with {describe_exit_code(end.exit_code)}"
     # Runtimes give the reason "Error" for any exit code but 0.
     reason = end.reason if end.reason != "Error" else None
-    words = ": ".join(part for part in (reason, end.message or log) if part)
+    quote = ": ".join(part for part in (reason, end.message or log) if part)
     if end.reason == "OOMKilled":
         advice = f"give it more memory in {_CONFIG}.preflight_resources"
     elif not is_own_container(container):
@@ -155,31 +155,31 @@ def _explain_exit(container: str, end: Terminated, log: str) -> Finding:
             f"it runs `/bin/sh -c 'exit 0'`: name in {_CONFIG}.preflight_image an image that has /bin/sh and"
             " is built for the nodes' architecture, and check the security context"
         )
-    return Finding(what, words, advice)
+    return Finding(what, quote, advice)
 
 
-def explain_missing_pod(seconds: float, words: str) -> Finding:
+def explain_missing_pod(seconds: float, quote: str) -> Finding:
     """Explain a Job that was admitted and has no Pod, and no event that says why."""
     return Finding(
         f"the cluster made no Pod for the preflight Job within {seconds:g} s",
-        words,
+        quote,
         "check that kube-controller-manager runs, and what else holds Jobs back in this namespace (Kueue?)",
     )
 
 
 def explain_standstill(seconds: float, pods: Sequence[PodView], events: Sequence[EventView]) -> Finding:
     """Explain a preflight Pod that has not ended in time."""
-    words = event_words(events)
+    quote = event_message(events)
     running = [c.name for pod in pods for c in pod.all_container_statuses if c.running]
     if running:
         return Finding(
             f"the preflight Pod did not end within {seconds:g} s: container `{running[0]}` still runs",
-            words,
+            quote,
             "a task is over when all containers of its Pod have ended: where one serves the others,"
             " make it an init container with restartPolicy: Always (a native sidecar)",
         )
-    if words.startswith(_VOLUMES):
-        return _volume_not_mounted(words)
+    if quote.startswith(_VOLUMES):
+        return _volume_not_mounted(quote)
     if is_unschedulable(pods):
         return Finding(
             f"no node takes a task's Pod within {seconds:g} s", scheduler_words(pods), _NODE_ADVICE
@@ -187,27 +187,27 @@ def explain_standstill(seconds: float, pods: Sequence[PodView], events: Sequence
     if not any(pod.node_name for pod in pods):
         return Finding(
             f"no scheduler has looked at the preflight Pod within {seconds:g} s",
-            words,
+            quote,
             "see whether the scheduler runs, and whether schedulerName in"
             f" {_CONFIG}.pod_template names one that does",
         )
     return Finding(
         f"the preflight Pod did not start within {seconds:g} s",
-        words,
+        quote,
         f"check that its volumes can be mounted and that {_CONFIG}.preflight_image is a small image",
     )
 
 
-def _volume_not_mounted(words: str) -> Finding:
+def _volume_not_mounted(quote: str) -> Finding:
     return Finding(
         "a volume of a task's Pod cannot be mounted",
-        words,
+        quote,
         f"create what the volumes in {_CONFIG}.pod_template name (Secret, ConfigMap, volume claim), or"
         " correct the names",
     )
 
 
-def event_words(events: Sequence[EventView]) -> str:
+def event_message(events: Sequence[EventView]) -> str:
     """Return the last warning among the events, with its reason."""
     warnings = [event for event in events if event.type == "Warning"]
     if not warnings:

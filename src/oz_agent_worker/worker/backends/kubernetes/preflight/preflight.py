@@ -1,7 +1,7 @@
 """Shows that tasks can run: the checks that ``doctor`` lists, and that a starting worker must pass.
 
-Nothing here passes by luck. A permission is asked for or tried; the check of the template has
-a mistake in it that must be found; the preflight Job must have run to its end.
+No check passes by accident. A permission is asked for or tried; the check of the template contains
+a deliberate mistake that the API server must find; the preflight Job must have run to its end.
 """
 
 import asyncio
@@ -368,8 +368,8 @@ def _once(find: Callable[[], Coroutine[None, None, T]]) -> Callable[[], Awaitabl
 
 def _failure(finding: Finding, startup: str = "") -> CheckResult:
     """Make a failed check of a finding; ``startup`` is the error of a failed start, if it is special."""
-    words = f"\nthe cluster says: {finding.words}" if finding.words else ""
-    return fail(finding.what + words, finding.advice, startup=(startup or f"preflight: {finding}",))
+    quote = f"\nthe cluster says: {finding.quote}" if finding.quote else ""
+    return fail(finding.what + quote, finding.advice, startup=(startup or f"preflight: {finding}",))
 
 
 def judge_stage(result: ProbeResult, stage: Stage, passed: str) -> CheckResult:

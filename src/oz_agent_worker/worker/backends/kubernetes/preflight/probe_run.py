@@ -86,7 +86,7 @@ class ProbeRunSettings:
 class ProbeResult:
     """How far the Job came, at which stage it stopped, and why.
 
-    ``pending`` are the scheduler's words on a Pod that waits for a node, if the configuration makes
+    ``pending`` is the scheduler's message about a Pod that waits for a node, if the configuration makes
     that a warning.
     """
 
@@ -245,10 +245,10 @@ class ProbeRun:
     async def _without_pod(self, job: JobView, elapsed: float) -> ProbeResult | None:
         """Evaluate a Job without a Pod: events say why its Pod is refused (Job controller: FailedCreate)."""
         events = await self._events(job.metadata.uid or "")
-        words = [event.message or "" for event in events or () if event.reason == "FailedCreate"]
+        messages = [event.message or "" for event in events or () if event.reason == "FailedCreate"]
         late = elapsed >= self._settings.admission
-        if words and (late or not is_temporary_refusal(words[-1])):
-            return self._stopped(Stage.ADMITTED, explain_refusal(words[-1], self._config))
+        if messages and (late or not is_temporary_refusal(messages[-1])):
+            return self._stopped(Stage.ADMITTED, explain_refusal(messages[-1], self._config))
         if not late:
             return None
         suspended = job.condition("Suspended")

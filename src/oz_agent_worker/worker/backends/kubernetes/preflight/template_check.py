@@ -100,9 +100,9 @@ def _explain_rejection(error: ApiStatusError, job: Mapping[str, Any], config: Ku
     if not isinstance(error, InvalidError):
         return explain_refusal(error.message, config)
     # "Job.batch "name" is invalid: path: what": the sample's name means nothing to the reader.
-    words = error.message.partition(" is invalid: ")[2] or error.message
+    message = error.message.partition(" is invalid: ")[2] or error.message
     return Finding(
         "the Job of a task is not valid",
-        in_config_terms(words, job, config),
+        in_config_terms(message, job, config),
         "correct what the cluster names in the config file",
     )

@@ -15,7 +15,7 @@ from .finding import Finding
 __all__ = ["explain_refusal", "is_temporary_refusal", "refusal_message"]
 
 _CREATING: Final = re.compile(r"^Error creating: ")
-# The API server's words for a refused object: from admission, authorization, validation and webhooks.
+# The API server's texts for a refused object: from admission, authorization, validation and webhooks.
 _REFUSING: Final = re.compile(r'is forbidden|is invalid|denied (?:the )?request|" not found')
 # A refusal of one attempt, not of the Pod: webhook calls, time-outs, conflicts, and an API server that
 # has just started (its plugins are not ready, its roles are not loaded).
@@ -133,25 +133,25 @@ or lower the level:
 
 def explain_refusal(message: str, config: KubernetesConfig) -> Finding:
     """Explain why a Job or a Pod was not admitted, from the API server's message."""
-    words = refusal_message(message)
+    quote = refusal_message(message)
     for rule in _RULES:
-        found = rule.pattern.search(words)
+        found = rule.pattern.search(quote)
         if found is not None:
             names = {
                 **found.groupdict(),
                 "namespace": config.namespace,
                 "no_root_copy": "" if config.use_image_volumes else _NO_ROOT_COPY,
             }
-            return Finding(rule.what.format(**names), words, rule.advice.format(**names))
+            return Finding(rule.what.format(**names), quote, rule.advice.format(**names))
     return Finding(
         f"the cluster does not admit a task's Pod in namespace {config.namespace}",
-        words,
+        quote,
         "change backend.kubernetes.pod_template to what the cluster admits",
     )
 
 
 def refusal_message(message: str) -> str:
-    """Return the cluster's message without the Job controller's own words before it."""
+    """Return the cluster's message without the Job controller's own text before it."""
     return _CREATING.sub("", message.strip())
 
 

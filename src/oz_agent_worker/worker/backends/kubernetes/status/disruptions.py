@@ -10,7 +10,7 @@ from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
 
 from .finding import Finding, PodProblem
-from .messages import cluster_words, quote_cluster
+from .messages import cluster_message, quote_cluster
 from .policy import ObservationPolicy
 
 __all__ = ["DISRUPTION_EVENTS", "disruption", "disruption_from_events", "lost_pod_problems"]
@@ -89,7 +89,7 @@ _BY_EVENT: Final[Mapping[str, _DisruptionKind]] = MappingProxyType(
 #: Reasons of the events that show a disruption.
 DISRUPTION_EVENTS: Final = tuple(_BY_EVENT)
 # kubelet, eviction: emptyDirMessageFmt, podEphemeralStorageMessageFmt, containerEphemeralStorageMessageFmt.
-_LIMIT_WORDS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
+_LIMIT_TEXTS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded its local ephemeral storage")
 
 
 def disruption(pod: PodView) -> Outcome | None:
@@ -139,7 +139,7 @@ def _is_revoked(event: EventView) -> bool:
 
 
 def _specific(kind: _DisruptionKind, message: str | None) -> _DisruptionKind:
-    over_limit = kind is _EVICTED and any(words in (message or "") for words in _LIMIT_WORDS)
+    over_limit = kind is _EVICTED and any(text in (message or "") for text in _LIMIT_TEXTS)
     return _OVER_LIMIT if over_limit else kind
 
 
@@ -149,7 +149,7 @@ def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodPr
         return
     target = _target(pod)
     grace = float(pod.metadata.deletion_grace_period_seconds or 0) + policy.lost_timeout
-    words = cluster_words(pod.reason, pod.message)
+    quote = cluster_message(pod.reason, pod.message)
     if pod.metadata.deletion_timestamp:
         target_words = quote_cluster(target.reason, target.message) if target else ""
         what = (
@@ -160,14 +160,14 @@ def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodPr
         what = f"the node{_on(pod)} has reported nothing of the Pod for {grace:g} s"
     else:
         return
-    finding = Finding(what, words, f"see whether the node is ready, and {_RETRY}")
+    finding = Finding(what, quote, f"see whether the node is ready, and {_RETRY}")
     yield PodProblem(f"{pod.identity}/lost", grace, FailureReason.NODE_LOST, finding)
 
 
 def _outcome(kind: _DisruptionKind, pod: PodView | None, reason: str | None, message: str | None) -> Outcome:
     on = _on(pod) if pod is not None else ""
     what = kind.what.format(node=f" from node{on}" if on else "", on=on)
-    return failed(kind.reason, Finding(what, cluster_words(reason, message), kind.advice).sentence())
+    return failed(kind.reason, Finding(what, cluster_message(reason, message), kind.advice).sentence())
 
 
 def _on(pod: PodView) -> str:

@@ -16,7 +16,7 @@ from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_seen
 
 from .admission import is_temporary_refusal, refusal_message
-from .messages import cluster_words, task_text
+from .messages import cluster_message, task_text
 
 __all__ = [
     "NOT_READ",
@@ -55,11 +55,11 @@ class EventFacts:
 
     ``about`` is its UID. ``read_at`` is when they were read, in seconds of the worker's monotonic
     clock: minus infinity for never, infinity where they cannot be read at all. The texts are the
-    cluster's words, and empty where there are none.
+    cluster's message, and empty if there is none.
 
     ``mount``: why volumes are not mounted. ``pulling``: an image is being pulled. ``autoscaler``: the
-    words about ``scale_up``. ``refused``: the words about ``refusal``. ``warning``: the newest warning,
-    and ``words`` the container's own text in it.
+    message about ``scale_up``. ``refused``: the message about ``refusal``. ``warning``: the newest warning,
+    and ``task_text`` the container's own text in it.
     """
 
     about: str = ""
@@ -71,7 +71,7 @@ class EventFacts:
     refusal: Refusal | None = None
     refused: str = ""
     warning: str = ""
-    words: TaskText | None = None
+    task_text: TaskText | None = None
 
 
 #: The longest refusal that is quoted: Pod Security names every field that it wants.
@@ -106,12 +106,12 @@ def unreadable(about: str) -> EventFacts:
     return EventFacts(about=about, read_at=math.inf)
 
 
-def with_scale_up(facts: EventFacts, words: str) -> EventFacts:
+def with_scale_up(facts: EventFacts, message: str) -> EventFacts:
     """Facts of a Pod that may fit a node which the autoscaler adds for another Pod.
 
     cluster-autoscaler writes no event about such a Pod.
     """
-    return facts if facts.autoscaler else replace(facts, scale_up=ScaleUp.COMING, autoscaler=words)
+    return facts if facts.autoscaler else replace(facts, scale_up=ScaleUp.COMING, autoscaler=message)
 
 
 def event_facts(about: str, events: Iterable[EventView], read_at: float) -> EventFacts:
@@ -131,9 +131,9 @@ def event_facts(about: str, events: Iterable[EventView], read_at: float) -> Even
         scale_up=_decision(autoscaler),
         autoscaler=_words(autoscaler),
         refusal=_refusal(refused.message or "") if refused is not _NO_EVENT else None,
-        refused=cluster_words(refused.reason, refusal_text, limit=_MAX_REFUSAL),
+        refused=cluster_message(refused.reason, refusal_text, limit=_MAX_REFUSAL),
         warning=_words(warning),
-        words=task_text(warning.message) if quotes_task(warning) else None,
+        task_text=task_text(warning.message) if quotes_task(warning) else None,
     )
 
 
@@ -168,4 +168,4 @@ def quotes_task(event: EventView) -> bool:
 
 
 def _words(event: EventView) -> str:
-    return cluster_words(event.reason, None if quotes_task(event) else event.message)
+    return cluster_message(event.reason, None if quotes_task(event) else event.message)

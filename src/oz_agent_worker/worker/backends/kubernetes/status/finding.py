@@ -30,13 +30,13 @@ __all__ = [
 class Finding:
     """What is wrong, in the present tense and without a capital letter; all but ``what`` may be empty.
 
-    ``words`` are the cluster's own. ``advice`` says what to change, and may have several lines, such
+    ``quote`` is the cluster's message. ``advice`` says what to change, and may have several lines, such
     as a piece of YAML to copy. ``duration`` says how long it continued if it fails a task (`` within
-    30 s``). ``more`` is a clause to follow the cluster's words.
+    30 s``). ``more`` is a clause to follow the cluster's message.
     """
 
     what: str
-    words: str = ""
+    quote: str = ""
     advice: str = ""
     duration: str = ""
     more: str = ""
@@ -44,26 +44,26 @@ class Finding:
     def __str__(self) -> str:
         """Write the lines that a failed start prints."""
         lines = [self.what]
-        if self.words:
-            lines.append(f"  the cluster says: {self.words}")
+        if self.quote:
+            lines.append(f"  the cluster says: {self.quote}")
         if self.advice:
             lines.append("  fix: " + self.advice.replace("\n", "\n    "))
         return "\n".join(lines)
 
     def statement(self) -> str:
-        """Say what is wrong at present, with the cluster's words."""
-        return f"{self.what}{quoted(self.words)}{self.more}"
+        """Say what is wrong at present, with the cluster's message."""
+        return f"{self.what}{quoted(self.quote)}{self.more}"
 
     def sentence(self) -> str:
-        """Write the sentence of a failed task: what, for how long, the cluster's words, advice."""
-        return f"{capitalized(self.what)}{self.duration}{quoted(self.words)}{self.more}: {self.advice}"
+        """Write the sentence of a failed task: what, for how long, the cluster's message, advice."""
+        return f"{capitalized(self.what)}{self.duration}{quoted(self.quote)}{self.more}: {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)
 class PodProblem:
     """A state of a Pod, or of a Job without one, that fails the task when it has lasted ``grace`` seconds.
 
-    ``key`` names the state across observations; the cluster's words about it change. ``about`` is the
+    ``key`` names the state across observations; the cluster's message about it changes. ``about`` is the
     UID of the object whose events may explain it, empty where none can; they should be read after
     ``ask_after`` seconds. ``text`` is what the task itself wrote about it.
     """
@@ -107,30 +107,30 @@ def explain_api_error(
             advice="check that the cluster runs, that this is its address,"
             " and that a firewall or proxy lets this machine reach it",
         )
-    words = error.message if isinstance(error, ApiStatusError) else str(error)
+    quote = error.message if isinstance(error, ApiStatusError) else str(error)
     return Finding(
         f"the Kubernetes API server {server} cannot do what the worker asks ({description})",
-        words,
+        quote,
         "check that this is the API server's address, and its health (kubectl get --raw /readyz)",
     )
 
 
 def explain_missing_permissions(
-    missing: str, rules: str, words: str, *, description: str, namespace: str
+    missing: str, rules: str, quote: str, *, description: str, namespace: str
 ) -> Finding:
     """Explain which permissions are missing; ``rules`` are the lines that a Role needs for them."""
     return Finding(
         f"the worker lacks permissions in namespace {namespace!r}: {missing}",
-        words,
+        quote,
         f"add to the Role that is bound to the worker ({description}):\n{rules}",
     )
 
 
-def explain_field_errors(problems: Sequence[str], words: str) -> Finding:
+def explain_field_errors(problems: Sequence[str], quote: str) -> Finding:
     """Explain that the Job of a task has fields that the API server does not know or cannot read."""
     listed = "\n".join(f"  {problem}" for problem in problems)
     return Finding(
         f"the Job of a task is not what Kubernetes takes:\n{listed}",
-        words,
+        quote,
         "correct the config file; `kubectl explain pod.spec` lists what a PodSpec can hold",
     )

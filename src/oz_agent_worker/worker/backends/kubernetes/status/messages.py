@@ -11,7 +11,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.sidecars import COPY_CO
 __all__ = [
     "MAX_QUOTE",
     "capitalized",
-    "cluster_words",
+    "cluster_message",
     "container_reason",
     "quote_cluster",
     "quoted",
@@ -33,7 +33,7 @@ def container_reason(name: str, of_task: FailureReason, *, init: bool) -> Failur
     return FailureReason.INIT_CONTAINER
 
 
-def cluster_words(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
+def cluster_message(reason: str | None, message: str | None, *, limit: int = MAX_QUOTE) -> str:
     """Join a reason and a message of the cluster on one line; empty where there is neither.
 
     Only for text of the cluster itself. A container's own text, which the kubelet passes on in the
@@ -42,14 +42,14 @@ def cluster_words(reason: str | None, message: str | None, *, limit: int = MAX_Q
     return ": ".join(part for part in (reason, _one_line(message, limit)) if part)
 
 
-def quoted(words: str) -> str:
-    """Put words in parentheses, to follow a statement; empty where there are none."""
-    return f" ({words})" if words else ""
+def quoted(quote: str) -> str:
+    """Put a quotation in parentheses, to follow a statement; empty if there is none."""
+    return f" ({quote})" if quote else ""
 
 
 def quote_cluster(reason: str | None, message: str | None) -> str:
-    """Quote the cluster, to follow a statement (``cluster_words``, ``quoted``)."""
-    return quoted(cluster_words(reason, message))
+    """Quote the cluster, to follow a statement (``cluster_message``, ``quoted``)."""
+    return quoted(cluster_message(reason, message))
 
 
 def task_text(message: str | None) -> TaskText | None:

@@ -13,7 +13,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import Condition, Contai
 
 from .events import NOT_READ, EventFacts, Refusal, ScaleUp
 from .finding import Finding, PodProblem
-from .messages import cluster_words, quoted
+from .messages import cluster_message, quoted
 from .policy import ObservationPolicy
 
 __all__ = ["missing_pod_problems", "no_node", "scheduling_problems", "startup_problems"]
@@ -90,7 +90,7 @@ def scheduling_problems(
         return
     finding = Finding(
         "no scheduler has looked at the Pod",
-        cluster_words(reason, condition.message) if condition is not None else "",
+        cluster_message(reason, condition.message) if condition is not None else "",
         "see whether the scheduler runs, and whether pod_template.schedulerName names one that does",
         duration=f" within {policy.stuck_timeout:g} s",
     )
@@ -118,7 +118,7 @@ def _unschedulable(
     elif facts.autoscaler:
         more = f"; the autoscaler says{quoted(facts.autoscaler)}"
     duration = f" within {grace:g} s" if grace else ""
-    finding = Finding(no_node("its"), cluster_words(None, condition.message), advice, duration, more)
+    finding = Finding(no_node("its"), cluster_message(None, condition.message), advice, duration, more)
     key = f"{pod.identity}/unschedulable"
     return PodProblem(key, grace, FailureReason.UNSCHEDULABLE, finding, pod.identity, policy.ask_after)
 
@@ -160,7 +160,7 @@ def startup_problems(
         finding,
         pod.identity,
         policy.stuck_timeout if facts.pulling or has_sandbox else policy.ask_after,
-        facts.words,
+        facts.task_text,
     )
 
 

@@ -17,7 +17,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, 
 from .disruptions import lost_pod_problems
 from .events import NOT_READ, EventFacts
 from .finding import Finding, PodProblem
-from .messages import cluster_words, container_reason, task_text
+from .messages import cluster_message, container_reason, task_text
 from .pending import scheduling_problems, startup_problems
 from .policy import ObservationPolicy
 
@@ -135,12 +135,12 @@ def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[Pod
         if kind in (_CREATE, _START, _HOOK):
             init = container in pod.init_container_statuses
             failure = container_reason(container.name, failure, init=init)
-        words = cluster_words(reason, None if kind.quotes else message)
+        quote = cluster_message(reason, None if kind.quotes else message)
         yield PodProblem(
             f"{pod.identity}/{container.name}/{kind.reason.value}",
             0.0 if final else policy.pull_grace,
             failure,
-            Finding(kind.what.format(name=container.name), words, kind.advice),
+            Finding(kind.what.format(name=container.name), quote, kind.advice),
             text=task_text(message) if kind.quotes else None,
         )
 

@@ -9,7 +9,7 @@ from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
-    event_words,
+    event_message,
     explain_missing_pod,
     explain_outcome,
     explain_standstill,
@@ -249,5 +249,5 @@ def test_the_last_warning_is_what_is_told() -> None:
         event("FailedScheduling", "early"),
         event("Pulled", "all is well", "Normal", at="2026-01-01T00:01:00Z"),
     ]
-    assert event_words(events) == "FailedMount: late"
-    assert event_words([]) == ""
+    assert event_message(events) == "FailedMount: late"
+    assert event_message([]) == ""

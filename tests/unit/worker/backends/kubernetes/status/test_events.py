@@ -57,12 +57,12 @@ def test_a_mount_that_fails(events: list[EventView], mount: str) -> None:
 @pytest.mark.parametrize("reason", ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"])
 def test_what_a_program_of_the_pod_printed_is_not_the_clusters_word(reason: str) -> None:
     found = facts(event("FailedMount", "one", at=5), event(reason, "probe failed:\n canary", at=9))
-    assert (found.warning, found.words) == (f"{reason}", TaskText("probe failed: canary"))
+    assert (found.warning, found.task_text) == (f"{reason}", TaskText("probe failed: canary"))
 
 
 def test_the_clusters_own_warning() -> None:
     found = facts(event("Unhealthy", "canary", at=5), event("FailedCreatePodSandBox", "no IP", at=9))
-    assert (found.warning, found.words) == ("FailedCreatePodSandBox: no IP", None)
+    assert (found.warning, found.task_text) == ("FailedCreatePodSandBox: no IP", None)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.backends.kubernetes.status.messages import (
     MAX_QUOTE,
     capitalized,
-    cluster_words,
+    cluster_message,
     quote_cluster,
     task_text,
 )
@@ -35,8 +35,8 @@ def test_a_long_message_keeps_its_end() -> None:
 
 def test_a_quotation_may_be_given_more_room() -> None:
     message = "x" * 900
-    assert cluster_words(None, message, limit=1000) == message
-    assert len(cluster_words(None, message, limit=500)) == 500
+    assert cluster_message(None, message, limit=1000) == message
+    assert len(cluster_message(None, message, limit=500)) == 500
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason
 
 def test_what_a_probe_printed_is_not_the_clusters_word() -> None:
     view = starting(running("proxy"), waiting("setup", "PodInitializing"), spec=NATIVE)
-    probed = EventFacts(about="uid-1", warning="Unhealthy", words=TaskText("Startup probe failed: x"))
+    probed = EventFacts(about="uid-1", warning="Unhealthy", task_text=TaskText("Startup probe failed: x"))
     outcome = only_startup(view, probed).outcome
     assert "has not started in 600 s (Unhealthy)" in outcome.message
     assert outcome.for_owner().endswith("; in its own words: Startup probe failed: x")
