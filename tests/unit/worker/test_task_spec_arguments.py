@@ -247,6 +247,7 @@ def test_additional_arguments_are_passed_through_untouched() -> None:
 @pytest.mark.parametrize(
     ("minutes", "own", "expected"),
     [
+        (1, "5m", ("1m",)),
         (None, None, ()),
         (None, "45m", ("45m",)),
         (10, None, ("10m",)),

@@ -161,6 +161,12 @@ def test_a_container_that_ends_badly_is_told_with_its_log() -> None:
     )
 
 
+def test_a_container_without_an_end_or_with_a_good_one_is_not_blamed() -> None:
+    containers = [{"name": "helper"}, terminated("copy", 0), terminated("task", 126)]
+    told = explained(failed_job(), pod(phase="Failed", containerStatuses=containers))
+    assert told.startswith("container `task` of the preflight Pod ended with exit code 126\n")
+
+
 def test_a_container_that_cannot_be_started() -> None:
     message = 'exec: "/bin/sh": stat /bin/sh: no such file or directory'
     ended = pod(

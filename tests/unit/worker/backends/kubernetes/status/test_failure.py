@@ -134,6 +134,18 @@ def test_a_job_past_its_deadline(pods: tuple[PodView, ...], reason: FailureReaso
     assert explain(*pods, condition=DEADLINE).reason is reason
 
 
+def test_a_job_past_its_deadline_names_the_first_container_that_waited_for_something() -> None:
+    containers = [
+        running("helper"),
+        waiting("task", "PodInitializing"),
+        waiting("proxy", "ImagePullBackOff"),
+        waiting("cache", "CreateContainerError"),
+    ]
+    message = explain(pod(phase="Pending", containerStatuses=containers), condition=DEADLINE).message
+    assert ", while container `proxy` was waiting (ImagePullBackOff): raise" in message
+    assert message.count("while container") == 1
+
+
 @pytest.mark.parametrize(
     ("status", "quote"),
     [

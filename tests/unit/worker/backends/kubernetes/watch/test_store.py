@@ -85,6 +85,8 @@ def test_what_a_list_may_not_come_before() -> None:
         ("9", None, True),
         ("b-1", "a-2", True),
         ("a-2", "a-2", False),
+        ("9", "a-2", True),
+        ("a-2", "999", True),
         ("123456789012345678901234567890", "123456789012345678901234567889", True),
     ],
 )
