@@ -87,12 +87,12 @@ async def _play(kubeconfig: Path) -> None:
 
 
 async def _report(gates: _Gates) -> None:
-    said = ""
+    last_line = ""
     while True:
         line = gates.report()
-        if line != said:
+        if line != last_line:
             print(line, flush=True)
-        said = line
+        last_line = line
         await asyncio.sleep(REPORT_EVERY)
 
 

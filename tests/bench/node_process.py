@@ -25,7 +25,7 @@ class NodeProcess:
     """A node at the other end of two pipes; see ``tests.bench.node``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.stands = False
+        self.ready = False
         self._counts: dict[str, tuple[int, int]] = {}
         self._process = process
 
@@ -53,7 +53,7 @@ class NodeProcess:
         """Take the node's reports until its end."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self.stands = True
+            self.ready = True
             self._counts = json.loads(line)
 
 
@@ -71,7 +71,7 @@ async def running_node(kubeconfig: Path) -> AsyncIterator[NodeProcess]:
     node = NodeProcess(process)
     listening = asyncio.create_task(node.listen())
     try:
-        await until("the node stands", lambda: node.stands, node.check, timeout=START_TIMEOUT)
+        await until("the node stands", lambda: node.ready, node.check, timeout=START_TIMEOUT)
         yield node
     finally:
         await _end(process)

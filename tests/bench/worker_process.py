@@ -27,7 +27,7 @@ __all__ = ["WORKER_ID", "Start", "WorkerFiles", "WorkerProcess", "preflight_seco
 
 WORKER_ID: Final = "bench"
 
-COMPLAINT: Final = re.compile(r"^\S+ (WARN|ERROR)\b")
+WARNING_LINE: Final = re.compile(r"^\S+ (WARN|ERROR)\b")
 PREFLIGHT: Final = re.compile(r"Preflight passed in ([0-9.]+) s")
 LISTENING: Final = b"Listening for tasks"
 START_TIMEOUT: Final = 60.0
@@ -153,7 +153,7 @@ async def running_worker(files: WorkerFiles, peer: ControlPlane) -> AsyncIterato
     finally:
         process.kill()
         process.wait()
-        _show_complaints(log)
+        _show_warnings(log)
 
 
 async def _listening(process: subprocess.Popen[bytes], log: Path, began: float) -> Start:
@@ -177,9 +177,9 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"WARP_API_KEY": API_KEY}
 
 
-def _show_complaints(log: Path, most: int = 3) -> None:
+def _show_warnings(log: Path, most: int = 3) -> None:
     """Show what the worker warned of: it explains figures that are out of line."""
-    found = [line for line in log.read_text(errors="replace").splitlines() if COMPLAINT.search(line)]
+    found = [line for line in log.read_text(errors="replace").splitlines() if WARNING_LINE.search(line)]
     for line in found[:most]:
         progress(f"  the worker's log: {line}")
     if len(found) > most:

@@ -17,9 +17,9 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._began = time.monotonic()
-        self._told_at = -_EVERY
+        self._reported_at = -_EVERY
 
-    def tell(self, submitted: int, open_runs: int, kills: int, settings: Settings) -> None:
+    def report(self, submitted: int, open_runs: int, kills: int, settings: Settings) -> None:
         """While it rages."""
         self._write(
             f"{submitted} of {settings.tasks} tasks submitted, {open_runs} under way; "
@@ -36,7 +36,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line to stay."""
-        self._told_at = -_EVERY
+        self._reported_at = -_EVERY
         self._write(text, end="\n")
 
     def _write(self, text: str, end: str = "") -> None:
@@ -44,7 +44,7 @@ class Progress:
         line = f"{now - self._began:5.0f} s  {text}"
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{line}{end}")
-        elif now - self._told_at >= _EVERY:
-            self._told_at = now
+        elif now - self._reported_at >= _EVERY:
+            self._reported_at = now
             self._stream.write(f"{line}\n")
         self._stream.flush()

@@ -118,16 +118,16 @@ class _Chaos:
             asyncio.create_task(self._kill_planes(), name="planes"),
             asyncio.create_task(self._kill_workers(), name="workers"),
             asyncio.create_task(self._second_workers(self._random()), name="second workers"),
-            asyncio.create_task(self._tell(), name="progress"),
+            asyncio.create_task(self._report_progress(), name="progress"),
         ]
         network, servers = self._random(), self._random()
         restarting = restart_api_server(self._stage, servers, self._events, lambda: self._share)
-        troubles = [asyncio.create_task(restarting, name="API server")]
+        disturbances = [asyncio.create_task(restarting, name="API server")]
         if self._settings.network_trouble:
             failing = break_connections(self._stage, network, self._events)
-            troubles.append(asyncio.create_task(failing, name="network"))
+            disturbances.append(asyncio.create_task(failing, name="network"))
         try:
-            async with _ended_with(troubles):
+            async with _ended_with(disturbances):
                 await _first_failure(parts)
         finally:
             for part in parts:
@@ -228,9 +228,9 @@ class _Chaos:
                 await asyncio.sleep(rng.uniform(3.0, 8.0))
                 await second.stop()
 
-    async def _tell(self) -> None:
+    async def _report_progress(self) -> None:
         while not self._is_over:
-            self._progress.tell(self._load.submitted, self._load.open, len(self._kills), self._settings)
+            self._progress.report(self._load.submitted, self._load.open, len(self._kills), self._settings)
             await asyncio.sleep(1.0)
 
     # ----------------------------------------------------------------------- when it is over

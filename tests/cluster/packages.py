@@ -191,8 +191,8 @@ def _run(command: Sequence[str], folder: Path) -> None:
     environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip())[-500:]
-        raise ProvisionError(f"{' '.join(command)} failed: {said}")
+        output = (done.stderr.strip() or done.stdout.strip())[-500:]
+        raise ProvisionError(f"{' '.join(command)} failed: {output}")
 
 
 def _system_name() -> str:

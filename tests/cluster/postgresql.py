@@ -75,16 +75,16 @@ class PostgreSQL:
     def _run(self, program: str, *arguments: str) -> None:
         command: Sequence[str] = (str(self._programs / program), *arguments)
         # Its output goes to a file: a server that pg_ctl has started would hold a pipe open.
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             done = subprocess.run(
                 command,
                 user=self._user,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 check=False,
             )
             if done.returncode != 0:
-                said.seek(0)
-                raise ClusterError(f"{program} failed: {said.read().decode(errors='replace')[-1000:]}")
+                output.seek(0)
+                raise ClusterError(f"{program} failed: {output.read().decode(errors='replace')[-1000:]}")

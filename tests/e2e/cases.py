@@ -49,7 +49,7 @@ class Case:
     task: frames.TaskAssignment
     reason: str | None = None
     exit_code: int = 0
-    words: Sequence[str] = field(default=())
+    message_parts: Sequence[str] = field(default=())
     output: str | None = None
 
 
@@ -62,7 +62,7 @@ def limited_cases() -> list[Case]:
             task=script_task("echo about to fail; exit 3"),
             reason="container_exit",
             exit_code=3,
-            words=["`task`", "exit code 3"],
+            message_parts=["`task`", "exit code 3"],
             output="about to fail\n",
         ),
         Case(
@@ -70,51 +70,51 @@ def limited_cases() -> list[Case]:
             task=script_task("/bin/sh -c 'kill -s SEGV $$'; exit $?"),
             reason="container_exit",
             exit_code=139,
-            words=["SIGSEGV"],
+            message_parts=["SIGSEGV"],
         ),
         Case(
             name="out of memory",
             task=script_task("exec dd if=/dev/zero of=/dev/null bs=256M count=1"),
             reason="container_oom",
             exit_code=137,
-            words=["`task`", "OOMKilled", "more memory"],
+            message_parts=["`task`", "OOMKilled", "more memory"],
         ),
         Case(
             name="workspace over its limit",
             task=script_task("dd if=/dev/zero of=/workspace/big bs=1M count=32; sleep 120"),
             reason="evicted",
-            words=["workspace", "4Mi"],
+            message_parts=["workspace", "4Mi"],
         ),
         Case(
             name="no such agent program",
             task=script_task("exit 0", agent=BUSYBOX_IMAGE),
             reason="container_exit",
             exit_code=127,
-            words=["/agent/entrypoint.sh"],
+            message_parts=["/agent/entrypoint.sh"],
         ),
         Case(
             name="task image without a shell",
             task=script_task("exit 0", image=EMPTY_IMAGE),
             reason="container_start",
-            words=["`task`", "/bin/sh"],
+            message_parts=["`task`", "/bin/sh"],
         ),
         Case(
             name="sidecar image without a shell",
             task=script_task("exit 0", agent=EMPTY_IMAGE),
             reason="sidecar_prep",
-            words=["`copy-sidecar-0`", "/bin/sh"],
+            message_parts=["`copy-sidecar-0`", "/bin/sh"],
         ),
         Case(
             name="image name that is none",
             task=script_task("exit 0", image="oz.test/UPPER CASE"),
             reason="invalid_image",
-            words=["oz.test/UPPER CASE"],
+            message_parts=["oz.test/UPPER CASE"],
         ),
         Case(
             name="more processors than any node has",
             task=script_task("exit 0", vcpus=500),
             reason="unschedulable",
-            words=["Insufficient cpu", "unschedulable_timeout"],
+            message_parts=["Insufficient cpu", "unschedulable_timeout"],
         ),
     ]
 
@@ -132,7 +132,7 @@ def dressed_cases() -> list[Case]:
             task=script_task("echo failing; exit 5"),
             reason="container_exit",
             exit_code=5,
-            words=["exit code 5"],
+            message_parts=["exit code 5"],
             output="set up in /workspace\nfailing\ntorn down: 1\n",
         ),
         Case(
@@ -140,6 +140,6 @@ def dressed_cases() -> list[Case]:
             task=script_task("exit 0", SETUP_FAILS="yes"),
             reason="setup_command",
             exit_code=9,
-            words=["`setup`", "exit code 9", "setup_command", "in its own words: no such branch"],
+            message_parts=["`setup`", "exit code 9", "setup_command", "in its own words: no such branch"],
         ),
     ]

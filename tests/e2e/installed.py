@@ -168,9 +168,9 @@ class Installation:
 
     def probes(self, pod: Any, kind: str) -> float:
         """How many probes of a kind, such as ``Readiness``, of a Pod have succeeded, by its kubelet."""
-        said = self.client.exchange("GET", f"/api/v1/nodes/{self.tier.node}/proxy/metrics/probes")
+        printed = self.client.exchange("GET", f"/api/v1/nodes/{self.tier.node}/proxy/metrics/probes")
         wanted = (f'probe_type="{kind}"', f'pod_uid="{pod["metadata"]["uid"]}"', 'result="successful"')
-        lines = [line for line in said.splitlines() if line.startswith("prober_probe_total")]
+        lines = [line for line in printed.splitlines() if line.startswith("prober_probe_total")]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(part in line for part in wanted))
 
     def has_passed(self, pod: Any, kind: str) -> bool:
@@ -187,8 +187,8 @@ class Installation:
         listed = self.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         kinds = ",".join(kind for kind in listed if not kind.startswith("events"))
         columns = "--output=go-template={{range .items}}{{.kind}} {{.metadata.name}}\n{{end}}"
-        said = self._call("--namespace", namespace, "get", kinds, columns)
-        found = {(kind, name) for kind, name in (line.split() for line in said.splitlines() if line)}
+        printed = self._call("--namespace", namespace, "get", kinds, columns)
+        found = {(kind, name) for kind, name in (line.split() for line in printed.splitlines() if line)}
         return found - ALWAYS_THERE
 
     @contextmanager

@@ -102,11 +102,11 @@ class Peer:
         return self._ended(task_id, 0.0)[0] - self._assigned[task_id]
 
     def _ended(self, task_id: str, timeout: float) -> tuple[float, Ending]:
-        def told() -> bool:
+        def ended() -> bool:
             assert task_id not in self._rejected, f"rejected: {self._rejected[task_id]}"
             return bool(self._endings[task_id])
 
-        self._until(told, timeout, f"the end of {task_id}")
+        self._until(ended, timeout, f"the end of {task_id}")
         with self._changed:
             (ending,) = self._endings[task_id]
             return ending

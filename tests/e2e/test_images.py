@@ -60,8 +60,8 @@ def test_the_control_plane_serves_from_the_same_image(images: DockerEngine) -> N
         retry = (
             f"import time\nfor _ in range(100):\n try:\n  {health}; break\n except OSError: time.sleep(.1)"
         )
-        said = images.run("run", "--rm", "--network=host", "--entrypoint=python", WORKER_IMAGE, "-c", retry)
-        assert said == "200", images.run("logs", container)
+        output = images.run("run", "--rm", "--network=host", "--entrypoint=python", WORKER_IMAGE, "-c", retry)
+        assert output == "200", images.run("logs", container)
     finally:
         images.run("rm", "--force", container)
 
@@ -93,8 +93,8 @@ def agent_mount(images: DockerEngine) -> Iterator[str]:
 @pytest.mark.parametrize("image", [SHELL_IMAGE, BASE_IMAGE])
 def test_the_agent_runs_in_any_image(images: DockerEngine, agent_mount: str, image: str) -> None:
     """The task's own Python variables do not disturb it."""
-    said = run(images, agent_mount, "--env=PYTHONHOME=/nowhere", image, "/agent/entrypoint.sh", "--help")
-    assert "carries out one agent run" in said
+    output = run(images, agent_mount, "--env=PYTHONHOME=/nowhere", image, "/agent/entrypoint.sh", "--help")
+    assert "carries out one agent run" in output
 
 
 def test_the_agent_leaves_no_trace_in_the_environment(images: DockerEngine, agent_mount: str) -> None:

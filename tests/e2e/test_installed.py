@@ -52,10 +52,10 @@ def test_the_exec_probe_passes(installation: Installation) -> None:
 
 
 def test_the_node_can_scrape_the_worker(installation: Installation) -> None:
-    said = installation.fetch(WORKER_RELEASE, METRICS_PORT, "/metrics")
+    printed = installation.fetch(WORKER_RELEASE, METRICS_PORT, "/metrics")
     samples = {
         sample.name: sample.value
-        for family in text_string_to_metric_families(said)
+        for family in text_string_to_metric_families(printed)
         for sample in family.samples
         if not sample.labels
     }
@@ -65,9 +65,9 @@ def test_the_node_can_scrape_the_worker(installation: Installation) -> None:
 
 @pytest.mark.parametrize("release", [PLANE_RELEASE, WORKER_RELEASE])
 def test_helm_test_passes(installation: Installation, release: str) -> None:
-    said = installation.run_helm("test", release, "--logs", "--timeout=180s")
-    assert re.search(r"Phase:\s+Succeeded", said)
-    assert "POD LOGS" in said
+    printed = installation.run_helm("test", release, "--logs", "--timeout=180s")
+    assert re.search(r"Phase:\s+Succeeded", printed)
+    assert "POD LOGS" in printed
 
 
 def test_a_task_outlives_its_worker(installation: Installation) -> None:

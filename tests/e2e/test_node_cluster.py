@@ -62,9 +62,9 @@ def assign_without_secret(site: Site) -> str:
     return task
 
 
-def has_event(site: Site, reason: str, words: str) -> bool:
+def has_event(site: Site, reason: str, text: str) -> bool:
     """Whether an event of that reason has been seen, with the words in its message."""
-    return any(event["reason"] == reason and words in event["message"] for event in site.items("events"))
+    return any(event["reason"] == reason and text in event["message"] for event in site.items("events"))
 
 
 def test_a_quota_that_is_full(node_tier: NodeTier, namespace: str, tmp_path: Path, ledger: Ledger) -> None:

@@ -106,12 +106,12 @@ def check_case(at: CaseRun, case: Case, ledger: Ledger) -> None:
     peer, task = at.site.peer, at.tasks[case.name]
     ending = peer.ending(task, 120)
     ledger.report(case.name, ending, peer.seconds(task))
-    check(ending, case.reason, case.exit_code, *case.words)
+    check(ending, case.reason, case.exit_code, *case.message_parts)
     if case.output is not None:
         assert peer.output(task) == case.output
 
 
-def check(ending: Ending, reason: str | None, exit_code: int = 0, *words: str) -> None:
+def check(ending: Ending, reason: str | None, exit_code: int = 0, *message_parts: str) -> None:
     """Compare a report: its reason, exit code, and what its message must say."""
     if reason is None:
         assert isinstance(ending, TaskCompleted), ending
@@ -119,8 +119,8 @@ def check(ending: Ending, reason: str | None, exit_code: int = 0, *words: str) -
         return
     assert isinstance(ending, TaskFailed), ending
     assert (ending.failure_reason, ending.exit_code) == (reason, exit_code), ending.message
-    for word in words:
-        assert word in ending.message
+    for part in message_parts:
+        assert part in ending.message
 
 
 def test_an_image_that_its_registry_does_not_have(limited: CaseRun, ledger: Ledger) -> None:

@@ -22,14 +22,14 @@ def expect(
     config: Path,
     ledger: Ledger,
     case: str,
-    words: Sequence[str],
+    message_parts: Sequence[str],
 ) -> None:
     """Start a worker that must end with exit code 3, having said the words in its last line."""
-    code, said = failed_start(peer, config)
-    ledger.note(case, f"exit code {code}", said)
-    assert code == 3, said
-    for word in words:
-        assert word in said
+    code, message = failed_start(peer, config)
+    ledger.note(case, f"exit code {code}", message)
+    assert code == 3, message
+    for part in message_parts:
+        assert part in message
 
 
 def test_pod_security_that_is_restricted(
@@ -40,9 +40,9 @@ def test_pod_security_that_is_restricted(
     found: Any = client.get(f"/api/v1/namespaces/{namespace}")
     found["metadata"]["labels"] |= label
     client.request("PUT", f"/api/v1/namespaces/{namespace}", found)
-    words = ["violates PodSecurity", "restricted", "runAsNonRoot"]
+    message_parts = ["violates PodSecurity", "restricted", "runAsNonRoot"]
     config = config_file(node_tier, namespace, tmp_path)
-    expect(peer, config, ledger, "preflight: restricted Pod Security", words)
+    expect(peer, config, ledger, "preflight: restricted Pod Security", message_parts)
     assert jobs(node_tier, namespace) == []
 
 
@@ -62,8 +62,8 @@ def test_a_node_selector_that_no_node_has(
     config = config_file(
         node_tier, namespace, tmp_path, node_selector={"gpu": "yes"}, unschedulable_timeout="3s"
     )
-    words = ["node affinity/selector", "nodeSelector"]
-    expect(peer, config, ledger, "preflight: no such node", words)
+    message_parts = ["node affinity/selector", "nodeSelector"]
+    expect(peer, config, ledger, "preflight: no such node", message_parts)
     assert jobs(node_tier, namespace) == []
 
 

@@ -97,7 +97,7 @@ async def test_output_is_seen_while_the_task_still_runs(
         await asyncio.to_thread(journey, plane)
 
 
-async def test_an_agent_that_fails_is_told_with_its_exit_code_and_its_job_stays(
+async def test_a_failed_agent_is_reported_with_its_exit_code_and_its_job_stays(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, config_file: str, tmp_path: Path
 ) -> None:
     def journey(plane: ControlPlane) -> None:
@@ -256,7 +256,7 @@ async def test_cancelling_a_running_task_removes_its_job_and_pod(
         await node.until(lambda k: k.count("Running") == 0)
 
 
-async def test_a_worker_told_to_end_leaves_running_jobs_alone(
+async def test_a_stopped_worker_leaves_running_jobs_alone(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, config_file: str, tmp_path: Path
 ) -> None:
     async with (

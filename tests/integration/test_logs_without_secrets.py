@@ -30,8 +30,8 @@ PROMPT = (
     " echo canary-output; sleep {pause}; exit {code}"
 )
 #: What git prints where it cannot reach a server whose address has a token in it.
-TROUBLE = "fatal: unable to access 'https://x-access-token:canary-token@git.test/': no such host"
-SETUP = f'echo "{TROUBLE}" >&2; exit 128'
+GIT_ERROR = "fatal: unable to access 'https://x-access-token:canary-token@git.test/': no such host"
+SETUP = f'echo "{GIT_ERROR}" >&2; exit 128'
 TERMINAL = {"SUCCEEDED", "FAILED", "ERROR", "CANCELLED"}
 
 
@@ -118,8 +118,8 @@ def test_the_direct_backend(tmp_path: Path, log_format: str) -> None:
 
 def states_of(log: Program) -> set[str]:
     """The tasks that were assigned, as the text of the log has them."""
-    words = (line["message"].split() for line in as_objects(log))
-    return {task[1].partition("/")[0] for task in words if task[0] == "Task" and task[-1] == "assigned"}
+    fields = (line["message"].split() for line in as_objects(log))
+    return {task[1].partition("/")[0] for task in fields if task[0] == "Task" and task[-1] == "assigned"}
 
 
 def fail_in_setup(plane: ControlPlane, log: Program, folder: Path) -> str:
@@ -146,9 +146,9 @@ def test_a_setup_command_that_fails_on_this_host(tmp_path: Path, log_format: str
     config.write_text(json.dumps({"backend": {"direct": direct}}))
     more = ["--config-file", str(config), "--log-format", log_format]
     with control_plane(tmp_path, *DEBUG) as plane, worker(plane, *FLAGS, *more) as log:
-        told = fail_in_setup(plane, log, tmp_path)
-        assert TROUBLE in plane.oz("logs", plane.runs()[0]["run_id"]).stdout
-    assert told == "The setup command ended with exit code 128"
+        message = fail_in_setup(plane, log, tmp_path)
+        assert GIT_ERROR in plane.oz("logs", plane.runs()[0]["run_id"]).stdout
+    assert message == "The setup command ended with exit code 128"
 
 
 @pytest.mark.cluster
@@ -170,9 +170,9 @@ async def test_a_setup_command_that_fails_in_a_cluster(
         beside(control_plane(tmp_path, *DEBUG)) as plane,
         beside(worker(plane, *FLAGS, *more)) as log,
     ):
-        told = await asyncio.to_thread(fail_in_setup, plane, log, tmp_path)
-    assert told.startswith("Container `setup` ended with exit code 128: ")
-    assert told.endswith(f"; in its own words: {TROUBLE}"), "the task's owner reads why"
+        message = await asyncio.to_thread(fail_in_setup, plane, log, tmp_path)
+    assert message.startswith("Container `setup` ended with exit code 128: ")
+    assert message.endswith(f"; in its own words: {GIT_ERROR}"), "the task's owner reads why"
     assert "is kept in" in log.text
     assert len(list(evidence.iterdir())) == 1
 

@@ -138,8 +138,8 @@ class DockerEngine:
         end = time.monotonic() + HANG_TIMEOUT
         while self.call("version", timeout=30.0).returncode != 0:
             if self._daemon.poll() is not None or time.monotonic() > end:
-                said = self._log.read_text(errors="replace")[-2000:]
-                raise EngineError(f"the Docker engine did not become ready: {said}")
+                output = self._log.read_text(errors="replace")[-2000:]
+                raise EngineError(f"the Docker engine did not become ready: {output}")
             time.sleep(0.2)
 
 

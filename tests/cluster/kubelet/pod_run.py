@@ -265,10 +265,10 @@ class PodRun:
         now = _now()
         started = state.started if isinstance(state, Running) else now
         if exit_code and not message:
-            message = self._last_words(name)
+            message = self._termination_message(name)
         return Terminated(exit_code, reason or ("Error" if exit_code else "Completed"), started, now, message)
 
-    def _last_words(self, name: str) -> str:
+    def _termination_message(self, name: str) -> str:
         """What the kubelet takes for the message of a container that left none, where it is asked to."""
         if self.container(name).get("terminationMessagePolicy") != "FallbackToLogsOnError":
             return ""

@@ -31,9 +31,9 @@ def shell(helm: Helm, *lines: str) -> str:
     return done.stdout
 
 
-def commands(said: str) -> list[str]:
+def commands(output: str) -> list[str]:
     """The commands for kubectl that need no Pod."""
-    lines = [line.strip() for line in said.splitlines()]
+    lines = [line.strip() for line in output.splitlines()]
     return [
         line
         for line in lines
@@ -52,8 +52,8 @@ def test_the_workers_commands(helm: Helm, admin: RestClient, namespace: str) -> 
     }
     admin.create(f"/apis/batch/v1/namespaces/{namespace}/jobs", job)
     values = ("--set=worker.workerId=w", "--set=image.tag=v1")
-    said = helm.run("install", "rel", WORKER, "--namespace", namespace, *values)
-    listing, secret, restart, delete = commands(said)
+    output = helm.run("install", "rel", WORKER, "--namespace", namespace, *values)
+    listing, secret, restart, delete = commands(output)
     assert shell(helm, listing).splitlines()[1].startswith("task ")
     assert shell(helm, secret) == "secret/oz-agent-worker created\n"
     assert "restarted" in shell(helm, restart)
@@ -61,10 +61,10 @@ def test_the_workers_commands(helm: Helm, admin: RestClient, namespace: str) -> 
 
 
 def test_the_control_planes_commands(helm: Helm, namespace: str) -> None:
-    said = helm.run("install", "rel", CONTROL_PLANE, "--namespace", namespace, "--set=image.tag=v1")
-    secret, delete = commands(said)
+    output = helm.run("install", "rel", CONTROL_PLANE, "--namespace", namespace, "--set=image.tag=v1")
+    secret, delete = commands(output)
     shell(helm, secret.replace("$(openssl rand -hex 32)", KEY))
-    exports = [line.strip() for line in said.splitlines() if line.startswith("  export")]
+    exports = [line.strip() for line in output.splitlines() if line.startswith("  export")]
     printed = shell(helm, *exports, 'printf "%s %s" "$WARP_SERVER_ROOT_URL" "$WARP_API_KEY"')
     assert printed == f"http://127.0.0.1:8080 {KEY}"
     assert "deleted" in shell(helm, f"{delete} --wait=false")

@@ -109,8 +109,8 @@ def test_an_upgrade_to_another_version_of_the_chart_restarts_nothing(
 @pytest.mark.usefixtures("operator_resources")
 def test_a_values_file_of_the_public_chart_installs(helm: Helm, admin: RestClient, namespace: str) -> None:
     case = WORKER / "ci/public-values.yaml"
-    said = helm.run("install", "rel", WORKER, "--namespace", namespace, f"--values={case}")
-    assert "STATUS: deployed" in said
+    output = helm.run("install", "rel", WORKER, "--namespace", namespace, f"--values={case}")
+    assert "STATUS: deployed" in output
     found = deployment(admin, namespace, "oz-k8s-worker")
     assert found["spec"]["template"]["spec"]["serviceAccountName"] == "oz-worker"
     path = f"/apis/monitoring.coreos.com/v1/namespaces/{namespace}/podmonitors/oz-k8s-worker"
@@ -156,8 +156,8 @@ def test_a_claim_that_is_not_to_be_kept_goes(helm: Helm, admin: RestClient, name
 def test_both_charts_install_with_two_commands(helm: Helm, admin: RestClient, bare: str) -> None:
     key = "0123456789abcdef0123456789abcdef"
     plane = ("--set=image.tag=v1", "--set=apiKeySecret.create=true", f"--set=apiKeySecret.value={key}")
-    said = helm.run("install", "oz-control-plane", CONTROL_PLANE, "--namespace", bare, *plane)
-    command = said[said.index("helm install") :].partition("\n\n")[0].replace("\\\n", " ").split()
+    output = helm.run("install", "oz-control-plane", CONTROL_PLANE, "--namespace", bare, *plane)
+    command = output[output.index("helm install") :].partition("\n\n")[0].replace("\\\n", " ").split()
     sets = [f"--set={word}" for word in command if "=" in word]
     assert len(sets) == 4
     helm.run("install", "oz-agent-worker", WORKER, "--namespace", bare, *sets)

@@ -115,7 +115,7 @@ async def test_a_refusal_after_a_break_ends_the_following() -> None:
     assert requests == 2
 
 
-async def test_an_answer_that_breaks_off_is_said_as_an_error() -> None:
+async def test_an_answer_that_breaks_off_is_reported_as_an_error() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -141,7 +141,7 @@ async def test_a_server_that_is_no_control_plane_is_named() -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"<html>", b"{}"])
-async def test_a_list_that_is_none_is_said_as_an_error(body: bytes) -> None:
+async def test_a_body_that_is_no_list_is_reported_as_an_error(body: bytes) -> None:
     async def handler(_request: web.Request) -> web.StreamResponse:
         return web.Response(body=body)
 

@@ -22,7 +22,7 @@ def test_a_key_that_the_operator_brings_counts_from_the_start(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "words"),
+    ("variable", "value", "message"),
     [
         ("OZ_CONTROL_PLANE_API_KEY", "short", "at least 32 characters"),
         ("OZ_CONTROL_PLANE_WORKER_GRACE", "soon", "soon"),
@@ -31,11 +31,11 @@ def test_a_key_that_the_operator_brings_counts_from_the_start(tmp_path: Path) ->
     ],
 )
 def test_a_wrong_setting_is_refused_with_exit_code_2(
-    tmp_path: Path, variable: str, value: str, words: str
+    tmp_path: Path, variable: str, value: str, message: str
 ) -> None:
     done = oz("control-plane", "--port", "0", env=environment(tmp_path, **{variable: value}), check=False)
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
 
 
 def test_its_log_can_be_one_json_object_a_line(tmp_path: Path) -> None:

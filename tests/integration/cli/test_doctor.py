@@ -38,7 +38,7 @@ def socket_url(plane: ControlPlane) -> str:
     return plane.url.replace("http", "ws", 1) + "/api/v1/selfhosted/worker/ws"
 
 
-def verdicts(done: Done) -> dict[str, dict[str, str]]:
+def checks_by_name(done: Done) -> dict[str, dict[str, str]]:
     """The checks of a JSON report, by name."""
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
@@ -108,7 +108,7 @@ async def test_a_report_for_programs(configure: Any, doctor: Doctor, node: Any) 
         done = await doctor(configure("admin"), "--output", "json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"] == "ok"
-    found = verdicts(done)
+    found = checks_by_name(done)
     assert found["Pod Security"] == {
         "name": "Pod Security", "verdict": "ok", "detail": "no level is enforced by a label",
         "fix": "", "mend": "",
@@ -120,7 +120,7 @@ async def test_a_report_for_programs(configure: Any, doctor: Doctor, node: Any) 
 def failures(done: Done) -> dict[str, dict[str, str]]:
     assert done.returncode == 3, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"] == "fail"
-    failed = {name: check for name, check in verdicts(done).items() if check["verdict"] == "fail"}
+    failed = {name: check for name, check in checks_by_name(done).items() if check["verdict"] == "fail"}
     assert all(check["fix"] == check["mend"] != "" for check in failed.values())
     return failed
 
@@ -158,8 +158,8 @@ async def test_pod_security_is_restricted(
     assert failure["name"] == "admission"
     assert "violates PodSecurity" in failure["detail"]
     assert "use_image_volumes: true" in failure["fix"]
-    assert verdicts(done)["Pod Security"]["verdict"] == "warn"
-    assert verdicts(done)["preflight Job"]["detail"] == "not reached"
+    assert checks_by_name(done)["Pod Security"]["verdict"] == "warn"
+    assert checks_by_name(done)["preflight Job"]["detail"] == "not reached"
 
 
 @cluster
@@ -191,7 +191,7 @@ async def test_a_quota_is_full(
     ],
     ids=["image", "node", "program"],
 )
-async def test_the_preflight_job_tells_at_which_stage_it_stopped(
+async def test_the_preflight_job_shows_at_which_stage_it_stopped(
     api_tier: ApiTier,
     namespace: str,
     configure: Any,
@@ -215,7 +215,7 @@ async def test_without_a_job_nothing_is_created(
 ) -> None:
     done = await doctor(configure(), "--no-job", "-o", "json")
     assert done.returncode == 0, done.stdout
-    assert verdicts(done)["preflight Job"]["detail"] == "left out by --no-job"
+    assert checks_by_name(done)["preflight Job"]["detail"] == "left out by --no-job"
     created = api_tier.audit(user="worker", verb="create", resource="jobs", namespace=namespace)
     assert created
     assert all("dryRun=All" in entry.request_uri for entry in created)
@@ -230,7 +230,7 @@ async def test_a_misspelt_field(configure: Any, doctor: Doctor) -> None:
         "backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?"
         in failure["detail"]
     )
-    assert verdicts(done)["admission"]["detail"] == "not made: task template failed"
+    assert checks_by_name(done)["admission"]["detail"] == "not made: task template failed"
 
 
 @cluster
@@ -264,8 +264,8 @@ async def test_an_api_server_that_cannot_be_reached(tmp_path: Path, doctor: Doct
     ((name, failure),) = failures(done).items()
     assert name == "API server"
     assert "https://127.0.0.1:9 cannot be reached" in failure["detail"]
-    assert verdicts(done)["preflight Job"]["detail"] == "not made: API server failed"
-    assert verdicts(done)["API key"]["verdict"] == "ok"
+    assert checks_by_name(done)["preflight Job"]["detail"] == "not made: API server failed"
+    assert checks_by_name(done)["API key"]["verdict"] == "ok"
 
 
 def oz_doctor(tmp_path: Path, *flags: str) -> Done:
@@ -288,7 +288,7 @@ def test_the_direct_backend_and_a_control_plane_that_is_not_there(tmp_path: Path
     url = "ws://127.0.0.1:9/api/v1/selfhosted/worker/ws"
     done = oz_doctor(tmp_path, "--config-file", str(config), "--web-socket-url", url, "-o", "json")
     assert list(failures(done)) == ["control plane"]
-    found = verdicts(done)
+    found = checks_by_name(done)
     assert found["agent"]["detail"] == "/bin/true"
     assert found["workspaces"]["verdict"] == "ok"
     assert found["journal"]["detail"].endswith(" can be created")
@@ -325,19 +325,19 @@ async def test_a_worker_that_cannot_run_tasks_ends_with_one_diagnosis(
     async with node():
         done = await asyncio.to_thread(oz, *worker_command(plane, configure()), env=plane.env(), check=False)
     assert done.returncode == 3
-    *_, what, words, mend = done.stderr.splitlines()
+    *_, what, cluster_line, fix_line = done.stderr.splitlines()
     assert (
         what == f"error: preflight: the ResourceQuota `small` of namespace {namespace} has no room for a task"
     )
-    assert words.startswith("  the cluster says: pods ")
-    assert mend.startswith("  fix: raise the quota ")
+    assert cluster_line.startswith("  the cluster says: pods ")
+    assert fix_line.startswith("  fix: raise the quota ")
     assert "Traceback" not in done.stderr
     assert "Listening" not in done.stderr
     assert jobs_in(api_tier, namespace) == []
 
 
 @cluster
-async def test_a_worker_that_is_told_to_end_in_its_preflight_deletes_the_job(
+async def test_a_worker_that_is_stopped_in_its_preflight_deletes_the_job(
     api_tier: ApiTier, namespace: str, plane: ControlPlane, configure: Any, node: Any
 ) -> None:
     def leave(worker: subprocess.Popen[str]) -> int:

@@ -117,7 +117,7 @@ def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("dev", "--port", "99999"), "99999 is not in the range"),
         (("control-plane", "--port", "99999"), "99999 is not in the range"),
@@ -128,11 +128,13 @@ def test_what_others_wrote_cannot_steer_the_terminal(plane: ControlPlane) -> Non
         (("control-plane", "keys"), "{file}/oz-agent-worker cannot be created: Not a directory"),
     ],
 )
-def test_what_cannot_be_had_is_a_usage_error(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_had_is_a_usage_error(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
     given = [argument.format(file=file) for argument in arguments]
     done = oz(*given, env=environment(file), check=False)
     assert done.returncode == 2
-    assert said.format(file=file) in done.stderr
+    assert message.format(file=file) in done.stderr
     assert "Traceback" not in done.stderr

@@ -80,13 +80,13 @@ async def _until_settled(command: Command) -> None:
     await eventually(settled)
 
 
-async def test_a_task_that_waits_for_a_node_is_explained_with_the_clusters_words(
+async def test_a_task_that_waits_for_a_node_is_explained_with_the_clusters_message(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, command: Command
 ) -> None:
     async def script(run: Any) -> None:
         await run.unschedulable("0/3 nodes are available: 3 Insufficient cpu.")
-        words = "pod triggered scale-up: [{group-a 1->2 (max: 5)}]"
-        await run.event("TriggeredScaleUp", words, kind="Normal", component="cluster-autoscaler")
+        message = "pod triggered scale-up: [{group-a 1->2 (max: 5)}]"
+        await run.event("TriggeredScaleUp", message, kind="Normal", component="cluster-autoscaler")
         await asyncio.Event().wait()
 
     async with (

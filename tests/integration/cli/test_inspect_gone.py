@@ -88,16 +88,20 @@ async def test_whoever_is_asked_after_a_disruption_says_the_same(
                 await second.ended(name)
             again = dict(second.reports)
         listed = await rows(command)
-        told = {name: json.loads((await command("explain", name, "-o", "json")).stdout) for name in scripts}
+        explained = {
+            name: json.loads((await command("explain", name, "-o", "json")).stdout) for name in scripts
+        }
     for name, reason in expected.items():
         assert again[key(name)].reason is reason
-        assert (listed[name]["reason"], told[name]["reason"]) == (reason.value, reason.value)
-    assert "(Preempted: Preempted by pod 1f2e on node node-a)" in told["preempted"]["headline"]
-    assert any("Preempted by default-scheduler" in item["text"] for item in told["preempted"]["evidence"])
+        assert (listed[name]["reason"], explained[name]["reason"]) == (reason.value, reason.value)
+    assert "(Preempted: Preempted by pod 1f2e on node node-a)" in explained["preempted"]["headline"]
+    assert any(
+        "Preempted by default-scheduler" in item["text"] for item in explained["preempted"]["evidence"]
+    )
     # An eviction through the API leaves no event: nobody can know any more, and nobody claims to.
     assert again[key("drained")].reason is FailureReason.POD_MISSING
-    assert (listed["drained"]["reason"], told["drained"]["reason"]) == ("pod_missing", "pod_missing")
-    assert "deleted, drained, or lost with its node" in told["drained"]["headline"]
+    assert (listed["drained"]["reason"], explained["drained"]["reason"]) == ("pod_missing", "pod_missing")
+    assert "deleted, drained, or lost with its node" in explained["drained"]["headline"]
 
 
 async def test_a_job_that_its_worker_deleted_is_explained_by_its_pods_events(
@@ -177,12 +181,12 @@ async def test_a_job_of_another_worker_is_not_gone(
     async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:
         await backend.launch(task("elsewhere"), NoOutput())
 
-        async def told() -> bool:
+        async def explained() -> bool:
             path = f"/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.kind=Job"
             answer: Any = api_tier.client().get(path)
             return bool(answer["items"])
 
-        await eventually(told)
+        await eventually(explained)
         done = await command("explain", "elsewhere", "--worker-id", "worker-b")
     assert done.returncode == 1
     assert "--all-workers" in done.stderr
@@ -200,11 +204,11 @@ async def test_a_list_says_what_a_pod_waits_for_that_gets_no_sandbox(
         for name in ("stuck", "mount", "healthy"):
             await backend.launch(task(name), NoOutput())
 
-        async def told() -> bool:
+        async def explained() -> bool:
             found = {name: row["reason"] for name, row in (await rows(command)).items()}
             return found == {"stuck": "container_create", "mount": "volume_mount", "healthy": ""}
 
-        await eventually(told)
+        await eventually(explained)
 
 
 async def test_a_job_that_is_reported_again_has_one_bundle(

@@ -99,7 +99,7 @@ def test_runs_are_listed_shown_logged_and_cancelled(dev: Program, env: dict[str,
     assert run_id not in oz("runs", "--state", "SUCCEEDED", env=env).stdout
 
 
-def test_logs_and_cancellations_are_told_to_programs(dev: Program, env: dict[str, str]) -> None:
+def test_logs_and_cancellations_are_json_for_programs(dev: Program, env: dict[str, str]) -> None:
     first, second = (
         oz("run", f"echo hällo {name}; sleep 600", env=env).stdout.split()[1] for name in ("a", "b")
     )
@@ -108,10 +108,10 @@ def test_logs_and_cancellations_are_told_to_programs(dev: Program, env: dict[str
         followed.wait_for("hällo a\\n")
         followed.process.send_signal(signal.SIGINT)
         followed.process.wait(HANG_TIMEOUT)
-    said = [json.loads(line) for line in followed.lines if line.startswith("{")]
-    assert {item["run_id"] for item in said} == {first}
+    lines_as_json = [json.loads(line) for line in followed.lines if line.startswith("{")]
+    assert {item["run_id"] for item in lines_as_json} == {first}
     # How the text is cut into lines depends on what was there at each look.
-    assert "".join(item["text"] for item in said).endswith("\nhällo a\n")
+    assert "".join(item["text"] for item in lines_as_json).endswith("\nhällo a\n")
     done = oz("cancel", first, "no-such-run", second, "--wait", "-o", "json", env=env, check=False)
     assert done.returncode == 1
     cancelled = json.loads(done.stdout)
@@ -159,7 +159,7 @@ def test_wrong_usage_says_what_is_wrong(
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_said_so(dev: Program, env: dict[str, str], state: Path) -> None:
+def test_a_wrong_key_is_reported(dev: Program, env: dict[str, str], state: Path) -> None:
     note = json.loads((state / "oz-agent-worker" / "dev.json").read_text())
     done = oz("runs", "--server", note["url"], "--api-key", "ozk_wrong", env=env, check=False)
     assert done.returncode == 4

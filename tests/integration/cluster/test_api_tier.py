@@ -190,14 +190,14 @@ async def test_container_that_cannot_start_waits_with_its_reason(
 async def test_troubles_that_heal_end_in_success(
     api: AsyncRestClient, namespace: str, kubelet: MakeKubelet
 ) -> None:
-    troubles = {
+    behaviours_by_task = {
         "pull": behaviours.err_image_pull_then_ok(succeed()),
         "mount": behaviours.failed_mount("timed out waiting for the condition", then=succeed()),
         "room": behaviours.unschedulable(then=succeed()),
     }
-    async with kubelet(by_annotation(TASK_ID, troubles, default=behaviours.exit_with(9))):
-        await asyncio.gather(*(api.create(jobs(namespace), job(name)) for name in troubles))
-        ends = await asyncio.gather(*(finished(api, namespace, name) for name in troubles))
+    async with kubelet(by_annotation(TASK_ID, behaviours_by_task, default=behaviours.exit_with(9))):
+        await asyncio.gather(*(api.create(jobs(namespace), job(name)) for name in behaviours_by_task))
+        ends = await asyncio.gather(*(finished(api, namespace, name) for name in behaviours_by_task))
     assert ends == ["Complete"] * 3
 
 
@@ -305,7 +305,7 @@ def test_a_client_certificate_names_a_user(api_tier: ApiTier, namespace: str, tm
     assert RestClient(Connection.from_kubeconfig(path)).get(jobs(namespace))["items"] == []
 
 
-def test_audit_log_tells_each_request_once(api_tier: ApiTier, namespace: str) -> None:
+def test_audit_log_has_each_request_once(api_tier: ApiTier, namespace: str) -> None:
     worker = api_tier.client("worker")
     worker.create(jobs(namespace), job("counted"))
     worker.get(f"{jobs(namespace)}/counted")

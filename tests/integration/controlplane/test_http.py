@@ -99,7 +99,7 @@ async def test_a_database_that_is_away_is_no_reason_for_a_restart(
     assert answers == [(200, "ok"), (503, 503)]
 
 
-async def test_the_source_is_the_callers_word_among_known_ones(http: aiohttp.ClientSession) -> None:
+async def test_the_source_is_the_callers_choice_among_known_ones(http: aiohttp.ClientSession) -> None:
     seen = []
     for source in ("CLI", "cli", "MOON"):
         async with http.post("agent/runs", json={"prompt": "p"}, headers={"X-Oz-Source": source}) as response:

@@ -131,7 +131,7 @@ async def test_two_pods_of_one_id_hand_over(sdk: AsyncOzAPI, worker: Connect, re
     assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"
 
 
-async def test_a_worker_that_stays_away_loses_its_run_and_is_told_so(
+async def test_a_worker_that_stays_away_loses_its_run_and_is_asked_to_stop_it(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
 ) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id
@@ -227,7 +227,7 @@ async def test_a_cancellation_that_the_worker_confirms_says_who_asked(
     assert run.status_message.message == 'Cancelled with the API key "alice"; worker w stopped it.'
 
 
-async def test_a_worker_that_never_answers_loses_the_run_and_is_told_so(
+async def test_a_worker_that_never_answers_loses_the_run_and_is_asked_to_stop_it(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
 ) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id

@@ -174,8 +174,8 @@ async def test_cancelling_a_running_run_is_the_workers_to_confirm(
         await w.claim(task)
         await reaches(run_id, "CLAIMED")
         await sdk.agent.runs.cancel(run_id)
-        told = {"task_id": run_id, "execution_id": task["execution_id"]}
-        assert await w.receive("task_cancellation") == told
+        expected = {"task_id": run_id, "execution_id": task["execution_id"]}
+        assert await w.receive("task_cancellation") == expected
         assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
         await w.complete(task, task_state="CANCELLED")
     assert (await sdk.agent.runs.retrieve(run_id)).state == "CANCELLED"
@@ -195,7 +195,7 @@ async def test_a_cancellation_waits_for_a_worker_that_is_away(
         assert await w.receive("task_cancellation") == {"task_id": run_id}
 
 
-async def test_a_public_worker_that_came_back_is_told_to_cancel(
+async def test_a_public_worker_that_came_back_is_asked_to_cancel(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
 ) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id

@@ -183,7 +183,7 @@ async def test_a_refused_key_where_that_shall_end_the_worker(tmp_path: Path, con
     assert "Traceback" not in ended.text
 
 
-async def test_a_refused_key_is_tried_again_where_nothing_is_said(tmp_path: Path, config: Path) -> None:
+async def test_a_refused_key_is_retried_by_default(tmp_path: Path, config: Path) -> None:
     async with plane_on(Plane([403])) as plane:
         arguments = ("--config-file", str(config), "--web-socket-url", plane.url)
         async with _worker(tmp_path, *arguments) as process:

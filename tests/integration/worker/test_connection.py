@@ -73,7 +73,7 @@ async def test_a_proxy_is_asked_with_its_login_for_a_name_that_it_alone_knows() 
     assert asked.startswith(f"GET http://plane.invalid:{plane.port}/worker/ws?worker_id=w ")
 
 
-async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_told_without_the_login(
+async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_logged_without_the_login(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     plane = Plane([answer])
@@ -86,8 +86,8 @@ async def test_wss_asks_a_proxy_for_a_tunnel_and_its_refusal_is_told_without_the
         await running
     assert proxy.asked[0] == "CONNECT plane.invalid:443 HTTP/1.1"
     assert proxy.logins[0] == "Basic bWU6aHVudGVyMg=="
-    told = f"the proxy {proxy.url} (HTTPS_PROXY) answers HTTP 407 Proxy Authentication Required"
-    assert f"wss://plane.invalid/worker/ws cannot be reached: {told}" in caplog.messages[0]
+    expected = f"the proxy {proxy.url} (HTTPS_PROXY) answers HTTP 407 Proxy Authentication Required"
+    assert f"wss://plane.invalid/worker/ws cannot be reached: {expected}" in caplog.messages[0]
     assert all(secret not in caplog.text for secret in ("hunter2", "bWU6"))
 
 

@@ -17,7 +17,7 @@ from .scripted_plane import PeerConnection, Plane, assignment, plane_on, until
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_said_in_one_line_and_tried_again_at_the_slowest_rate(
+async def test_a_refused_key_is_logged_in_one_line_and_retried_at_the_slowest_rate(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     plane = Plane([status, status, answer])
@@ -135,7 +135,7 @@ async def test_a_binary_frame_counts_as_its_text() -> None:
         await until(lambda: client.backend.executions)
 
 
-async def test_a_prompt_of_a_mebibyte_is_no_trouble() -> None:
+async def test_a_prompt_of_a_mebibyte_is_accepted() -> None:
     async def script(connection: PeerConnection) -> None:
         task = {"id": "run-1", "task_definition": {"prompt": "x" * 1024 * 1024}}
         await connection.send("task_assignment", **assignment(task=task))

@@ -72,7 +72,7 @@ async def test_every_further_try_of_a_worker_that_leaves_comes_soon() -> None:
     assert len(plane.requests) == 6
 
 
-async def test_stop_does_not_wait_for_a_handshake_that_nobody_answers(
+async def test_stop_does_not_wait_for_an_unanswered_handshake(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     called = asyncio.Event()

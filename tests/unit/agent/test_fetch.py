@@ -28,7 +28,7 @@ class Server:
         self.replies: Iterator[Reply | TransientError] = iter(replies)
         self.now = 100.0
         self.sleeps: list[float] = []
-        self.said: list[str] = []
+        self.logged: list[str] = []
 
     def send(self, request: Request, timeout: float) -> Reply:
         assert 1.0 <= timeout <= 10.0
@@ -46,7 +46,7 @@ class Server:
             run_request("http://host:1", "r", "key"),
             "r",
             budget,
-            self.said.append,
+            self.logged.append,
             sender=self.send,
             clock=lambda: self.now,
             wall_clock=lambda: 0.0,
@@ -82,15 +82,15 @@ def test_a_successful_reply_needs_no_retry() -> None:
     server = Server(OK)
     assert server.fetch() == RunItem(run_id="r", prompt="p")
     assert server.sleeps == []
-    assert server.said == []
+    assert server.logged == []
 
 
 def test_delays_grow_between_attempts() -> None:
     server = Server(BUSY, TransientError("host is not reachable: refused"), Reply(429, b""), OK)
     assert server.fetch().prompt == "p"
     assert server.sleeps == [0.25, 0.5, 1.0]
-    assert server.said[0] == "the control plane is not ready (HTTP 503); trying again in 0.2 s"
-    assert "refused" in server.said[1]
+    assert server.logged[0] == "the control plane is not ready (HTTP 503); trying again in 0.2 s"
+    assert "refused" in server.logged[1]
 
 
 def test_retry_after_is_honoured() -> None:

@@ -26,7 +26,7 @@ from tests.bench.figures import (
         (Figure(WATCHES, 3), "short"),
     ],
 )
-def test_a_verdict_is_the_side_of_the_budget_on_which_the_value_lies(figure: Figure, verdict: str) -> None:
+def test_a_verdict_shows_whether_the_value_meets_its_budget(figure: Figure, verdict: str) -> None:
     assert figure.verdict == verdict
 
 

@@ -84,7 +84,7 @@ def test_a_task_that_its_worker_lost_is_lost() -> None:
     assert counts(judged(run=replace(DONE, state="ERROR", error_code="worker_lost"))) == LOST
 
 
-def test_a_failure_whose_record_was_deleted_may_be_told_as_lost() -> None:
+def test_a_failure_whose_record_was_deleted_may_be_reported_as_lost() -> None:
     run = replace(DONE, state="ERROR", error_code="worker_lost")
     for end in (End.IMAGE_PULL, End.UNSCHEDULABLE):
         assert counts(judged(replace(PLAN, end=end), run, ())) == DEGRADED
@@ -122,7 +122,7 @@ def test_ends_are_no_starts() -> None:
     assert counts(judged(starts=(start(), ended))) == FINE
 
 
-def test_what_ran_and_nobody_submitted_is_wrong() -> None:
+def test_a_run_without_a_submission_is_wrong() -> None:
     assert counts(judged(starts=(start(), start(run_id="stranger")))) == WRONG
 
 

@@ -40,7 +40,7 @@ def step(name: str, moment: Moment, function: str, frame: str = "") -> Step:
     return Step(name, Side.WORKER, moment, f"{HERE}:Fresh.{function}", frame=frame)
 
 
-async def test_passages_are_told_before_and_after(target: type[Target]) -> None:
+async def test_passages_are_reported_before_and_after(target: type[Target]) -> None:
     seen: list[str] = []
     steps = [
         step("before", Moment.BEFORE, "plain"),

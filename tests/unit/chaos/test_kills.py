@@ -24,7 +24,7 @@ def test_a_ledger_knows_whether_anything_is_not_recovered_from() -> None:
     assert (before, ledger.recovering) == (True, False)
 
 
-def test_what_was_said_before_the_kill_does_not_count() -> None:
+def test_log_lines_before_the_kill_do_not_count() -> None:
     ledger = KillLedger()
     ledger.add("claim-sent", "worker-001", 10.0, "run")
     ledger.connected(9.0)

@@ -20,7 +20,7 @@ def test_levels_that_came_back_are_no_leak() -> None:
     assert leaks(result(Level({"tasks": 8, "sockets": 2}, 30.0, 200_000))) == []
 
 
-def test_whatever_is_above_its_level_is_told() -> None:
+def test_everything_above_its_level_is_reported() -> None:
     high = replace(CALM, census={"tasks": 9, "sockets": 4})
     assert leaks(result(high)) == ["worker: 3 sockets before, 4 after"]
 

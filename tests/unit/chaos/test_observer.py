@@ -50,7 +50,7 @@ def test_marks_are_passages_kills_and_censuses(observer: Observer, kills: KillLe
     ]
 
 
-def test_a_hello_and_a_word_of_the_run_are_its_recovery(
+def test_a_hello_and_a_log_line_about_the_run_are_its_recovery(
     observer: Observer, kills: KillLedger, tmp_path: Path
 ) -> None:
     kills.add("claim-sent", "worker-001", 1.0, RUN)
@@ -64,7 +64,7 @@ def test_a_hello_and_a_word_of_the_run_are_its_recovery(
     assert kills.kills[0].went_on_at is not None
 
 
-def test_the_last_words_of_the_dead_are_read(observer: Observer, tmp_path: Path) -> None:
+def test_the_last_log_lines_of_a_killed_process_are_read(observer: Observer, tmp_path: Path) -> None:
     (tmp_path / "worker-001.marks").write_text('{"t": 1.0, "pid": 1, "passed": "hello-sent"}\n')
     observer.died("worker-001")
     (tmp_path / "worker-001.marks").write_text('{"t": 1.0, "pid": 1, "passed": "claim-sent"}\n' * 2)

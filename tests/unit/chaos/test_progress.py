@@ -14,8 +14,8 @@ class Terminal(io.StringIO):
 def test_a_terminal_sees_one_line_that_changes() -> None:
     stream = Terminal()
     progress = Progress(stream)
-    progress.tell(1, 1, 0, SHORT)
-    progress.tell(2, 2, 1, SHORT)
+    progress.report(1, 1, 0, SHORT)
+    progress.report(2, 2, 1, SHORT)
     assert stream.getvalue().count("\n") == 0
     assert stream.getvalue().count("\r") == 2
 
@@ -24,11 +24,11 @@ def test_elsewhere_there_is_a_line_every_few_seconds() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     for number in range(50):
-        progress.tell(number, 1, 0, SHORT)
+        progress.report(number, 1, 0, SHORT)
     assert stream.getvalue().count("\n") == 1
 
 
-def test_what_is_to_stay_is_said_whatever_was_said_before() -> None:
+def test_a_lasting_line_is_printed_whatever_was_printed_before() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     progress.settling(1, 2)

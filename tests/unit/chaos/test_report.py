@@ -59,7 +59,7 @@ def test_a_broken_promise_and_a_run_that_did_too_little_exit_with_1(changes: dic
     assert exit_code(result(**changes)) == 1
 
 
-def test_what_degraded_is_told_and_is_no_failure() -> None:
+def test_degraded_runs_are_reported_and_are_no_failure() -> None:
     degraded = result(comparison=Comparison(degraded=[BAD]), unreached=["claim-sent"])
     assert exit_code(degraded) == 0
     assert findings(degraded) == [

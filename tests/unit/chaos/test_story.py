@@ -3,7 +3,7 @@ from pathlib import Path
 from tests.chaos.story import story_of
 
 
-def test_a_story_is_told_in_order_from_all_ledgers(tmp_path: Path) -> None:
+def test_a_story_is_in_order_and_from_all_ledgers(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text(
         '{"t": 1767225600.5, "what": "submitted", "run_id": "r1"}\n'
         '{"t": 1767225601.5, "what": "kill", "name": "worker-001"}\n'
@@ -14,8 +14,8 @@ def test_a_story_is_told_in_order_from_all_ledgers(tmp_path: Path) -> None:
     (tmp_path / "worker-001.log").write_text(
         "2026-01-01T00:00:01Z INFO  Task r1/e assigned\n2026-01-01T00:00:01Z INFO  Task r2/e assigned\n"
     )
-    told = [(line.source, line.text) for line in story_of(tmp_path, "r1")]
-    assert told == [
+    lines = [(line.source, line.text) for line in story_of(tmp_path, "r1")]
+    assert lines == [
         ("harness", '{"what": "submitted", "run_id": "r1"}'),
         ("worker-001", "INFO  Task r1/e assigned"),
         ("harness", '{"what": "kill", "name": "worker-001"}'),
@@ -23,5 +23,5 @@ def test_a_story_is_told_in_order_from_all_ledgers(tmp_path: Path) -> None:
     ]
 
 
-def test_of_a_run_that_nobody_names_there_is_none(tmp_path: Path) -> None:
+def test_a_run_that_no_ledger_names_has_no_story(tmp_path: Path) -> None:
     assert story_of(tmp_path, "r1") == []

@@ -189,7 +189,7 @@ def test_by_default_the_chart_makes_the_files_rules_about_its_own_worker(helm: H
     assert made == expected
 
 
-def test_another_workers_trouble_is_another_releases(helm: Helm, programs: Programs, tmp_path: Path) -> None:
+def test_alerts_ignore_the_series_of_another_worker(helm: Helm, programs: Programs, tmp_path: Path) -> None:
     away = next(scenario for scenario in SCENARIOS if scenario.name == "the control plane is away")
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump(rendered(helm, "everything")["spec"]))
@@ -212,15 +212,15 @@ def test_what_operators_tune(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alerts", "said"),
+    ("alerts", "error_text"),
     [
         ({"OzWorkerGone": {"for": "1m"}}, "alerts.OzWorkerGone: there is no such alert"),
         ({"OzWorkerAbsent": {"threshold": 1}}, "alerts.OzWorkerAbsent.threshold: this alert has none"),
         ({"OzWorkerDisconnected": {"threshold": 1}}, "alerts.OzWorkerDisconnected.threshold: this alert has"),
     ],
 )
-def test_what_cannot_be_tuned_is_named(helm: Helm, alerts: dict[str, Any], said: str) -> None:
-    with pytest.raises(HelmError, match=re.escape(f"metrics.prometheusRule.{said}")):
+def test_what_cannot_be_tuned_is_named(helm: Helm, alerts: dict[str, Any], error_text: str) -> None:
+    with pytest.raises(HelmError, match=re.escape(f"metrics.prometheusRule.{error_text}")):
         rendered(helm, "monitoring", {"metrics.prometheusRule.alerts": alerts})
 
 

@@ -10,8 +10,8 @@ from tests.chart.helm_cli import CASES, CONTROL_PLANE, WORKER, Helm, case_id, va
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_lint_has_nothing_to_say(helm: Helm, case: Path) -> None:
-    said = helm.run("lint", "--strict", "--quiet", case.parents[1], *values_arguments(case))
-    assert said.strip() == ""
+    output = helm.run("lint", "--strict", "--quiet", case.parents[1], *values_arguments(case))
+    assert output.strip() == ""
 
 
 @pytest.mark.parametrize("chart", [WORKER, CONTROL_PLANE], ids=lambda chart: chart.name)
@@ -26,7 +26,7 @@ def test_the_cases_take_each_branch_of_each_template(helm: Helm, chart: Path, tm
     assert len(copy.branches) > 50
 
 
-def test_a_note_stands_at_each_arm_and_trims_nothing_more() -> None:
+def test_each_branch_has_one_note_and_loses_no_whitespace() -> None:
     text = "a: 1\n{{- if .x }}\nb: 2\n{{- else if .y }}\nc: 3\n{{- end }}\n{{- with .z -}} d {{- end -}}\n"
     noted, names = instrumented_text(text, "f")
     assert names == {"f:2:if", "f:4:else", "f:2:not", "f:7:with", "f:7:not"}

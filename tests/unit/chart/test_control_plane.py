@@ -235,10 +235,10 @@ def test_both_charts_read_one_secret_by_default(helm: Helm) -> None:
 
 
 def test_the_notes_have_the_command_that_installs_a_worker(helm: Helm) -> None:
-    said = helm.run(
+    printed = helm.run(
         "install", "rel", CONTROL_PLANE, "--namespace", NAMESPACE, "--dry-run=client", "--set=image.tag=v1"
     ).partition("\nNOTES:\n")[2]
-    command = said[said.index("helm install") :].partition("\n\n")[0]
+    command = printed[printed.index("helm install") :].partition("\n\n")[0]
     given = [word for word in command.replace("\\\n", " ").split() if "=" in word]
     assert given == [
         "worker.workerId=my-worker",

@@ -37,8 +37,8 @@ def installs(documents: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("command", installs([*DOCUMENTS, *READMES]))
 def test_an_install_can_be_rendered(helm: Helm, command: str) -> None:
-    words = shlex.split(command.replace("$(openssl rand -hex 32)", "0" * 64))
-    release, chart, *options = words[2:]
+    argv = shlex.split(command.replace("$(openssl rand -hex 32)", "0" * 64))
+    release, chart, *options = argv[2:]
     options = [word for word in options if word != "--create-namespace"]
     assert helm.run("template", release, ROOT / chart, *options)
 

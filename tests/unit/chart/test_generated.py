@@ -143,7 +143,7 @@ def test_values_yaml_has_meanings_and_defaults(source: dict[str, Any]) -> None:
     )
 
 
-def test_the_fallbacks_are_told_section_by_section(source: dict[str, Any]) -> None:
+def test_the_fallbacks_are_listed_section_by_section(source: dict[str, Any]) -> None:
     single = {"section": "", "values": {"single": "true"}, "nullable": []}
     group = {"section": "group", "values": {"port": 80}, "nullable": []}
     deeper = {"section": "group.deeper", "values": {"names": [], "kind": "x"}, "nullable": ["names"]}
@@ -183,7 +183,7 @@ def test_the_schema_has_no_references_left(source: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("properties", "message"),
     [
         ("a: {type: string, default: x}", "a has no description"),
         ("a: {type: string, description: x}", "a has no default"),
@@ -191,7 +191,7 @@ def test_the_schema_has_no_references_left(source: dict[str, Any]) -> None:
         ("a: {$ref: '#/definitions/none', description: x, default: 1}", "refers to nothing"),
     ],
 )
-def test_a_source_that_is_not_complete_is_refused(tmp_path: Path, properties: str, said: str) -> None:
+def test_a_source_that_is_not_complete_is_refused(tmp_path: Path, properties: str, message: str) -> None:
     (tmp_path / "source.yaml").write_text(f"type: object\nproperties:\n  {properties}\n")
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         read_source(tmp_path / "source.yaml")

@@ -86,26 +86,26 @@ WRONG_FOR_CONTROL_PLANE: tuple[tuple[str, Any, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("path", "value", "said"), WRONG, ids=[f"{p}={v}" for p, v, _ in WRONG])
-def test_a_wrong_value_is_named(helm: Helm, path: str, value: Any, said: str) -> None:
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{p}={v}" for p, v, _ in WRONG])
+def test_a_wrong_value_is_named(helm: Helm, path: str, value: Any, message: str) -> None:
     with pytest.raises(HelmError) as refused:
         helm.template(WORKER, values={**NEEDED, path: value})
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "said"),
+    ("path", "value", "message"),
     WRONG_FOR_CONTROL_PLANE,
     ids=[f"{p}={v}" for p, v, _ in WRONG_FOR_CONTROL_PLANE],
 )
-def test_a_wrong_value_of_the_control_plane_is_named(helm: Helm, path: str, value: Any, said: str) -> None:
+def test_a_wrong_value_of_the_control_plane_is_named(helm: Helm, path: str, value: Any, message: str) -> None:
     with pytest.raises(HelmError) as refused:
         helm.template(CONTROL_PLANE, values={"image.tag": "v1", path: value})
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"image.tag": "v1"}, "worker.workerId is required: --set worker.workerId=NAME"),
         ({"worker.workerId": "w"}, "image.tag is required: --set image.tag=VERSION"),
@@ -126,14 +126,16 @@ def test_a_wrong_value_of_the_control_plane_is_named(helm: Helm, path: str, valu
         ),
     ],
 )
-def test_what_a_schema_cannot_say_is_said_at_install(helm: Helm, values: dict[str, Any], said: str) -> None:
+def test_rules_beyond_the_schema_are_checked_at_install(
+    helm: Helm, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(HelmError) as refused:
         helm.template(WORKER, values=values)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({}, "image.tag is required: --set image.tag=VERSION"),
         (
@@ -142,10 +144,10 @@ def test_what_a_schema_cannot_say_is_said_at_install(helm: Helm, values: dict[st
         ),
     ],
 )
-def test_the_control_plane_says_what_it_needs(helm: Helm, values: dict[str, Any], said: str) -> None:
+def test_the_control_plane_says_what_it_needs(helm: Helm, values: dict[str, Any], message: str) -> None:
     with pytest.raises(HelmError) as refused:
         helm.template(CONTROL_PLANE, values=values)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "short" not in str(refused.value)
 
 

@@ -132,7 +132,7 @@ def test_the_worker_and_its_doctor_take_their_arguments(helm: Helm, case: str) -
         assert answer.exit_code == 0, answer.output
 
 
-def test_the_pod_tells_the_worker_who_it_is(helm: Helm) -> None:
+def test_the_pod_gives_the_worker_its_identity(helm: Helm) -> None:
     found = environment(container(rendered(helm)))
     assert found == {
         "WARP_API_KEY": {"secretKeyRef": {"name": "oz-agent-worker", "key": "WARP_API_KEY"}},
@@ -258,7 +258,7 @@ def test_the_secret_is_made_only_where_asked_for(helm: Helm) -> None:
     assert key == {"secretKeyRef": {"name": "oz-worker-key", "key": "WARP_API_KEY"}}
 
 
-def test_the_key_stands_nowhere_but_in_the_secret(helm: Helm) -> None:
+def test_only_the_secret_has_the_key(helm: Helm) -> None:
     others = [found for found in rendered(helm, "public") if found["kind"] != "Secret"]
     assert "wk-0123456789abcdef" not in str(others)
 
@@ -315,16 +315,16 @@ def test_an_account_that_exists_is_bound_and_not_made(helm: Helm) -> None:
 
 def notes(helm: Helm, case: str, *options: str) -> str:
     """What Helm prints after an install."""
-    said = helm.run(
+    printed = helm.run(
         "install", "rel", WORKER, "--namespace", NAMESPACE, "--dry-run=client", "--hide-secret",
         f"--values={WORKER / f'ci/{case}-values.yaml'}", *options,
     )  # fmt: skip
-    return said.partition("\nNOTES:\n")[2]
+    return printed.partition("\nNOTES:\n")[2]
 
 
 def test_the_notes_say_what_was_installed_and_how_to_see_it_work(helm: Helm) -> None:
-    said = notes(helm, "minimal")
-    assert said.startswith('Worker "my-worker" is installed')
+    printed = notes(helm, "minimal")
+    assert printed.startswith('Worker "my-worker" is installed')
     for command in (
         "kubectl -n agents rollout status deployment/rel-oz-agent-worker",
         "kubectl -n agents logs deployment/rel-oz-agent-worker --follow",
@@ -332,15 +332,15 @@ def test_the_notes_say_what_was_installed_and_how_to_see_it_work(helm: Helm) -> 
         'kubectl -n agents create secret generic oz-agent-worker --from-literal=WARP_API_KEY="$WARP_API_KEY"',
         f"kubectl -n agents delete jobs --selector {label_selector('my-worker')}",
     ):
-        assert command in said
-    assert "port-forward" not in said
+        assert command in printed
+    assert "port-forward" not in printed
 
 
 def test_the_notes_leave_out_what_is_not_so(helm: Helm) -> None:
-    said = notes(helm, "public")
-    assert "create secret" not in said
-    assert "port-forward deployment/oz-k8s-worker 9464" in said
-    assert "wk-0123456789" not in said
+    printed = notes(helm, "public")
+    assert "create secret" not in printed
+    assert "port-forward deployment/oz-k8s-worker 9464" in printed
+    assert "wk-0123456789" not in printed
 
 
 RULES = summary(needed_permissions(KubernetesConfig()))
@@ -370,20 +370,20 @@ ELSEWHERE = "The user of the kubeconfig needs these in namespace oz-tasks of its
 def test_the_notes_name_the_permissions_that_were_not_made(
     helm: Helm, options: tuple[str, ...], says: str, omits: str
 ) -> None:
-    said = notes(helm, "minimal", *options)
-    assert says in said
-    assert omits not in said
+    printed = notes(helm, "minimal", *options)
+    assert says in printed
+    assert omits not in printed
 
 
 @pytest.mark.parametrize("task_env_secret", [False, True])
 def test_the_notes_name_every_permission_that_the_worker_needs(helm: Helm, task_env_secret: bool) -> None:
     secret = f"--set=kubernetesBackend.taskEnvSecret={str(task_env_secret).lower()}"
-    said = notes(helm, "minimal", "--set=rbac.create=false", secret)
+    printed = notes(helm, "minimal", "--set=rbac.create=false", secret)
     needed = needed_permissions(KubernetesConfig(task_env_secret=task_env_secret))
-    assert f"\n  {summary(needed)}\n" in said
+    assert f"\n  {summary(needed)}\n" in printed
 
 
 def test_the_notes_say_how_a_config_of_the_operators_comes_to_count(helm: Helm) -> None:
-    said = notes(helm, "public", "--set=worker.existingConfigMap=mine")
+    printed = notes(helm, "public", "--set=worker.existingConfigMap=mine")
     restart = "  kubectl -n agents rollout restart deployment/oz-k8s-worker\n"
-    assert f"ConfigMap mine. When you have changed it:\n\n{restart}" in said
+    assert f"ConfigMap mine. When you have changed it:\n\n{restart}" in printed

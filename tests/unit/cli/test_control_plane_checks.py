@@ -30,6 +30,6 @@ def test_a_key_is_shown_to_the_workers_own_host(url: str, root: str | None) -> N
     ],
 )
 def test_only_a_refusal_is_a_failure(status: int, grade: Severity) -> None:
-    verdict = judge_key(status, "https://oz.example/api/v1")
-    assert verdict.severity is grade
-    assert ("WARP_API_KEY" in verdict.fix) == (grade is Severity.FAIL)
+    result = judge_key(status, "https://oz.example/api/v1")
+    assert result.severity is grade
+    assert ("WARP_API_KEY" in result.fix) == (grade is Severity.FAIL)

@@ -13,7 +13,7 @@ from oz_agent_worker.cli.dev import pod_warnings
         ("127.0.0.1", "http://192.0.2.7", None, ["--agent-image"]),
     ],
 )
-def test_pods_need_to_be_told_where_the_control_plane_is_and_what_the_agent_is(
+def test_pods_need_the_control_planes_address_and_the_agent(
     host: str, public_url: str | None, agent_image: str | None, named: list[str]
 ) -> None:
     warnings = pod_warnings(host, public_url, agent_image)

@@ -31,7 +31,7 @@ def test_an_empty_value_counts_as_not_given(option: str) -> None:
     assert understood(option, "") == understood()
 
 
-def test_an_empty_value_leaves_the_word_to_the_environment() -> None:
+def test_an_empty_value_defers_to_the_environment() -> None:
     given = understood("--log-format", "", OZ_WORKER_LOG_FORMAT="json")
     assert given == understood("--log-format", "json")
 

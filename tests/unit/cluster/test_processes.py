@@ -20,7 +20,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_end_of_the_log_tells_why_a_program_did_not_start(tmp_path: Path) -> None:
+def test_the_end_of_the_log_shows_why_a_program_did_not_start(tmp_path: Path) -> None:
     child = Child(["/bin/sh", "-c", "echo no such flag; exit 1"], tmp_path / "log")
     child.start()
     with pytest.raises(StartError, match="no such flag"):

@@ -42,11 +42,11 @@ async def client_of(handler: Handler) -> AsyncIterator[tuple[web.AppRunner, asyn
 async def test_a_connection_in_use_is_broken(handler: Handler) -> None:
     asked = asyncio.Event()
 
-    async def tell(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         asked.set()
         return await handler(request)
 
-    async with client_of(tell) as (runner, writer):
+    async with client_of(handle) as (runner, writer):
         server = runner.server
         assert server is not None
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")

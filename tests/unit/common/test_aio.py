@@ -78,7 +78,7 @@ async def test_wait_first_ends_its_tasks_when_it_is_cancelled() -> None:
     assert idle.cancelled()
 
 
-async def test_ends_before_tells_which_came_first_and_leaves_the_task_alone() -> None:
+async def test_ends_before_returns_which_came_first_and_leaves_the_task_alone() -> None:
     event = asyncio.Event()
     idle = asyncio.create_task(asyncio.Event().wait())
     assert await ends_before(asyncio.create_task(asyncio.sleep(0)), event)
@@ -88,7 +88,7 @@ async def test_ends_before_tells_which_came_first_and_leaves_the_task_alone() ->
     idle.cancel()
 
 
-async def test_wait_for_event_tells_whether_the_event_is_set() -> None:
+async def test_wait_for_event_returns_whether_the_event_is_set() -> None:
     event = asyncio.Event()
     assert not await wait_for_event(event, 0)
     asyncio.get_running_loop().call_soon(event.set)

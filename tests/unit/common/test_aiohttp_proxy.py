@@ -15,7 +15,7 @@ from oz_agent_worker.common.secret import Secret
 PROXY = Proxy("http://proxy:3128", "HTTPS_PROXY", Secret("me"), Secret("hünter2"))
 
 
-def test_without_a_proxy_aiohttp_is_told_none() -> None:
+def test_without_a_proxy_aiohttp_gets_none() -> None:
     assert proxy_options(None) == {"proxy": None, "proxy_headers": None}
 
 
@@ -41,7 +41,7 @@ def refused_by_the_proxy() -> aiohttp.ClientHttpProxyError:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "quoted_text"),
     [
         (
             refused_by_the_proxy(),
@@ -62,12 +62,12 @@ def refused_by_the_proxy() -> aiohttp.ClientHttpProxyError:
         ),
     ],
 )
-def test_a_failure_names_the_proxy_on_its_way(error: Exception, words: str) -> None:
-    assert failure_text(error, PROXY) == words
+def test_a_failure_names_the_proxy_on_its_way(error: Exception, quoted_text: str) -> None:
+    assert failure_text(error, PROXY) == quoted_text
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "quoted_text"),
     [
         (aiohttp.ClientConnectorError(Mock(), OSError(111, "refused")), "[Errno 111] refused"),
         (TimeoutError(), "no answer in time"),
@@ -75,5 +75,5 @@ def test_a_failure_names_the_proxy_on_its_way(error: Exception, words: str) -> N
         (refused_by_the_proxy(), "the proxy answers HTTP 407 Proxy Authentication Required"),
     ],
 )
-def test_a_failure_without_a_proxy(error: Exception, words: str) -> None:
-    assert failure_text(error, None) == words
+def test_a_failure_without_a_proxy(error: Exception, quoted_text: str) -> None:
+    assert failure_text(error, None) == quoted_text

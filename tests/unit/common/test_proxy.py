@@ -188,7 +188,7 @@ def test_a_login_is_kept_apart_and_decoded(prefix: str) -> None:
         "http://",
     ],
 )
-def test_what_is_no_proxy_is_said_without_its_value(text: str) -> None:
+def test_an_invalid_proxy_is_reported_without_its_value(text: str) -> None:
     with pytest.raises(ProxyError, match=r"^HTTPS_PROXY must be the address of an HTTP proxy") as caught:
         proxy_for("https://k8s", {"HTTPS_PROXY": text})
     assert "hunter" not in str(caught.value)
@@ -201,6 +201,6 @@ def test_a_proxy_that_is_not_used_is_not_read() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_whatever_stands_in_the_variables_is_decided_or_said(host: str, proxy: str, no_proxy: str) -> None:
+def test_any_proxy_variables_give_a_decision_or_an_error(host: str, proxy: str, no_proxy: str) -> None:
     with contextlib.suppress(ProxyError):
         proxy_for(f"https://{host}", {"HTTPS_PROXY": proxy, "NO_PROXY": no_proxy})

@@ -41,7 +41,7 @@ async def state(plane: Plane, e: ExecutionKey) -> RunState:
 
 
 async def claimed_by(plane: Plane, peer: Peer, **more: object) -> tuple[WorkerConnection, ExecutionKey]:
-    connection = await plane.greet(peer) if peer.sent_hello else plane.worker(peer.worker_id)
+    connection = await plane.connect(peer) if peer.sent_hello else plane.worker(peer.worker_id)
     execution = await sent(plane, connection, **more)
     await plane.say(connection, claim(execution))
     return connection, execution

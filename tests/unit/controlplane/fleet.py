@@ -37,7 +37,7 @@ class Fleet:
     """
 
     seen: dict[Execution, None] = field(default_factory=dict)
-    grounds: dict[Execution, set[str]] = field(default_factory=dict)
+    start_scopes: dict[Execution, set[str]] = field(default_factory=dict)
     jobs: dict[Execution, "Worker | None"] = field(default_factory=dict)
     journals: dict[str, set[Execution]] = field(default_factory=dict)
 
@@ -59,10 +59,10 @@ class Worker:
     inbox: set[Execution] = field(default_factory=set)
     running: set[Execution] = field(default_factory=set)
     launching: set[Execution] = field(default_factory=set)
-    told: set[Execution] = field(default_factory=set)
+    cancelled_executions: set[Execution] = field(default_factory=set)
 
     @property
-    def ground(self) -> str:
+    def start_scope(self) -> str:
         if self.peer.backend == KUBERNETES:
             return "cluster"
         return self.peer.instance or f"process {id(self)}"
@@ -89,7 +89,7 @@ class Worker:
                         if e[0] == frame.task_id and frame.execution_id in (None, e[1])
                     }
                     self.inbox -= stopped
-                    self.told |= stopped & self.running
+                    self.cancelled_executions |= stopped & self.running
                 case _:
                     pass
 
@@ -98,40 +98,40 @@ class Worker:
         self.inbox.discard(execution)
         self.running.add(execution)
         self.launching.add(execution)
-        self.fleet.grounds.setdefault(execution, set()).add(self.ground)
-        if self.ground == "cluster":
+        self.fleet.start_scopes.setdefault(execution, set()).add(self.start_scope)
+        if self.start_scope == "cluster":
             self.fleet.jobs[execution] = self
         elif self.peer.instance is not None:
-            self.fleet.journals.setdefault(self.ground, set()).add(execution)
+            self.fleet.journals.setdefault(self.start_scope, set()).add(execution)
 
     def forget(self, execution: Execution) -> None:
         """Its end was delivered."""
         self.running.discard(execution)
         self.launching.discard(execution)
-        self.told.discard(execution)
-        if self.ground == "cluster":
+        self.cancelled_executions.discard(execution)
+        if self.start_scope == "cluster":
             self.fleet.jobs.pop(execution, None)
-        self.fleet.journals.get(self.ground, set()).discard(execution)
+        self.fleet.journals.get(self.start_scope, set()).discard(execution)
 
     def die(self) -> None:
         """Lose all that is in memory."""
         self.inbox.clear()
         self.running.clear()
         self.launching.clear()
-        self.told.clear()
+        self.cancelled_executions.clear()
         for execution, owner in self.fleet.jobs.items():
             if owner is self:
                 self.fleet.jobs[execution] = None
 
     def find(self) -> None:
         """Look for what an earlier process left, before the hello."""
-        if self.ground == "cluster":
+        if self.start_scope == "cluster":
             for execution, owner in self.fleet.jobs.items():
                 if owner is None:
                     self.fleet.jobs[execution] = self
                     self.running.add(execution)
         else:
-            self.running |= self.fleet.journals.get(self.ground, set())
+            self.running |= self.fleet.journals.get(self.start_scope, set())
 
     def hello(self) -> WorkerHello:
         held = self.fleet.in_order((self.running | self.inbox) - self.launching)
@@ -160,7 +160,7 @@ class Worker:
         return TaskLog(task_id=execution[0], execution_id=execution[1], offset=0, text="hi")
 
     def report(self, execution: Execution) -> TaskCompleted | TaskFailed:
-        cancelled = "CANCELLED" if execution in self.told else None
+        cancelled = "CANCELLED" if execution in self.cancelled_executions else None
         return TaskCompleted(
             task_id=execution[0],
             message="",

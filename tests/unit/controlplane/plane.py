@@ -76,7 +76,7 @@ class Plane:
         connection.capacity = Capacity().sent_hello(limit)
         return connection
 
-    async def greet(self, peer: Peer, *executions: ExecutionKey, limit: int = 0) -> WorkerConnection:
+    async def connect(self, peer: Peer, *executions: ExecutionKey, limit: int = 0) -> WorkerConnection:
         """Connect a worker that says hello."""
         connection = self.connections.connect(peer.worker_id, "key", self.now)
         hello = WorkerHello(

@@ -127,7 +127,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self._living())
     @rule()
-    def control_plane_stands_still(self) -> None:
+    def control_plane_stalls(self) -> None:
         """For an hour, after which nothing is over that was waited for."""
         self._do(self._plane.step())
         awaited = {row.id for row in self._rows() if row.lease_until is not None}
@@ -180,8 +180,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._do(self._plane.step())
 
     @precondition(lambda self: any(w.has_work for w in self._workers))
-    @rule(data=st.data(), said=st.booleans())
-    def starts(self, data: st.DataObject, said: bool) -> None:
+    @rule(data=st.data(), reported=st.booleans())
+    def starts(self, data: st.DataObject, reported: bool) -> None:
         """A worker starts what it was sent; a public one claims first, and may find itself refused."""
         self._read()
         worker = _one(data, [w for w in self._workers if w.inbox])
@@ -190,7 +190,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         execution = data.draw(st.sampled_from(self._fleet.in_order(worker.inbox)))
         if worker.peer.sent_hello:
             worker.start(execution)
-            if said and worker.connection is not None:
+            if reported and worker.connection is not None:
                 self._say(worker, worker.claim(execution))
         elif worker.connection is not None:
             self._say(worker, worker.claim(execution))
@@ -223,14 +223,16 @@ class ControlPlaneModel(RuleBasedStateMachine):
             if delivered:
                 worker.forget(execution)
 
-    @precondition(lambda self: self._fleet.grounds and self._connected())
+    @precondition(lambda self: self._fleet.start_scopes and self._connected())
     @rule(data=st.data(), ended=st.booleans())
     def says_something_late(self, data: st.DataObject, ended: bool) -> None:
         """A frame of what was once started where this worker is: it tells no other lies."""
         worker = _one(data, [w for w in self._connected() if w.peer.sent_hello])
         if worker is None:
             return
-        if known := [e for e, grounds in self._fleet.grounds.items() if worker.ground in grounds]:
+        if known := [
+            e for e, start_scopes in self._fleet.start_scopes.items() if worker.start_scope in start_scopes
+        ]:
             execution = data.draw(st.sampled_from(known))
             self._say(worker, worker.report(execution) if ended else worker.claim(execution))
 
@@ -271,7 +273,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._an_ended_run_is_over(rows)
         self._a_run_in_flight_is_held_or_waited_for(rows)
         self._what_is_not_answered_is_waited_for_so_long(rows)
-        self._nothing_is_started_on_two_grounds()
+        self._nothing_is_started_in_two_scopes()
         assert all(row.retries < MOST_STARTS for row in rows)
 
     def _states_move_by_the_table(self, rows: list[Any]) -> None:
@@ -313,15 +315,15 @@ class ControlPlaneModel(RuleBasedStateMachine):
             since = before.get((row.id, row.execution_id))
             assert since is None or since <= row.lease_until <= max(since, row.away_since + 2 * GRACE)
 
-    def _nothing_is_started_on_two_grounds(self) -> None:
+    def _nothing_is_started_in_two_scopes(self) -> None:
         by_run: dict[str, set[str]] = {}
-        for (run_id, _), grounds in self._fleet.grounds.items():
+        for (run_id, _), start_scopes in self._fleet.start_scopes.items():
             # A public worker says by its silence that it started nothing, and may be wrong.
-            certain = {ground for ground in grounds if not ground.startswith("process ")}
-            assert len(certain) <= 1, grounds
+            certain = {start_scope for start_scope in start_scopes if not start_scope.startswith("process ")}
+            assert len(certain) <= 1, start_scopes
             by_run.setdefault(run_id, set()).update(certain)
-        for run_id, grounds in by_run.items():
-            assert len(grounds) <= 1 or run_id in self._retried, grounds
+        for run_id, start_scopes in by_run.items():
+            assert len(start_scopes) <= 1 or run_id in self._retried, start_scopes
 
     def _rows(self) -> list[Any]:
         rows: list[Any] = self._do(self._plane.database.read(snapshot))

@@ -9,7 +9,7 @@ from oz_agent_worker.controlplane.settings import (
 )
 
 
-def test_listens_on_this_machine_alone_unless_told() -> None:
+def test_listens_only_on_loopback_by_default() -> None:
     settings = ControlPlaneSettings()
     assert is_loopback(settings.host)
     assert "only programs on this machine" in describe_exposure(settings)
@@ -42,5 +42,5 @@ def test_url(host: str, url: str) -> None:
     assert url_of(host, 80) == url
 
 
-def test_the_database_stands_in_the_state_directory() -> None:
+def test_the_database_is_in_the_state_directory() -> None:
     assert default_database_url({"XDG_STATE_HOME": "/s"}) == "sqlite:////s/oz-agent-worker/control-plane.db"

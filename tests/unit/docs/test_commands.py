@@ -31,13 +31,13 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     return helm_in(tmp_path_factory.mktemp("helm"))
 
 
-def parse(command: click.Command, words: list[str], parent: click.Context | None = None) -> click.Context:
+def parse(command: click.Command, argv: list[str], parent: click.Context | None = None) -> click.Context:
     """Parse a command line as the program does, down to its subcommand, and run nothing.
 
     Raises:
         click.UsageError: it would be refused.
     """
-    context = command.make_context(command.name, list(words), parent=parent)
+    context = command.make_context(command.name, list(argv), parent=parent)
     rest = [*context._protected_args, *context.args]
     if isinstance(command, click.Group) and rest:
         _, child, arguments = command.resolve_command(context, rest)
@@ -46,7 +46,7 @@ def parse(command: click.Command, words: list[str], parent: click.Context | None
     return context
 
 
-def words(command: str) -> list[str]:
+def split_command(command: str) -> list[str]:
     """Split a command line; a substitution of the shell counts as one word."""
     plain = re.sub(r"\"\$\(.*?\)\"|\"?\$\w+\"?", "0" * 40, command)  # a key has 32 or more
     return shlex.split(re.sub(r"[<>] ?\S+$", "", plain))
@@ -55,7 +55,7 @@ def words(command: str) -> list[str]:
 @pytest.mark.parametrize(("block", "command"), OURS, ids=[f"{b}-{c[:40]}" for b, c in OURS])
 def test_a_command_of_ours_can_be_parsed(block: Block, command: str) -> None:
     try:
-        parse(root, words(command)[1:])
+        parse(root, split_command(command)[1:])
     except click.exceptions.Exit:
         pass  # --help and --version
     except click.UsageError as error:
@@ -83,7 +83,7 @@ def known_to(program: Path, command: list[str]) -> subprocess.CompletedProcess[s
 def test_a_command_of_the_cluster_has_these_options(block: Block, command: str) -> None:
     programs = provisioned_programs()
     program = programs.helm if command.startswith("helm") else programs.kubectl
-    done = known_to(program, words(command)[1:])
+    done = known_to(program, split_command(command)[1:])
     assert done.returncode == 0, f"{block}: {command}: {done.stderr}"
 
 
@@ -92,33 +92,35 @@ def test_an_unknown_option_of_kubectl_is_detected(line: str) -> None:
     assert known_to(provisioned_programs().kubectl, line.split()).returncode != 0
 
 
-def release_words(command: str) -> list[str]:
+def release_arguments(command: str) -> list[str]:
     """The words of a Helm command, so that `template` takes them.
 
     It does not take `--reuse-values`, which leaves out what a newer chart has by default.
     """
     left_out = {"--create-namespace", "--reset-then-reuse-values", "--logs"}
-    return [word for word in words(command)[2:] if word not in left_out]
+    return [word for word in split_command(command)[2:] if word not in left_out]
 
 
 @pytest.mark.parametrize(("block", "command"), HELM, ids=[f"{b}-{c[:40]}" for b, c in HELM])
 def test_a_helm_command_can_be_rendered(helm: Helm, block: Block, command: str) -> None:
-    verb = words(command)[1]
+    verb = split_command(command)[1]
     assert verb in {"install", "upgrade", "uninstall", "test"}, f"{block}: helm {verb}"
     if verb in {"install", "upgrade"}:
-        release, chart, *options = release_words(command)
+        release, chart, *options = release_arguments(command)
         minimal = ROOT / chart / "ci/minimal-values.yaml"
         values = [f"--values={minimal}"] if verb == "upgrade" else []
         assert helm.run("template", release, ROOT / chart, *values, *options)
     else:
-        known = {words(other)[2] for _, other in HELM if words(other)[1] == "install"}
-        assert words(command)[2] in known, f"{block}: no install of {words(command)[2]} is shown"
+        known = {split_command(other)[2] for _, other in HELM if split_command(other)[1] == "install"}
+        assert split_command(command)[2] in known, (
+            f"{block}: no install of {split_command(command)[2]} is shown"
+        )
 
 
 @pytest.mark.parametrize(("block", "command"), MAKE, ids=[f"{b}-{c}" for b, c in MAKE])
 def test_a_target_of_make_exists(block: Block, command: str) -> None:
     targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = [word for word in words(command)[1:] if "=" not in word]
+    named = [word for word in split_command(command)[1:] if "=" not in word]
     assert named
     assert set(named) <= set(targets), str(block)
 

@@ -4,7 +4,7 @@ from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.e2e.ledger import Ledger, table
 
 
-def test_each_case_stands_with_time_reason_exit_code_and_message() -> None:
+def test_each_case_has_time_reason_exit_code_and_message() -> None:
     ledger = Ledger()
     ledger.report("good", TaskCompleted(task_id="t", message="Done"), 1.25)
     failed = TaskFailed(task_id="t", message="It ended", failure_reason="container_exit", exit_code=3)
@@ -21,7 +21,7 @@ def test_each_case_stands_with_time_reason_exit_code_and_message() -> None:
     ]
 
 
-def test_a_cancellation_is_told_as_such() -> None:
+def test_a_cancellation_is_recorded_as_such() -> None:
     ledger = Ledger()
     ledger.report("c", TaskCompleted(task_id="t", message="m", task_state="CANCELLED"), 1.0)
     assert ledger.entries[0].result == "cancelled"

@@ -125,7 +125,7 @@ def test_a_line_ends_where_values_are_missing() -> None:
     assert drawn(((0, 1), (10, 1), (20, 1), (30, 1))).count("<path") == 1
 
 
-def test_what_is_stacked_stands_on_what_is_below() -> None:
+def test_a_stacked_series_starts_at_the_one_below() -> None:
     below, above = ((0.0, 1.0), (10.0, 1.0)), ((0.0, 3.0), (10.0, 3.0))
     assert ">4</text>" in drawn(below, above, stacked=True)
     assert ">4</text>" not in drawn(below, above)

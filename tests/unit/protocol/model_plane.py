@@ -81,7 +81,7 @@ class ModelPlane:
         return Capability.ACK in self.capabilities
 
     @property
-    def greets(self) -> bool:
+    def expects_hello(self) -> bool:
         return Capability.HELLO in self.capabilities
 
     # --------------------------------------------------------------------------- users
@@ -102,7 +102,7 @@ class ModelPlane:
         self._count += 1
         wire = Wire(self._count)
         self.wires.append(wire)
-        if not self.greets:
+        if not self.expects_hello:
             self._ready(wire, frozenset())
         return wire
 
@@ -123,13 +123,13 @@ class ModelPlane:
         Where a worker says hello, what it does not list it does not have.
         """
         wire.ready = True
-        states = (RunState.PENDING, RunState.CLAIMED) if self.greets else (RunState.PENDING,)
+        states = (RunState.PENDING, RunState.CLAIMED) if self.expects_hello else (RunState.PENDING,)
         for run in self.runs.values():
             if run.state in states and run.key not in listed:
                 self._assign(run, wire)
 
     def _send_cancellation(self, wire: Wire, key: ExecutionKey) -> None:
-        execution_id = key.execution_id if self.greets else None
+        execution_id = key.execution_id if self.expects_hello else None
         frame = frames.TaskCancellation(task_id=key.task_id, execution_id=execution_id)
         wire.send_down(frames.encode_frame(frame))
 
@@ -178,7 +178,7 @@ class ModelPlane:
         assert wire.ready or isinstance(frame, frames.WorkerHello), "the hello comes first"
         match frame:
             case frames.WorkerHello():
-                self._greeted(wire, frame)
+                self._on_hello(wire, frame)
             case frames.TaskClaimed():
                 self._claim(wire, self._key(frame.task_id, frame.execution_id))
             case frames.TaskRejected():
@@ -193,7 +193,7 @@ class ModelPlane:
         assert (execution_id is not None) == self.acknowledges
         return self.runs[task_id].key if execution_id is None else ExecutionKey(task_id, execution_id)
 
-    def _greeted(self, wire: Wire, frame: frames.WorkerHello) -> None:
+    def _on_hello(self, wire: Wire, frame: frames.WorkerHello) -> None:
         # A worker has one connection: what its others have still to say, this one repeats.
         for other in [other for other in self.wires if other.number < wire.number]:
             self.close(other)

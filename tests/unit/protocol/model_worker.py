@@ -45,29 +45,29 @@ class Job:
 class Jobs:
     """The cluster: what stands, and how often each execution was started."""
 
-    standing: dict[ExecutionKey, Job] = field(default_factory=dict)
+    jobs_by_key: dict[ExecutionKey, Job] = field(default_factory=dict)
     started: Counter[ExecutionKey] = field(default_factory=Counter)
     output: dict[ExecutionKey, bytes] = field(default_factory=dict)
 
     @property
     def running(self) -> list[ExecutionKey]:
-        return [key for key, job in self.standing.items() if job.outcome is None]
+        return [key for key, job in self.jobs_by_key.items() if job.outcome is None]
 
     def create(self, key: ExecutionKey) -> None:
         """Start an execution; one that stands is adopted."""
-        if key not in self.standing:
-            self.standing[key] = Job()
+        if key not in self.jobs_by_key:
+            self.jobs_by_key[key] = Job()
             self.started[key] += 1
 
     def delete(self, key: ExecutionKey) -> None:
-        self.output[key] = bytes(self.standing.pop(key).log)
+        self.output[key] = bytes(self.jobs_by_key.pop(key).log)
 
 
 @dataclass
 class Step:
     """How far the worker is with an execution."""
 
-    stands: bool = False
+    launched: bool = False
     stop: bool = False
     printed: int = 0
     reported: bool = False
@@ -77,18 +77,18 @@ class Step:
 class ModelWorker:
     """One process. ``told`` hears of each report that counts as delivered."""
 
-    def __init__(self, jobs: Jobs, told: Callable[[TerminalReport], None]) -> None:
+    def __init__(self, jobs: Jobs, on_delivered: Callable[[TerminalReport], None]) -> None:
         self.jobs = jobs
-        self.told = told
+        self.on_delivered = on_delivered
         self.outbox = Outbox()
         self.logs = LogBuffers()
         self.steps: dict[ExecutionKey, Step] = {}
         self.wire: Wire | None = None
         self.session: Session | None = None
         self.writing: Iterator[Text | Ping] | None = None
-        for key in jobs.standing:
+        for key in jobs.jobs_by_key:
             self.steps[key] = Step()
-            self._stands(key)
+            self._on_started(key)
 
     # ---------------------------------------------------------------------- connection
 
@@ -140,18 +140,18 @@ class ModelWorker:
                 self._cancelled(task_id, execution_id)
             case Delivered(reports):
                 for report in reports:
-                    self.told(report)
+                    self.on_delivered(report)
                     self.steps[report.key].delivered = True
             case _:
                 raise AssertionError(event)
 
     def _assigned(self, key: ExecutionKey) -> None:
         assert self.session is not None
-        standing = self.steps.get(key)
-        if standing is not None and not standing.delivered:
+        jobs_by_key = self.steps.get(key)
+        if jobs_by_key is not None and not jobs_by_key.delivered:
             return
         active = sum(not step.reported for step in self.steps.values())
-        if standing is not None or active >= CAPACITY:
+        if jobs_by_key is not None or active >= CAPACITY:
             self.session.reject(key, "at_capacity")
         else:
             self.steps[key] = Step()
@@ -160,15 +160,15 @@ class ModelWorker:
         for key, step in self.steps.items():
             if key.task_id == task_id and execution_id in (None, key.execution_id) and not step.reported:
                 step.stop = True
-                if step.stands:
-                    self.jobs.standing[key].end(cancelled())
+                if step.launched:
+                    self.jobs.jobs_by_key[key].end(cancelled())
 
     # ---------------------------------------------------------------------------- work
 
     def launch(self, key: ExecutionKey) -> None:
         """The record stands: claim the execution, and what was written meanwhile may follow."""
         self.jobs.create(key)
-        self._stands(key)
+        self._on_started(key)
 
     def fail_to_launch(self, key: ExecutionKey) -> None:
         """The backend is out of reach: hand the execution back, if there is somebody to hear it."""
@@ -176,16 +176,16 @@ class ModelWorker:
         if self.session is not None:
             self.session.reject(key, "backend_unavailable")
 
-    def _stands(self, key: ExecutionKey) -> None:
+    def _on_started(self, key: ExecutionKey) -> None:
         step = self.steps[key]
-        step.stands = True
+        step.launched = True
         self.outbox.add(Claim(key))
         if step.stop:
-            self.jobs.standing[key].end(cancelled())
+            self.jobs.jobs_by_key[key].end(cancelled())
 
     def observe(self, key: ExecutionKey) -> None:
         """See what the execution printed, and whether it ended."""
-        step, job = self.steps[key], self.jobs.standing[key]
+        step, job = self.steps[key], self.jobs.jobs_by_key[key]
         if self.logs.wanted or (self.logs.wanted is None and job.outcome is not None):
             self.logs.write(key, bytes(job.log[step.printed :]))
             step.printed = len(job.log)
@@ -208,16 +208,16 @@ class ModelWorker:
         return [*self.launching, *filter(self._has_news, self.observable), *self.releasable]
 
     def _has_news(self, key: ExecutionKey) -> bool:
-        job = self.jobs.standing[key]
+        job = self.jobs.jobs_by_key[key]
         return job.outcome is not None or bool(self.logs.wanted and len(job.log) > self.steps[key].printed)
 
     @property
     def launching(self) -> list[ExecutionKey]:
-        return [key for key, step in self.steps.items() if not step.stands]
+        return [key for key, step in self.steps.items() if not step.launched]
 
     @property
     def observable(self) -> list[ExecutionKey]:
-        return [key for key, step in self.steps.items() if step.stands and not step.reported]
+        return [key for key, step in self.steps.items() if step.launched and not step.reported]
 
     @property
     def releasable(self) -> list[ExecutionKey]:

@@ -65,7 +65,7 @@ def test_every_field_in_its_clean_form() -> None:
 
 
 @pytest.mark.parametrize("execution_id", [None, "", "  "])
-def test_the_run_stands_for_its_execution_where_none_is_named(execution_id: str | None) -> None:
+def test_the_run_id_is_the_execution_id_where_none_is_named(execution_id: str | None) -> None:
     assert parsed(execution_id=execution_id).key.execution_id == "run-1"
 
 

@@ -67,7 +67,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.some_messages(0.0, 100, 100, 100, "good")
         self._launch_all()
         for key in self.jobs.running[:ended]:
-            self.jobs.standing[key].end(succeeded())
+            self.jobs.jobs_by_key[key].end(succeeded())
             self.alive.observe(key)
 
     # ------------------------------------------------------------------------ the queue
@@ -91,7 +91,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @property
     def _leased(self) -> list[Run]:
         """Runs of a worker that is away. A peer that is not told of executions cannot take one back."""
-        if not self.plane.greets or not self.plane.acknowledges or self.plane.wires:
+        if not self.plane.expects_hello or not self.plane.acknowledges or self.plane.wires:
             return []
         held = (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
         return [run for run in self.plane.runs.values() if run.state in held]
@@ -158,7 +158,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self._release(key)
         elif key in worker.observable:
             worker.observe(key)
-        elif key in worker.launching and backend_fails and key not in self.jobs.standing:
+        elif key in worker.launching and backend_fails and key not in self.jobs.jobs_by_key:
             worker.fail_to_launch(key)
         elif key in worker.launching:
             worker.launch(key)
@@ -170,13 +170,13 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs.running and LOGS in self.plane.capabilities)
     @rule(pick=PICKS, text=st.sampled_from([b"one line\n", b"half a character: \xe2\x82"]))
     def task_prints(self, pick: int, text: bytes) -> None:
-        self.jobs.standing[_one(self.jobs.running, pick)].log += text
+        self.jobs.jobs_by_key[_one(self.jobs.running, pick)].log += text
 
     @precondition(lambda self: self.jobs.running)
     @rule(pick=PICKS, outcome=st.sampled_from(OUTCOMES), seen=st.booleans())
     def task_ends(self, pick: int, outcome: Outcome, seen: bool) -> None:
         key = _one(self.jobs.running, pick)
-        self.jobs.standing[key].end(outcome)
+        self.jobs.jobs_by_key[key].end(outcome)
         if seen and self.worker and key in self.worker.observable:
             self.worker.observe(key)
 
@@ -195,7 +195,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def wire(self) -> Wire | None:
         return self.worker.wire if self.worker else None
 
-    def _told(self, report: TerminalReport) -> None:
+    def _on_delivered(self, report: TerminalReport) -> None:
         assert report.key in self.plane.reported, "delivered, and the peer does not have it"
 
     @precondition(lambda self: self.wire)
@@ -220,7 +220,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._left)
     @rule(pick=PICKS)
-    def plane_notices(self, pick: int) -> None:
+    def plane_processes_a_report(self, pick: int) -> None:
         self.plane.close(_one(self._left, pick))
 
     @precondition(lambda self: self.wire is None)
@@ -228,7 +228,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def come_back(self) -> None:
         """The worker connects; the one that died has a successor, who takes over what stands."""
         if self.worker is None:
-            self.worker = ModelWorker(self.jobs, self._told)
+            self.worker = ModelWorker(self.jobs, self._on_delivered)
         self.worker.connect(self.plane, self.now)
         self.plane.dispatch()
 
@@ -248,13 +248,13 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_record_goes_before_its_end_is_stored(self) -> None:
-        gone = set(self.jobs.started) - set(self.jobs.standing)
+        gone = set(self.jobs.started) - set(self.jobs.jobs_by_key)
         assert gone <= set(self.plane.ends) & self.plane.reported
 
     @invariant()
     def the_log_is_what_the_task_printed(self) -> None:
         for key, log in self.plane.logs.items():
-            job = self.jobs.standing.get(key)
+            job = self.jobs.jobs_by_key.get(key)
             printed = bytes(job.log) if job else self.jobs.output[key]
             assert printed.decode("utf-8", "replace").encode().startswith(bytes(log))
 
@@ -297,7 +297,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         while wire.down:
             worker.read(self.now)
         self._launch_all()
-        for job in self.jobs.standing.values():
+        for job in self.jobs.jobs_by_key.values():
             job.end(succeeded())
         for key in worker.observable:
             worker.observe(key)
@@ -314,7 +314,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def _check_the_end(self) -> None:
         assert all(run.state in TERMINAL for run in self.plane.runs.values())
         assert set(self.jobs.started) <= set(self.plane.ends)
-        assert not self.jobs.standing
+        assert not self.jobs.jobs_by_key
         assert not self.alive.steps
         assert (len(self.alive.outbox), len(self.alive.logs), self.alive.logs.held) == (0, 0, 0)
 

@@ -146,7 +146,7 @@ def test_absent_and_unknown_members_are_no_error(data: str) -> None:
     assert decode_control_plane_frame('{"type":"task_assignment"' + data + "}") == TaskAssignment()
 
 
-def test_members_of_the_envelope_that_nobody_knows_are_ignored() -> None:
+def test_unknown_members_of_the_envelope_are_ignored() -> None:
     frame = '{"version":9,"data":{"task_id":"a"},"type":"task_cancellation","trace":{"id":1}}'
     assert decode_control_plane_frame(frame) == TaskCancellation(task_id="a")
 

@@ -98,7 +98,7 @@ def test_long_output_leaves_in_pieces_that_end_at_characters() -> None:
     assert all(len(piece.text.encode()) <= MAX_CHUNK for piece in pieces)
 
 
-def test_the_oldest_output_is_dropped_where_nobody_takes_it() -> None:
+def test_the_oldest_output_is_dropped_without_a_reader() -> None:
     stream = LogStream(A, max_held=10)
     stream.write(b"0123456789")
     stream.write("€tail".encode())

@@ -110,7 +110,7 @@ def test_an_ack_that_comes_late_or_twice_or_from_nowhere_is_harmless() -> None:
     assert not sender.outbox.has_due
 
 
-def test_ack_ids_tell_two_executions_of_one_run_apart() -> None:
+def test_ack_ids_of_two_executions_of_one_run_differ() -> None:
     first, second = ExecutionKey("run", "e1"), ExecutionKey("run", "e2")
     sender = Sender(TerminalReport(first, succeeded()), TerminalReport(second, succeeded()))
     assert len(set(sender.send()[1].values())) == 2
@@ -163,7 +163,7 @@ def _figures(outbox: Outbox) -> tuple[int, float | None]:
     return outbox.unreported, outbox.oldest_unreported_at
 
 
-def test_the_age_of_the_oldest_report_is_told() -> None:
+def test_the_age_of_the_oldest_report_is_known() -> None:
     times = iter([10.0, 20.0])
     sender = Sender(CLAIM_A, END_A, CLAIM_B, END_B, clock=times.__next__)  # claims are not dated
     assert _figures(sender.outbox) == (2, 10.0)
@@ -176,5 +176,5 @@ def test_the_age_of_the_oldest_report_is_told() -> None:
     assert _figures(sender.outbox) == (0, None)
 
 
-def test_without_a_clock_no_age_is_told() -> None:
+def test_without_a_clock_no_age_is_known() -> None:
     assert _figures(Sender(END_A).outbox) == (1, None)

@@ -40,13 +40,13 @@ def test_a_long_message_is_cut(length: int, expected: str) -> None:
     assert failed(FailureReason.UNKNOWN, "x" * length).message == expected
 
 
-def test_the_owner_of_a_task_reads_its_words_too() -> None:
+def test_the_owner_of_a_task_reads_its_text_too() -> None:
     outcome = failed(FailureReason.SETUP_COMMAND, "It failed: mend it", task_text=TaskText("no such host"))
     assert outcome.message == "It failed: mend it"
     assert outcome.for_owner() == "It failed: mend it; in its own words: no such host"
 
 
-def test_without_words_the_owner_reads_the_message() -> None:
+def test_without_task_text_the_owner_reads_the_message() -> None:
     assert failed(FailureReason.UNKNOWN, "It failed").for_owner() == "It failed"
     assert succeeded().for_owner() == "Task completed successfully"
 

@@ -285,7 +285,7 @@ def test_a_report_never_overtakes_its_output() -> None:
     assert types(worker.frames()) == ["task_claimed", *["task_log"] * 3, "task_completed", "ping"]
 
 
-def test_a_task_that_prints_without_end_keeps_nobody_waiting() -> None:
+def test_a_task_that_prints_without_end_does_not_block_the_others() -> None:
     worker = Worker(frozenset({Capability.LOGS}))
     worker.outbox.add(Claim(A))
     worker.frames()
@@ -310,7 +310,7 @@ def test_events_print_no_payload() -> None:
 
 
 @pytest.mark.parametrize("capabilities", [PUBLIC, ALL])
-def test_a_frame_says_which_execution_it_is_about_whether_or_not_its_peer_is_told(
+def test_every_sent_text_names_its_execution(
     capabilities: frozenset[Capability],
 ) -> None:
     worker = Worker(capabilities)

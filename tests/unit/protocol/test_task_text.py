@@ -46,7 +46,7 @@ def test_no_log_line_shows_them_whatever_it_prints(holder: object) -> None:
     assert CANARY not in line
 
 
-def test_equal_words_are_equal() -> None:
+def test_equal_texts_are_equal() -> None:
     assert TaskText("a") == TaskText("a") != TaskText("b")
 
 

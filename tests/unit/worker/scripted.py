@@ -116,7 +116,7 @@ class Bench:
     logs: LogBuffers = field(default_factory=LogBuffers)
     rejections: list[tuple[ExecutionKey, str]] = field(default_factory=list)
     wakes: int = 0
-    notices: list[WorkerEvent] = field(default_factory=list)
+    worker_events: list[WorkerEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings = WorkerSettings(
@@ -124,7 +124,7 @@ class Bench:
             max_concurrent_tasks=self.capacity,
             tasks=TaskSettings(server_root_url="https://oz.test"),
         )
-        self.worker = Worker(self.backend, settings, self.outbox, self.logs, self.notices.append)
+        self.worker = Worker(self.backend, settings, self.outbox, self.logs, self.worker_events.append)
         self.worker.connection = self
 
     def wake(self) -> None:

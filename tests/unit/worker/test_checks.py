@@ -42,7 +42,7 @@ async def test_a_warning_or_a_skipped_check_blocks_no_other_check() -> None:
     assert found[2][1] == ok("made")
 
 
-async def test_an_error_is_a_failure_in_its_own_words() -> None:
+async def test_an_error_is_a_failure_with_its_message() -> None:
     async def run() -> CheckResult:
         raise PreflightError("no agent: install one")
 

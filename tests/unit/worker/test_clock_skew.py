@@ -40,6 +40,6 @@ def test_only_what_cannot_be_explained_is_a_skew(date: str | None, skew: float |
     ],
 )
 def test_small_differences_do_no_harm(skew: float | None, grade: Severity, detail: str) -> None:
-    verdict = judge_clock(skew)
-    assert (verdict.severity, verdict.detail) == (grade, detail)
-    assert ("NTP" in verdict.fix) == (grade in {Severity.WARN, Severity.FAIL})
+    result = judge_clock(skew)
+    assert (result.severity, result.detail) == (grade, detail)
+    assert ("NTP" in result.fix) == (grade in {Severity.WARN, Severity.FAIL})

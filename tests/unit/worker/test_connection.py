@@ -87,7 +87,7 @@ class Peer:
     capabilities: str | None = None
     attempts: list[float] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    notices: list[WorkerEvent] = field(default_factory=list)
+    worker_events: list[WorkerEvent] = field(default_factory=list)
     socket: ScriptedSocket = field(default_factory=ScriptedSocket)
     outbox: Outbox = field(default_factory=Outbox)
     draw: Callable[[float, float], float] = lambda _low, high: high
@@ -100,7 +100,7 @@ class Peer:
             self,
             self.outbox,
             LogBuffers(),
-            notify=self.notices.append,
+            notify=self.worker_events.append,
             monotonic=time.monotonic,
             uniform=self.draw,
             open_websocket=self._open,
@@ -132,12 +132,12 @@ class Peer:
     @property
     def reconnects(self) -> list[str]:
         """The reasons for which the worker connected again."""
-        return [event.reason for event in self.notices if isinstance(event, Reconnecting)]
+        return [event.reason for event in self.worker_events if isinstance(event, Reconnecting)]
 
     @property
     def changes(self) -> list[bool]:
         """When there was a connection and when there was none."""
-        return [event.connected for event in self.notices if isinstance(event, ConnectionChanged)]
+        return [event.connected for event in self.worker_events if isinstance(event, ConnectionChanged)]
 
 
 @asynccontextmanager
@@ -184,13 +184,13 @@ async def test_it_connects_writes_what_is_due_and_hands_on_what_arrives(
 
 
 @in_virtual_time
-async def test_it_tells_whether_it_is_connected() -> None:
+async def test_it_reports_whether_it_is_connected() -> None:
     connection = Peer().connection()
-    told = [connection.connected]
+    states = [connection.connected]
     async with running(connection):
         await asyncio.sleep(1)
-        told.append(connection.connected)
-    assert [*told, connection.connected] == [False, True, False]
+        states.append(connection.connected)
+    assert [*states, connection.connected] == [False, True, False]
 
 
 @in_virtual_time
@@ -368,7 +368,7 @@ async def test_stop_ends_a_dial_at_once() -> None:
         await asyncio.sleep(1)
     assert time.monotonic() == START + 1
     assert peer.attempts == [0]
-    assert peer.notices == []
+    assert peer.worker_events == []
 
 
 @in_virtual_time

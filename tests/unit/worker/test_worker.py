@@ -26,9 +26,7 @@ SHUT_DOWN = failed(FailureReason.GRACEFUL_SHUTDOWN, "The worker was shut down wh
 # ------------------------------------------------------------------------- the plain life
 
 
-async def test_a_task_is_claimed_when_it_stands_reported_when_it_ends_and_released_when_that_is_known() -> (
-    None
-):
+async def test_a_task_is_claimed_when_created_reported_when_ended_and_released_when_delivered() -> None:
     bench = Bench()
     step = bench.backend.launch_steps["a"] = Step()
     bench.assign("a")

@@ -53,16 +53,16 @@ async def test_the_hello_names_what_was_found() -> None:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-async def test_whether_it_had_ended_when_it_was_found_is_told(ended: bool) -> None:
+async def test_an_adoption_event_says_whether_the_execution_had_ended(ended: bool) -> None:
     bench = Bench()
     bench.find("a", ended=ended).ended.set_result(succeeded())
-    assert bench.notices[0] == TaskEvent(EventKind.ADOPTED, A, already_ended=ended)
+    assert bench.worker_events[0] == TaskEvent(EventKind.ADOPTED, A, already_ended=ended)
     await settle()
     assert bench.sent() == [Claim(A), TerminalReport(A, succeeded())], "it is reported all the same"
     await bench.finish()
 
 
-async def test_what_is_in_hand_is_not_taken_over_again() -> None:
+async def test_an_execution_already_held_is_not_adopted_again() -> None:
     bench = Bench()
     bench.assign("a")
     await settle()

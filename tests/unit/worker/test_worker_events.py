@@ -18,14 +18,14 @@ async def test_a_task_that_succeeds() -> None:
     await settle()
     bench.backend.executions["t"].ended.set_result(succeeded())
     await settle()
-    assert bench.notices == [
+    assert bench.worker_events == [
         TaskEvent(EventKind.ASSIGNED, KEY, "2026-01-31T12:00:00Z"),
         TaskEvent(EventKind.STARTED, KEY),
         TaskEvent(EventKind.CLAIMED, KEY),
         TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),
     ]
     await bench.finish()
-    assert bench.notices[4:] == [TaskEvent(EventKind.RELEASED, KEY)]
+    assert bench.worker_events[4:] == [TaskEvent(EventKind.RELEASED, KEY)]
 
 
 async def test_a_cancellation() -> None:
@@ -35,7 +35,7 @@ async def test_a_cancellation() -> None:
     await settle()
     bench.cancel("t")
     await settle()
-    assert bench.notices[-2:] == [
+    assert bench.worker_events[-2:] == [
         TaskEvent(EventKind.CANCEL_REQUESTED, KEY),
         TaskEvent(EventKind.ENDED, KEY, outcome=cancelled()),
     ]
@@ -47,8 +47,8 @@ async def test_a_worker_without_a_slot() -> None:
     bench.assign("t")
     bench.assign("u")
     await settle()
-    assert TaskEvent(EventKind.REJECTED, ExecutionKey("u", "u"), "at_capacity") in bench.notices
-    assert TaskEvent(EventKind.ASSIGNED, ExecutionKey("u", "u")) not in bench.notices
+    assert TaskEvent(EventKind.REJECTED, ExecutionKey("u", "u"), "at_capacity") in bench.worker_events
+    assert TaskEvent(EventKind.ASSIGNED, ExecutionKey("u", "u")) not in bench.worker_events
     bench.backend.executions["t"].ended.set_result(succeeded())
     await settle()
     await bench.finish()
@@ -59,7 +59,7 @@ async def test_a_backend_that_cannot_be_reached_gives_the_task_back() -> None:
     bench.backend.launch_steps["t"] = Step(error=LaunchError("away"))
     bench.assign("t")
     await settle()
-    assert bench.notices == [
+    assert bench.worker_events == [
         TaskEvent(EventKind.ASSIGNED, KEY),
         TaskEvent(EventKind.REJECTED, KEY, "backend_unavailable"),
         TaskEvent(EventKind.RELEASED, KEY),
@@ -72,7 +72,7 @@ async def test_an_assignment_that_cannot_be_carried_out() -> None:
     await settle()
     why = "The assignment cannot be carried out: no"
     outcome = failed(FailureReason.AGENT_INVOCATION, why, phase=FailurePhase.ASSIGNMENT)
-    assert bench.notices == [
+    assert bench.worker_events == [
         TaskEvent(EventKind.ASSIGNED, KEY),
         TaskEvent(EventKind.CLAIMED, KEY),
         TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
@@ -84,7 +84,7 @@ async def test_what_an_earlier_worker_left() -> None:
     bench = Bench()
     execution = bench.find("t")
     await settle()
-    assert bench.notices == [
+    assert bench.worker_events == [
         TaskEvent(EventKind.ADOPTED, KEY),
         TaskEvent(EventKind.CLAIMED, KEY),
         TaskEvent(EventKind.STARTED, KEY),
@@ -103,7 +103,7 @@ async def test_debris_that_stays() -> None:
     execution.ended.set_result(succeeded())
     await settle()
     await bench.finish()
-    assert bench.notices[-2:] == [
+    assert bench.worker_events[-2:] == [
         TaskEvent(EventKind.CLEANUP_FAILED, KEY),
         TaskEvent(EventKind.RELEASED, KEY),
     ]

@@ -126,7 +126,7 @@ async def test_an_error_of_release_is_harmless(error: Exception, caplog: pytest.
     assert f"Task a: cleaning up failed: {error}" in caplog.messages
 
 
-async def test_the_line_of_a_failed_task_has_everything_but_its_own_words(
+async def test_the_log_line_of_a_failed_task_has_everything_but_its_own_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("DEBUG")

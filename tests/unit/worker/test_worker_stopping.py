@@ -34,7 +34,7 @@ async def test_a_running_task_is_stopped() -> None:
     await bench.finish()
 
 
-async def test_a_task_that_is_cancelled_before_it_stands_is_stopped_as_soon_as_it_does() -> None:
+async def test_a_task_cancelled_before_its_creation_is_stopped_right_after_it() -> None:
     bench = Bench()
     bench.backend.on_stop = cancelled()
     step = bench.backend.launch_steps["a"] = Step()
@@ -219,7 +219,7 @@ async def test_a_task_whose_launch_fails_during_the_shutdown_goes_back(survives_
     assert bench.sent() == []
 
 
-async def test_the_grace_ends_a_shutdown_whose_reports_nobody_takes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_grace_ends_a_shutdown_with_undelivered_reports(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench()
     bench.assign("a")
     await settle()

@@ -21,7 +21,7 @@ def key_of(spec: TaskSpec) -> ExecutionKey:
 class AdoptionContract(ContractSteps):
     """A part of ``contract.BackendContract``."""
 
-    async def test_what_runs_without_its_worker_is_found_and_followed_or_said_to_have_failed(
+    async def test_an_execution_without_its_worker_is_adopted_or_reported_as_failed(
         self, harness: Harness
     ) -> None:
         spec, output = task_spec(), Recorder()
@@ -88,7 +88,7 @@ class AdoptionContract(ContractSteps):
         await execution.release(await execution.wait())
         assert found == []
 
-    async def test_a_worker_is_told_apart_from_others_of_its_id(self, harness: Harness) -> None:
+    async def test_a_started_backend_has_an_instance(self, harness: Harness) -> None:
         backend = await harness.backend()
         assert backend.instance
 

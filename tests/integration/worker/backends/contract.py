@@ -110,7 +110,7 @@ class BackendContract(AdoptionContract):
         await execution.release(await execution.wait())
         assert output.data == b"first\nsecond\n"
 
-    async def test_output_that_nobody_wants_holds_nothing_up(self, harness: Harness) -> None:
+    async def test_unwanted_output_blocks_nothing(self, harness: Harness) -> None:
         harness.agent("head -c 1000000 /dev/zero")
         assert (await self.run(harness, task_spec())).result is TaskResult.SUCCEEDED
 
@@ -164,7 +164,7 @@ class BackendContract(AdoptionContract):
         await execution.release(outcome)
         await self.nothing_left(harness)
 
-    async def test_a_cancellation_may_come_before_the_agent_stands(self, harness: Harness) -> None:
+    async def test_a_cancellation_may_come_before_the_agent_exists(self, harness: Harness) -> None:
         harness.agent(harness.scratch.script(HOLDING))
         backend = await harness.backend()
         execution = await backend.launch(task_spec(), NoOutput())
@@ -245,7 +245,7 @@ class BackendContract(AdoptionContract):
 
     # Launching twice, cleaning up, bad input
 
-    async def test_an_execution_that_stands_is_adopted(self, harness: Harness) -> None:
+    async def test_an_existing_execution_is_adopted(self, harness: Harness) -> None:
         spec = task_spec()
         harness.agent(harness.scratch.script(HOLDING))
         backend = await harness.backend()
@@ -273,7 +273,7 @@ class BackendContract(AdoptionContract):
         assert [o.data for o in outputs] == [b"file-0\n", b"file-1\n"]
         await self.nothing_left(harness)
 
-    async def test_without_cleanup_what_stands_stays(self, harness: Harness) -> None:
+    async def test_without_cleanup_everything_stays(self, harness: Harness) -> None:
         harness.agent("exit 0")
         backend = await harness.backend(cleanup=False)
         execution = await backend.launch(task_spec(), NoOutput())

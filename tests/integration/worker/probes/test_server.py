@@ -70,7 +70,7 @@ async def test_an_endless_head_is_cut_off(server: ProbeServer) -> None:
     assert answer == b""
 
 
-async def test_clients_that_say_nothing_hold_up_nobody(server: ProbeServer) -> None:
+async def test_silent_clients_do_not_block_others(server: ProbeServer) -> None:
     silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
     body = (await raw(server, b"GET /ok HTTP/1.1\r\n\r\n")).partition(b"\r\n\r\n")[2]
     assert json.loads(body) == {"a": 1}

@@ -110,10 +110,10 @@ async def test_a_broken_collector_stops_nothing(
             await completed(worker.plane)
             await until(lambda: "Telemetry: " in caplog.text)
             await worker.end()
-    said = [r for r in caplog.records if r.name == "oz_agent_worker.worker.telemetry.exporter_log"]
-    assert {r.levelno for r in said} == {logging.WARNING}
-    assert len(said) <= 8
-    assert all("\n" not in r.getMessage() and r.exc_info is None for r in said)
+    logged = [r for r in caplog.records if r.name == "oz_agent_worker.worker.telemetry.exporter_log"]
+    assert {r.levelno for r in logged} == {logging.WARNING}
+    assert len(logged) <= 8
+    assert all("\n" not in r.getMessage() and r.exc_info is None for r in logged)
 
 
 async def test_the_default_without_a_collector_is_quiet(

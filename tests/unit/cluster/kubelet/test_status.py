@@ -123,7 +123,7 @@ def test_transition_time_stays_while_a_condition_does() -> None:
     assert times["Ready"] == "2026-01-02T03:05:05Z"
 
 
-def test_unschedulable_pod_has_the_schedulers_words() -> None:
+def test_unschedulable_pod_has_the_schedulers_message() -> None:
     (condition,) = unscheduled_status("0/1 nodes are available", NOW)["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == (
         "PodScheduled",

@@ -64,7 +64,7 @@ def test_a_known_name_has_its_address_and_nothing_else() -> None:
     assert struct.unpack_from("!6H", other) == (7, 0x8580, 1, 0, 0, 0)
 
 
-def test_an_unknown_name_is_said_not_to_exist() -> None:
+def test_an_unknown_name_is_answered_with_nxdomain() -> None:
     answer = answer_to(query("nobody.example", flags=0), ADDRESSES.get)
     assert answer is not None
     assert struct.unpack_from("!6H", answer) == (7, 0x8483, 1, 0, 0, 0)

@@ -67,7 +67,7 @@ def test_a_connection_that_is_gone_takes_no_run_from_another() -> None:
     assert connections.holder("r") is two
 
 
-def test_an_assignment_that_was_never_sent_is_told_from_one_that_was() -> None:
+def test_a_disconnect_lists_unsent_assignments_separately() -> None:
     connections = Connections()
     connection = ready(connections, "w")
     for run_id in ("sent", "unsent"):
@@ -90,7 +90,7 @@ def test_of_one_instance_the_latest_connection_lives() -> None:
     assert connections.superseded(one) == connections.superseded(two) == connections.superseded(four) == []
 
 
-def test_a_connection_is_settled_once_it_said_hello_or_had_the_time_to() -> None:
+def test_a_connection_is_settled_once_it_sent_hello_or_had_the_time_to() -> None:
     connections = Connections()
     connection = connections.connect("w", "key", NOW)
     assert [s.settled for s in connections.snapshots(NOW)] == [False]

@@ -193,7 +193,7 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     assert (await plane.run(run_id)).state is RunState.CANCELLED
 
 
-async def test_whoever_claims_a_cancelled_run_is_told_to_stop(plane: Plane) -> None:
+async def test_a_worker_that_claims_a_cancelled_run_is_asked_to_stop(plane: Plane) -> None:
     worker = plane.worker()
     run_id = await assign(plane, worker)
     plane.pass_time(31)

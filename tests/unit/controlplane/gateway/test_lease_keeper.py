@@ -36,7 +36,7 @@ async def test_a_worker_that_comes_back_in_time_goes_on(plane: Plane) -> None:
     connection, execution = await claimed_by(plane, HOST)
     await plane.leave(connection)
     await plane.step(GRACE - 1)
-    back = await plane.greet(HOST, execution)
+    back = await plane.connect(HOST, execution)
     assert await plane.step(10 * GRACE) is None
     assert heard(back) == []
     await plane.say(back, done(execution))
@@ -46,7 +46,7 @@ async def test_a_worker_that_comes_back_in_time_goes_on(plane: Plane) -> None:
 async def test_a_hello_without_the_run_does_not_stop_its_lease(plane: Plane) -> None:
     connection, execution = await claimed_by(plane, HOST)
     await plane.leave(connection)
-    await plane.greet(HOST)
+    await plane.connect(HOST)
     await plane.step(GRACE)
     assert await state(plane, execution) is RunState.ERROR
 
@@ -74,26 +74,26 @@ async def test_a_run_that_is_safe_to_retry_goes_to_the_next_worker(plane: Plane)
     await plane.leave(connection)
     await plane.step()
     await plane.step(GRACE)
-    other = await plane.greet(OTHER_HOST)
+    other = await plane.connect(OTHER_HOST)
     await plane.step(1)
     (frame,) = heard(other)
     assert isinstance(frame, TaskAssignment)
     assert frame.task_id == first.task_id
     assert frame.execution_id != first.execution_id
     # The first worker comes back with what it ran, and is told to stop that alone.
-    back = await plane.greet(HOST, first)
+    back = await plane.connect(HOST, first)
     assert heard(back) == [stop(first)]
     await plane.say(back, done(first))
     assert heard(back) == [Ack(ack_id="a")]
     assert await state(plane, first) is RunState.PENDING
 
 
-async def test_the_end_of_an_earlier_execution_takes_nobody_the_present_one(plane: Plane) -> None:
+async def test_the_end_of_an_earlier_execution_leaves_the_present_one_alone(plane: Plane) -> None:
     connection, first = await claimed_by(plane, HOST, safe_to_retry=True)
     await plane.leave(connection)
     await plane.step()
     await plane.step(GRACE)
-    back = await plane.greet(HOST, first)
+    back = await plane.connect(HOST, first)
     await plane.step(1)
     stopped, sent_again = heard(back)
     assert stopped == stop(first)
@@ -104,13 +104,13 @@ async def test_the_end_of_an_earlier_execution_takes_nobody_the_present_one(plan
     assert (await plane.run(first.task_id)).lease_until is not None
 
 
-async def test_a_wish_to_cancel_is_told_at_the_return_or_fulfilled_by_the_lease(plane: Plane) -> None:
+async def test_a_cancellation_is_sent_at_the_reconnect_or_done_by_the_lease(plane: Plane) -> None:
     for returns in (True, False):
         connection, execution = await claimed_by(plane, HOST)
         await plane.leave(connection)
         await plane.database.write(reports.cancel, execution.task_id, plane.now)
         if returns:
-            back = await plane.greet(HOST, execution)
+            back = await plane.connect(HOST, execution)
             assert heard(back) == [stop(execution)]
             await plane.say(
                 back, TaskCompleted(task_id=execution.task_id, message="", task_state="CANCELLED")
@@ -181,7 +181,7 @@ async def test_the_time_in_which_no_control_plane_listens_does_not_count(plane: 
     assert await state(again, execution) is RunState.ERROR
 
 
-async def test_the_time_in_which_a_control_plane_stands_still_does_not_count(
+async def test_the_time_in_which_a_control_plane_stalls_does_not_count(
     plane: Plane, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its process was stopped, or its machine suspended: whoever came meanwhile is heard only afterwards."""
@@ -199,7 +199,7 @@ async def test_the_time_in_which_a_control_plane_stands_still_does_not_count(
     assert await state(plane, execution) is RunState.ERROR
 
 
-async def test_a_control_plane_that_is_slow_does_not_stand_still(
+async def test_a_slow_control_plane_is_not_a_stalled_one(
     plane: Plane, caplog: pytest.LogCaptureFixture
 ) -> None:
     connection, execution = await claimed_by(plane, HOST)
@@ -238,7 +238,7 @@ async def test_a_worker_that_could_not_connect_earlier_has_the_time_to(plane: Pl
     await plane.lease_keeper.stop()
     again = await plane.restarted(after=3600)
     await again.step(74)
-    back = await again.greet(HOST, execution)
+    back = await again.connect(HOST, execution)
     assert await again.step(GRACE) is None
     await again.say(back, done(execution))
     assert await state(again, execution) is RunState.SUCCEEDED
@@ -266,7 +266,7 @@ async def test_checkpoints_are_taken_while_leases_run_alone_and_seldom(
     assert len(taken) == 4
 
 
-async def test_a_checkpoint_that_cannot_be_stored_at_the_end_is_said(
+async def test_a_checkpoint_that_cannot_be_stored_at_the_end_is_logged(
     plane: Plane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -281,7 +281,7 @@ async def test_a_run_that_is_safe_to_retry_is_not_started_for_ever(tmp_path: Pat
     plane = await Plane.open(tmp_path / "db", max_starts=3)
     run_id = await plane.queue(safe_to_retry=True)
     for _ in range(3):
-        connection = await plane.greet(HOST)
+        connection = await plane.connect(HOST)
         await plane.step(60)  # the delay is over
         assert assigned(connection) == [run_id]
         await plane.leave(connection)

@@ -27,7 +27,7 @@ from tests.unit.controlplane.store.support import HOST, OTHER_HOST, PUBLIC
 async def test_a_refused_claim_is_answered_with_a_cancellation(plane: Plane) -> None:
     holder, execution = await claimed_by(plane, HOST)
     for peer in (OTHER_HOST, Peer("x", "direct", "host/x")):
-        late = await plane.greet(peer)
+        late = await plane.connect(peer)
         await plane.say(late, claim(execution))
         assert heard(late) == [stop(execution)]
         await plane.say(late, cancelled(execution))
@@ -61,7 +61,7 @@ async def test_a_second_public_process_of_one_id_is_stopped_and_not_believed(pla
     assert plane.connections.holder(execution.task_id) is holder
 
 
-async def test_a_public_worker_is_not_told_to_stop_the_run_that_it_has(plane: Plane) -> None:
+async def test_a_public_worker_is_not_asked_to_stop_the_run_that_it_has(plane: Plane) -> None:
     holder, execution = await claimed_by(plane, PUBLIC)
     await plane.say(holder, TaskClaimed(task_id=execution.task_id, worker_id="w", execution_id="earlier"))
     assert heard(holder) == []
@@ -69,7 +69,7 @@ async def test_a_public_worker_is_not_told_to_stop_the_run_that_it_has(plane: Pl
 
 async def test_output_of_who_has_no_right_to_run_is_not_kept(plane: Plane) -> None:
     _, execution = await claimed_by(plane, HOST)
-    other = await plane.greet(OTHER_HOST)
+    other = await plane.connect(OTHER_HOST)
     log = TaskLog(task_id=execution.task_id, execution_id=execution.execution_id, offset=0, text="x")
     await plane.say(other, log)
     await plane.say(other, log)
@@ -83,7 +83,7 @@ async def test_an_execution_that_ended_here_is_stopped_at_the_hello(plane: Plane
     await plane.step()
     await plane.step(GRACE)
     before = await plane.run(execution.task_id)
-    back = await plane.greet(HOST, execution)
+    back = await plane.connect(HOST, execution)
     assert heard(back) == [stop(execution)]
     await plane.say(back, done(execution))
     assert heard(back) == [Ack(ack_id="a")]
@@ -126,14 +126,14 @@ async def test_any_late_report_is_acknowledged_and_changes_nothing(plane: Plane)
     await plane.say(connection, done(execution))
     heard(connection)
     before = await plane.run(execution.task_id)
-    speakers = [connection, await plane.greet(OTHER_HOST), plane.worker(), plane.worker("x")]
+    speakers = [connection, await plane.connect(OTHER_HOST), plane.worker(), plane.worker("x")]
     loop = asyncio.get_running_loop()
 
     @settings(deadline=None, max_examples=50)
     @given(LATE, st.sampled_from(speakers), st.sampled_from([None, execution.execution_id, "old"]))
     def late(frame: TaskCompleted | TaskFailed, speaker: WorkerConnection, execution_id: str | None) -> None:
-        told = replace(frame, task_id=execution.task_id, execution_id=execution_id)
-        asyncio.run_coroutine_threadsafe(plane.say(speaker, told), loop).result(10)
+        reported_as = replace(frame, task_id=execution.task_id, execution_id=execution_id)
+        asyncio.run_coroutine_threadsafe(plane.say(speaker, reported_as), loop).result(10)
         assert heard(speaker) == [Ack(ack_id="k")]
 
     await asyncio.to_thread(late)

@@ -44,7 +44,7 @@ async def test_closing_sends_everyone_away_and_later_ones_too() -> None:
     assert subscribers.closed
 
 
-def test_notifying_nobody_leaves_nothing_behind() -> None:
+def test_notifying_without_subscribers_leaves_nothing_behind() -> None:
     subscribers = Subscribers()
     subscribers.notify("r")
     with subscribers.subscribe("r"):

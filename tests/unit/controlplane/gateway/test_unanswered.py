@@ -14,12 +14,12 @@ from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, P
 async def test_what_was_not_answered_is_sent_again_at_the_hello(
     plane: Plane, before: Peer, after: Peer
 ) -> None:
-    connection = await plane.greet(before)
+    connection = await plane.connect(before)
     execution = await sent(plane, connection)
     await plane.leave(connection)
-    await plane.greet(OTHER_HOST)
-    stranger = await plane.greet(Peer("x", "kubernetes", "pod/n/x/9"))
-    back = await plane.greet(after)
+    await plane.connect(OTHER_HOST)
+    stranger = await plane.connect(Peer("x", "kubernetes", "pod/n/x/9"))
+    back = await plane.connect(after)
     plane.woken.clear()
     await plane.step()
     (frame,) = heard(back)
@@ -34,13 +34,13 @@ async def test_what_was_not_answered_is_sent_again_at_the_hello(
 
 @pytest.mark.parametrize("safe", [False, True])
 async def test_a_worker_that_is_there_and_never_answers_loses_the_run(plane: Plane, safe: bool) -> None:
-    silent = await plane.greet(HOST)
+    silent = await plane.connect(HOST)
     execution = await sent(plane, silent, safe_to_retry=safe)
     await plane.step(30)  # the time to claim it is over: the lease begins
     for _ in range(GRACE // 10 - 1):
         await plane.step(10)
         assert await state(plane, execution) is RunState.PENDING
-    other = await plane.greet(Peer("x", "direct", "host/x"))
+    other = await plane.connect(Peer("x", "direct", "host/x"))
     await plane.step(10)
     # It may be starting it at this moment: it is told to stop, and its late claim is refused.
     assert heard(silent) == [stop(execution)]
@@ -60,7 +60,7 @@ async def test_a_worker_that_is_there_and_never_answers_loses_the_run(plane: Pla
 
 
 async def test_a_worker_that_answers_late_keeps_the_run(plane: Plane) -> None:
-    slow = await plane.greet(HOST)
+    slow = await plane.connect(HOST)
     execution = await sent(plane, slow)
     await plane.step(30)
     await plane.step(GRACE - 1)
@@ -73,7 +73,7 @@ async def test_a_worker_that_answers_late_keeps_the_run(plane: Plane) -> None:
 async def test_a_worker_that_dies_of_a_run_each_time_is_not_waited_for_for_ever(plane: Plane) -> None:
     run_id, starts = await plane.queue(), 0
     while (await plane.run(run_id)).state in IN_FLIGHT | {RunState.QUEUED}:
-        connection = await plane.greet(HOST)
+        connection = await plane.connect(HOST)
         await plane.step(20)
         starts += assigned(connection) == [run_id]
         await plane.leave(connection)
@@ -84,20 +84,20 @@ async def test_a_worker_that_dies_of_a_run_each_time_is_not_waited_for_for_ever(
 
 
 async def test_what_the_hello_names_is_not_sent_again(plane: Plane) -> None:
-    connection = await plane.greet(HOST)
+    connection = await plane.connect(HOST)
     execution = await sent(plane, connection)
     await plane.leave(connection)
-    back = await plane.greet(HOST, execution)
+    back = await plane.connect(HOST, execution)
     await plane.step()
     assert heard(back) == []
     assert await state(plane, execution) is RunState.CLAIMED
 
 
 async def test_another_host_is_not_sent_what_the_first_may_have_started(plane: Plane) -> None:
-    connection = await plane.greet(HOST)
+    connection = await plane.connect(HOST)
     execution = await sent(plane, connection)
     await plane.leave(connection)
-    other = await plane.greet(OTHER_HOST)
+    other = await plane.connect(OTHER_HOST)
     public = plane.worker()
     for _ in range(25):
         await plane.step(GRACE / 20)
@@ -107,11 +107,11 @@ async def test_another_host_is_not_sent_what_the_first_may_have_started(plane: P
 
 
 async def test_what_was_never_written_goes_to_anybody_at_once(plane: Plane) -> None:
-    connection = await plane.greet(HOST)
+    connection = await plane.connect(HOST)
     run_id = await plane.queue()
     await plane.step()
     await plane.leave(connection)  # with the assignment in the line of frames
-    other = await plane.greet(OTHER_HOST)
+    other = await plane.connect(OTHER_HOST)
     await plane.step()
     assert assigned(other) == [run_id]
 
@@ -134,7 +134,7 @@ async def test_a_public_worker_is_sent_it_again_when_it_would_have_claimed_it(pl
 
 
 async def test_a_rejection_is_definite(plane: Plane) -> None:
-    connection, other = await plane.greet(HOST, limit=1), await plane.greet(Peer("x", "direct", "host/x"))
+    connection, other = await plane.connect(HOST, limit=1), await plane.connect(Peer("x", "direct", "host/x"))
     execution = await sent(plane, connection)
     await plane.say(connection, TaskRejected(task_id=execution.task_id, reason="full"))
     await plane.step(1)
@@ -142,14 +142,14 @@ async def test_a_rejection_is_definite(plane: Plane) -> None:
 
 
 async def test_a_pod_that_is_full_is_asked_again_when_it_has_room(plane: Plane) -> None:
-    connection = await plane.greet(POD)
+    connection = await plane.connect(POD)
     execution = await sent(plane, connection)
     await plane.leave(connection)
-    full = await plane.greet(OTHER_POD)
+    full = await plane.connect(OTHER_POD)
     await plane.step()
     assert assigned(full) == [execution.task_id]
     await plane.say(full, TaskRejected(task_id=execution.task_id, reason="at_capacity"))
-    other = await plane.greet(Peer("x", "direct", "host/x"))
+    other = await plane.connect(Peer("x", "direct", "host/x"))
     await plane.step()
     assert assigned(full) == assigned(other) == []
     await plane.step(1)
@@ -159,9 +159,9 @@ async def test_a_pod_that_is_full_is_asked_again_when_it_has_room(plane: Plane) 
 
 async def test_a_dead_connection_of_the_same_instance_is_let_go_of(plane: Plane) -> None:
     """A machine that lost its power says no goodbye: its restarted worker is there first."""
-    dead = await plane.greet(HOST)
+    dead = await plane.connect(HOST)
     execution = await sent(plane, dead)
-    back = await plane.greet(HOST)
+    back = await plane.connect(HOST)
     assert dead.closing.is_set()
     await plane.step()
     assert assigned(back) == [execution.task_id]

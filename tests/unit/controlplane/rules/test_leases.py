@@ -113,7 +113,7 @@ def test_a_checkpoint_that_is_yet_to_come_takes_nothing() -> None:
     assert resumed_lease(lease, NOW + micros(1000), NOW, GRACE) == lease
 
 
-def test_to_be_slow_is_not_to_stand_still() -> None:
+def test_a_slow_control_plane_is_not_a_stalled_one() -> None:
     assert not was_paused(micros(10))
     assert was_paused(micros(10) + 1)
 

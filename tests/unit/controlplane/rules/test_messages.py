@@ -15,7 +15,7 @@ def test_stored_text_is_bounded_and_has_no_nul() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (-1, "0 s"),
         (0.9, "0 s"),
@@ -26,9 +26,9 @@ def test_stored_text_is_bounded_and_has_no_nul() -> None:
         (7501, "2 h 5 min"),
     ],
 )
-def test_a_length_for_a_reader(seconds: float, words: str) -> None:
-    assert in_words(micros(seconds)) == words
+def test_a_length_for_a_reader(seconds: float, text: str) -> None:
+    assert in_words(micros(seconds)) == text
 
 
-def test_of_an_error_the_first_line_is_told() -> None:
+def test_only_the_first_line_of_an_error_is_kept() -> None:
     assert brief(ValueError("no such thing\nDETAIL: the secret")) == "no such thing"

@@ -23,7 +23,7 @@ def test_success() -> None:
         failed("container_exit", 143, "CANCELLED"),
     ],
 )
-def test_cancelled_by_the_workers_word(report: TaskCompleted | TaskFailed) -> None:
+def test_a_workers_report_of_a_cancellation_is_a_cancellation(report: TaskCompleted | TaskFailed) -> None:
     assert outcome_of(report) == RunOutcome(state=RunState.CANCELLED, message="why")
 
 

@@ -38,7 +38,7 @@ SPEAKERS = [
 
 @pytest.mark.parametrize("state", sorted(IN_FLIGHT))
 @pytest.mark.parametrize(("owner", "peer", "counts"), SPEAKERS)
-def test_of_a_run_in_flight_the_owners_word_counts(
+def test_the_owner_may_report_for_a_run_in_flight(
     state: RunState, owner: Peer, peer: Peer, counts: bool
 ) -> None:
     run = a_record(state, owner)
@@ -60,13 +60,13 @@ def test_another_execution_never_counts(state: RunState) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL))
-def test_an_ended_run_has_nobody_to_speak_for_it(state: RunState) -> None:
+def test_no_worker_may_report_for_an_ended_run(state: RunState) -> None:
     run = a_record(state, HOST)
     assert not decide_claim(run, "e", HOST).accepted
     assert decide_report(run, "e", HOST).why == f"already {state}"
 
 
-def test_who_cannot_tell_executions_apart_is_not_heard_of_a_later_one_in_the_queue() -> None:
+def test_a_public_workers_report_does_not_count_for_a_later_queued_execution() -> None:
     assert decide_claim(a_record(S.QUEUED), None, PUBLIC).accepted
     assert not decide_claim(a_record(S.QUEUED, retries=1), None, PUBLIC).accepted
     assert not decide_report(a_record(S.QUEUED, retries=1), None, PUBLIC).accepted
@@ -141,6 +141,6 @@ def test_who_is_who(owner: Peer, peer: Peer, again: bool, speaks: bool) -> None:
     assert (peer.same_instance(owner), peer.may_report_for(owner)) == (again, speaks)
 
 
-def test_a_hello_tells() -> None:
+def test_a_nameless_peer_has_sent_hello_and_a_public_one_has_not() -> None:
     assert NAMELESS.sent_hello
     assert not PUBLIC.sent_hello

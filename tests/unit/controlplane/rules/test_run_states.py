@@ -79,14 +79,14 @@ def test_a_name_does_not_pass_for_more_than_a_name(name: str, shown: str) -> Non
 
 
 def test_a_worker_that_was_asked_to_says_no_more_than_that_it_did() -> None:
-    said = cancelled_by_worker("w", "cancellation requested", asked_by="alice", asked=True)
-    assert said == 'Cancelled with the API key "alice"; worker w stopped it.'
+    message = cancelled_by_worker("w", "cancellation requested", asked_by="alice", asked=True)
+    assert message == 'Cancelled with the API key "alice"; worker w stopped it.'
     assert cancelled_by_worker("w", "", asked_by=None, asked=True) == "Cancelled; worker w stopped it."
 
 
-def test_a_worker_that_was_not_asked_has_the_only_word() -> None:
-    said = cancelled_by_worker("w", " the node is drained. ", asked_by=None, asked=False)
-    assert said == "Cancelled by worker w: the node is drained."
+def test_a_worker_that_cancels_unasked_gives_the_message() -> None:
+    message = cancelled_by_worker("w", " the node is drained. ", asked_by=None, asked=False)
+    assert message == "Cancelled by worker w: the node is drained."
     assert cancelled_by_worker("w", " ", asked_by=None, asked=False) == "Cancelled by worker w."
 
 
@@ -97,6 +97,6 @@ def test_while_it_is_waited_for() -> None:
     assert cancellation_pending(None, None) == "Cancellation requested; waiting for its worker."
 
 
-def test_names_and_words_are_fit_to_be_stored() -> None:
+def test_names_and_messages_are_fit_to_be_stored() -> None:
     assert "\0" not in cancelled_by_worker("w", "a\0b", asked_by=None, asked=False)
     assert len(cancelled_by_worker("w", "x" * 100_000, asked_by=None, asked=False)) < 5000

@@ -206,7 +206,7 @@ def test_a_declared_limit_is_not_replaced_by_a_learned_one() -> None:
 SENT, KEPT, LEFT = "sent again", "kept alive", "left alone"
 
 
-def orphan(state: RunState, owner: Peer, *, overdue: bool = False, run_id: str = "r") -> RunRecord:
+def orphaned_run(state: RunState, owner: Peer, *, overdue: bool = False, run_id: str = "r") -> RunRecord:
     deadline = NOW if overdue else NOW + 1
     return RunRecord(id=run_id, execution_id="e", state=state, owner=owner, claim_deadline=deadline)
 
@@ -245,25 +245,25 @@ def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
 def test_what_a_connection_can_do_for_an_orphan(
     state: RunState, owner: Peer, overdue: bool, peer: Peer, expected: str
 ) -> None:
-    run = orphan(state, owner, overdue=overdue)
+    run = orphaned_run(state, owner, overdue=overdue)
     assert what_happens(run, ConnectionSnapshot(1, peer)) == expected
     assert what_happens(run) == LEFT
 
 
 def test_who_may_yet_say_hello_is_not_taken_for_a_public_worker() -> None:
     unsettled = ConnectionSnapshot(1, PUBLIC, settled=False)
-    assert what_happens(orphan(RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
-    assert what_happens(orphan(RunState.CLAIMED, PUBLIC), unsettled) == LEFT
+    assert what_happens(orphaned_run(RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
+    assert what_happens(orphaned_run(RunState.CLAIMED, PUBLIC), unsettled) == LEFT
 
 
 def test_room_is_kept_to_the_oldest_first() -> None:
-    orphans = [orphan(RunState.PENDING, POD, run_id=f"r{n}") for n in range(4)]
+    orphaned_runs = [orphaned_run(RunState.PENDING, POD, run_id=f"r{n}") for n in range(4)]
     connections = [
         ConnectionSnapshot(1, OTHER_POD, free=1),
         ConnectionSnapshot(2, POD, free=0),
         ConnectionSnapshot(3, POD, free=2),
     ]
-    assert reassign(orphans, connections, NOW) == (
+    assert reassign(orphaned_runs, connections, NOW) == (
         Placement("r0", 1),
         Placement("r1", 3),
         Placement("r2", 3),
@@ -271,7 +271,7 @@ def test_room_is_kept_to_the_oldest_first() -> None:
 
 
 def test_what_a_public_worker_runs_needs_no_room() -> None:
-    assert what_happens(orphan(RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0)) == KEPT
+    assert what_happens(orphaned_run(RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0)) == KEPT
 
 
 @pytest.mark.parametrize(

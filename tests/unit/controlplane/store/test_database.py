@@ -62,7 +62,7 @@ async def test_closing_finishes_what_was_queued(database_url: str) -> None:
     await again.close()
 
 
-async def test_a_caller_that_gave_up_is_no_trouble(database: Database) -> None:
+async def test_a_caller_that_gave_up_is_tolerated(database: Database) -> None:
     future = database.write(runs.create, new_run(), {}, T0)
     future.cancel()
     assert await database.write(lambda _: 7) == 7

@@ -47,7 +47,7 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     assert keys.find_workload(connection, token) is None
 
 
-def test_kinds_are_told_apart_by_their_prefix() -> None:
+def test_kinds_differ_by_their_prefix() -> None:
     assert new_api_key().reveal().startswith("ozk_")
     assert new_workload_token().reveal().startswith("ozw_")
 

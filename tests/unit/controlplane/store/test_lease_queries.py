@@ -48,7 +48,7 @@ def send_again(connection: Connection, run_id: str, peer: Peer, now: int = T0) -
     return bool(queue.send_again(connection, dispatches, now, now + 30 * S, grace=GRACE))
 
 
-def test_the_lease_of_what_nobody_answered_begins_once(connection: Connection) -> None:
+def test_the_lease_of_an_unanswered_run_begins_once(connection: Connection) -> None:
     run_id = a_run(connection, RunState.PENDING)
     lose(connection, run_id)
     lose(connection, run_id, T0 + S)
@@ -148,12 +148,12 @@ def test_there_is_one_checkpoint(connection: Connection) -> None:
         connection.execute(insert(lease_checkpoint).values(id=2, taken_at=T0))
 
 
-@pytest.mark.parametrize("word", ["claim", "output", "report"])
-def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) -> None:
+@pytest.mark.parametrize("frame_kind", ["claim", "output", "report"])
+def test_a_frame_of_its_worker_ends_the_lease(connection: Connection, frame_kind: str) -> None:
     run_id = a_run(connection, RunState.CLAIMED)
     execution = stored(connection, run_id).execution_id
     lose(connection, run_id)
-    match word:
+    match frame_kind:
         case "claim":
             reports.claim(connection, ExecutionRef(run_id, execution), HOST, T0)
         case "output":
@@ -165,7 +165,7 @@ def test_a_word_of_its_worker_ends_the_lease(connection: Connection, word: str) 
     assert lease_of(connection, run_id) == (None, None)
 
 
-def test_a_word_of_another_instance_does_not(connection: Connection) -> None:
+def test_a_frame_of_another_instance_does_not_end_the_lease(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED)
     execution = stored(connection, run_id).execution_id
     lose(connection, run_id)

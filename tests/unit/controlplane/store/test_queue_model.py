@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 HOSTS = ["a", "b"]
 PICKS = st.integers(0, 9)
-SAID = st.sampled_from([state for state in RunState if state is not RunState.BLOCKED])
+REPORTED_STATES = st.sampled_from([state for state in RunState if state is not RunState.BLOCKED])
 
 
 @dataclass
@@ -103,8 +103,8 @@ class QueueMachine(RuleBasedStateMachine):
             worker.last_served = self.served
 
     @precondition(lambda self: self.runs)
-    @rule(pick=PICKS, state=SAID.filter(lambda state: state is not RunState.PENDING))
-    def something_is_said(self, pick: int, state: RunState) -> None:
+    @rule(pick=PICKS, state=REPORTED_STATES.filter(lambda state: state is not RunState.PENDING))
+    def report_a_state(self, pick: int, state: RunState) -> None:
         """A claim, output, a rejection, a report or a user's wish: the table says whether it counts."""
         run = _one(list(self.runs.values()), pick)
         if can_move(run.state, state):
@@ -128,7 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.runs[run_id].state in (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
 
     @invariant()
-    def nobody_has_more_than_there_is_room_for(self) -> None:
+    def no_connection_exceeds_its_limit(self) -> None:
         for number, worker in self.workers.items():
             assert worker.most is None or len(self.assigned[number]) <= worker.most
 

@@ -73,7 +73,7 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
     assert stored(connection, run_id) == before
 
 
-def test_whoever_claims_a_cancelled_run_is_told_to_stop(connection: Connection) -> None:
+def test_a_worker_that_claims_a_cancelled_run_is_asked_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
     assert state_before(reports.cancel(connection, run_id, T0)) is RunState.QUEUED
@@ -152,7 +152,7 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
     assert run.message == 'Cancelled with the API key "alice"; worker w stopped it.'
 
 
-def test_a_worker_may_cancel_what_nobody_asked_it_to(connection: Connection) -> None:
+def test_a_worker_may_cancel_a_run_without_a_request(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     ending = RunOutcome(state=RunState.CANCELLED, message="the host is drained")
     reports.finish(connection, ExecutionRef(run_id), Peer("w"), ending, T0)

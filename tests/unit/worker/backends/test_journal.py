@@ -113,7 +113,7 @@ def test_records_of_odd_ids_keep_apart(journals: Journals) -> None:
     assert {entry.key for entry in journals.take_free()} == set(keys)
 
 
-def test_a_tasks_own_words_are_not_kept(journals: Journals) -> None:
+def test_a_tasks_own_text_is_not_kept(journals: Journals) -> None:
     """They may hold a secret."""
     entry = journals.create()
     entry.conclude(failed(FailureReason.UNKNOWN, "ended", task_text=TaskText("token-in-an-error")))
@@ -133,7 +133,7 @@ def test_a_message_that_is_no_text_is_kept_as_it_is_reported(journals: Journals)
 # Holding
 
 
-def test_what_a_live_worker_holds_is_nobody_elses(journals: Journals) -> None:
+def test_records_of_a_live_worker_are_not_adopted_by_others(journals: Journals) -> None:
     entry = journals.create()
     changes: list[Callable[[], object]] = [
         lambda: None,
@@ -159,7 +159,7 @@ def test_what_was_let_go_goes_to_one(journals: Journals) -> None:
     assert journals.take_free() == []
 
 
-def test_a_record_that_stands_is_not_written_over(journals: Journals) -> None:
+def test_an_existing_record_is_not_overwritten(journals: Journals) -> None:
     journals.create().let_go()
     with pytest.raises(HeldError):
         journals.create()
@@ -289,7 +289,7 @@ def test_what_a_dead_writer_left_goes_and_a_live_ones_stays(journals: Journals) 
         ),
     ],
 )
-def test_what_cannot_be_read_is_said_once_and_the_rest_goes_on(
+def test_an_unreadable_record_is_logged_once_and_the_rest_goes_on(
     journals: Journals, caplog: pytest.LogCaptureFixture, data: bytes, why: str
 ) -> None:
     journals.create().let_go()
@@ -412,15 +412,15 @@ def test_of_two_that_name_a_journal_at_once_one_does(
     journals: Journals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = journals.open(), journals.open()
-    link, told = os.link, list[str]()
+    link, identities = os.link, list[str]()
 
     def slow(*arguments: Any, **keywords: Any) -> None:
         monkeypatch.setattr(os, "link", link)
-        told.append(second.identity())
+        identities.append(second.identity())
         link(*arguments, **keywords)
 
     monkeypatch.setattr(os, "link", slow)
-    assert [first.identity()] == told
+    assert [first.identity()] == identities
     assert names(journals) == ["identity"]
 
 
@@ -448,7 +448,7 @@ def test_a_lock_is_one_holders(tmp_path: Path) -> None:
     os.close(again)
 
 
-def test_what_stands_on_a_file_system_that_became_read_only_can_still_be_had(
+def test_records_on_a_file_system_that_became_read_only_can_still_be_read(
     journals: Journals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, left = journals.create(), journals.create(ExecutionKey("left", "e"))

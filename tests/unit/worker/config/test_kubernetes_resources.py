@@ -51,5 +51,5 @@ def test_what_the_api_takes_is_kept_as_it_is(text: str) -> None:
         ),
     ],
 )
-def test_what_it_would_refuse_or_ignore_is_told(text: str, problem: str) -> None:
+def test_refused_and_ignored_values_are_reported(text: str, problem: str) -> None:
     assert read(text) == (None, [problem])

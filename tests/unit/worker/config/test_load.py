@@ -64,7 +64,7 @@ def test_an_empty_file_is_all_defaults(content: str) -> None:
     assert (config, problems.found) == (FileConfig(), [])
 
 
-def test_a_byte_order_mark_is_no_trouble(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "worker.yaml"
     path.write_bytes(b"\xef\xbb\xbfworker_id: w\n")
     assert read_file(str(path))[0] == FileConfig(worker_id="w")
@@ -107,7 +107,7 @@ def test_what_is_no_yaml(content: str, text: str) -> None:
     assert str(caught.value) == text
 
 
-def _complaint(content: str) -> str:
+def _error_of(content: str) -> str:
     """What is wrong with a file, by whichever way it is said."""
     try:
         _, problems = parse_file(content, "f.yaml")
@@ -118,7 +118,7 @@ def _complaint(content: str) -> str:
 
 @pytest.mark.parametrize("content", ["a: \0\n", "[" * 5_000, "a: &a\n  b: *a\nbackend: &b\n  docker: *b\n"])
 def test_what_no_parser_should_choke_on(content: str) -> None:
-    assert _complaint(content).startswith("f.yaml")
+    assert _error_of(content).startswith("f.yaml")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_what_no_parser_should_choke_on(content: str) -> None:
         "backend: {kubernetes: {tolerations: &t [*t]}}",
     ],
 )
-def test_an_alias_of_what_it_stands_in_is_an_error(content: str) -> None:
-    assert _complaint(content).startswith("f.yaml")
+def test_a_recursive_alias_is_an_error(content: str) -> None:
+    assert _error_of(content).startswith("f.yaml")
 
 
 def test_two_backends_are_one_too_many() -> None:
@@ -158,7 +158,7 @@ def test_an_id_that_holds_warp_elsewhere_is_fine() -> None:
 
 
 @pytest.mark.parametrize("worker_id", ["a b", "a\n", "a\x1b"])
-def test_an_id_is_one_word(worker_id: str) -> None:
+def test_an_id_has_no_spaces(worker_id: str) -> None:
     assert _problems(worker_id=worker_id) == [
         f"worker ID {worker_id!r}: white space and control characters are not allowed"
     ]
@@ -353,7 +353,7 @@ def test_volumes_that_cannot_be_mounted(volume: str) -> None:
          ("backend.kubernetes of the config file has no effect: --backend chose direct",)),
     ],
 )  # fmt: skip
-def test_settings_without_effect_are_worth_a_notice(
+def test_settings_without_effect_are_noted(
     file: str, flags: dict[str, Any], notices: tuple[str, ...]
 ) -> None:
     assert _config(file, **flags).notices == notices

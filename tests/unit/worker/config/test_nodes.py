@@ -39,7 +39,7 @@ def test_entries(text: str, found: dict[str, object]) -> None:
         ("m:\n  <<: [1]", "f.yaml:2: m.<<: read 1, allowed is a mapping, or a list of mappings"),
     ],
 )
-def test_what_is_no_mapping_is_told(text: str, problem: str) -> None:
+def test_a_value_that_is_no_mapping_is_reported(text: str, problem: str) -> None:
     assert read(text)[1] == [problem.replace("'no'", shown(yaml.safe_load("no")))]
 
 
@@ -53,5 +53,5 @@ def values() -> Iterator[tuple[object, str]]:
 
 
 @pytest.mark.parametrize(("value", "text"), list(values()))
-def test_a_value_is_quoted_in_a_few_words(value: object, text: str) -> None:
+def test_a_quoted_value_is_short(value: object, text: str) -> None:
     assert shown(value) == text

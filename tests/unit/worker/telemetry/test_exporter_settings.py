@@ -52,7 +52,7 @@ def test_what_is_chosen(environ: dict[str, str], metrics: set[str], traces: set[
         ),
     ],
 )
-def test_what_cannot_be_had_is_said_and_left_out(
+def test_unavailable_exporters_are_reported_and_left_out(
     environ: dict[str, str], metrics: set[str], problem: str
 ) -> None:
     choice = read_exporter_settings(environ)

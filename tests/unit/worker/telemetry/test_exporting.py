@@ -31,7 +31,7 @@ def test_a_collector_that_does_not_answer_is_not_waited_for(
     made = Exporters(
         ExporterSettings(explicit=explicit),
         WorkerResource(worker_id="w", version="1", backend="direct"),
-        lambda notice: None,
+        lambda worker_event: None,
     )
     providers: Any = Stuck(), Stuck()
     made._meters, made._tracers = providers

@@ -123,7 +123,7 @@ def test_since_when_a_task_waited(created_at: str, since: str, seconds: float) -
     assert rig.scrape().value("oz_worker_task_queue_to_start_seconds_sum", since=since) == seconds
 
 
-def test_a_task_that_was_taken_over_has_a_phase_and_no_times() -> None:
+def test_an_adopted_task_has_a_phase_and_no_times() -> None:
     rig = Rig()
     rig.listener(TaskEvent(EventKind.ADOPTED, KEY))
     assert rig.phases() == {"pending": 1}
@@ -137,7 +137,7 @@ def test_a_task_that_was_taken_over_has_a_phase_and_no_times() -> None:
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_an_end_that_was_there_before_the_take_over_is_not_counted(ended: bool) -> None:
+def test_an_end_before_the_adoption_is_not_counted(ended: bool) -> None:
     """A failed Job stays for its TTL: every worker that starts meanwhile finds and reports it."""
     rig = Rig()
     rig.listener(TaskEvent(EventKind.ADOPTED, KEY, already_ended=ended))

@@ -21,12 +21,12 @@ class Rig:
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.told: list[WorkerEvent] = []
-        self.spans = TaskSpans(provider.get_tracer("tests"), self.told.append)
+        self.emitted: list[WorkerEvent] = []
+        self.spans = TaskSpans(provider.get_tracer("tests"), self.emitted.append)
 
-    def tell(self, *notices: WorkerEvent) -> None:
-        for notice in notices:
-            self.spans(notice)
+    def notify(self, *worker_events: WorkerEvent) -> None:
+        for worker_event in worker_events:
+            self.spans(worker_event)
 
     def span(self) -> ReadableSpan:
         (span,) = self.exporter.get_finished_spans()
@@ -39,20 +39,20 @@ def names(span: ReadableSpan) -> list[str]:
 
 def test_a_task_that_succeeds() -> None:
     rig = Rig()
-    rig.tell(
+    rig.notify(
         TaskEvent(EventKind.ASSIGNED, KEY),
         TaskEvent(EventKind.JOB_NAMED, KEY, "oz-1"),
         TaskEvent(EventKind.STARTED, KEY),
         TaskEvent(EventKind.CLAIMED, KEY),
         TaskEvent(EventKind.AGENT_STARTED, KEY),
     )
-    rig.tell(
+    rig.notify(
         ConnectionChanged(connected=True),
         TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),
         TaskEvent(EventKind.CLEANUP_FAILED, KEY),
     )
     assert rig.exporter.get_finished_spans() == ()
-    rig.tell(TaskEvent(EventKind.RELEASED, KEY), TaskEvent(EventKind.RELEASED, KEY))
+    rig.notify(TaskEvent(EventKind.RELEASED, KEY), TaskEvent(EventKind.RELEASED, KEY))
     span = rig.span()
     assert span.name == "oz_worker.task"
     assert names(span) == [
@@ -71,7 +71,7 @@ def test_a_task_that_succeeds() -> None:
     }
     assert span.status.status_code is StatusCode.UNSET
     assert span.context is not None
-    assert rig.told == [TaskEvent(EventKind.TRACE_BEGAN, KEY, f"{span.context.trace_id:032x}")]
+    assert rig.emitted == [TaskEvent(EventKind.TRACE_BEGAN, KEY, f"{span.context.trace_id:032x}")]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_task_that_succeeds() -> None:
 )
 def test_other_ends(outcome: Outcome, event: str) -> None:
     rig = Rig()
-    rig.tell(
+    rig.notify(
         TaskEvent(EventKind.ASSIGNED, KEY),
         TaskEvent(EventKind.CANCEL_REQUESTED, KEY),
         TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
@@ -102,7 +102,7 @@ def test_other_ends(outcome: Outcome, event: str) -> None:
 def test_a_failure_says_why_and_marks_the_span() -> None:
     rig = Rig()
     outcome = failed(FailureReason.CONTAINER_EXIT, "x", exit_code=42)
-    rig.tell(
+    rig.notify(
         TaskEvent(EventKind.ASSIGNED, KEY),
         TaskEvent(EventKind.ENDED, KEY, outcome=outcome),
         TaskEvent(EventKind.RELEASED, KEY),
@@ -119,22 +119,22 @@ def test_a_failure_says_why_and_marks_the_span() -> None:
 @pytest.mark.parametrize("before", [[], [TaskEvent(EventKind.ASSIGNED, KEY)]])
 def test_a_task_that_is_handed_back_has_a_span(before: list[WorkerEvent]) -> None:
     rig = Rig()
-    rig.tell(*before, TaskEvent(EventKind.REJECTED, KEY, "at_capacity"), TaskEvent(EventKind.RELEASED, KEY))
+    rig.notify(*before, TaskEvent(EventKind.REJECTED, KEY, "at_capacity"), TaskEvent(EventKind.RELEASED, KEY))
     assert names(rig.span()) == ["task.assigned", "task.rejected"]
     assert dict(rig.span().events[-1].attributes or {}) == {"reason": "at_capacity"}
 
 
 def test_what_is_left_running_is_exported_at_the_end() -> None:
     rig = Rig()
-    rig.tell(TaskEvent(EventKind.ADOPTED, KEY), TaskEvent(EventKind.CLAIMED, KEY))
+    rig.notify(TaskEvent(EventKind.ADOPTED, KEY), TaskEvent(EventKind.CLAIMED, KEY))
     rig.spans.close()
     assert names(rig.span()) == ["task.taken_over", "task.claimed"]
     assert (rig.span().attributes or {})["oz.left_running"] is True
 
 
-def test_a_notice_about_an_unknown_task_is_passed_over() -> None:
+def test_an_event_about_an_unknown_task_is_ignored() -> None:
     rig = Rig()
-    rig.tell(
+    rig.notify(
         TaskEvent(EventKind.CLAIMED, KEY),
         TaskEvent(EventKind.JOB_NAMED, KEY, "x"),
         TaskEvent(EventKind.ENDED, KEY, outcome=succeeded()),

@@ -16,7 +16,7 @@ IDENTITY = WorkerResource(worker_id="w", version="1.2.3", backend="direct", max_
 def test_every_listener_hears_even_where_another_fails(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[WorkerEvent] = []
 
-    def broken(notice: WorkerEvent) -> None:
+    def broken(worker_event: WorkerEvent) -> None:
         raise RuntimeError("broken")
 
     telemetry = Telemetry((broken, heard.append))
@@ -40,7 +40,7 @@ async def test_without_an_exporter_there_is_nothing() -> None:
         ({}, logging.DEBUG),
     ],
 )
-async def test_an_exporter_that_cannot_be_made_is_said_and_nothing_else(
+async def test_an_exporter_that_cannot_be_made_is_only_logged(
     environ: dict[str, str], level: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-5")
@@ -48,8 +48,8 @@ async def test_an_exporter_that_cannot_be_made_is_said_and_nothing_else(
         telemetry = Telemetry()
         telemetry.begin(environ, IDENTITY)
     telemetry.notify(ConnectionChanged(connected=True))
-    said = [(r.levelno, r.getMessage()) for r in caplog.records]
-    assert [(number, text.partition(": interval")[0]) for number, text in said] == [
+    logged = [(r.levelno, r.getMessage()) for r in caplog.records]
+    assert [(number, text.partition(": interval")[0]) for number, text in logged] == [
         (level, "Telemetry: the otlp exporter cannot be made")
     ]
     await telemetry.close()

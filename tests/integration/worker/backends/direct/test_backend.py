@@ -294,7 +294,7 @@ async def test_an_event_loop_that_ends_takes_the_work_with_it(host: Host) -> Non
             await asyncio.sleep(0.01)
 
 
-async def test_secrets_stand_in_no_log(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_has_secrets(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     host.agent("exit 1")
     backend = await host.backend(setup='echo "S=hidden-too" > "$OZ_ENVIRONMENT_FILE"', teardown="exit 1")

@@ -31,7 +31,7 @@ def peer(backend: DirectBackend) -> Peer:
     return Peer("w", backend.name, backend.instance)
 
 
-def test_before_its_start_a_backend_is_nobody(host: Host) -> None:
+def test_a_backend_has_no_instance_before_its_start(host: Host) -> None:
     config = DirectConfig(workspace_root=str(host.root), oz_path=str(host.program))
     backend = DirectBackend(config, worker_id="w", cleanup=True, environ={})
     assert backend.instance is None
@@ -104,7 +104,7 @@ async def test_what_a_dead_one_left_is_its_successors_where_that_lives(host: Hos
         await second.launch(SPEC, NoOutput())
 
 
-async def test_a_copy_of_a_record_is_nobodys_who_has_not_its_slot(host: Host) -> None:
+async def test_a_copied_record_has_no_owner_without_its_slot(host: Host) -> None:
     host.agent("note agent ran; hold never")
     first, others = await host.backend(), list[AdoptableExecution]()
     await first.launch(SPEC, NoOutput())
@@ -146,7 +146,7 @@ async def test_a_full_disk_stops_no_worker_that_has_been_there_before(
     assert list(journal.iterdir()) == []
 
 
-async def test_a_record_that_cannot_be_removed_is_said_once_and_not_found_again(
+async def test_a_record_that_cannot_be_removed_is_logged_once_and_not_found_again(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     unlink = Path.unlink
@@ -170,5 +170,5 @@ async def test_a_record_that_cannot_be_removed_is_said_once_and_not_found_again(
     monkeypatch.setattr(Journal, "take_free", counted)
     await eventually(lambda: looks[0] >= 6)  # three of each
     assert found == []
-    said = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert said == ["Cannot remove what task run/execution left: Read-only file system"]
+    logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert logged == ["Cannot remove what task run/execution left: Read-only file system"]

@@ -116,12 +116,12 @@ async def test_without_proc_the_process_group_is_what_is_found(
     shells: Shells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = await shells.start("echo; exec sleep 300")
-    kin = ProcessSet(MARK.encode(), frozenset({command.session}))
+    process_set = ProcessSet(MARK.encode(), frozenset({command.session}))
     monkeypatch.setattr(Path, "exists", lambda _path: False)
-    assert kin.find() == {-command.pid: command.pid}
-    await end_processes(kin, grace=5)
+    assert process_set.find() == {-command.pid: command.pid}
+    await end_processes(process_set, grace=5)
     assert await command.wait() == 128 + signal.SIGTERM
-    assert kin.find() == {}
+    assert process_set.find() == {}
 
 
 async def test_stopping_gives_the_whole_group_its_grace(shells: Shells, tmp_path: Path) -> None:

@@ -146,9 +146,7 @@ async def test_what_is_deaf_to_term_is_killed_after_the_grace(host: Host, dead: 
     assert await process.wait() == -signal.SIGKILL
 
 
-async def test_an_outcome_that_was_written_is_told_and_nothing_runs_again(
-    host: Host, dead: DeadWorker
-) -> None:
+async def test_a_recorded_outcome_is_reported_and_nothing_runs_again(host: Host, dead: DeadWorker) -> None:
     known = failed(FailureReason.CONTAINER_EXIT, "The agent ended with exit code 3", exit_code=3)
     dead.leave(known)
     process = await dead.process("sleep", "300")
@@ -201,7 +199,7 @@ async def test_without_cleanup_the_workspace_stays_and_the_record_does_not(
     assert (await run(with_another, task_spec(task_id="run", execution_id="second"))).exit_code is None
 
 
-async def test_a_workspace_that_never_stood_needs_no_teardown(host: Host, dead: DeadWorker) -> None:
+async def test_a_workspace_that_never_existed_needs_no_teardown(host: Host, dead: DeadWorker) -> None:
     dead.hold().let_go()
     execution, outcome = await follow(host, teardown="note teardown ran")
     assert outcome.reason is FailureReason.WORKER_LOST
@@ -239,7 +237,7 @@ async def test_stopping_what_is_being_ended_waits_for_its_end(host: Host, dead: 
 
 
 @pytest.mark.parametrize("outcome", [None, succeeded()])
-async def test_whether_the_record_tells_an_end_is_told(
+async def test_a_recovered_execution_says_whether_it_had_ended(
     host: Host, dead: DeadWorker, outcome: Outcome | None
 ) -> None:
     dead.leave(outcome)
@@ -321,7 +319,7 @@ async def test_a_follow_up_of_the_run_has_a_workspace_of_its_own_meanwhile(
     assert host.workspaces() == ["run"]
 
 
-async def test_what_closing_left_undelivered_is_told_by_the_next_worker(host: Host) -> None:
+async def test_an_outcome_undelivered_at_close_is_reported_by_the_next_worker(host: Host) -> None:
     host.agent("note agent ran; exit 3")
     first = await host.backend()
     outcome = await (await first.launch(SPEC, NoOutput())).wait()
@@ -357,7 +355,7 @@ async def test_a_cancellation_that_was_not_delivered_stays_one(host: Host) -> No
 # Trouble with the disk
 
 
-async def test_a_record_that_cannot_be_read_is_said_and_its_task_does_not_run(
+async def test_an_unreadable_record_is_logged_and_its_task_does_not_run(
     host: Host, dead: DeadWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead.leave()
@@ -417,7 +415,7 @@ async def test_a_disk_that_fails_at_the_start_hands_the_task_back_and_keeps_noth
     assert host.left() == []
 
 
-async def test_an_outcome_that_cannot_be_written_is_told_all_the_same(
+async def test_an_outcome_that_cannot_be_written_is_still_reported(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(_descriptor: int) -> None:

@@ -104,7 +104,7 @@ def noted(site: Site, name: str) -> str:
     return site.scratch.lines(name)[0]
 
 
-def test_a_killed_workers_task_is_ended_told_and_cleaned_up_by_the_next(site: Site) -> None:
+def test_a_killed_workers_task_is_ended_reported_and_cleaned_up_by_the_next(site: Site) -> None:
     site.agent(f"{HOLDING}; hold never")
     with site.control_plane() as plane:
         with site.worker(plane) as first:
@@ -123,7 +123,7 @@ def test_a_killed_workers_task_is_ended_told_and_cleaned_up_by_the_next(site: Si
         assert site.scratch.lines("teardown") == ["ran"]
 
 
-def test_an_outcome_that_nobody_could_be_told_arrives_through_the_next_worker(site: Site) -> None:
+def test_an_undelivered_outcome_is_reported_by_the_next_worker(site: Site) -> None:
     site.agent("note starts again; note agent $$; hold go; exit 7")
     with ExitStack() as workers:
         with site.control_plane() as plane:

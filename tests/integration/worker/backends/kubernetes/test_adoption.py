@@ -255,7 +255,7 @@ async def test_a_job_whose_secret_never_comes_is_followed_as_it_is(
 # What is ignored
 
 
-async def test_what_is_left_alone_is_said_once_and_in_one_line(
+async def test_jobs_left_alone_are_logged_once_and_in_one_line(
     server: ApiServer, begin: Begin, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -271,10 +271,14 @@ async def test_what_is_left_alone_is_said_once_and_in_one_line(
         await asyncio.sleep(0.1)
     assert desk.found == []
     assert server.asked("delete", "jobs") == 0
-    said = sorted(m for m in caplog.messages if "Not adopted: " in m)
-    assert len(said) == 3
-    assert [line.split(", such as ")[0] for line in said] == ["Not adopted: 3 Jobs"] * 3
-    assert [words for words in ("same hash", "annotations", "too long ago") if words not in str(said)] == []
+    logged = sorted(m for m in caplog.messages if "Not adopted: " in m)
+    assert len(logged) == 3
+    assert [line.split(", such as ")[0] for line in logged] == ["Not adopted: 3 Jobs"] * 3
+    assert [
+        cluster_message
+        for cluster_message in ("same hash", "annotations", "too long ago")
+        if cluster_message not in str(logged)
+    ] == []
 
 
 async def test_of_several_executions_of_a_task_the_last_is_reported_and_any_that_runs_is_followed(
@@ -378,7 +382,7 @@ async def test_a_job_that_another_follower_deleted_for_a_cancellation_ends_as_ca
 
 
 @pytest.mark.parametrize("owner", [OWN, DEAD, "pod/ns/worker-9/uid"], ids=["own", "dead", "gone"])
-async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
+async def test_an_existing_execution_is_adopted_from_an_owner_that_is_gone(
     server: ApiServer, begin: Begin, owner: str
 ) -> None:
     async with begin() as backend:
@@ -393,7 +397,7 @@ async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
 
 
 @pytest.mark.parametrize(
-    ("owner", "worker_id", "words"),
+    ("owner", "worker_id", "cluster_message"),
     [
         (OWN, "worker-b", r"another worker \(worker-b\)"),
         ("alive", "worker-a", "is alive"),
@@ -403,14 +407,14 @@ async def test_an_execution_that_stands_is_adopted_from_an_owner_that_is_gone(
     ids=["another worker", "alive", "not named", "odd"],
 )
 async def test_an_execution_in_other_hands_is_handed_back(
-    server: ApiServer, begin: Begin, owner: str | None, worker_id: str, words: str
+    server: ApiServer, begin: Begin, owner: str | None, worker_id: str, cluster_message: str
 ) -> None:
     if owner == "alive":
         owner = await put_worker(server, "worker-1")
     async with begin() as backend:
         server.deaf = True
         await put(server, "run", owner, labels=task_labels(worker_id, key("run")))
-        with pytest.raises(LaunchError, match=words) as caught:
+        with pytest.raises(LaunchError, match=cluster_message) as caught:
             await backend.launch(task("run"), NoOutput())
     assert caught.value.outcome is None
     assert server.names() == [JOB]

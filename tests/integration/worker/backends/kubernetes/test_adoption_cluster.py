@@ -122,7 +122,7 @@ async def test_whenever_a_worker_dies_the_next_goes_on_where_it_was(site: Site, 
     await started(site, "run")
 
 
-async def test_what_is_taken_over_takes_a_slot_until_it_has_ended(site: Site) -> None:
+async def test_an_adopted_execution_takes_a_slot_until_it_has_ended(site: Site) -> None:
     environ = site.pod("worker-0")
     async with site.worker(environ) as first:
         for name in ("one", "two"):
@@ -179,8 +179,8 @@ async def test_a_worker_follows_anothers_jobs_when_that_one_is_gone_and_not_befo
         await second.emptied()
     await site.nothing_left()
     await started(site, "one", "two", "three", "mine")
-    said = [m for m in caplog.messages if "another worker with this ID owns it and is alive" in m]
-    assert sum(first_pod["OZ_POD_UID"] in message for message in said) == 1
+    logged = [m for m in caplog.messages if "another worker with this ID owns it and is alive" in m]
+    assert sum(first_pod["OZ_POD_UID"] in message for message in logged) == 1
 
 
 @pytest.mark.parametrize("successors", [1, 2])

@@ -98,7 +98,7 @@ async def test_a_failed_job_stays_for_a_post_mortem(
     ids=["no such image", "registry away", "image name", "unschedulable"],
 )
 @pytest.mark.parametrize("cleanup", [True, False])
-async def test_a_job_that_cannot_start_does_not_start_after_its_failure_was_told(
+async def test_a_job_that_cannot_start_does_not_start_after_its_failure_was_reported(
     api_tier: ApiTier,
     namespace: str,
     kubelet: KubeletFactory,
@@ -170,7 +170,7 @@ async def test_a_job_deleted_by_somebody_else_is_a_failure_that_says_so(
         await execution.release(outcome)
 
 
-async def test_an_execution_that_stands_is_adopted(
+async def test_an_existing_execution_is_adopted(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     kubeconfig = api_tier.kubeconfig("worker")
@@ -196,7 +196,9 @@ async def test_another_execution_of_the_same_name_is_not_adopted(api_tier: ApiTi
     assert caught.value.outcome.reason is FailureReason.JOB_CREATE
 
 
-async def test_what_the_api_server_refuses_fails_in_its_own_words(api_tier: ApiTier, namespace: str) -> None:
+async def test_an_api_servers_refusal_fails_the_task_with_its_message(
+    api_tier: ApiTier, namespace: str
+) -> None:
     quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
     api_tier.client().create(f"/api/v1/namespaces/{namespace}/resourcequotas", quota)
     async with running_backend(api_tier.kubeconfig("worker"), namespace) as backend:

@@ -28,13 +28,19 @@ JOB = job_name(KEY)
 class Heard:
     """The notices so far."""
 
-    notices: list[WorkerEvent] = field(default_factory=list)
+    worker_events: list[WorkerEvent] = field(default_factory=list)
 
     def restarts(self, resource: str = "jobs") -> list[str]:
-        return [n.reason for n in self.notices if isinstance(n, WatchRestarted) and n.resource == resource]
+        return [
+            n.reason for n in self.worker_events if isinstance(n, WatchRestarted) and n.resource == resource
+        ]
 
     def started(self) -> list[ExecutionKey]:
-        return [n.key for n in self.notices if isinstance(n, TaskEvent) and n.kind is EventKind.AGENT_STARTED]
+        return [
+            n.key
+            for n in self.worker_events
+            if isinstance(n, TaskEvent) and n.kind is EventKind.AGENT_STARTED
+        ]
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ async def server() -> AsyncIterator[ApiServer]:
 async def backend(server: ApiServer, heard: Heard, tmp_path: Path) -> AsyncIterator[KubernetesBackend]:
     config = KubernetesConfig(namespace="ns", kubeconfig=str(server.kubeconfig(tmp_path)))
     backend = KubernetesBackend(
-        config, worker_id="w", cleanup=True, environ={}, settings=QUICK, notify=heard.notices.append
+        config, worker_id="w", cleanup=True, environ={}, settings=QUICK, notify=heard.worker_events.append
     )
     assert backend.watches() == ()
     await backend.start(leave_alone)
@@ -61,15 +67,15 @@ async def backend(server: ApiServer, heard: Heard, tmp_path: Path) -> AsyncItera
     assert backend.watches() == ()
 
 
-async def test_requests_are_told_with_their_code_and_time(
+async def test_requests_are_reported_with_their_code_and_time(
     backend: KubernetesBackend, server: ApiServer, heard: Heard
 ) -> None:
     server.faults["create", "jobs"].append(says(503, "ServiceUnavailable"))
     await backend.launch(task("run"), NoOutput())
-    told = [n for n in heard.notices if isinstance(n, RequestAnswered) and n.verb == "create"]
-    assert [(n.resource, n.code) for n in told] == [("jobs", 503), ("jobs", 201)]
-    assert all(0 < n.seconds < HANG_TIMEOUT for n in told)
-    assert TaskEvent(EventKind.JOB_NAMED, KEY, JOB) in heard.notices
+    requests = [n for n in heard.worker_events if isinstance(n, RequestAnswered) and n.verb == "create"]
+    assert [(n.resource, n.code) for n in requests] == [("jobs", 503), ("jobs", 201)]
+    assert all(0 < n.seconds < HANG_TIMEOUT for n in requests)
+    assert TaskEvent(EventKind.JOB_NAMED, KEY, JOB) in heard.worker_events
 
 
 async def test_a_watch_that_the_server_ends(
@@ -105,7 +111,7 @@ async def test_a_server_that_is_away_leaves_the_watches_deaf_and_alive(
         assert watch.idle_limit == 30 + 1 + 0.2 + 60
 
 
-async def test_the_start_is_told_once_when_the_pod_runs(
+async def test_the_start_is_reported_once_when_the_pod_runs(
     backend: KubernetesBackend, server: ApiServer, heard: Heard
 ) -> None:
     execution = await backend.launch(task("run"), NoOutput())

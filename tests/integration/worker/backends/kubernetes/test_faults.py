@@ -78,7 +78,7 @@ async def test_a_watch_that_ends_in_silence_is_opened_again(server: ApiServer, s
         assert server.asked("list", "pods") == 1
 
 
-async def test_an_event_that_the_watch_never_told_is_found(server: ApiServer, start: Start) -> None:
+async def test_an_event_that_the_watch_never_sent_is_found(server: ApiServer, start: Start) -> None:
     async with start() as backend:
         execution = await launch(backend)
         server.deaf = True
@@ -154,7 +154,9 @@ async def test_a_log_is_read_once_whoever_waits(server: ApiServer, start: Start)
     assert output.received == b"first line\nlast line\n"
 
 
-async def test_a_pod_that_is_told_after_its_job_still_says_why(server: ApiServer, start: Start) -> None:
+async def test_a_pod_event_after_its_jobs_event_still_gives_the_reason(
+    server: ApiServer, start: Start
+) -> None:
     async with start() as backend:
         execution = await launch(backend)
         await put_pod(server, "Running", job_uid=execution.uid)
@@ -168,9 +170,7 @@ async def test_a_pod_that_is_told_after_its_job_still_says_why(server: ApiServer
     assert (outcome.reason, outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
 
 
-async def test_a_pod_of_which_nothing_is_told_holds_up_for_a_moment_only(
-    server: ApiServer, start: Start
-) -> None:
+async def test_a_missing_pod_delays_the_end_only_briefly(server: ApiServer, start: Start) -> None:
     async with start() as backend:
         execution = await launch(backend)
         await server.finish(JOB, FAILED)
@@ -213,7 +213,7 @@ async def test_a_cancellation_arrives_when_the_api_server_is_back(server: ApiSer
         assert server.names() == []
 
 
-async def test_a_cancellation_that_is_refused_for_good_is_said(server: ApiServer, start: Start) -> None:
+async def test_a_permanently_refused_cancellation_is_logged(server: ApiServer, start: Start) -> None:
     async with start(IMPATIENT) as backend:
         execution = await launch(backend)
         server.faults["delete", "jobs"].extend([forbidden("delete", "jobs")] * 20)
@@ -243,7 +243,9 @@ async def test_a_cancellation_after_the_end_asks_nothing(server: ApiServer, star
         assert server.names() == [JOB]
 
 
-async def test_a_namesake_is_not_deleted(server: ApiServer, start: Start) -> None:
+async def test_a_job_with_the_same_name_and_another_uid_is_not_deleted(
+    server: ApiServer, start: Start
+) -> None:
     async with start() as backend:
         execution = await launch(backend)
         await server.finish(JOB)
@@ -313,7 +315,7 @@ async def test_a_refusal_at_the_start_that_is_not_about_roles_is_believed_at_onc
     assert server.asked("list", "jobs") == 1
 
 
-async def test_refused_credentials_are_said_at_the_start(server: ApiServer, start: Start) -> None:
+async def test_refused_credentials_are_reported_at_the_start(server: ApiServer, start: Start) -> None:
     server.token = "another"
     with pytest.raises(PreflightError, match="does not accept the credentials") as caught:
         async with start(token="sesame"):

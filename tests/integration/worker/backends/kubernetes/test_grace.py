@@ -73,7 +73,7 @@ async def test_a_mount_that_heals_fails_nothing(
         assert backend.stats.count("list", "events") >= 1
 
 
-async def test_a_mount_that_does_not_heal_fails_in_the_kubelets_words(
+async def test_a_mount_that_does_not_recover_fails_with_the_kubelets_message(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     async with (
@@ -177,14 +177,14 @@ async def test_without_the_permission_to_list_events_a_pod_is_judged_by_its_stat
         assert backend.stats.count("list", "events") == 1
     assert [outcome.reason for outcome in outcomes] == [FailureReason.UNSCHEDULABLE] * 2
     assert "No node takes its Pod within 0.5 s" in outcomes[0].message
-    said = [record for record in caplog.records if "may not list events" in record.getMessage()]
-    assert len(said) == 1
+    logged = [record for record in caplog.records if "may not list events" in record.getMessage()]
+    assert len(logged) == 1
 
 
 # Pods that are never made
 
 
-async def test_a_job_whose_pods_are_not_admitted_fails_in_the_clusters_words(
+async def test_a_job_whose_pods_are_not_admitted_fails_with_the_clusters_message(
     api_tier: ApiTier, api: AsyncRestClient, namespace: str, kubelet: KubeletFactory
 ) -> None:
     labels = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
@@ -245,7 +245,7 @@ async def test_a_quota_in_which_room_comes_free_fails_nothing(
 # What it costs
 
 
-async def test_events_are_read_for_those_in_trouble_alone(
+async def test_events_are_read_only_for_tasks_with_a_problem(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     scripts: dict[str, Script] = {"in-trouble": behaviours.unschedulable(then=SUCCEEDS, after=1.0)}

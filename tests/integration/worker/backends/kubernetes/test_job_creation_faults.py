@@ -79,17 +79,17 @@ async def test_a_creation_that_never_came_about_is_made_good(server: ApiServer, 
     assert server.names() == [JOB]
 
 
-@pytest.mark.parametrize("stands", [True, False])
-async def test_a_refusal_after_a_lost_answer_is_believed_when_no_job_stands(
-    server: ApiServer, start: Start, stands: bool
+@pytest.mark.parametrize("created", [True, False])
+async def test_a_refusal_after_a_lost_answer_is_believed_when_no_job_exists(
+    server: ApiServer, start: Start, created: bool
 ) -> None:
     """A quota may be used up by the very Job whose creation was not heard of."""
     quota = says(403, "Forbidden", "exceeded quota")
     async with start() as backend:
         server.deaf = True
-        server.faults["create", "jobs"].extend([answers_and_breaks if stands else breaks, quota])
+        server.faults["create", "jobs"].extend([answers_and_breaks if created else breaks, quota])
         server.faults["get", "jobs"].extend([breaks, says(403, "Forbidden", "roles are not read yet")])
-        if stands:
+        if created:
             await launch(backend)
         else:
             server.faults["create", "jobs"].append(quota)
@@ -110,7 +110,7 @@ async def test_a_launch_that_is_given_up_in_doubt_is_not_reported(server: ApiSer
     assert server.names() == [JOB]
 
 
-async def test_a_creation_that_the_watch_confirms_stands(server: ApiServer, start: Start) -> None:
+async def test_a_creation_that_the_watch_confirms_counts_as_created(server: ApiServer, start: Start) -> None:
     async def creates_and_breaks_ever_after(request: Any, handler: Any) -> Any:
         server.faults["create", "jobs"].extend([breaks] * 500)
         return await answers_and_breaks(request, handler)
@@ -124,7 +124,7 @@ async def test_a_creation_that_the_watch_confirms_stands(server: ApiServer, star
 
 
 @pytest.mark.parametrize(("code", "reason"), [(403, "Forbidden"), (422, "Invalid"), (400, "BadRequest")])
-async def test_a_refusal_fails_the_task_in_the_servers_words(
+async def test_a_refusal_fails_the_task_with_the_servers_message(
     server: ApiServer, start: Start, code: int, reason: str
 ) -> None:
     server.faults["create", "jobs"].append(says(code, reason, "no Pod of this kind here"))

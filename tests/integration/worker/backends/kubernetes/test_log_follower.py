@@ -163,7 +163,7 @@ async def test_those_for_whom_there_is_no_place_get_their_output_at_the_end(
     assert [output.received for output in outputs] == [b"hello\n", b"hello\n"]
 
 
-async def test_nobody_wants_output_and_no_log_is_asked_for(
+async def test_no_log_is_read_when_no_output_is_wanted(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     async with (
@@ -178,7 +178,7 @@ async def test_nobody_wants_output_and_no_log_is_asked_for(
     assert [entry.request_uri for entry in entries if entry.subresource == "log"] == []
 
 
-async def test_while_nobody_has_been_asked_a_log_is_read_at_the_end_alone(
+async def test_until_output_is_negotiated_a_log_is_read_only_at_the_end(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     output = Output(wanted=None)

@@ -103,7 +103,7 @@ async def test_the_end_of_a_log_is_the_same_however_much_of_it_is_read(
             assert bool(omission) is (len(left) > LIMIT)
 
 
-async def test_less_is_kept_of_a_log_whose_lines_grow_shorter_and_that_is_said(
+async def test_less_is_kept_of_a_log_whose_lines_grow_shorter_and_the_gap_is_marked(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
 ) -> None:
     output = (b"w" * 900 + b"\n") * 60 + b".\n" * 5000

@@ -54,7 +54,7 @@ async def test_a_pod_that_somebody_deleted(
     assert "The Pod was deleted by somebody while container `task` ran" in outcome.message
 
 
-async def test_a_pod_that_somebody_deleted_by_force_leaves_nothing_that_could_tell_why(
+async def test_a_pod_deleted_by_force_leaves_no_reason(
     api_tier: ApiTier, api: AsyncRestClient, namespace: str, kubelet: KubeletFactory
 ) -> None:
     async with (

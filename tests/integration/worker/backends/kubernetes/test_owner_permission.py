@@ -65,17 +65,17 @@ async def results(namespace: str, environ: Mapping[str, str]) -> AsyncIterator[t
 async def test_doctor_says_whether_the_worker_sees_its_siblings(
     api_tier: ApiTier, namespace: str, elsewhere: str, environ: Mapping[str, str]
 ) -> None:
-    async def verdict() -> Any:
+    async def check_permission() -> Any:
         found = {name: result async for name, result in results(namespace, environ)}
         assert Severity.FAIL not in {result.severity for result in found.values()}
         return found[f"pods: get ({elsewhere})"]
 
-    missing = await verdict()
+    missing = await check_permission()
     assert missing.severity is Severity.WARN
     assert f'cannot get resource "pods" in API group "" in the namespace "{elsewhere}"' in missing.detail
     assert missing.fix.splitlines()[-1] == '- {apiGroups: [""], resources: ["pods"], verbs: [get]}'
     await asyncio.to_thread(grant, api_tier, elsewhere)
-    granted = await verdict()
+    granted = await check_permission()
     assert (granted.severity, granted.detail) == (
         Severity.OK,
         "to see whether the worker that owns a Job is still there",

@@ -113,53 +113,57 @@ async def test_a_missing_permission_is_named_with_the_rule_that_gives_it(
     api_tier: ApiTier, namespace: str, start: Start, node: Any, resource: str, verb: str, rule: str
 ) -> None:
     await asyncio.to_thread(allow, api_tier, namespace, but=(resource, verb))
-    said = await diagnosis(start)
-    assert f"the worker lacks permissions in namespace '{namespace}': {resource}: {verb} (" in said
-    assert f'User "worker" cannot {verb} resource "{resource}"' in said
-    assert rule in said
+    problem = await diagnosis(start)
+    assert f"the worker lacks permissions in namespace '{namespace}': {resource}: {verb} (" in problem
+    assert f'User "worker" cannot {verb} resource "{resource}"' in problem
+    assert rule in problem
     assert jobs_in(api_tier, namespace) == []
 
 
 async def test_a_secret_for_the_variables_needs_one_permission_more(start: Start) -> None:
-    said = await diagnosis(start, task_env_secret=True)
-    assert "secrets: create" in said
-    assert '- {apiGroups: [""], resources: ["secrets"], verbs: [create]}' in said
+    problem = await diagnosis(start, task_env_secret=True)
+    assert "secrets: create" in problem
+    assert '- {apiGroups: [""], resources: ["secrets"], verbs: [create]}' in problem
 
 
-async def test_who_has_no_permission_at_all_is_told_the_whole_role(start: Start) -> None:
-    said = await diagnosis(start, user="nobody")
+async def test_a_worker_without_any_permission_is_shown_the_whole_role(start: Start) -> None:
+    problem = await diagnosis(start, user="nobody")
     assert (
-        "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list" in said
+        "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
+        in problem
     )
-    assert "verbs: [create, get, list, watch, delete]}" in said
+    assert "verbs: [create, get, list, watch, delete]}" in problem
 
 
 async def test_a_namespace_that_does_not_exist(start: Start) -> None:
-    said = await diagnosis(start, user="admin", namespace="not-there")
-    assert "the namespace not-there does not exist" in said
-    assert "kubectl create namespace not-there" in said
+    problem = await diagnosis(start, user="admin", namespace="not-there")
+    assert "the namespace not-there does not exist" in problem
+    assert "kubectl create namespace not-there" in problem
 
 
 # The template
 
 
 async def test_a_misspelt_field_is_named_as_the_operator_wrote_it(start: Start) -> None:
-    said = await diagnosis(
+    problem = await diagnosis(
         start,
         pod_template={"nodeSelectr": {"a": "b"}, "containers": [{"name": "task", "imag": "x"}]},
         resources={"limts": {"cpu": "1"}},
     )
-    assert "backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?" in said
     assert (
-        "backend.kubernetes.pod_template.containers[task].imag: unknown field; did you mean `image`?" in said
+        "backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?" in problem
     )
-    assert "backend.kubernetes.resources.limts: unknown field; did you mean `limits`?" in said
-    assert 'unknown field "spec.template.spec.nodeSelectr"' in said
-    assert "ozField" not in said
+    assert (
+        "backend.kubernetes.pod_template.containers[task].imag: unknown field; did you mean `image`?"
+        in problem
+    )
+    assert "backend.kubernetes.resources.limts: unknown field; did you mean `limits`?" in problem
+    assert 'unknown field "spec.template.spec.nodeSelectr"' in problem
+    assert "ozField" not in problem
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("keys", "cluster_message"),
     [
         (
             {"pod_template": {"nodeSelector": "gpu"}},
@@ -176,23 +180,23 @@ async def test_a_misspelt_field_is_named_as_the_operator_wrote_it(start: Start) 
     ],
     ids=["type", "value", "missing"],
 )
-async def test_what_is_no_pod_spec_is_named_by_its_key(start: Start, keys: Any, words: str) -> None:
-    assert words in await diagnosis(start, **keys)
+async def test_what_is_no_pod_spec_is_named_by_its_key(start: Start, keys: Any, cluster_message: str) -> None:
+    assert cluster_message in await diagnosis(start, **keys)
 
 
 # Admission
 
 
-async def test_a_restricted_namespace_and_the_way_out_that_is_told(
+async def test_a_restricted_namespace_and_the_suggested_fix(
     api_tier: ApiTier, namespace: str, start: Start, node: Any
 ) -> None:
     await asyncio.to_thread(enforce_pod_security, api_tier, namespace, "restricted")
     async with node():
-        said = await diagnosis(start)
-        assert f"the Pod Security level `restricted` of namespace {namespace} does not admit" in said
-        assert "runAsNonRoot != true" in said
+        problem = await diagnosis(start)
+        assert f"the Pod Security level `restricted` of namespace {namespace} does not admit" in problem
+        assert "runAsNonRoot != true" in problem
         assert jobs_in(api_tier, namespace) == []
-        section = said.partition("under backend.kubernetes:\n")[2].partition("or lower the level")[0]
+        section = problem.partition("under backend.kubernetes:\n")[2].partition("or lower the level")[0]
         await start(**yaml.safe_load(textwrap.dedent(section)))
 
 
@@ -201,10 +205,10 @@ async def test_a_full_quota_and_the_way_out(
 ) -> None:
     await asyncio.to_thread(set_quota, api_tier, namespace, "small", {"pods": "0"})
     async with node():
-        said = await diagnosis(start)
-        assert f"the ResourceQuota `small` of namespace {namespace} has no room" in said
-        assert "exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0" in said
-        assert f"kubectl -n {namespace} edit resourcequota small" in said
+        problem = await diagnosis(start)
+        assert f"the ResourceQuota `small` of namespace {namespace} has no room" in problem
+        assert "exceeded quota: small, requested: pods=1, used: pods=0, limited: pods=0" in problem
+        assert f"kubectl -n {namespace} edit resourcequota small" in problem
         await asyncio.to_thread(set_quota, api_tier, namespace, "small", {"pods": "1"})
         await start()
 
@@ -216,27 +220,27 @@ async def test_a_quota_on_jobs_is_found_before_there_is_one(
     assert "exceeded quota: none" in await diagnosis(start)
 
 
-async def test_a_quota_that_wants_resources_said(
+async def test_a_quota_that_requires_explicit_resources(
     api_tier: ApiTier, namespace: str, start: Start, node: Any
 ) -> None:
     await asyncio.to_thread(set_quota, api_tier, namespace, "cpu", {"limits.cpu": "1"})
     async with node():
-        said = await diagnosis(start, preflight_resources={"requests": {"cpu": "1m"}})
-        assert "must specify limits.cpu for: copy-sidecar-0,task" in said
-        assert "backend.kubernetes.preflight_resources" in said
+        problem = await diagnosis(start, preflight_resources={"requests": {"cpu": "1m"}})
+        assert "must specify limits.cpu for: copy-sidecar-0,task" in problem
+        assert "backend.kubernetes.preflight_resources" in problem
         await start(preflight_resources={"limits": {"cpu": "10m"}})
 
 
 async def test_a_limit_range(api_tier: ApiTier, namespace: str, start: Start) -> None:
     await asyncio.to_thread(limit, api_tier, namespace, "small", {"cpu": "50m"})
-    said = await diagnosis(start)
-    assert "maximum cpu usage per Container is 50m, but limit is 100m" in said
-    assert "keep backend.kubernetes.preflight_resources" in said
+    problem = await diagnosis(start)
+    assert "maximum cpu usage per Container is 50m, but limit is 100m" in problem
+    assert "keep backend.kubernetes.preflight_resources" in problem
 
 
 async def test_a_service_account_that_does_not_exist(namespace: str, start: Start) -> None:
-    said = await diagnosis(start, service_account="agents")
-    assert f"kubectl -n {namespace} create serviceaccount agents" in said
+    problem = await diagnosis(start, service_account="agents")
+    assert f"kubectl -n {namespace} create serviceaccount agents" in problem
 
 
 # What happens to the Pod
@@ -246,19 +250,19 @@ async def test_an_image_that_does_not_exist(
     api_tier: ApiTier, namespace: str, start: Start, node: Any
 ) -> None:
     async with node(behaviours.image_pull_back_off("not found")):
-        said = await diagnosis(start, preflight_image="registry.example/busybox:nope")
-    assert "the image registry.example/busybox:nope of container `task` cannot be pulled" in said
-    assert 'failed to resolve reference "registry.example/busybox:nope": not found' in said
-    assert "correct backend.kubernetes.preflight_image" in said
+        problem = await diagnosis(start, preflight_image="registry.example/busybox:nope")
+    assert "the image registry.example/busybox:nope of container `task` cannot be pulled" in problem
+    assert 'failed to resolve reference "registry.example/busybox:nope": not found' in problem
+    assert "correct backend.kubernetes.preflight_image" in problem
     assert jobs_in(api_tier, namespace) == []
 
 
 async def test_a_pod_that_no_node_takes(start: Start, node: Any) -> None:
     async with node(behaviours.unschedulable("0/3 nodes are available: 3 Insufficient cpu.")):
-        said = await diagnosis(start)
-    assert "no node takes a task's Pod within 1 s" in said
-    assert "0/3 nodes are available: 3 Insufficient cpu." in said
-    assert "backend.kubernetes.preflight_unschedulable to warn" in said
+        problem = await diagnosis(start)
+    assert "no node takes a task's Pod within 1 s" in problem
+    assert "0/3 nodes are available: 3 Insufficient cpu." in problem
+    assert "backend.kubernetes.preflight_unschedulable to warn" in problem
 
 
 async def test_a_pod_that_waits_for_an_autoscaler_is_a_warning_where_that_is_meant(
@@ -274,39 +278,39 @@ async def test_a_pod_that_waits_for_an_autoscaler_is_a_warning_where_that_is_mea
 
 async def test_a_secret_that_is_missing(namespace: str, start: Start, node: Any) -> None:
     async with node(behaviours.create_container_config_error('secret "missing" not found')):
-        said = await diagnosis(start)
-    assert 'CreateContainerConfigError: secret "missing" not found' in said
-    assert f"create in namespace {namespace} the Secret or ConfigMap" in said
+        problem = await diagnosis(start)
+    assert 'CreateContainerConfigError: secret "missing" not found' in problem
+    assert f"create in namespace {namespace} the Secret or ConfigMap" in problem
 
 
-async def test_a_container_that_fails_is_told_with_its_log(start: Start, node: Any) -> None:
+async def test_a_failed_container_is_reported_with_its_log(start: Start, node: Any) -> None:
     async with node(behaviours.init_fails(126, output="exec format error\n")):
-        said = await diagnosis(start)
-    assert "container `copy-sidecar-0` of the preflight Pod ended with exit code 126" in said
-    assert "the cluster says: exec format error" in said
+        problem = await diagnosis(start)
+    assert "container `copy-sidecar-0` of the preflight Pod ended with exit code 126" in problem
+    assert "the cluster says: exec format error" in problem
 
 
 async def test_a_container_that_never_ends(
     api_tier: ApiTier, namespace: str, start: Start, node: Any
 ) -> None:
     async with node(behaviours.runs_until_cancelled()):
-        said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
-    assert "did not end within 0.5 s: container `task` still runs" in said
-    assert "native sidecar" in said
+        problem = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
+    assert "did not end within 0.5 s: container `task` still runs" in problem
+    assert "native sidecar" in problem
     assert jobs_in(api_tier, namespace) == []
 
 
 async def test_a_cluster_without_a_scheduler(start: Start) -> None:
-    said = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
-    assert "no scheduler has looked at the preflight Pod within 0.5 s" in said
+    problem = await diagnosis(start, probe=ProbeRunSettings(whole=0.5))
+    assert "no scheduler has looked at the preflight Pod within 0.5 s" in problem
 
 
 async def test_a_volume_that_cannot_be_mounted(start: Start, node: Any) -> None:
-    words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
-    async with node(behaviours.failed_mount(words)):
-        said = await diagnosis(start, probe=ProbeRunSettings(whole=1.0))
-    assert f"the cluster says: FailedMount: {words}" in said
-    assert "create what the volumes in backend.kubernetes.pod_template name" in said
+    cluster_message = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
+    async with node(behaviours.failed_mount(cluster_message)):
+        problem = await diagnosis(start, probe=ProbeRunSettings(whole=1.0))
+    assert f"the cluster says: FailedMount: {cluster_message}" in problem
+    assert "create what the volumes in backend.kubernetes.pod_template name" in problem
 
 
 async def test_a_start_that_is_interrupted_deletes_the_job(

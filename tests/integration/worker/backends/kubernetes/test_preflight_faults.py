@@ -97,12 +97,12 @@ async def test_a_server_that_is_away_for_a_moment_is_waited_for(server: ApiServe
     await asyncio.gather(start(), finish_preflight(server))
 
 
-async def test_a_version_that_is_nobodys_business_is_no_failure(server: ApiServer, start: Start) -> None:
+async def test_a_forbidden_server_version_is_no_failure(server: ApiServer, start: Start) -> None:
     server.faults["get", "version"].append(says(403, "Forbidden", "no"))
     await asyncio.gather(start(), finish_preflight(server))
 
 
-async def test_a_server_that_stays_away_is_said(server: ApiServer, tmp_path: Path) -> None:
+async def test_a_server_that_stays_unreachable_is_reported(server: ApiServer, tmp_path: Path) -> None:
     server.faults["get", "version"].extend([says(503, "ServiceUnavailable", "etcd is gone")] * 50)
     impatient = dataclasses.replace(SETTINGS, preflight=PreflightSettings(patience=0.5))
     with pytest.raises(PreflightError, match="etcd is gone") as caught:
@@ -141,7 +141,7 @@ async def test_what_can_only_warn_stops_no_start(
     assert "etcd is gone" in caplog.text
 
 
-async def test_a_job_that_somebody_deletes_is_told(server: ApiServer, start: Start) -> None:
+async def test_a_job_that_somebody_deletes_is_reported(server: ApiServer, start: Start) -> None:
     async def delete() -> None:
         await eventually(lambda: server.names() != [])
         await server.remove("jobs", server.names()[0])
@@ -152,7 +152,7 @@ async def test_a_job_that_somebody_deletes_is_told(server: ApiServer, start: Sta
     await deleting
 
 
-async def test_no_pod_and_no_word_why(server: ApiServer, tmp_path: Path) -> None:
+async def test_no_pod_and_no_reason(server: ApiServer, tmp_path: Path) -> None:
     probe = ProbeRunSettings(admission=0.3)
     settings = dataclasses.replace(SETTINGS, preflight=PreflightSettings(probe=probe))
     with pytest.raises(PreflightError, match="made no Pod for the preflight Job within"):
@@ -162,12 +162,14 @@ async def test_no_pod_and_no_word_why(server: ApiServer, tmp_path: Path) -> None
 
 
 async def test_a_webhook_that_fails_once_is_given_time(server: ApiServer, start: Start) -> None:
-    words = 'Error creating: Internal error occurred: failed calling webhook "policy.example": timeout'
-    await server.put("events", "e", type="Warning", reason="FailedCreate", message=words)
+    cluster_message = (
+        'Error creating: Internal error occurred: failed calling webhook "policy.example": timeout'
+    )
+    await server.put("events", "e", type="Warning", reason="FailedCreate", message=cluster_message)
     await asyncio.gather(start(), finish_preflight(server))
 
 
-async def test_a_job_that_cannot_be_deleted_is_said_and_fails_nothing(
+async def test_a_job_that_cannot_be_deleted_is_logged_and_fails_nothing(
     server: ApiServer, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The first is the permission that is tried, and the name that nobody has.

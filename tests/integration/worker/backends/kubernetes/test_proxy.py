@@ -113,14 +113,14 @@ async def test_without_tls_the_proxy_is_asked_for_the_whole_address(
 
 
 @pytest.mark.parametrize(
-    ("refusal", "said"),
+    ("refusal", "message"),
     [
         (None, "answers HTTP 407 Proxy Authentication Required"),
         ("503 Service Unavailable", "answers HTTP 503 Service Unavailable"),
     ],
 )
 async def test_a_proxy_that_refuses_is_named_without_its_login(
-    tmp_path: Path, refusal: str | None, said: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, refusal: str | None, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = kubeconfig.write(
         tmp_path / "config", kubeconfig.document("https://k8s.invalid:6443", None, {"token": "t"})
@@ -131,7 +131,7 @@ async def test_a_proxy_that_refuses_is_named_without_its_login(
     ):
         with pytest.raises(UnreachableError) as caught:
             await read_server_info(api, ONCE)
-    assert f"the proxy {proxy.url} (HTTPS_PROXY) {said}" in str(caught.value)
+    assert f"the proxy {proxy.url} (HTTPS_PROXY) {message}" in str(caught.value)
     assert not caught.value.ambiguous
     assert proxy.logins == [HEADER]
     for shown in (str(caught.value), repr(caught.value), str(caught.value.__cause__), caplog.text):

@@ -92,7 +92,7 @@ async def test_a_job_controller_that_is_behind_fails_no_task(
     server: ApiServer, tmp_path: Path, phase: str
 ) -> None:
     """The API server died when it had created the Pod; the controller's watches pause after its restart."""
-    words = 'Error creating: Post "https://10.0.0.1:443/api/v1/namespaces/ns/pods": unexpected EOF'
+    cluster_message = 'Error creating: Post "https://10.0.0.1:443/api/v1/namespaces/ns/pods": unexpected EOF'
     impatient = ObservationPolicy(ask_after=0.05, ask_patience=0.1, refusal_grace=0.1)
     settings = dataclasses.replace(QUICK, observation=impatient)
     async with running_backend(server.kubeconfig(tmp_path), "ns", settings=settings) as backend:
@@ -100,7 +100,12 @@ async def test_a_job_controller_that_is_behind_fails_no_task(
         wait = asyncio.create_task(execution.wait())
         about = {"kind": "Job", "name": JOB, "uid": execution.uid}
         await server.put(
-            "events", "e", type="Warning", reason="FailedCreate", message=words, involvedObject=about
+            "events",
+            "e",
+            type="Warning",
+            reason="FailedCreate",
+            message=cluster_message,
+            involvedObject=about,
         )
         await server.put("jobs", JOB, status={"startTime": "2026-01-01T12:00:00Z"})
         labels = {"job-name": JOB, "batch.kubernetes.io/controller-uid": execution.uid}

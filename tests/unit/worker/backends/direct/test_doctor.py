@@ -37,12 +37,12 @@ def test_a_journal_that_is_in_use_is_left_as_it_is(folder: Path) -> None:
         entry.remove()
 
 
-def test_a_journal_that_others_could_write_is_closed_to_them_and_told(folder: Path) -> None:
+def test_a_journal_that_others_could_write_is_closed_to_them_and_reported(folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o775)
-    verdict = check_journal(folder)
-    assert verdict.severity is Severity.WARN
-    assert "mode 0775" in verdict.detail
+    check_result = check_journal(folder)
+    assert check_result.severity is Severity.WARN
+    assert "mode 0775" in check_result.detail
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -72,11 +72,11 @@ def test_what_is_no_folder_holds_no_records(folder: Path, what: str) -> None:
 
 
 async def test_the_journal_is_that_of_this_worker_s_id(tmp_path: Path) -> None:
-    async def verdict(worker_id: str) -> CheckResult:
+    async def check_result(worker_id: str) -> CheckResult:
         config = DirectConfig(workspace_root=str(tmp_path))
         checks = direct_checks(config, worker_id=worker_id, default_agent=None, environ={})
         (check,) = [check for check in checks if check.name == "journal"]
         assert check.needs == ("workspaces",)
         return await check.run()
 
-    assert (await verdict("a")).detail != (await verdict("b")).detail
+    assert (await check_result("a")).detail != (await check_result("b")).detail

@@ -48,11 +48,11 @@ def test_a_value(line: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only\n  # comments", "   ", "\ufeff"])
-def test_nothing_stands_in_blank_lines_and_comments(text: str) -> None:
+def test_blank_lines_and_comments_set_nothing(text: str) -> None:
     assert read(text) == {}
 
 
-def test_of_a_name_that_stands_twice_the_last_counts() -> None:
+def test_the_last_value_of_a_repeated_name_counts() -> None:
     assert read("A=1\nB=2\nA=3") == {"A": "3", "B": "2"}
 
 
@@ -104,7 +104,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from(["A=1", "", "# c", "B='x\ny'"])))
-def test_an_error_counts_the_lines_of_all_that_stands_before(before: list[str]) -> None:
+def test_an_error_counts_all_lines_before_it(before: list[str]) -> None:
     text = "".join(f"{entry}\n" for entry in before)
     with pytest.raises(DotenvError) as caught:
         parse_dotenv(text + "nonsense")

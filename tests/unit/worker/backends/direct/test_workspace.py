@@ -62,7 +62,7 @@ def test_the_root_is_made_for_this_user_alone(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "ws").iterdir()) == []
 
 
-def test_a_root_that_stands_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_root_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     WorkspaceRoot(tmp_path, holder="w").prepare()
     assert mode(tmp_path) == 0o755
@@ -198,7 +198,7 @@ def test_a_root_that_vanished_is_the_systems_error(root: WorkspaceRoot, tmp_path
         root.open(key("run"))
 
 
-def test_with_a_target_tasks_run_there_and_their_files_stand_apart(tmp_path: Path) -> None:
+def test_with_a_target_tasks_run_there_and_their_files_are_separate(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     root = WorkspaceRoot(tmp_path / "ws", target, holder="w")

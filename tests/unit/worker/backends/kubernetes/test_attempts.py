@@ -29,7 +29,7 @@ DRAINED = attempt(1, phase="Failed", conditions=[DISRUPTED], containerStatuses=[
 EVICTED = attempt(1, phase="Failed", reason="Evicted", containerStatuses=[terminated("task", 137)])
 
 
-def verdict(job: JobView, *pods: PodView) -> Evaluation:
+def evaluated(job: JobView, *pods: PodView) -> Evaluation:
     return evaluate(Observation(job, pods), {}, 1000.0, POLICY)
 
 
@@ -46,13 +46,13 @@ def verdict(job: JobView, *pods: PodView) -> Evaluation:
 def test_while_the_job_goes_on_no_attempt_before_fails_it(
     before: PodView, second: tuple[PodView, ...], phase: str
 ) -> None:
-    seen = verdict(job(), before, *second)
+    seen = evaluated(job(), before, *second)
     assert (seen.outcome, seen.phase) == (None, phase)
 
 
 def test_a_job_that_is_about_to_fail_goes_on_until_its_pods_have_ended() -> None:
     ending = attempt(2, phase="Running", containerStatuses=[running("task")])
-    assert verdict(TARGET, EVICTED, ending).outcome is None
+    assert evaluated(TARGET, EVICTED, ending).outcome is None
 
 
 @pytest.mark.parametrize(
@@ -83,21 +83,21 @@ def test_the_last_attempt_decides(
 ) -> None:
     second = attempt(2, phase="Failed", **last)
     for pods in ((before, second), (second, before)):
-        outcome = verdict(condition, *pods).outcome
+        outcome = evaluated(condition, *pods).outcome
         assert outcome is not None
         assert (outcome.reason, outcome.exit_code) == (reason, exit_code)
 
 
 def test_a_task_that_succeeds_after_a_disruption_succeeds() -> None:
     second = attempt(2, phase="Succeeded", containerStatuses=[terminated("task", 0)])
-    outcome = verdict(job({"type": "Complete", "status": "True"}), EVICTED, second).outcome
+    outcome = evaluated(job({"type": "Complete", "status": "True"}), EVICTED, second).outcome
     assert outcome is not None
     assert outcome.result is TaskResult.SUCCEEDED
 
 
 def test_an_attempt_that_cannot_start_is_in_problem_whatever_became_of_the_one_before() -> None:
     second = attempt(2, phase="Pending", containerStatuses=[waiting("task", "InvalidImageName")])
-    outcome = verdict(job(), EVICTED, second).outcome
+    outcome = evaluated(job(), EVICTED, second).outcome
     assert outcome is not None
     assert outcome.reason is FailureReason.INVALID_IMAGE
 

@@ -66,7 +66,7 @@ async def reader(events: Events, clock: Clock) -> AsyncIterator[EventReader]:
     await reading.close()
 
 
-async def told(ask: Callable[[Callable[[], None]], float | None]) -> None:
+async def next_answer(ask: Callable[[Callable[[], None]], float | None]) -> None:
     """Ask, and wait until the answer is there."""
     answered = asyncio.Event()
     assert ask(answered.set) is None
@@ -75,10 +75,10 @@ async def told(ask: Callable[[Callable[[], None]], float | None]) -> None:
 
 
 async def ask(reader: EventReader, key: str = "job-1", about: str = "uid-1") -> None:
-    await told(lambda tell: reader.ask(key, about, tell))
+    await next_answer(lambda answer: reader.ask(key, about, answer))
 
 
-async def test_who_asks_is_told_what_the_events_say(
+async def test_a_caller_is_notified_of_the_event_facts(
     reader: EventReader, events: Events, clock: Clock
 ) -> None:
     events.of["uid-1"] = [event("FailedMount", "no secret")]
@@ -170,7 +170,7 @@ async def test_nothing_is_kept_for_a_problem_that_is_over(reader: EventReader, e
     assert calls == []
 
 
-async def test_a_permission_that_is_missing_is_said_once_and_tried_again_later(
+async def test_a_missing_permission_is_logged_once_and_retried_later(
     reader: EventReader, events: Events, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     events.error = ForbiddenError(403, "Forbidden", 'cannot list resource "events"', verb="list", path="/e")
@@ -220,7 +220,7 @@ async def test_a_node_that_comes_for_one_pod_may_serve_another(
     assert reader.facts("job-2").scale_up is ScaleUp.UNKNOWN
 
 
-async def test_the_autoscalers_word_about_the_pod_itself_counts_more(
+async def test_the_autoscalers_event_about_the_pod_itself_counts_more(
     reader: EventReader, events: Events
 ) -> None:
     events.of["uid-1"] = [TRIGGERED]

@@ -55,7 +55,7 @@ class Bench:
         self.api = api
         self.context = context
         self.index = context.index
-        self.notices: list[object] = []
+        self.worker_events: list[object] = []
         self.execution: KubernetesExecution
 
     def job(self, *conditions: dict[str, Any], **metadata: Any) -> None:
@@ -82,7 +82,7 @@ class Bench:
         self.index.on_pod_change(Change(msgspec.convert(pod, PodView)))
 
     def kinds(self) -> list[EventKind]:
-        return [notice.kind for notice in self.notices if isinstance(notice, TaskEvent)]
+        return [event.kind for event in self.worker_events if isinstance(event, TaskEvent)]
 
     def deletions(self) -> int:
         return self.api.requests.count("DELETE jobs")
@@ -102,7 +102,7 @@ async def begin(
     evidence: EvidenceKeeper | None = None,
 ) -> Bench:
     client = await connected(api)
-    notices: list[object] = []
+    worker_events: list[object] = []
     context = ExecutionContext(
         client=client,
         index=JobIndex(),
@@ -116,10 +116,10 @@ async def begin(
         log_followers=LogFollowers(),
         evidence=evidence,
         precedence=30.0,
-        notify=notices.append,
+        notify=worker_events.append,
     )
     bench = Bench(api, context)
-    bench.notices = notices
+    bench.worker_events = worker_events
     api.add_job(PLAN.job)
     api.on_job_deleted = lambda job: bench.gone()
     bench.job()
@@ -215,7 +215,9 @@ async def test_a_success_without_a_listener_waits_for_no_pod(api: MemoryApi) -> 
     ("readable", "reason"), [(True, FailureReason.POD_PREEMPTED), (False, FailureReason.POD_MISSING)]
 )
 @in_virtual_time
-async def test_events_tell_why_a_pod_is_gone(api: MemoryApi, readable: bool, reason: FailureReason) -> None:
+async def test_events_explain_why_a_pod_is_gone(
+    api: MemoryApi, readable: bool, reason: FailureReason
+) -> None:
     about = {"kind": "Pod", "name": "pod-1"}
     api.events = [
         {"reason": "Preempted", "message": "by another", "involvedObject": about, "lastTimestamp": None},
@@ -275,7 +277,7 @@ async def test_events_are_read_for_a_problem_and_count(api: MemoryApi) -> None:
 
 
 @in_virtual_time
-async def test_what_events_said_of_a_problem_goes_with_it(api: MemoryApi) -> None:
+async def test_event_facts_about_a_problem_go_with_it(api: MemoryApi) -> None:
     api.events = [{"reason": "FailedMount", "message": "no secret", "type": "Warning"}]
     bench = await begin(api)
     bench.pod("Pending", waiting("task", "ContainerCreating"))

@@ -211,7 +211,7 @@ async def test_a_refusal_after_a_lost_answer_is_believed_once_no_job_is_found(
 
 
 @in_virtual_time
-async def test_a_refusal_fails_the_task_in_the_server_s_words(api: MemoryApi, lookup: Lookup) -> None:
+async def test_a_refusal_fails_the_task_with_the_server_s_message(api: MemoryApi, lookup: Lookup) -> None:
     api.fail("POST jobs", Fault(422, "spec is not valid"))
     with pytest.raises(LaunchError, match=r"^The API server refused the Job: spec is not valid$") as caught:
         await create(api, lookup)

@@ -71,7 +71,7 @@ def test_a_condition_holds_only_where_its_status_is_true() -> None:
     assert job.condition("Complete") is not None
 
 
-def test_words_that_every_pod_repeats_are_one_string() -> None:
+def test_texts_that_every_pod_repeats_are_one_string() -> None:
     first, second = (msgspec.json.decode(POD, type=PodView) for _ in range(2))
     assert first.phase is second.phase
     assert first.spec is not None
@@ -95,7 +95,7 @@ def test_jobs_of_one_process_share_what_they_say_of_it() -> None:
 
 
 @pytest.mark.parametrize(("phase", "shared"), [("Pending", True), ("Running", True), ("Succeeded", False)])
-def test_a_pod_shares_the_words_of_its_status_until_it_has_ended(phase: str, shared: bool) -> None:
+def test_a_pod_shares_the_strings_of_its_status_until_it_has_ended(phase: str, shared: bool) -> None:
     status = {
         "phase": phase,
         "conditions": [{"type": "PodScheduled", "status": "True"}],

@@ -323,7 +323,7 @@ async def test_an_assignment_withdraws_the_candidate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "worker", "words"),
+    ("owner", "worker", "objection_part"),
     [
         (GONE, "worker-a", None),
         (str(OWN), "worker-a", None),
@@ -335,14 +335,14 @@ async def test_an_assignment_withdraws_the_candidate() -> None:
 )
 @in_virtual_time
 async def test_why_an_assigned_job_may_not_be_adopted(
-    owner: str | None, worker: str, words: str | None
+    owner: str | None, worker: str, objection_part: str | None
 ) -> None:
     bench = Bench()
     adoption = await bench.start()
     if owner == "worker-1":
         owner = bench.put_worker(owner)
     objection = await adoption.objection(job("run", owner, worker=worker))
-    assert objection is None if words is None else words in (objection or "")
+    assert objection is None if objection_part is None else objection_part in (objection or "")
 
 
 # Jobs without their Secret -------------------------------------------------------------------------

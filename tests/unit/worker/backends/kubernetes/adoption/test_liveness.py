@@ -26,7 +26,7 @@ class Clock:
         return self.seconds
 
 
-def test_the_servers_time_goes_on_from_what_it_said() -> None:
+def test_the_servers_time_advances_from_its_last_answer() -> None:
     clock = Clock()
     server = ServerClock(clock)
     server.update("Thu, 01 Jan 2026 12:00:00 GMT")
@@ -150,7 +150,7 @@ async def test_a_process_of_this_machine_is_looked_for_here(dead: bool) -> None:
 
 
 @in_virtual_time
-async def test_each_answer_about_a_pod_tells_the_servers_time() -> None:
+async def test_each_answer_about_a_pod_carries_the_servers_time() -> None:
     bench, server = Bench(), ServerClock(asyncio.get_running_loop().time)
     owners = await bench.owners(server)
     await asyncio.sleep(90)

@@ -145,7 +145,7 @@ def test_the_listed_files_are_merged_and_missing_ones_skipped(tmp_path: Path) ->
     assert (other.namespace, other.server) == ("ns-of-one", "https://two")
 
 
-def test_a_relative_kubeconfig_stands_in_the_current_folder(
+def test_a_relative_kubeconfig_is_found_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_kubeconfig(tmp_path / "config", **{"certificate-authority": "ca.crt"})
@@ -218,7 +218,7 @@ def test_in_a_pod_the_environment_s_proxy_counts_as_for_client_go(
     assert load_credentials(None, environ=environ, service_account=service_account).proxy == proxy
 
 
-def test_a_variable_that_names_no_proxy_is_said_without_its_value(tmp_path: Path) -> None:
+def test_an_invalid_proxy_variable_is_reported_without_its_value(tmp_path: Path) -> None:
     path = write_kubeconfig(tmp_path / "c")
     with pytest.raises(
         CredentialsError, match=r"^HTTPS_PROXY must be the address of an HTTP proxy"
@@ -245,7 +245,7 @@ async def test_token_and_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["hunter2\r\nX-Evil: 1", "hunter2 x", "hünter2"])
-async def test_a_token_that_cannot_stand_in_a_header(tmp_path: Path, token: str) -> None:
+async def test_a_token_that_is_no_valid_header_value(tmp_path: Path, token: str) -> None:
     found = load(write_kubeconfig(tmp_path / "c", user={"token": token}))
     with pytest.raises(
         CredentialsError, match=r'the token of context "c" of \S+ is no bearer token'

@@ -174,7 +174,7 @@ def test_what_kubectl_writes_for_an_empty_config() -> None:
         parse("").select()
 
 
-def test_a_mistake_in_another_entry_stops_nobody() -> None:
+def test_a_mistake_in_another_entry_is_ignored() -> None:
     config = parse("""\
         current-context: good
         contexts: [{name: good, context: {cluster: good}}, {name: bad, context: {cluster: bad}}]

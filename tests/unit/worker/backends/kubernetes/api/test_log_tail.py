@@ -114,7 +114,7 @@ def test_a_log_of_which_nothing_can_be_read_is_an_error() -> None:
         read_rest(gone_from(0))
 
 
-def test_a_long_log_that_stays_needs_no_more_words_than_that() -> None:
+def test_a_rotated_log_has_one_gap_marker() -> None:
     text = read_rest(rotated_to(LINES))
     assert text.count(b"[oz-agent-worker: ") == 1
     assert text.endswith(output(b"".join(LINES))[-LIMIT:])
@@ -135,9 +135,7 @@ def read_lines(lengths: list[int], limit: int, stamped: bool = False) -> tuple[L
 
 
 @given(st.lists(st.integers(1, 60), max_size=300), st.integers(1, 2000), st.booleans())
-def test_what_is_kept_is_the_last_part_and_what_is_missing_is_said(
-    lengths: list[int], limit: int, stamped: bool
-) -> None:
+def test_the_last_part_is_kept_and_the_gap_is_marked(lengths: list[int], limit: int, stamped: bool) -> None:
     log, kubelet, whole = read_lines(lengths, limit, stamped)
     kept = b"".join(log.chunks())
     assert whole.endswith(kept)

@@ -138,7 +138,7 @@ def test_retry_after_is_the_headers_else_the_statuss(
     assert error.retry_after == seconds
 
 
-def test_a_proxys_page_is_told_in_short() -> None:
+def test_a_proxys_page_is_shortened() -> None:
     page = b"<html>\n <b>Bad \xff Gateway</b>" + b"x" * 10_000
     error = rest.error_of(rest.list_page(rest.JOBS, "ns"), 502, page)
     assert error.message.startswith("<html> <b>Bad")

@@ -94,7 +94,7 @@ def test_every_argument_is_shown_or_hidden_whole(given: list[str]) -> None:
         assert text.replace(HIDDEN, hidden) == argument
 
 
-def test_in_hidden_documents_the_keys_stand_for_themselves() -> None:
+def test_keys_in_hidden_documents_are_also_hidden_alone() -> None:
     servers = {
         "a": {"url": "https://mcp.test/x", "headers": {"Authorization": "Bearer mcptoken123456"}},
         "b": {
@@ -154,7 +154,9 @@ def test_in_other_hidden_values_too(value: str, found: set[str]) -> None:
         ('--headers={"X-Key": ["K1"]}', {"K1"}),
     ],
 )
-def test_a_key_within_an_argument_of_an_mcp_server_stands_for_itself(argument: str, keys: set[str]) -> None:
+def test_a_key_within_an_argument_of_an_mcp_server_is_also_hidden_alone(
+    argument: str, keys: set[str]
+) -> None:
     servers = json.dumps({"a": {"command": "npx", "args": ["-y", "srv", argument]}})
     assert keys <= set(secrets_in(servers))
 

@@ -93,11 +93,15 @@ def test_a_cut_log_says_so_and_so_does_what_was_not_read() -> None:
 
 def test_what_the_worker_reports_is_kept_with_it() -> None:
     files = dict(evidence_files(evidence(outcome=failed(FailureReason.IMAGE_PULL, "no such image"))))
-    told = json.loads(files["outcome.json"])
-    assert (told["result"], told["reason"], told["message"]) == ("failed", "image_pull", "no such image")
+    written = json.loads(files["outcome.json"])
+    assert (written["result"], written["reason"], written["message"]) == (
+        "failed",
+        "image_pull",
+        "no such image",
+    )
 
 
-def test_the_tasks_own_words_are_part_of_what_was_reported() -> None:
+def test_the_tasks_own_text_is_part_of_what_was_reported() -> None:
     outcome = failed(
         FailureReason.CONTAINER_EXIT, "it ended", task_text=TaskText("the key swordfish is wrong")
     )

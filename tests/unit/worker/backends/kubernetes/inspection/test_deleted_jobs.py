@@ -182,8 +182,8 @@ def test_the_letter_names_the_job() -> None:
 
 
 def test_a_bundle_of_events_quotes_no_program() -> None:
-    words = of_pod("Unhealthy", "Liveness probe failed: swordfish", at=30)
-    (job,) = find_deleted_jobs([CREATED, words], "run-1")
+    unhealthy = of_pod("Unhealthy", "Liveness probe failed: swordfish", at=30)
+    (job,) = find_deleted_jobs([CREATED, unhealthy], "run-1")
     files = dict(deleted_job_files(job, "agents", NOW))
     assert sorted(files) == ["events.json", "explanation.json", "explanation.txt"]
     everything = b"".join(files.values())

@@ -53,7 +53,7 @@ def test_what_repeats_the_whole_object_is_left_out() -> None:
     }
 
 
-def test_a_value_is_hidden_wherever_it_stands() -> None:
+def test_a_value_is_hidden_wherever_it_occurs() -> None:
     redactor = Redactor([spec(A="swordfish", B="swordfish-longer"), spec(C="other-pod")])
     assert redactor.log(b"1 swordfish-longer\n2 swordfish\n3 other-pod\n") == b"1 ***\n2 ***\n3 ***\n"
     assert redactor.data({"args": ["--key=swordfish", 3, None], "m": {"k": "other-pod"}}) == {
@@ -107,7 +107,7 @@ def test_the_arguments_of_the_agent_are_hidden_as_variables_are() -> None:
         "--header=Cookie: sid=SECRETKEY12345",
     ],
 )
-def test_a_key_of_an_mcp_server_is_hidden_where_it_stands_alone(given: str) -> None:
+def test_a_key_of_an_mcp_server_is_hidden_where_it_is_alone(given: str) -> None:
     redactor = Redactor([arguments("agent", "run", "--mcp", json.dumps({"a": {"args": [given]}}))])
     assert redactor.text("key SECRETKEY12345 is wrong") == "key *** is wrong"
     assert redactor.log(b"GET /sse?api_key=SECRETKEY12345") == b"GET /sse?api_key=***"

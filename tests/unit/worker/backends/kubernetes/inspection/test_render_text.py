@@ -28,7 +28,7 @@ def test_where_there_is_nothing_to_do_nothing_is_advised() -> None:
     assert "of worker unknown" in text
 
 
-def test_who_created_the_job_is_said_where_it_is_noted() -> None:
+def test_the_jobs_creator_is_shown_where_it_is_recorded() -> None:
     annotations = {"oz.warp.dev/task-id": "run-1", "oz.warp.dev/owner": "pod/agents/worker-0/uid"}
     explanation = explain(facts(task_job(annotations=annotations), task_pod("Running")))
     assert explanation.owner == "pod/agents/worker-0/uid"

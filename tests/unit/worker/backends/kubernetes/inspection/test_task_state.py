@@ -54,14 +54,16 @@ ROWS: dict[str, tuple[Any, list[Any], State, str]] = {
 
 @pytest.mark.parametrize(("job", "pods", "state", "reason"), ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize("patience", [0.0, 30.0])
-def test_a_task_in_two_words(job: Any, pods: list[Any], state: State, reason: str, patience: float) -> None:
+def test_a_task_as_state_and_reason(
+    job: Any, pods: list[Any], state: State, reason: str, patience: float
+) -> None:
     assert state_of(job, pods) is state
     assert reason_of(job, pods, ObservationPolicy(unschedulable_timeout=patience)) == reason
 
 
 CREATING = task_pod("Pending", containerStatuses=[waiting("task", "ContainerCreating")])
 NO_SANDBOX = event("FailedCreatePodSandBox", "no free IP in the range")
-TOLD: dict[str, tuple[Any, list[Any], list[Any], str]] = {
+EVENT_CASES: dict[str, tuple[Any, list[Any], list[Any], str]] = {
     "no sandbox": (task_job(), [CREATING], [NO_SANDBOX], "container_create"),
     "no sandbox, then one": (
         task_job(),
@@ -81,8 +83,8 @@ TOLD: dict[str, tuple[Any, list[Any], list[Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("job", "pods", "events", "reason"), TOLD.values(), ids=TOLD)
-def test_what_events_alone_tell(job: Any, pods: list[Any], events: list[Any], reason: str) -> None:
+@pytest.mark.parametrize(("job", "pods", "events", "reason"), EVENT_CASES.values(), ids=EVENT_CASES)
+def test_failures_that_only_events_explain(job: Any, pods: list[Any], events: list[Any], reason: str) -> None:
     assert reason_of(job, pods, ObservationPolicy(), events) == reason
 
 

@@ -9,7 +9,7 @@ from tests.unit.worker.backends.kubernetes.samples import running, terminated, w
 from tests.unit.worker.backends.kubernetes.tasks import CREATED, LATER, event, task_job, task_pod
 
 
-def told(*args: Any, **more: Any) -> list[tuple[str, str]]:
+def timeline_of(*args: Any, **more: Any) -> list[tuple[str, str]]:
     return [(line.about, line.text) for line in timeline(*args, **more)]
 
 
@@ -20,7 +20,7 @@ def test_from_the_whole_to_the_parts() -> None:
         initContainerStatuses=[terminated("setup", 0)],
         containerStatuses=[terminated("task", 137, reason="OOMKilled"), running("helper")],
     )
-    assert told(job, [pod], [event("Killing", "Stopping\n container", kind="Normal")]) == [
+    assert timeline_of(job, [pod], [event("Killing", "Stopping\n container", kind="Normal")]) == [
         ("Job oz-task-run-1-exec-exec-1", "created"),
         ("Job oz-task-run-1-exec-exec-1", "Failed (BackoffLimitExceeded: limit)"),
         ("Pod oz-task-run-1-abcde", "Failed on node node-1"),
@@ -47,19 +47,19 @@ def test_from_the_whole_to_the_parts() -> None:
     ],
 )
 def test_a_container_in_a_line(status: dict[str, Any], line: str) -> None:
-    assert told(task_job(), [task_pod("Pending", containerStatuses=[status])], [])[-1] == (
+    assert timeline_of(task_job(), [task_pod("Pending", containerStatuses=[status])], [])[-1] == (
         "container task",
         line,
     )
 
 
-def test_conditions_of_a_pod_that_tell_more_than_its_containers() -> None:
+def test_conditions_of_a_pod_that_explain_more_than_its_containers() -> None:
     conditions = [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"},
         {"type": "Ready", "status": "False"},
         {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"},
     ]
-    assert told(task_job(), [task_pod("Pending", conditions=conditions)], [])[2:] == [
+    assert timeline_of(task_job(), [task_pod("Pending", conditions=conditions)], [])[2:] == [
         ("Pod oz-task-run-1-abcde", "PodScheduled is false (Unschedulable: no node)"),
         ("Pod oz-task-run-1-abcde", "DisruptionTarget (PreemptionByScheduler)"),
     ]
@@ -92,9 +92,9 @@ def test_a_repeated_event_says_how_often_and_when_last() -> None:
     assert (line.text, line.at) == ("BackOff by k (7 times): m", LATER)
 
 
-def test_a_deletion_is_told() -> None:
+def test_a_deletion_is_in_the_timeline() -> None:
     pod = task_pod("Running", metadata={"deletionTimestamp": LATER})
-    texts = [text for _, text in told(task_job(deletionTimestamp=LATER), [pod], [])]
+    texts = [text for _, text in timeline_of(task_job(deletionTimestamp=LATER), [pod], [])]
     assert texts == [
         "created",
         "deleted",
@@ -107,20 +107,20 @@ def test_the_pods_of_a_job_are_shown_in_the_order_of_their_creation() -> None:
     first = task_pod("Failed", node=None, metadata={"name": "p-1", "creationTimestamp": CREATED})
     second = task_pod("Pending", node=None, metadata={"name": "p-2", "creationTimestamp": LATER})
     timeless = task_pod("", node=None, metadata={"name": "p-0", "creationTimestamp": None})
-    assert told(task_job(), [second, first, timeless], [])[1:] == [
+    assert timeline_of(task_job(), [second, first, timeless], [])[1:] == [
         ("Pod p-0", "of unknown phase"),
         ("Pod p-1", "Failed"),
         ("Pod p-2", "Pending"),
     ]
 
 
-def test_events_that_could_not_be_read_are_said_to_be_missing() -> None:
-    assert told(task_job(), [], [], unread="no permission")[1:] == [("events", "no permission")]
+def test_unreadable_events_are_listed_as_missing() -> None:
+    assert timeline_of(task_job(), [], [], unread="no permission")[1:] == [("events", "no permission")]
 
 
 def test_a_condition_that_does_not_hold_is_left_out() -> None:
-    assert told(task_job({"type": "Failed", "status": "False"}), [], [])[1:] == []
+    assert timeline_of(task_job({"type": "Failed", "status": "False"}), [], [])[1:] == []
 
 
 def test_an_event_may_lack_everything() -> None:
-    assert told(task_job(), [], [EventView()])[1:] == [("event of an object", "no reason: ")]
+    assert timeline_of(task_job(), [], [EventView()])[1:] == [("event of an object", "no reason: ")]

@@ -56,7 +56,7 @@ def test_after_each_interruption_it_goes_on_where_it_left_off(
     assert output == b"".join(text + b"\n" for _, text in lines)
 
 
-def test_lines_of_one_moment_are_told_apart_by_their_number() -> None:
+def test_lines_of_one_moment_differ_by_their_number() -> None:
     lines = [(0, b"same"), (0, b"same"), (0, b"same")]
     first = LogReader()
     data = served(lines)

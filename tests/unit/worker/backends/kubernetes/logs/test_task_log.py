@@ -53,7 +53,7 @@ def test_the_sink_gets_pieces_that_it_takes() -> None:
     assert [len(chunk) for chunk in sink.chunks] == [MAX_OUTPUT_CHUNK] * 3 + [1]
 
 
-def test_what_is_missing_is_said_first() -> None:
+def test_a_gap_is_marked_first() -> None:
     tail, sink = LogTail(4), Sink()
     tail.feed(b"0123456789")
     write_log(sink, tail)
@@ -69,9 +69,7 @@ def test_what_is_missing_is_said_first() -> None:
         (True, b"01234", "all but the last 4 bytes of the log are left out here"),
     ],
 )
-def test_of_a_log_that_was_read_from_late_on_nobody_knows_how_much_is_missing(
-    late: bool, content: bytes, missing: str
-) -> None:
+def test_a_log_read_from_late_on_has_a_gap_of_unknown_size(late: bool, content: bytes, missing: str) -> None:
     tail = LogTail(4)
     tail.starts_late = late
     tail.feed(content)
@@ -152,7 +150,7 @@ WAITING = ContainerState(waiting=Waiting(reason="PodInitializing"))
     ],
     ids=["runs", "failed", "failed before", "native sidecar", "never ran", "no state", "no status"],
 )
-def test_the_container_whose_log_tells(seen: PodView, container: str | None) -> None:
+def test_the_container_whose_log_explains_the_failure(seen: PodView, container: str | None) -> None:
     assert log_container(seen, "task") == container
 
 

@@ -88,7 +88,7 @@ def test_a_shorthand_is_blamed_for_what_it_filled(keys: dict[str, Any], path: st
 
 
 def test_strict_decoding_gives_a_line_a_field() -> None:
-    words = (
+    server_message = (
         'Job in version "v1" cannot be handled as a Job: strict decoding error:'
         ' unknown field "spec.template.spec.containers[1].imag",'
         ' unknown field "spec.template.spec.containers[1].env[0].valeu",'
@@ -98,7 +98,7 @@ def test_strict_decoding_gives_a_line_a_field() -> None:
     job, config = sample(pod_template=TEMPLATE)
     # The worker's own variables come before the template's: the first of the rendered Job is one of them.
     first = job["spec"]["template"]["spec"]["containers"][1]["env"][0]["name"]
-    assert field_problems(words, job, config) == [
+    assert field_problems(server_message, job, config) == [
         f"{template}.containers[task].imag: unknown field; did you mean `image`?",
         f"{template}.containers[task].env[{first}].valeu: unknown field",
         f"{template}.nodeSelector: duplicate field",
@@ -117,9 +117,11 @@ def test_strict_decoding_gives_a_line_a_field() -> None:
         ("string", "string"),
     ],
 )
-def test_a_wrong_type_is_said_in_the_words_of_yaml(go: str, wanted: str) -> None:
-    words = f"json: cannot unmarshal number into Go struct field PodSpec.spec.template.spec.x of type {go}"
-    assert field_problems(words, *sample()) == [
+def test_a_wrong_type_is_named_in_yaml_terms(go: str, wanted: str) -> None:
+    server_message = (
+        f"json: cannot unmarshal number into Go struct field PodSpec.spec.template.spec.x of type {go}"
+    )
+    assert field_problems(server_message, *sample()) == [
         f"backend.kubernetes.pod_template.x: read a number, allowed is a {wanted}"
     ]
 
@@ -129,11 +131,11 @@ def test_a_message_about_something_else_has_no_fields() -> None:
 
 
 def test_every_path_in_a_message_is_translated() -> None:
-    words = (
+    server_message = (
         "[spec.template.spec.containers[0].resources.requests: Invalid value, metadata.labels: Invalid value,"
         " spec.parallelism: Invalid value]"
     )
-    assert in_config_terms(words, *sample()) == (
+    assert in_config_terms(server_message, *sample()) == (
         "[backend.kubernetes.pod_template.containers[task].resources.requests: Invalid value,"
         " backend.kubernetes.extra_labels: Invalid value, spec.parallelism: Invalid value]"
     )

@@ -212,7 +212,7 @@ def _containers_of(value: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_secrets_stand_in_the_values_of_variables_and_nowhere_else(name: str) -> None:
+def test_secrets_are_only_in_the_values_of_variables(name: str) -> None:
     spec = CASES[name][0]
     job = built(name)
     assert REDACTED not in json.dumps(job)
@@ -224,13 +224,13 @@ def test_secrets_stand_in_the_values_of_variables_and_nowhere_else(name: str) ->
         assert secret.reveal() not in json.dumps(job)
 
 
-def test_with_a_secret_for_them_no_value_of_a_variable_stands_in_the_job() -> None:
+def test_with_an_environment_secret_the_job_has_no_variables_value() -> None:
     text = json.dumps(built("env-secret"))
     assert "ghp_secret" not in text
     assert "npm.internal" not in text
 
 
-def test_the_name_of_the_secret_follows_from_the_job_and_what_tells_its_creations_apart() -> None:
+def test_the_name_of_the_secret_follows_from_the_job_and_the_creation_attempt() -> None:
     spec, config, cleanup = CASES["env-secret"]
     job = plan_job(spec, config, worker_id="w", cleanup=cleanup, unique="1a2b").job
     name = job["metadata"]["name"] + "-env-1a2b"
@@ -271,7 +271,7 @@ def test_any_ids_and_values_make_a_job_that_json_can_carry(
 
 
 @pytest.mark.parametrize(
-    ("sidecars", "config", "said"),
+    ("sidecars", "config", "message"),
     [
         ((Sidecar("", "/agent"),), {}, "has no image"),
         ((Sidecar("a:1", ""),), {}, "not an absolute path"),
@@ -290,7 +290,7 @@ def test_any_ids_and_values_make_a_job_that_json_can_carry(
     ],
 )
 def test_what_cannot_be_rendered_is_refused(
-    sidecars: tuple[Sidecar, ...], config: dict[str, Any], said: str
+    sidecars: tuple[Sidecar, ...], config: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(AssignmentError, match=said):
+    with pytest.raises(AssignmentError, match=message):
         plan_job(task_spec(sidecars=sidecars), KubernetesConfig(**config), worker_id="w", cleanup=True)

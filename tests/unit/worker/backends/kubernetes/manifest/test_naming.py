@@ -34,7 +34,7 @@ def test_job_name(task_id: str, execution_id: str, name: str) -> None:
     assert naming.job_name(ExecutionKey(task_id, execution_id)) == name
 
 
-def test_ids_without_a_readable_character_are_told_apart_by_their_hashes() -> None:
+def test_ids_without_a_readable_character_differ_by_their_hashes() -> None:
     names = {naming.job_name(ExecutionKey(t, e)) for t in ("é", "漢") for e in ("漢" * 12, "é" * 12)}
     assert len(names) == 4
 

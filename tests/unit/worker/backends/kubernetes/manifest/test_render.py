@@ -12,7 +12,7 @@ from tests.unit.worker.backends.kubernetes.samples import task_spec
 JOB = plan_job(task_spec(), KubernetesConfig(teardown_command="a\nb"), worker_id="w", cleanup=True).job
 
 
-def test_the_fields_stand_in_the_order_of_kubernetes() -> None:
+def test_the_fields_are_in_the_order_of_kubernetes() -> None:
     lines = render_job(JOB, "yaml").splitlines()
     top = [line.split(":")[0] for line in lines if line[:1].isalpha()]
     assert top == ["apiVersion", "kind", "metadata", "spec"]

@@ -247,7 +247,7 @@ def test_a_teardown_of_several_lines_with_quotes_runs_as_it_is(task: Task) -> No
     assert done.stdout == "it's yes\na  b\n"
 
 
-def test_a_teardown_that_fails_is_said_and_changes_nothing(task: Task) -> None:
+def test_a_failed_teardown_is_logged_and_changes_nothing(task: Task) -> None:
     done = task.run("exit 5", teardown="exit 9")
     assert done.returncode == 5
     assert done.stderr == "oz-task: the teardown command ended with exit code 9\n"

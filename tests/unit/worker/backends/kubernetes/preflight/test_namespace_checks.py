@@ -19,7 +19,7 @@ def test_without_quotas_there_is_room() -> None:
     assert judge_quotas((), "agents").detail == "none"
 
 
-def test_what_is_used_is_told() -> None:
+def test_quota_usage_is_shown() -> None:
     result = judge_quotas(
         (quota("q", {"pods": "10", "limits.cpu": "4"}, {"pods": "3", "limits.cpu": "1500m"}),), "a"
     )
@@ -41,7 +41,7 @@ def test_a_full_quota_fails_with_a_way_out(hard: dict[str, str], used: dict[str,
     assert "kubectl -n agents edit resourcequota small" in result.fix
 
 
-def test_what_tells_of_pod_security() -> None:
+def test_pod_security_refusals_are_recognised() -> None:
     assert is_pod_security(
         'would violate PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
     )

@@ -25,12 +25,12 @@ from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, 
 CONFIG = KubernetesConfig(namespace="agents", preflight_image="registry.example/small:1")
 AT_ONCE = ObservationPolicy(unschedulable_timeout=30.0, pull_grace=0.0, ask_after=0.0)
 RESOLVE = 'failed to resolve reference "registry.example/small:1"'
-MEND_NODE = (
+FIX_NODE = (
     "correct nodeSelector, tolerations or affinity in backend.kubernetes.pod_template, or add nodes; where an"
     " autoscaler adds them, raise backend.kubernetes.unschedulable_timeout, or set"
     " backend.kubernetes.preflight_unschedulable to warn"
 )
-MEND_PROGRAM = (
+FIX_PROGRAM = (
     "it runs `/bin/sh -c 'exit 0'`: name in backend.kubernetes.preflight_image an image that has /bin/sh and"
     " is built for the nodes' architecture, and check the security context"
 )
@@ -38,9 +38,9 @@ MEND_PROGRAM = (
 
 def explained(sight: JobView, *pods: PodView, config: KubernetesConfig = CONFIG, log: str = "") -> str:
     """What is said where the judgement of a task would be what it is."""
-    verdict = evaluate(Observation(sight, pods), {}, 1000.0, AT_ONCE)
-    assert verdict.outcome is not None
-    return text(verdict.outcome, *pods, config=config, log=log)
+    evaluation = evaluate(Observation(sight, pods), {}, 1000.0, AT_ONCE)
+    assert evaluation.outcome is not None
+    return text(evaluation.outcome, *pods, config=config, log=log)
 
 
 def text(outcome: Outcome, *pods: PodView, config: KubernetesConfig = CONFIG, **more: Any) -> str:
@@ -53,7 +53,7 @@ def pulling(message: str, container: str = "task", reason: str = "ErrImagePull")
 
 
 @pytest.mark.parametrize(
-    ("message", "mend"),
+    ("message", "fix"),
     [
         (
             f"{RESOLVE}: not found",
@@ -72,24 +72,24 @@ def pulling(message: str, container: str = "task", reason: str = "ErrImagePull")
     ],
     ids=["not found", "denied", "unreachable"],
 )
-def test_an_image_that_cannot_be_pulled(message: str, mend: str) -> None:
+def test_an_image_that_cannot_be_pulled(message: str, fix: str) -> None:
     assert explained(job(), pulling(message)) == (
         "the image registry.example/small:1 of container `task` cannot be pulled\n"
         f"  the cluster says: {message}\n"
-        f"  fix: {mend}"
+        f"  fix: {fix}"
     )
 
 
 def test_an_image_of_the_template_is_blamed_on_the_template() -> None:
     template = {"initContainers": [{"name": "proxy", "image": "proxy:2", "restartPolicy": "Always"}]}
     config = KubernetesConfig(pod_template=template)
-    said = explained(job(), pulling("proxy:2: not found", "proxy"), config=config)
-    assert said.startswith("the image proxy:2 of container `proxy` cannot be pulled\n")
-    assert "correct backend.kubernetes.pod_template.initContainers[proxy].image: the registry" in said
+    error_text = explained(job(), pulling("proxy:2: not found", "proxy"), config=config)
+    assert error_text.startswith("the image proxy:2 of container `proxy` cannot be pulled\n")
+    assert "correct backend.kubernetes.pod_template.initContainers[proxy].image: the registry" in error_text
 
 
 @pytest.mark.parametrize(
-    ("reason", "message", "mend"),
+    ("reason", "message", "fix"),
     [
         ("InvalidImageName", 'couldn\'t parse image name "A:B:C"', "this is no image's name"),
         (
@@ -99,10 +99,10 @@ def test_an_image_of_the_template_is_blamed_on_the_template() -> None:
         ),
     ],
 )
-def test_images_that_no_pull_brings(reason: str, message: str, mend: str) -> None:
-    said = explained(job(), pulling(message, reason=reason))
-    assert f"the cluster says: {message}\n" in said
-    assert mend in said
+def test_images_that_no_pull_brings(reason: str, message: str, fix: str) -> None:
+    error_text = explained(job(), pulling(message, reason=reason))
+    assert f"the cluster says: {message}\n" in error_text
+    assert fix in error_text
 
 
 def test_no_node() -> None:
@@ -119,27 +119,30 @@ def test_no_node() -> None:
         "no node takes a task's Pod within 30 s\n"
         "  the cluster says: 0/3 nodes are available: 3 Insufficient cpu.; NotTriggerScaleUp: pod didn't"
         " trigger scale-up\n"
-        f"  fix: {MEND_NODE}"
+        f"  fix: {FIX_NODE}"
     )
     assert scheduler_words([waits]) == "0/3 nodes are available: 3 Insufficient cpu."
     assert str(explain_standstill(300, [waits], [])) == (
         "no node takes a task's Pod within 300 s\n"
         "  the cluster says: 0/3 nodes are available: 3 Insufficient cpu.\n"
-        f"  fix: {MEND_NODE}"
+        f"  fix: {FIX_NODE}"
     )
 
 
 def test_a_volume() -> None:
-    words = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
-    facts = EventFacts(mount=f"FailedMount: {words}")
+    cluster_message = 'MountVolume.SetUp failed for volume "x" : secret "missing" not found'
+    facts = EventFacts(mount=f"FailedMount: {cluster_message}")
     expected = (
         "a volume of a task's Pod cannot be mounted\n"
-        f"  the cluster says: FailedMount: {words}\n"
+        f"  the cluster says: FailedMount: {cluster_message}\n"
         "  fix: create what the volumes in backend.kubernetes.pod_template name (Secret, ConfigMap,"
         " volume claim), or correct the names"
     )
     assert text(failed(FailureReason.VOLUME_MOUNT, "x"), pod(phase="Pending"), facts=facts) == expected
-    assert str(explain_standstill(300, [pod(phase="Pending")], [event("FailedMount", words)])) == expected
+    assert (
+        str(explain_standstill(300, [pod(phase="Pending")], [event("FailedMount", cluster_message)]))
+        == expected
+    )
 
 
 def test_a_container_that_cannot_be_created() -> None:
@@ -152,12 +155,12 @@ def test_a_container_that_cannot_be_created() -> None:
     )
 
 
-def test_a_container_that_ends_badly_is_told_with_its_log() -> None:
+def test_a_failed_container_is_reported_with_its_log() -> None:
     ended = pod(phase="Failed", containerStatuses=[terminated("task", 126)])
     assert explained(failed_job(), ended, log="exec format error") == (
         "container `task` of the preflight Pod ended with exit code 126\n"
         "  the cluster says: exec format error\n"
-        f"  fix: {MEND_PROGRAM}"
+        f"  fix: {FIX_PROGRAM}"
     )
 
 
@@ -175,7 +178,7 @@ def test_a_container_that_cannot_be_started() -> None:
     assert explained(failed_job(), ended) == (
         "container `task` of the preflight Pod ended with exit code 128\n"
         f"  the cluster says: StartError: {message}\n"
-        f"  fix: {MEND_PROGRAM}"
+        f"  fix: {FIX_PROGRAM}"
     )
 
 
@@ -197,16 +200,16 @@ def test_a_container_of_the_template_is_the_templates_affair() -> None:
     )
 
 
-def test_what_has_no_words_of_its_own_here_keeps_those_of_a_task() -> None:
+def test_other_failures_keep_the_message_of_a_task() -> None:
     evicted = pod(
         phase="Failed",
         reason="Evicted",
         message="The node was low on resource: memory.",
         containerStatuses=[terminated("task", 137)],
     )
-    said = explained(failed_job(), evicted)
-    assert said.startswith("the preflight Pod failed: ")
-    assert "The node was low on resource: memory" in said
+    error_text = explained(failed_job(), evicted)
+    assert error_text.startswith("the preflight Pod failed: ")
+    assert "The node was low on resource: memory" in error_text
 
 
 def event(reason: str, message: str, kind: str = "Warning", at: str = "2026-01-01T00:00:00Z") -> EventView:
@@ -249,7 +252,7 @@ def test_no_pod_at_all() -> None:
     )
 
 
-def test_the_last_warning_is_what_is_told() -> None:
+def test_the_last_warning_is_shown() -> None:
     events = [
         event("FailedMount", "late", at="2026-01-01T00:00:09Z"),
         event("FailedScheduling", "early"),

@@ -144,21 +144,21 @@ the cluster does not admit a task's Pod in namespace agents
 
 @pytest.mark.parametrize("case", GOLDEN)
 def test_a_refusal_is_explained(case: str) -> None:
-    words, text = GOLDEN[case]
-    assert str(explain_refusal(words, CONFIG)) == text
+    refusal, text = GOLDEN[case]
+    assert str(explain_refusal(refusal, CONFIG)) == text
 
 
-@pytest.mark.parametrize(("words", "name"), [(KYVERNO, "validate.kyverno.svc-fail"), (CEL, "need-team")])
-def test_policies_are_named(words: str, name: str) -> None:
-    assert explain_refusal(words, CONFIG).what == f"the admission policy `{name}` refuses a task's Pod"
+@pytest.mark.parametrize(("refusal", "name"), [(KYVERNO, "validate.kyverno.svc-fail"), (CEL, "need-team")])
+def test_policies_are_named(refusal: str, name: str) -> None:
+    assert explain_refusal(refusal, CONFIG).what == f"the admission policy `{name}` refuses a task's Pod"
 
 
-def test_who_uses_image_volumes_is_not_told_to() -> None:
+def test_image_volumes_are_not_suggested_where_they_are_used() -> None:
     config = KubernetesConfig(namespace="agents", use_image_volumes=True)
     assert "use_image_volumes" not in explain_refusal(POD + RESTRICTED, config).advice
 
 
-def test_the_job_controllers_own_words_are_left_out() -> None:
+def test_the_job_controllers_own_text_is_left_out() -> None:
     assert refusal_message(f"Error creating: {KYVERNO}") == KYVERNO
 
 
@@ -175,12 +175,12 @@ STARTING = [
 
 
 @pytest.mark.parametrize(
-    "words", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete", *STARTING]
+    "refusal", [AWAY, "etcdserver: request timed out", "Timeout: request did not complete", *STARTING]
 )
-def test_a_failed_attempt_may_heal(words: str) -> None:
-    assert is_temporary_refusal(words)
+def test_a_failed_attempt_may_heal(refusal: str) -> None:
+    assert is_temporary_refusal(refusal)
 
 
-@pytest.mark.parametrize("words", [RESTRICTED, QUOTA, SILENT, LIMIT, ACCOUNT, GATEKEEPER, KYVERNO, CEL])
-def test_a_refusal_does_not_heal(words: str) -> None:
-    assert not is_temporary_refusal(POD + words)
+@pytest.mark.parametrize("refusal", [RESTRICTED, QUOTA, SILENT, LIMIT, ACCOUNT, GATEKEEPER, KYVERNO, CEL])
+def test_a_refusal_does_not_heal(refusal: str) -> None:
+    assert not is_temporary_refusal(POD + refusal)

@@ -28,7 +28,7 @@ def cut_off(**status: Any) -> PodView:
 
 
 @pytest.mark.parametrize(
-    ("view", "reason", "words"),
+    ("view", "reason", "message_part"),
     [
         (ended(reason="Evicted", message="low on memory"), FailureReason.EVICTED, "Evicted: low on memory"),
         (
@@ -63,11 +63,11 @@ def cut_off(**status: Any) -> PodView:
         (cut_off(), FailureReason.NODE_LOST, "never confirmed"),
     ],
 )
-def test_a_pod_that_did_not_end_by_itself(view: PodView, reason: FailureReason, words: str) -> None:
+def test_a_pod_that_did_not_end_by_itself(view: PodView, reason: FailureReason, message_part: str) -> None:
     outcome = disruption(view)
     assert outcome is not None
     assert outcome.reason is reason
-    assert words in outcome.message
+    assert message_part in outcome.message
     assert "retry_on_disruption" in outcome.message
     assert outcome.exit_code is None
 
@@ -81,7 +81,7 @@ def test_a_pod_that_did_not_end_by_itself(view: PodView, reason: FailureReason, 
         'Container task exceeded its local ephemeral storage limit "2Gi". ',
     ],
 )
-def test_a_pod_over_its_own_limit_is_told_which(message: str) -> None:
+def test_a_pod_over_its_own_limit_names_the_limit(message: str) -> None:
     outcome = disruption(ended(reason="Evicted", message=message))
     assert outcome is not None
     assert outcome.reason is FailureReason.EVICTED
@@ -114,7 +114,7 @@ def test_a_pod_whose_node_does_not_confirm_its_end() -> None:
     assert "node-1 does not confirm that it has (DeletionByTaintManager" in problem.outcome.message
 
 
-def test_a_pod_of_which_its_node_tells_nothing() -> None:
+def test_a_pod_whose_node_reports_nothing() -> None:
     [problem] = lost_pod_problems(pod(phase="Unknown", reason="NodeLost", message="unresponsive"), POLICY)
     assert (problem.key, problem.grace) == ("uid-1/lost", 300.0)
     assert "has reported nothing of the Pod for 300 s (NodeLost: unresponsive)" in problem.outcome.message

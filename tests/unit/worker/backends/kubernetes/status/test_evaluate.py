@@ -34,7 +34,7 @@ STUCK = pod(
 )
 
 
-def verdict(
+def evaluated(
     job_view: JobView | None, *pods: PodView, seen: dict[str, float] | None = None, now: float = 1000.0
 ) -> Evaluation:
     return evaluate(Observation(job_view, pods), seen or {}, now, POLICY)
@@ -57,46 +57,48 @@ def verdict(
     ],
 )
 def test_a_task_that_goes_its_way(job_view: JobView | None, pods: tuple[PodView, ...], phase: str) -> None:
-    seen = verdict(job_view, *pods)
+    seen = evaluated(job_view, *pods)
     assert (seen.outcome, seen.phase) == (None, phase)
     # Time alone fails such a task only where nothing at all happens.
     assert seen.recheck_at is None or seen.recheck_at == 1000.0 + POLICY.stuck_timeout
 
 
 def test_a_complete_job_succeeded() -> None:
-    seen = verdict(job({"type": "Complete", "status": "True"}), pod(phase="Succeeded"))
+    seen = evaluated(job({"type": "Complete", "status": "True"}), pod(phase="Succeeded"))
     assert seen.outcome is not None
     assert seen.outcome.result is TaskResult.SUCCEEDED
     assert (seen.phase, seen.recheck_at) == ("finished", None)
 
 
 def test_a_failed_job_is_explained() -> None:
-    seen = verdict(failed_job(), pod(phase="Failed", containerStatuses=[terminated("task", 3)]))
+    seen = evaluated(failed_job(), pod(phase="Failed", containerStatuses=[terminated("task", 3)]))
     assert seen.outcome is not None
     assert (seen.outcome.reason, seen.outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
     assert seen.phase == "finished"
 
 
 def test_the_end_of_the_job_counts_more_than_a_problem() -> None:
-    seen = verdict(job({"type": "Complete", "status": "True"}), PULLING, seen={"uid-1/task/image_pull": 0.0})
+    seen = evaluated(
+        job({"type": "Complete", "status": "True"}), PULLING, seen={"uid-1/task/image_pull": 0.0}
+    )
     assert seen.outcome is not None
     assert seen.outcome.result is TaskResult.SUCCEEDED
 
 
 def test_a_problem_has_its_grace_from_when_the_worker_first_saw_it() -> None:
-    first = verdict(job(), PULLING, now=1000.0)
+    first = evaluated(job(), PULLING, now=1000.0)
     assert first == Evaluation(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
     seen = dict.fromkeys(first.problems, 1000.0)
-    assert verdict(job(), PULLING, seen=seen, now=1059.9) == first
-    last = verdict(job(), PULLING, seen=seen, now=1060.0)
+    assert evaluated(job(), PULLING, seen=seen, now=1059.9) == first
+    last = evaluated(job(), PULLING, seen=seen, now=1060.0)
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.IMAGE_PULL
     assert (last.recheck_at, last.problems) == (None, first.problems)
 
 
-def test_a_problem_keeps_its_key_while_the_clusters_words_change() -> None:
+def test_a_problem_keeps_its_key_while_the_clusters_message_changes() -> None:
     back_off = pod(phase="Pending", containerStatuses=[waiting("task", "ImagePullBackOff", "Back-off")])
-    assert verdict(job(), back_off).problems == verdict(job(), PULLING).problems
+    assert evaluated(job(), back_off).problems == evaluated(job(), PULLING).problems
 
 
 def test_the_soonest_of_several_problems_says_when_to_look_again() -> None:
@@ -105,15 +107,15 @@ def test_the_soonest_of_several_problems_says_when_to_look_again() -> None:
         metadata={"uid": "uid-2", "creationTimestamp": "2026-01-01T00:00:10Z"},
         containerStatuses=[waiting("helper", "CreateContainerError"), running("task")],
     )
-    seen = verdict(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
+    seen = evaluated(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
     assert (seen.outcome, seen.recheck_at, seen.phase) == (None, 1040.0, "running")
     assert len(seen.problems) == 2
 
 
 def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
-    first = verdict(job(), STUCK)
+    first = evaluated(job(), STUCK)
     assert first.recheck_at == 1030.0
-    last = verdict(job(), STUCK, seen=dict.fromkeys(first.problems, 970.0))
+    last = evaluated(job(), STUCK, seen=dict.fromkeys(first.problems, 970.0))
     assert last.outcome is not None
     assert last.outcome.reason is FailureReason.UNSCHEDULABLE
 
@@ -126,7 +128,7 @@ def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
 @given(st.floats(min_value=-1e6, max_value=1e6))
 def test_a_clock_that_jumps_never_fails_a_problem_before_its_grace(jump: float) -> None:
     now = 1000.0 + jump
-    seen = verdict(job(), PULLING, seen={"uid-1/task/image_pull": 1000.0}, now=now)
+    seen = evaluated(job(), PULLING, seen={"uid-1/task/image_pull": 1000.0}, now=now)
     assert (seen.outcome is not None) == (now >= 1060.0)
 
 
@@ -156,12 +158,12 @@ def test_events_are_asked_for_only_once_a_problem_lasts() -> None:
     assert (seen.read_events_of, seen.recheck_at, seen.outcome) == ("uid-1", 1030.0, None)
 
 
-def test_a_problem_that_its_own_words_explain_is_not_asked_about() -> None:
+def test_a_problem_that_its_own_message_explains_needs_no_events() -> None:
     seen = with_events(NOT_READ, now=1059.0, pods=(PULLING,))
     assert (seen.read_events_of, seen.recheck_at) == ("", 1060.0)
 
 
-def test_what_events_said_before_a_grace_was_over_is_asked_once_more() -> None:
+def test_events_read_before_a_grace_was_over_are_read_once_more() -> None:
     stale = replace(COMING, scale_up=ScaleUp.UNKNOWN, read_at=1029.9)
     seen = with_events(stale, now=1030.0)
     assert (seen.outcome, seen.read_events_of, seen.recheck_at) == (None, "uid-1", 1060.0)
@@ -171,7 +173,7 @@ def test_what_events_said_before_a_grace_was_over_is_asked_once_more() -> None:
     assert with_events(stale, now=1060.0).outcome is not None
 
 
-def test_where_nobody_can_ask_nobody_waits_for_an_answer() -> None:
+def test_without_permission_to_read_events_nothing_waits_for_them() -> None:
     for facts in (None, unreadable("uid-1")):
         assert with_events(facts, now=1029.9).outcome is None
         assert with_events(facts, now=1030.0).outcome is not None
@@ -190,7 +192,7 @@ def test_a_node_that_will_not_come_is_not_waited_for() -> None:
     assert seen.outcome.reason is FailureReason.UNSCHEDULABLE
 
 
-def test_words_about_another_object_say_nothing() -> None:
+def test_events_about_another_object_are_ignored() -> None:
     assert with_events(replace(REFUSED, about="uid-0"), now=1005.1).outcome is None
 
 
@@ -228,15 +230,15 @@ PODS = st.lists(st.sampled_from([PULLING, STUCK, STARTING, LOST]), max_size=3).m
     began=st.floats(min_value=900.0, max_value=1000.0),
     moments=st.lists(st.floats(min_value=1000.0, max_value=3000.0), min_size=2, max_size=6),
 )
-def test_time_alone_changes_a_verdict_when_it_said_so_and_never_takes_a_failure_back(
+def test_time_alone_changes_an_evaluation_at_its_deadline_and_never_revokes_a_failure(
     pods: tuple[PodView, ...], facts: EventFacts | None, began: float, moments: list[float]
 ) -> None:
     observation = Observation(job(), pods, facts)
     keys = evaluate(observation, {}, began, POLICY).problems
-    verdicts = [
+    evaluations = [
         (now, evaluate(observation, dict.fromkeys(keys, began), now, POLICY)) for now in sorted(moments)
     ]
-    for (_, earlier), (now, later) in itertools.pairwise(verdicts):
+    for (_, earlier), (now, later) in itertools.pairwise(evaluations):
         if earlier.outcome is not None:
             assert later.outcome == earlier.outcome
         elif earlier.recheck_at is None or now < earlier.recheck_at:

@@ -55,7 +55,7 @@ def test_a_mount_that_fails(events: list[EventView], mount: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["Unhealthy", "ProbeWarning", "FailedPostStartHook", "FailedPreStopHook"])
-def test_what_a_program_of_the_pod_printed_is_not_the_clusters_word(reason: str) -> None:
+def test_program_output_is_not_the_clusters_message(reason: str) -> None:
     found = facts(event("FailedMount", "one", at=5), event(reason, "probe failed:\n canary", at=9))
     assert (found.warning, found.task_text) == (f"{reason}", TaskText("probe failed: canary"))
 
@@ -83,7 +83,7 @@ def test_an_image_that_is_being_pulled(events: list[EventView], pulling: bool) -
 
 
 @pytest.mark.parametrize(
-    ("events", "scale_up", "words"),
+    ("events", "scale_up", "quoted"),
     [
         ([autoscaler("TriggeredScaleUp", TRIGGERED, 5)], ScaleUp.COMING, TRIGGERED),
         ([autoscaler("NotTriggerScaleUp", NOT_TRIGGERED, 5)], ScaleUp.REFUSED, NOT_TRIGGERED),
@@ -114,17 +114,17 @@ def test_an_image_that_is_being_pulled(events: list[EventView], pulling: bool) -
     ],
 )
 def test_the_autoscalers_newest_decision_counts(
-    events: list[EventView], scale_up: ScaleUp, words: str
+    events: list[EventView], scale_up: ScaleUp, quoted: str
 ) -> None:
     for order in itertools.permutations(events):
-        told = facts(*order)
-        assert told.scale_up is scale_up
-        assert words in told.autoscaler
+        facts_found = facts(*order)
+        assert facts_found.scale_up is scale_up
+        assert quoted in facts_found.autoscaler
 
 
-def test_the_schedulers_own_words_are_no_autoscalers() -> None:
-    told = facts(event("FailedScheduling", "0/3 nodes", reportingComponent="default-scheduler"))
-    assert (told.scale_up, told.autoscaler) == (ScaleUp.UNKNOWN, "")
+def test_the_schedulers_events_are_not_the_autoscalers() -> None:
+    facts_found = facts(event("FailedScheduling", "0/3 nodes", reportingComponent="default-scheduler"))
+    assert (facts_found.scale_up, facts_found.autoscaler) == (ScaleUp.UNKNOWN, "")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_the_schedulers_own_words_are_no_autoscalers() -> None:
     ],
 )
 def test_why_no_pod_is_created(message: str, refusal: Refusal) -> None:
-    told = facts(event("FailedCreate", f"Error creating: {message}"))
-    assert told.refusal is refusal
-    assert told.refused == f"FailedCreate: {message}"
+    facts_found = facts(event("FailedCreate", f"Error creating: {message}"))
+    assert facts_found.refusal is refusal
+    assert facts_found.refused == f"FailedCreate: {message}"
 
 
 def test_a_refusal_is_over_when_a_pod_was_created() -> None:
@@ -153,12 +153,12 @@ def test_a_refusal_is_over_when_a_pod_was_created() -> None:
 
 
 def test_the_newest_warning_is_kept_whatever_it_is_about() -> None:
-    told = facts(
+    facts_found = facts(
         event("FailedCreatePodSandBox", "no free IP", at=9),
         event("FailedMount", "earlier", at=2),
         event("Pulling", at=20, kind="Normal"),
     )
-    assert told.warning == "FailedCreatePodSandBox: no free IP"
+    assert facts_found.warning == "FailedCreatePodSandBox: no free IP"
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_an_event_without_a_time_is_the_oldest() -> None:
 
 
 def test_what_may_not_be_read_is_never_out_of_date() -> None:
-    told = unreadable("uid-1")
-    assert (told.about, told.read_at) == ("uid-1", math.inf)
+    facts_found = unreadable("uid-1")
+    assert (facts_found.about, facts_found.read_at) == ("uid-1", math.inf)
 
 
-def test_a_node_for_another_pod_counts_where_the_autoscaler_said_nothing() -> None:
+def test_a_node_for_another_pod_counts_without_an_autoscaler_event() -> None:
     assert with_scale_up(facts(), "words").scale_up is ScaleUp.COMING
     refused = facts(autoscaler("NotTriggerScaleUp", NOT_TRIGGERED, 5))
     assert with_scale_up(refused, "words") == refused

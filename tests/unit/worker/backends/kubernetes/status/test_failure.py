@@ -77,7 +77,7 @@ NATIVE = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"nam
         (PodView(), FailureReason.JOB_FAILED, None),
     ],
 )
-def test_the_pod_tells_why(view: PodView, reason: FailureReason, exit_code: int | None) -> None:
+def test_the_pod_gives_the_reason(view: PodView, reason: FailureReason, exit_code: int | None) -> None:
     outcome = explain(view)
     assert (outcome.reason, outcome.exit_code) == (reason, exit_code)
 
@@ -276,7 +276,7 @@ def test_what_a_container_wrote_is_no_part_of_the_message(view: Callable[[int], 
     ],
     ids=["OOM", "deleted", "preempted", "deadline"],
 )
-def test_where_the_cluster_ended_it_the_containers_words_tell_nothing(view: PodView) -> None:
+def test_container_messages_are_ignored_where_the_cluster_ended_the_pod(view: PodView) -> None:
     assert "canary" not in explain(view).for_owner()
 
 
@@ -314,32 +314,32 @@ def created(name: str, at: int = 0) -> EventView:
     return event("SuccessfulCreate", f"Created pod: {name}", at=at, kind="Normal", involvedObject=about)
 
 
-def told(reason: str, message: str = "why", at: int = 10, *, of: str = "j-a") -> EventView:
+def pod_event(reason: str, message: str = "why", at: int = 10, *, of: str = "j-a") -> EventView:
     return event(reason, message, at=at, kind="Normal", involvedObject={"kind": "Pod", "name": of})
 
 
-NOT_READY = told("NodeNotReady", "Node is not ready", 20)
-TAINTED = told("TaintManagerEviction", "Marking for deletion Pod ns/j-a", 30)
-REVOKED = told("TaintManagerEviction", "Cancelling deletion of Pod ns/j-a", 40)
-KILLING = told("Killing", "Stopping container task", 50)
+NOT_READY = pod_event("NodeNotReady", "Node is not ready", 20)
+TAINTED = pod_event("TaintManagerEviction", "Marking for deletion Pod ns/j-a", 30)
+REVOKED = pod_event("TaintManagerEviction", "Cancelling deletion of Pod ns/j-a", 40)
+KILLING = pod_event("Killing", "Stopping container task", 50)
 
-FAILED_TRY = told("ScaleDownFailed", "failed to delete pod for ScaleDown", 20)
+FAILED_TRY = pod_event("ScaleDownFailed", "failed to delete pod for ScaleDown", 20)
 
 ROWS = {
-    "preempted": ([told("Preempted")], FailureReason.POD_PREEMPTED),
-    "preempted by the kubelet": ([told("Preempting")], FailureReason.POD_PREEMPTED),
-    "evicted by the kubelet": ([told("Evicted", "The node was low on resource")], FailureReason.EVICTED),
-    "node removed by the autoscaler": ([told("ScaleDown"), KILLING], FailureReason.EVICTED),
+    "preempted": ([pod_event("Preempted")], FailureReason.POD_PREEMPTED),
+    "preempted by the kubelet": ([pod_event("Preempting")], FailureReason.POD_PREEMPTED),
+    "evicted by the kubelet": ([pod_event("Evicted", "The node was low on resource")], FailureReason.EVICTED),
+    "node removed by the autoscaler": ([pod_event("ScaleDown"), KILLING], FailureReason.EVICTED),
     "an eviction that did not come about": (
-        [told("ScaleDown"), FAILED_TRY, KILLING],
+        [pod_event("ScaleDown"), FAILED_TRY, KILLING],
         FailureReason.POD_MISSING,
     ),
     "evicted at the second try": (
-        [told("ScaleDown"), FAILED_TRY, told("ScaleDown", at=30), KILLING],
+        [pod_event("ScaleDown"), FAILED_TRY, pod_event("ScaleDown", at=30), KILLING],
         FailureReason.EVICTED,
     ),
     "preempted after a try to evict": (
-        [told("Preempted"), told("ScaleDown", at=15), FAILED_TRY],
+        [pod_event("Preempted"), pod_event("ScaleDown", at=15), FAILED_TRY],
         FailureReason.POD_PREEMPTED,
     ),
     "tainted": ([TAINTED, KILLING], FailureReason.EVICTED),
@@ -349,33 +349,33 @@ ROWS = {
     "silent node, driven away": ([NOT_READY, TAINTED], FailureReason.NODE_LOST),
     "a node that came back": ([NOT_READY, KILLING], FailureReason.POD_MISSING),
     "preempted after its node came back": (
-        [NOT_READY, told("Preempted", at=40), KILLING],
+        [NOT_READY, pod_event("Preempted", at=40), KILLING],
         FailureReason.POD_PREEMPTED,
     ),
-    "preempted before its node was silent": ([told("Preempted"), NOT_READY], FailureReason.NODE_LOST),
+    "preempted before its node was silent": ([pod_event("Preempted"), NOT_READY], FailureReason.NODE_LOST),
     "deleted": ([KILLING], FailureReason.POD_MISSING),
     "nothing": ([], FailureReason.POD_MISSING),
 }
 
 
 @pytest.mark.parametrize(("events", "reason"), ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize("job_told", [True, False])
+@pytest.mark.parametrize("job_has_events", [True, False])
 def test_the_events_of_a_pod_that_is_gone_speak_for_it(
-    events: list[EventView], reason: FailureReason, job_told: bool
+    events: list[EventView], reason: FailureReason, job_has_events: bool
 ) -> None:
-    about_job = [created("j-a")] if job_told else []
+    about_job = [created("j-a")] if job_has_events else []
     outcome = explain_failure(LIMIT, (), [*reversed(events), *about_job])
     assert outcome.reason is reason
 
 
-def test_what_the_cluster_said_is_quoted() -> None:
-    outcome = explain_failure(LIMIT, (), [told("Preempted", "Preempted by pod p on node n")])
+def test_the_clusters_message_is_quoted() -> None:
+    outcome = explain_failure(LIMIT, (), [pod_event("Preempted", "Preempted by pod p on node n")])
     assert outcome.message.startswith(
         "The Pod was preempted: a Pod of a higher priority took its place (Preempted: Preempted by pod p on"
         " node n): run the task again"
     )
     over = explain_failure(
-        LIMIT, (), [told("Evicted", 'Usage of EmptyDir volume "workspace" exceeds the limit')]
+        LIMIT, (), [pod_event("Evicted", 'Usage of EmptyDir volume "workspace" exceeds the limit')]
     )
     assert "workspace_size_limit" in over.message
 
@@ -383,9 +383,9 @@ def test_what_the_cluster_said_is_quoted() -> None:
 def test_the_last_pod_of_a_job_counts() -> None:
     events = [
         created("j-a", 0),
-        told("Preempted", at=5),
+        pod_event("Preempted", at=5),
         created("j-b", 20),
-        told("Evicted", of="j-b", at=30),
+        pod_event("Evicted", of="j-b", at=30),
     ]
     assert pods_of_job(reversed(events)) == ["j-a", "j-b"]
     assert events_of_last_pod(reversed(events)) == [events[3]]
@@ -395,8 +395,8 @@ def test_the_last_pod_of_a_job_counts() -> None:
 
 
 def test_where_no_event_names_the_last_pod_it_is_the_one_that_was_heard_of_last() -> None:
-    first = [told("Scheduled", at=0), told("Preempted", at=5), told("Killing", at=40)]
-    second = [told("Scheduled", at=20, of="j-b"), told("Started", at=30, of="j-b")]
+    first = [pod_event("Scheduled", at=0), pod_event("Preempted", at=5), pod_event("Killing", at=40)]
+    second = [pod_event("Scheduled", at=20, of="j-b"), pod_event("Started", at=30, of="j-b")]
     assert events_of_last_pod([*second, *first]) == second
     assert events_of_last_pod(first) == first
     assert events_of_last_pod([]) == []
@@ -409,9 +409,9 @@ def test_of_the_pods_that_are_gone_the_newest_are_looked_for() -> None:
 
 def test_a_pod_that_is_there_knows_better() -> None:
     there = pod(phase="Failed", containerStatuses=[terminated("task", 3)])
-    assert explain_failure(LIMIT, (there,), [told("Preempted")]).reason is FailureReason.CONTAINER_EXIT
+    assert explain_failure(LIMIT, (there,), [pod_event("Preempted")]).reason is FailureReason.CONTAINER_EXIT
 
 
 def test_a_job_that_knows_why_is_asked_first() -> None:
-    assert explain_failure(DEADLINE, (), [told("Preempted")]).reason is FailureReason.ACTIVE_DEADLINE
+    assert explain_failure(DEADLINE, (), [pod_event("Preempted")]).reason is FailureReason.ACTIVE_DEADLINE
     assert not is_unexplained(failed(FailureReason.ACTIVE_DEADLINE, "x"), ())

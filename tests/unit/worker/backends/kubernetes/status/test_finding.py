@@ -25,7 +25,7 @@ EVENTS = Permission("", "events", "list", "say why a task does not start")
 WORDS = 'events is forbidden: User "bot" cannot list resource "events" in API group ""'
 
 
-def said(error: ApiError) -> str:
+def error_text(error: ApiError) -> str:
     return str(
         explain_api_error(
             error,
@@ -47,7 +47,7 @@ def test_parts_that_are_empty_are_left_out() -> None:
 
 
 def test_credentials_that_are_refused() -> None:
-    assert said(status(401, "Unauthorized")) == (
+    assert error_text(status(401, "Unauthorized")) == (
         "the Kubernetes API server https://k8s:6443 does not accept the credentials of"
         ' context "prod" of ~/.kube/config\n'
         "  the cluster says: Unauthorized\n"
@@ -57,7 +57,7 @@ def test_credentials_that_are_refused() -> None:
 
 
 def test_a_server_that_forbids() -> None:
-    assert said(status(403, WORDS)) == (
+    assert error_text(status(403, WORDS)) == (
         "the Kubernetes API server https://k8s:6443 forbids what tasks need in namespace 'agents'\n"
         f"  the cluster says: {WORDS}\n"
         f'  fix: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
@@ -65,7 +65,7 @@ def test_a_server_that_forbids() -> None:
 
 
 def test_a_server_that_cannot_be_reached() -> None:
-    assert said(UnreachableError("https://k8s:6443", "Connection refused")) == (
+    assert error_text(UnreachableError("https://k8s:6443", "Connection refused")) == (
         'the Kubernetes backend cannot start (context "prod" of ~/.kube/config): the API server'
         " https://k8s:6443 cannot be reached: Connection refused\n"
         "  fix: check that the cluster runs, that this is its address, and that a firewall or proxy"
@@ -74,7 +74,7 @@ def test_a_server_that_cannot_be_reached() -> None:
 
 
 def test_a_server_that_is_not_well() -> None:
-    assert said(status(500, "etcd is gone")) == (
+    assert error_text(status(500, "etcd is gone")) == (
         "the Kubernetes API server https://k8s:6443 cannot do what the worker asks"
         ' (context "prod" of ~/.kube/config)\n'
         "  the cluster says: etcd is gone\n"
@@ -113,7 +113,7 @@ def test_a_secret_for_variables_needs_its_permission_only_where_it_is_wanted() -
     assert "secrets: create" in map(str, needed_permissions(KubernetesConfig(task_env_secret=True)))
 
 
-def test_fields_that_nobody_knows() -> None:
+def test_unknown_fields() -> None:
     problems = ["backend.kubernetes.pod_template.nodeSelectr: unknown field; did you mean `nodeSelector`?"]
     assert str(explain_field_errors(problems, 'unknown field "spec.template.spec.nodeSelectr"')) == (
         "the Job of a task is not what Kubernetes takes:\n"

@@ -27,8 +27,8 @@ WEBHOOK = EventFacts(about="job-1", refusal=Refusal.PASSING, refused="FailedCrea
 
 def seen(*conditions: str, **status: Any) -> JobView:
     """A Job that the Job controller has seen to."""
-    told = [{"type": kind, "status": "True"} for kind in conditions]
-    status = {"startTime": "2026-01-01T12:00:00Z", "conditions": told, **status}
+    true_conditions = [{"type": kind, "status": "True"} for kind in conditions]
+    status = {"startTime": "2026-01-01T12:00:00Z", "conditions": true_conditions, **status}
     return msgspec.convert({"metadata": {"name": "j", "uid": "job-1"}, "status": status}, JobView)
 
 
@@ -293,7 +293,7 @@ def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason
     assert words in problem.outcome.message
 
 
-def test_what_a_probe_printed_is_not_the_clusters_word() -> None:
+def test_probe_output_is_not_the_clusters_message() -> None:
     view = starting(running("proxy"), waiting("setup", "PodInitializing"), spec=NATIVE)
     probed = EventFacts(about="uid-1", warning="Unhealthy", task_text=TaskText("Startup probe failed: x"))
     outcome = only_startup(view, probed).outcome
@@ -323,7 +323,5 @@ def test_a_pull_may_take_as_long_as_it_takes() -> None:
 
 
 @pytest.mark.parametrize(("sandbox", "ask_after"), [(None, 10.0), (False, 10.0), (True, 600.0)])
-def test_with_a_sandbox_events_tell_nothing_that_is_worth_a_request(
-    sandbox: bool | None, ask_after: float
-) -> None:
+def test_when_events_are_read_depends_on_the_sandbox(sandbox: bool | None, ask_after: float) -> None:
     assert only_startup(starting(sandbox=sandbox)).ask_after == ask_after

@@ -47,7 +47,7 @@ def test_a_waiting_container(reason: str, failure: FailureReason, grace: float) 
     assert problem.outcome.exit_code is None
 
 
-def test_what_a_hook_printed_is_not_the_clusters_word() -> None:
+def test_hook_output_is_not_the_clusters_message() -> None:
     message = 'Exec lifecycle hook ([login]) failed - error: exit code 1, message: "canary"'
     view = pod(phase="Running", initContainerStatuses=[waiting("proxy", "PostStartHookError", message)])
     outcome = only(view).outcome
@@ -130,7 +130,7 @@ def test_a_pull_that_may_heal_has_its_grace(message: str) -> None:
     assert only(view).grace == 60.0
 
 
-def test_words_of_a_hopeless_pull_do_not_shorten_other_problems() -> None:
+def test_a_permanent_pull_error_does_not_shorten_other_problems() -> None:
     view = pod(
         phase="Pending",
         containerStatuses=[waiting("task", "CreateContainerConfigError", 'secret "npm" not found')],

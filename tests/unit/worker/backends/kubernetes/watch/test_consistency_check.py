@@ -30,7 +30,7 @@ def test_a_difference_names_both_versions() -> None:
     assert differences(["j"], {}, {"j": cached("6")}) == {"j": Difference(None, "6")}
 
 
-def test_a_difference_lasts_when_the_watch_told_nothing_in_between() -> None:
+def test_a_difference_persists_when_the_watch_sent_nothing_in_between() -> None:
     assert persistent({"j": Difference("5", "6")}, {"j": Difference("5", "7")}) == ["j"]
 
 

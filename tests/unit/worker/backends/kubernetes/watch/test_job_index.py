@@ -49,7 +49,7 @@ def handler(index: JobIndex) -> Recorder:
     return recorder
 
 
-def test_a_change_is_told_to_those_it_concerns(index: JobIndex, handler: Recorder) -> None:
+def test_a_change_calls_the_handlers_of_its_job(index: JobIndex, handler: Recorder) -> None:
     other = Recorder("u-2")
     index.add_handler("k", other)
     index.on_job_change(Change(job()))
@@ -57,7 +57,7 @@ def test_a_change_is_told_to_those_it_concerns(index: JobIndex, handler: Recorde
     assert (handler.touches, other.touches) == (2, 0)
 
 
-def test_a_namesake_is_another_job(index: JobIndex, handler: Recorder) -> None:
+def test_a_job_with_the_same_name_and_another_uid_is_another_job(index: JobIndex, handler: Recorder) -> None:
     index.on_job_change(Change(job(uid="before")))
     index.on_job_change(Change(job(uid="before"), deleted=True))
     assert (handler.touches, handler.gone) == (0, [])
@@ -84,7 +84,7 @@ def test_a_pod_is_kept_in_its_latest_state(index: JobIndex) -> None:
     ]
 
 
-def test_a_pod_that_went_is_forgotten_unless_it_tells_how_its_job_in_flight_ended(
+def test_a_deleted_pod_is_forgotten_unless_it_shows_how_its_running_job_ended(
     index: JobIndex, handler: Recorder
 ) -> None:
     index.on_pod_change(Change(pod("p", "Running")))
@@ -99,18 +99,18 @@ def test_a_pod_that_went_is_forgotten_unless_it_tells_how_its_job_in_flight_ende
     assert index.pods("j", "u-1") == ()
 
 
-def test_a_pod_of_no_job_concerns_nobody(index: JobIndex, handler: Recorder) -> None:
+def test_a_pod_without_a_job_calls_no_handler(index: JobIndex, handler: Recorder) -> None:
     index.on_pod_change(Change(PodView(metadata=ObjectMeta(name="stray"))))
     assert handler.touches == 0
 
 
-def test_a_list_without_a_job_that_stood_before_it_began_means_the_job_is_gone(index: JobIndex) -> None:
-    standing, missing, newer = Recorder("u-1"), Recorder("u-2"), Recorder("u-3", created_at=300.0)
-    for name, recorder in {"standing": standing, "missing": missing, "newer": newer}.items():
+def test_a_list_without_a_job_that_existed_before_it_began_means_the_job_is_gone(index: JobIndex) -> None:
+    existing, missing, newer = Recorder("u-1"), Recorder("u-2"), Recorder("u-3", created_at=300.0)
+    for name, recorder in {"standing": existing, "missing": missing, "newer": newer}.items():
         index.add_handler(name, recorder)
     index.on_job_change(Change(job("standing", "u-1")))
     index.on_list(began=200.0)
-    assert (standing.gone, missing.gone, newer.gone) == ([], [None], [])
+    assert (existing.gone, missing.gone, newer.gone) == ([], [None], [])
 
 
 def test_a_job_may_have_two_handlers(index: JobIndex, handler: Recorder) -> None:
@@ -152,7 +152,7 @@ def test_the_listener_hears_of_every_job_after_its_handlers(index: JobIndex, han
     assert (index.has_handler("j"), index.has_handler("k")) == (True, False)
 
 
-def test_a_change_in_what_nobody_observes_is_told_to_nobody(index: JobIndex, handler: Recorder) -> None:
+def test_a_change_of_an_unobserved_object_calls_no_handler(index: JobIndex, handler: Recorder) -> None:
     def version(number: str) -> tuple[JobView, PodView]:
         metadata = ObjectMeta(name="j", uid="u-1", resource_version=number)
         labels = Labels(job_name="j", job_uid="u-1")

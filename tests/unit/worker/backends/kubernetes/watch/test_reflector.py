@@ -233,7 +233,7 @@ def test_a_start_that_does_not_succeed_raises_the_servers_answer(
 
 
 @in_virtual_time
-async def test_a_start_to_which_nobody_answers_says_so() -> None:
+async def test_a_start_without_an_answer_is_reported() -> None:
     async with watching(("list", stream()), start=None) as watched:
         with pytest.raises(UnreachableError, match="no answer in time"):
             await watched.reflector.start(10.0)

@@ -39,7 +39,7 @@ class Event(NamedTuple):
     item: Item
 
     @property
-    def told(self) -> tuple[Item, bool]:
+    def delivered(self) -> tuple[Item, bool]:
         """What a subscriber is to hear of it: the object, and whether it is gone."""
         return self.item, self.kind == "DELETED"
 
@@ -102,7 +102,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         self.splitter = LineSplitter()
         self.position: int | None = None
         self.newest = 0
-        self.told: dict[str, Item] = {}
+        self.delivered: dict[str, Item] = {}
 
     # In the cluster ------------------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ class ReflectorMachine(RuleBasedStateMachine):
             self.server.delete(name)
 
     @rule(name=NAMES)
-    def a_namesake_takes_its_place(self, name: str) -> None:
+    def recreate_under_the_same_name(self, name: str) -> None:
         self.somebody_deletes(name)
         self.server.write(name)
 
@@ -146,12 +146,12 @@ class ReflectorMachine(RuleBasedStateMachine):
         if version < self.newest:
             return
         listed = self.server.at[version]
-        before = {(item.name, item.uid) for item in self.told.values()}
+        before = {(item.name, item.uid) for item in self.delivered.values()}
         after = {(item.name, item.uid) for item in listed.values()}
         views = [_view(item) for item in listed.values()]
         heard = self.hear(self.store.replace(views, str(version)))
         assert {(item.name, item.uid) for item, gone in heard if gone} == before - after
-        assert self.told == listed
+        assert self.delivered == listed
         self.newest = version
 
     # Watches -------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         """In chunks of ``size`` bytes."""
         events = self.server.after(self.position or 0)[:count]
         data = b"".join(event.line() for event in events)
-        assert self.receive(data, size) == [event.told for event in events]
+        assert self.receive(data, size) == [event.delivered for event in events]
         if events:
             self.position = self.newest = events[-1].item.version
 
@@ -185,7 +185,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         if events:
             *whole, _ = events
             data = b"".join(event.line() for event in events)[:-missing]
-            assert self.receive(data) == [event.told for event in whole]
+            assert self.receive(data) == [event.delivered for event in whole]
             self.newest = whole[-1].item.version if whole else self.newest
         self.position = None
 
@@ -214,7 +214,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         assert self.receive(b"".join(event.line() for event in sent[-back:])) == []
 
     @rule()
-    def all_is_told(self) -> None:
+    def all_changes_are_delivered(self) -> None:
         """The consistent point: whatever it takes, the reflector is where the server is."""
         if self.position is None:
             if self.store.resource_version is not None:
@@ -223,14 +223,14 @@ class ReflectorMachine(RuleBasedStateMachine):
                 self.read_list(self.server.version)
                 self.a_watch_is_opened()
         self.events_arrive(len(self.server.history) or 1, 50)
-        assert self.told == self.server.items
+        assert self.delivered == self.server.items
 
     def teardown(self) -> None:
-        self.all_is_told()
+        self.all_changes_are_delivered()
 
     @invariant()
-    def what_was_told_is_what_is_known(self) -> None:
-        assert self.told == {name: _item(view) for name, view in self.store.objects.items()}
+    def delivered_changes_equal_the_store(self) -> None:
+        assert self.delivered == {name: _item(view) for name, view in self.store.objects.items()}
 
     # The subscriber's side -----------------------------------------------------------------------
 
@@ -254,13 +254,13 @@ class ReflectorMachine(RuleBasedStateMachine):
         change: Change[JobView]
         for change in changes:
             item = _item(change.object)
-            known = self.told.pop(item.name, None)
+            known = self.delivered.pop(item.name, None)
             assert known is None or known.uid == item.uid, "another one stands that nobody said was gone"
             if change.deleted:
                 assert known is not None, "deleted, and it was never told of"
             else:
                 assert known is None or known.version < item.version, "told twice, or in disorder"
-                self.told[item.name] = item
+                self.delivered[item.name] = item
             heard.append((item, change.deleted))
         return heard
 

@@ -11,7 +11,7 @@ def job(name: str, version: int | str, uid: str = "u") -> JobView:
     return JobView(metadata=ObjectMeta(name=name, uid=uid, resource_version=str(version)))
 
 
-def test_a_list_tells_differences_alone_and_the_deleted_first() -> None:
+def test_a_list_yields_only_differences_deletions_first() -> None:
     store: Store[JobView] = Store()
     store.replace([job("kept", 1), job("changed", 2), job("gone", 3), job("replaced", 4, "old")], "5")
     kept = store.objects["kept"]
@@ -47,7 +47,7 @@ def test_a_bookmark_without_a_version_moves_nothing() -> None:
     assert store.resource_version == "5"
 
 
-def test_an_event_that_others_overtook_counts_for_an_object_that_stands() -> None:
+def test_an_overtaken_event_counts_for_an_existing_object() -> None:
     store: Store[JobView] = Store()
     store.replace([job("a", 2), job("b", 3)], "5")
     assert store.apply(Upserted(job("b", 9))) == (Change(job("b", 9)),)
@@ -57,7 +57,7 @@ def test_an_event_that_others_overtook_counts_for_an_object_that_stands() -> Non
     assert store.resource_version == "9"
 
 
-def test_a_namesake_tells_of_the_deletion_that_it_overtook() -> None:
+def test_an_added_object_with_another_uid_implies_the_old_ones_deletion() -> None:
     store: Store[JobView] = Store()
     store.replace([job("a", 2, "old")], "5")
     changes = store.apply(Upserted(job("a", 9, "new")))

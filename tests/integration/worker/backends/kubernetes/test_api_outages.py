@@ -111,7 +111,7 @@ def _heal(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [
         _away,
         _says(429, Retry_After="1"),
@@ -129,19 +129,19 @@ async def test_what_ended_meanwhile_is_known_soon_after(
     api_tier: ApiTier,
     namespace: str,
     kubelet: KubeletFactory,
-    trouble: Callable[[FaultProxy], None],
+    fault: Callable[[FaultProxy], None],
 ) -> None:
     async with kubelet(behaviours.always(behaviours.succeed(after=0.5))), start() as backend:
         lives = Lives(backend)
         await lives.all_launched()
-        trouble(proxy)
+        fault(proxy)
         await eventually(lambda: jobs_ended(api_tier, namespace) == TASKS)
         await asyncio.sleep(3.0)  # the pauses have grown
         _heal(proxy)
         await lives.succeed()
 
 
-async def test_a_refusal_that_passes_is_said_once(
+async def test_a_temporary_refusal_is_logged_once(
     proxy: FaultProxy, start: Start, kubelet: KubeletFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with kubelet(behaviours.always(behaviours.succeed(after=0.5))), start() as backend:
@@ -154,8 +154,11 @@ async def test_a_refusal_that_passes_is_said_once(
             await eventually(lambda: proxy.asked["watch"] >= before + 6)
             _heal(proxy)
             await lives.succeed()
-    said = [record.message for record in caplog.records if "is refused and tried again" in record.message]
-    assert sorted(words.split(" is ")[0] for words in said) == ["the watch of jobs", "the watch of pods"]
+    logged = [record.message for record in caplog.records if "is refused and tried again" in record.message]
+    assert sorted(cluster_message.split(" is ")[0] for cluster_message in logged) == [
+        "the watch of jobs",
+        "the watch of pods",
+    ]
 
 
 @pytest.mark.parametrize("ending", ["ended", "cut"])
@@ -182,11 +185,11 @@ async def test_a_watch_that_lasts_a_second_is_no_list_a_second(
 async def test_events_that_come_twice_and_out_of_order(
     proxy: FaultProxy, start: Start, kubelet: KubeletFactory
 ) -> None:
-    told: list[bytes] = []
+    delivered: list[bytes] = []
 
     def shuffled(lines: list[bytes]) -> list[bytes]:
-        told.extend(lines)
-        return [*reversed(lines), *told[-20:]]
+        delivered.extend(lines)
+        return [*reversed(lines), *delivered[-20:]]
 
     proxy.mangle = shuffled
     async with kubelet(behaviours.always(behaviours.succeed(after=0.5))), start(QUICK) as backend:
