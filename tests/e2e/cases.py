@@ -48,7 +48,7 @@ class Case:
     name: str
     task: frames.TaskAssignment
     reason: str | None = None
-    exit_code: int = 0
+    exit_code: int | None = None
     message_parts: Sequence[str] = field(default=())
     output: str | None = None
 
