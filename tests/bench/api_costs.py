@@ -37,7 +37,7 @@ class ApiCosts:
 
 
 def count_costs(entries: Iterable[AuditEntry], at_start: Collection[str]) -> ApiCosts:
-    """Count one worker's requests in one namespace, taken while its watches stand.
+    """Count one worker's requests in one namespace, taken while its watches are open.
 
     ``at_start`` are the IDs of those that it had made before it took a task.
     """

@@ -1,4 +1,4 @@
-"""A control plane that hands out what it is told to, and notes what the worker answers."""
+"""A control plane that sends the assignments it is given, and records the worker's answers."""
 
 import time
 from collections.abc import Iterable, Mapping

@@ -57,7 +57,7 @@ class Ledger:
             record.ended = now
 
     def reported(self, task_id: str, state: str, now: float) -> None:
-        """The worker said how a task ended."""
+        """The worker reported how a task ended."""
         record = self._known(task_id, "reported")
         if record is None:
             return

@@ -1,7 +1,7 @@
 """The node, a process of its own: ``python -m tests.bench.node KUBECONFIG``.
 
 It takes the Pods of all namespaces. Those of a preflight end at once, and every other one
-runs until it is told to end. Standard input takes a JSON object a line:
+runs until a request on standard input ends it. Standard input takes a JSON object a line:
 ``{"namespace": "n", "finish": 10, "pause": 0.04}`` ends the ten Pods of the namespace that
 have run the longest, one each 0.04 s. Standard output gives one whenever something changed:
 ``{"n": [12, 10]}`` says for each namespace how many Pods were started so far, preflights

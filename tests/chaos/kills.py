@@ -1,8 +1,8 @@
 """The ledger of kills, and how long each took to recover from. Pure.
 
-A kill is recovered from once a worker has said hello to the control plane after it and, where
-the step was about a run, a process other than the victim has since said a word of that run in
-its log: it was taken over, assigned, claimed, reported. A run of which nobody had anything
+A kill is recovered from once a worker has sent hello to the control plane after it and, where
+the step was about a run, a process other than the victim has since named that run in
+its log: it was adopted, assigned, claimed, reported. A run of which nobody had anything
 more to say (it had ended) adds nothing.
 """
 
@@ -42,7 +42,7 @@ class KillLedger:
 
     @property
     def recovering(self) -> bool:
-        """Whether there was a kill after which no worker has said hello yet."""
+        """Whether there was a kill after which no worker has sent hello yet."""
         return any(kill.connected_at is None for kill in self.kills)
 
     def add(self, step: str, victim: str, t: float, run_id: str) -> None:
@@ -50,13 +50,13 @@ class KillLedger:
         self.kills.append(Kill(step, victim, t, run_id))
 
     def connected(self, now: float) -> None:
-        """A worker has said hello."""
+        """A worker has sent hello."""
         for kill in self.kills:
             if kill.connected_at is None and kill.t < now:
                 kill.connected_at = now
 
     def heard_of(self, run_id: str, name: str, now: float) -> None:
-        """A process has said something of a run."""
+        """A process has logged something about a run."""
         for kill in self.kills:
             if kill.run_id == run_id and kill.went_on_at is None and kill.victim != name and kill.t < now:
                 kill.went_on_at = now

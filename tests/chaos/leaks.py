@@ -1,4 +1,4 @@
-"""The leak check: many short tasks through one worker and one control plane, and nobody is killed.
+"""The leak check: many short tasks through one worker and one control plane, without kills.
 
 After it, both hold what they held before: slots, asyncio tasks, sockets, descriptors, watches; the
 cluster and this host hold nothing of the tasks; and memory no longer grows with their number.

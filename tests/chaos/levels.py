@@ -1,4 +1,4 @@
-"""What processes held before, half-way through and after many tasks, and whether that tells a leak. Pure.
+"""What processes held before, half-way through and after many tasks, and whether that shows a leak. Pure.
 
 A cache that has a bound fills and then stays; a leak goes on. So the growth of the second half
 counts, by which time the caches have filled: of the control plane those are what SQLite keeps for

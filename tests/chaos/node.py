@@ -1,7 +1,7 @@
 """The played node, a process of its own: ``python -m tests.chaos.node KUBECONFIG LEDGER NAMESPACE``.
 
 Every Pod does what its task's orders say; see ``tests.chaos.plan``. The end of standard input
-ends the node. A line on standard output says that it stands.
+ends the node. A line on standard output says that it is ready.
 """
 
 import asyncio

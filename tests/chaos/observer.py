@@ -83,7 +83,7 @@ class Observer:
         self._living[name] = (_Tail(self._folder / f"{name}.log"), _Tail(self._folder / f"{name}.marks"))
 
     def died(self, name: str) -> None:
-        """A process has ended: read its last words, and no more."""
+        """A process has ended: read the rest of its log."""
         self.look()
         self._living.pop(name, None)
 

@@ -140,7 +140,7 @@ class FaultyProxy:
         if not pair.half_open:
             with contextlib.suppress(OSError, RuntimeError):
                 writer.write_eof()
-            # What ends one half ends the other, but not before what was said has arrived.
+            # What ends one half ends the other, but not before the data sent has arrived.
             with contextlib.suppress(OSError):
                 await writer.drain()
             pair.client.close()

@@ -28,7 +28,7 @@ def table(kills: Sequence[Kill]) -> str:
 
 
 def findings(result: Result) -> list[str]:
-    """All that is wrong or worth a word, a line each."""
+    """All that is wrong or worth mentioning, a line each."""
     comparison = result.comparison
     lines = []
     for name, bad in (

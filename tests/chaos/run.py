@@ -209,7 +209,7 @@ class _Chaos:
         await self._kill(self._workers[0], Side.WORKER)
 
     async def _kill(self, slot: Slot, side: Side) -> None:
-        """Kill what stands in a slot, again and again; it lives on where a mutant shows on the other side."""
+        """Kill the process of a slot again and again; skip kills where a mutant is on the other side."""
         if self._favourites and not any(find(name).side is side for name in self._favourites):
             await slot.start_unarmed()
             return

@@ -38,7 +38,7 @@ class ChaosError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """``link`` stands between worker and control plane, ``api`` between worker and API server.
+    """``link`` is the proxy between worker and control plane, ``api`` between worker and API server.
 
     ``record`` is the ledger of what ran; ``folder`` has it, the logs and all state. ``pace`` is how
     many times longer a program takes to start than on a quiet machine, and 1 at least: the lease

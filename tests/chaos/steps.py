@@ -79,7 +79,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("taken-over", _W, _A, f"{_WORKER}.adopt", rare=True, early=True),
     Step("hello-unsent", _W, _B, _WRITES, frame="worker_hello", early=True),
     Step("hello-sent", _W, _A, _WRITES, frame="worker_hello", early=True),
-    # A task comes in and is made to stand.
+    # A task is assigned and its Job created.
     Step("assignment-received", _W, _B, f"{_WORKER}._assigned"),
     Step("job-uncreated", _W, _B, f"{_BACKEND}:create_or_adopt", backend=_K8S, sharp=True),
     Step("job-created", _W, _A, f"{_BACKEND}:create_or_adopt", backend=_K8S, sharp=True),

@@ -57,7 +57,7 @@ class Events:
 class Slot:
     """One place in which a program runs: killed as planned, and started again.
 
-    ``current`` is the process that stands there. Every process has its own number.
+    ``current`` is the process that runs there. Every process has its own number.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Slot:
             await self._could_not_start(process)
 
     async def stop(self) -> None:
-        """End what stands there with SIGTERM."""
+        """End the current process with SIGTERM."""
         process, self.current = self.current, None
         if process is None or process.code is not None:
             return

@@ -42,7 +42,7 @@ def case_id(path: Path) -> str:
 
 
 class HelmError(Exception):
-    """Helm ended with an error; the message is what it said."""
+    """Helm ended with an error; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)

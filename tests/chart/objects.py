@@ -29,9 +29,9 @@ def container(objects: Iterable[Object]) -> Object:
 
 
 def environment(of: Object) -> dict[str, Any]:
-    """Return a container's variables: a value, or its source. A name that stands twice fails."""
+    """Return a container's variables: a value, or its source. A duplicate name fails."""
     names = [entry["name"] for entry in of["env"]]
-    assert len(names) == len(set(names)), f"variables stand twice: {names}"
+    assert len(names) == len(set(names)), f"variables occur twice: {names}"
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in of["env"]}
 
 

@@ -96,7 +96,7 @@ def apiserver_command(binary: Path, layout: Layout) -> list[str]:
         f"--etcd-servers=http://127.0.0.1:{layout.etcd_port}",
         "--bind-address=127.0.0.1",
         f"--secure-port={layout.apiserver_port}",
-        # A loopback address must not stand in Endpoints, so nothing publishes it.
+        # A loopback address must not be in Endpoints, so nothing publishes it.
         "--advertise-address=127.0.0.1",
         "--endpoint-reconciler-type=none",
         f"--tls-cert-file={certificate}",

@@ -18,7 +18,7 @@ class StartError(ClusterError):
 class ApiError(ClusterError):
     """The API server answered with an error.
 
-    ``status`` is the HTTP status code, ``body`` what the server said about it.
+    ``status`` is the HTTP status code, ``body`` the server's answer.
     """
 
     def __init__(self, method: str, path: str, status: int, body: str) -> None:

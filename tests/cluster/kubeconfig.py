@@ -97,7 +97,7 @@ def _named(content: Any, plural: str, singular: str, name: str) -> dict[str, Any
 
 
 def _data(entry: Mapping[str, Any], key: str, folder: Path) -> bytes | None:
-    """Return what stands under ``KEY-data`` in base64, or in the file that ``KEY`` names."""
+    """Return the base64 data under ``KEY-data``, or the content of the file that ``KEY`` names."""
     if inline := entry.get(f"{key}-data"):
         return base64.b64decode(inline)
     name: str | None = entry.get(key)

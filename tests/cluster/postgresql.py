@@ -48,7 +48,7 @@ class PostgreSQL:
         """Start it.
 
         Raises:
-            ClusterError: it did not start; the text has what it said.
+            ClusterError: it did not start; the text has its output.
         """
         if self._user is not None:
             owner = pwd.getpwnam(self._user)

@@ -1,7 +1,7 @@
 """The cluster's binaries: found in ``KUBEBUILDER_ASSETS`` or in the cache, else built with Go, once.
 
 ``python -m tests.cluster.provision [--print] [NAME…]`` does it ahead of the tests.
-The versions stand in ``kubernetes/go.mod`` and nowhere else.
+The versions are in ``kubernetes/go.mod`` alone.
 """
 
 import argparse

@@ -15,7 +15,7 @@ async def end_server(runner: web.BaseRunner) -> None:
     """Stop listening, break every connection, and wait until each is closed.
 
     A connection that is closed in good order waits until its client has read everything, and with
-    TLS until the client has said goodbye. An event loop that ends before leaves its socket open.
+    TLS until the client has closed it. An event loop that ends before leaves its socket open.
     """
     for site in list(runner.sites):
         await site.stop()

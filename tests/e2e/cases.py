@@ -40,9 +40,9 @@ DRESSED: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A task, and its report: ``reason`` None is success; all ``words`` stand in the message.
+    """A task, and its report: ``reason`` None is success; the message contains all ``message_parts``.
 
-    ``output`` is the task's whole output, where that is told.
+    ``output`` is the task's whole output, where it is checked.
     """
 
     name: str

@@ -203,7 +203,7 @@ class Installation:
 
     @contextmanager
     def waiting_run(self) -> Iterator["WaitingRun"]:
-        """Submit a run and wait until it is in the middle of its command; it goes on when it is told to."""
+        """Submit a run and wait until it is in the middle of its command, where it waits for a file."""
         mark = secrets.token_hex(4)
         prompt = (
             f"echo began-{mark}; echo once >> /proof/{mark}; "

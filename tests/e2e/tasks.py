@@ -84,7 +84,7 @@ def worker_of(peer: Peer, config: Path) -> Iterator[Program]:
 
 
 def failed_start(peer: Peer, config: Path) -> tuple[int | None, str]:
-    """Run a worker that should not come to listen; return its exit code and its last words.
+    """Run a worker that should not come to listen; return its exit code and its last line.
 
     The exit code is None where it listens all the same.
     """
@@ -103,7 +103,7 @@ def _worker(peer: Peer, config: Path) -> AbstractContextManager[Program]:
 
 
 def processes_of(task_id: str) -> list[int]:
-    """The processes, as the machine counts, of a task's containers: its run stands in their environment."""
+    """The processes, as the machine counts, of a task's containers: its run is in their environment."""
     mark = f"OZ_RUN_ID={task_id}\0".encode()
     found: list[int] = []
     for entry in Path("/proc").iterdir():

@@ -63,7 +63,7 @@ def assign_without_secret(site: Site) -> str:
 
 
 def has_event(site: Site, reason: str, text: str) -> bool:
-    """Whether an event of that reason has been seen, with the words in its message."""
+    """Whether an event of that reason has been seen with the text in its message."""
     return any(event["reason"] == reason and text in event["message"] for event in site.items("events"))
 
 

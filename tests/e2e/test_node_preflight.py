@@ -24,7 +24,7 @@ def expect(
     case: str,
     message_parts: Sequence[str],
 ) -> None:
-    """Start a worker that must end with exit code 3, having said the words in its last line."""
+    """Start a worker that must end with exit code 3, with the message parts in its last line."""
     code, message = failed_start(peer, config)
     ledger.note(case, f"exit code {code}", message)
     assert code == 3, message

@@ -83,7 +83,7 @@ def journey(plane: ControlPlane, folder: Path) -> list[str]:
 
 
 def search(programs: list[Program], plane: ControlPlane, tokens: list[str], folder: Path) -> None:
-    """No secret and no payload stands in what was printed, whole or in part."""
+    """No secret and no payload is in what was printed, whole or in part."""
     secrets = [plane.key, *tokens]
     assert "sent task_claimed" in programs[0].text, "this is no log of level debug"
     for running in programs:

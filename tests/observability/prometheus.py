@@ -23,7 +23,7 @@ HOST: Final = "127.0.0.1"
 
 
 class PrometheusError(Exception):
-    """Prometheus or promtool refused what it was given; the message is what it said."""
+    """Prometheus or promtool refused its input; the message is its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _point(pair: tuple[float, str]) -> tuple[float, float]:
 
 @contextmanager
 def serving(programs: Programs, folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
-    """Run Prometheus with a configuration, on the data in ``folder/data``, which may stand beforehand.
+    """Run Prometheus with a configuration, on the data in ``folder/data``, which may exist beforehand.
 
     Raises:
         PrometheusError: it does not become ready.

@@ -1,4 +1,4 @@
-"""The chart's alert rules, as they stand in its file."""
+"""The chart's alert rules, as they are in its file."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -26,7 +26,7 @@ def debian_tree(debootstrap: Path, environ: Mapping[str, str] = os.environ) -> P
     """Return a tar file of a Debian with Python; made once, in about a minute, and cached.
 
     Raises:
-        ProvisionError: debootstrap failed; the text has what it said.
+        ProvisionError: debootstrap failed; the text has its output.
     """
     folder = cache_root(environ) / "bases"
     image = folder / f"debian-{RELEASE}-python.tar"

@@ -86,7 +86,7 @@ class DockerEngine:
         """Call the client and return what it prints, without the white space at the end.
 
         Raises:
-            EngineError: it failed; the text has the end of what it said.
+            EngineError: it failed; the text has the end of its log.
         """
         done = self.call(*arguments, stdin=stdin, timeout=timeout)
         if done.returncode != 0:

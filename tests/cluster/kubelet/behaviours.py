@@ -255,7 +255,7 @@ async def _back_off(run: PodRun, container: str | None, message: str) -> None:
 
 
 def _pull_error(run: PodRun, container: str | None, message: str) -> str:
-    """Return containerd's words."""
+    """Return containerd's message."""
     image = run.container(container or run.main)["image"]
     failed = f'failed to pull and unpack image "{image}": failed to resolve reference "{image}"'
     return f"rpc error: code = Unknown desc = {failed}: {message}"

@@ -36,7 +36,7 @@ CANNOT_RUN: Final = 128
 def execute(entrypoint: Sequence[str | os.PathLike[str]]) -> Script:
     """Run the init container ``setup``, if there is one, then the main container.
 
-    ``entrypoint`` is the command that stands for ``/agent/entrypoint.sh``. When the
+    ``entrypoint`` is the command that replaces ``/agent/entrypoint.sh``. When the
     Pod is deleted: the preStop hook, TERM to the container's first process, and KILL
     once the Pod's grace period is over.
     """

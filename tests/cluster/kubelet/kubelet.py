@@ -162,7 +162,7 @@ class Kubelet:
             await self._api.request("PATCH", f"{LEASES}/{self.name}", renewed, STRATEGIC_PATCH)
 
     async def _follow(self, path: str) -> None:
-        """List and watch, for ever; a new list tells what was missed while there was no watch."""
+        """List and watch, for ever; a new list shows what was missed while there was no watch."""
         while True:
             with contextlib.suppress(ApiError, aiohttp.ClientError, TimeoutError):
                 listing = await self._api.get(path)

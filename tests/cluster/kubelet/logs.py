@@ -71,7 +71,7 @@ class ContainerLog:
         self._wake()
 
     def close(self) -> None:
-        """The container has ended: a last line without its end is a line too, and nobody follows on."""
+        """The container has ended: a last line without a line feed is a line too, and no follower is left."""
         if self._partial:
             self._lines.append(Line(datetime.now(UTC), self._partial))
             self._partial = b""
@@ -132,7 +132,7 @@ class LogServer:
         self.port = 0
 
     async def start(self) -> None:
-        """Listen, with a certificate that nobody verifies: so it is with a kubelet's, by default."""
+        """Listen with a certificate that is not verified, as with a kubelet's by default."""
         application = web.Application()
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)

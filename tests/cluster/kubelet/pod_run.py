@@ -1,4 +1,4 @@
-"""One Pod on the played node: what a script can make happen to it, told to the API server."""
+"""One Pod on the played node: what a script can make happen to it, reported to the API server."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

@@ -43,7 +43,7 @@ EMPTY_IMAGE: Final = "oz.test/empty:1"
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 """The kernel's names, and those of images."""
 
-# What a container of the Pod's own does: nothing, until it is told to end.
+# What a container of the Pod's own does: nothing, until it is stopped.
 PAUSE: Final = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
 
 SCRIPT_AGENT: Final = """\

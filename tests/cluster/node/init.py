@@ -17,7 +17,7 @@ from typing import Final
 __all__ = ["OVERLAID", "READY", "main"]
 
 READY: Final = "ready"
-"""The file in FOLDER that says that all mounts stand."""
+"""The file in FOLDER that says that all mounts are in place."""
 
 # /run: containerd's shims and network namespaces. /var/lib: the kubelet's plugins, the
 # network plugins' results. /var/log: the kubelet's links to the containers' logs.

@@ -1,4 +1,4 @@
-"""What is told of tasks whose Pods or Jobs are gone, on a real API server: events alone still know."""
+"""Explanations of tasks whose Pods or Jobs are gone, from the events on a real API server."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ TASK_ID = "oz.warp.dev/task-id"
 
 
 def disrupted(condition: str, *events: tuple[str, str, str, str]) -> Script:
-    """Run until somebody ends the Pod, of which ``events`` tell: reason, message, type, component."""
+    """Run until somebody ends the Pod; ``events`` about it are reason, message, type, component."""
 
     async def script(run: PodRun) -> None:
         await run.run()
@@ -55,7 +55,7 @@ DRAINED = disrupted("EvictionByEvictionAPI")
 
 
 async def rows(command: Command) -> dict[str, Any]:
-    """The tasks that stand, by their IDs."""
+    """The tasks that exist, by their IDs."""
     return {row["task_id"]: row for row in json.loads((await command("tasks", "-o", "json")).stdout)}
 
 
@@ -98,7 +98,7 @@ async def test_whoever_is_asked_after_a_disruption_says_the_same(
     assert any(
         "Preempted by default-scheduler" in item["text"] for item in explained["preempted"]["evidence"]
     )
-    # An eviction through the API leaves no event: nobody can know any more, and nobody claims to.
+    # An eviction through the API leaves no event: the reason is unknown, and the message says so.
     assert again[key("drained")].reason is FailureReason.POD_MISSING
     assert (listed["drained"]["reason"], explained["drained"]["reason"]) == ("pod_missing", "pod_missing")
     assert "deleted, drained, or lost with its node" in explained["drained"]["headline"]

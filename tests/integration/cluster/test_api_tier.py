@@ -53,7 +53,7 @@ def job(name: str, *, init: bool = False, **container: Any) -> dict[str, Any]:
 
 
 async def finished(api: AsyncRestClient, namespace: str, name: str) -> str:
-    """Wait for a Job's end and return the condition that tells it."""
+    """Wait for a Job's end and return the condition that shows it."""
     path = jobs(namespace)
     async with asyncio.timeout(HANG_TIMEOUT):
         while True:

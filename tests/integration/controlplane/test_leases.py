@@ -52,7 +52,7 @@ async def server(settings: ControlPlaneSettings, clock: Clock) -> AsyncIterator[
 def time_passes(clock: Clock, sdk: AsyncOzAPI) -> Callable[[float], Any]:
     async def pass_time(seconds: float) -> None:
         clock.ahead += micros(seconds)
-        # A timer that was set before knows nothing of this: a run for nobody wakes the dispatcher.
+        # A timer that was set before knows nothing of this: a run for an unknown worker wakes the dispatcher.
         await sdk.agent.run(prompt="wake", config={"worker_host": "nobody"})
 
     return pass_time

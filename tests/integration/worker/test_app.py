@@ -30,7 +30,7 @@ class Ended:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Path:
-    """An agent that succeeds at once; for a task whose prompt is `wait`, only when it is told to end."""
+    """An agent that succeeds at once; for a task whose prompt is `wait`, only when it is stopped."""
     path = tmp_path / "oz"
     path.write_text('#!/bin/sh\ncase "$*" in *wait*) exec sleep 3600 ;; esac\necho done\n')
     path.chmod(0o755)

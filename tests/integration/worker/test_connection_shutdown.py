@@ -1,4 +1,4 @@
-"""How the link behaves while its worker leaves: it hurries, and waits for nobody who does not answer."""
+"""The connection at shutdown: it reconnects at once, and does not wait for a silent peer."""
 
 import asyncio
 import contextlib

@@ -98,7 +98,7 @@ class _Plot:
         return self.height - _BOTTOM - share * (self.height - _BOTTOM - _TOP)
 
     def axes(self) -> Iterator[str]:
-        """Lines at round values and at whole minutes, with what they stand for."""
+        """Lines at round values and at whole minutes, with their labels."""
         right = self._width - _RIGHT
         for value in self._ticks:
             y = self.y(value)

@@ -1,4 +1,4 @@
-"""What the charts' documents tell a reader to do is possible."""
+"""The commands in the charts' documents work."""
 
 import re
 import shlex

@@ -96,7 +96,7 @@ def with_null(given: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
 
 
 def rendered(helm: Helm, chart: Path, given: Mapping[str, Any], folder: Path) -> list[dict[str, Any]] | str:
-    """The objects, or what is said where there are none."""
+    """The objects, or the error where there are none."""
     # By its content, so that what many cases expect is rendered once.
     text = json.dumps(given)
     file = folder / f"{chart.name}-{hash(text)}.json"

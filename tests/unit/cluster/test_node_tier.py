@@ -1,4 +1,4 @@
-"""What a machine must have for a node, and how that is said."""
+"""What a machine must have for a node, and the message where it is missing."""
 
 import os
 import sys

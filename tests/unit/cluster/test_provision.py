@@ -16,7 +16,7 @@ def program(path: Path) -> Path:
 
 @pytest.fixture
 def cached(tmp_path: Path) -> Path:
-    """The cache folder that belongs to the module as it stands."""
+    """The cache folder that belongs to the module as it is."""
     return tmp_path / "kubernetes" / provision._cache_key()
 
 

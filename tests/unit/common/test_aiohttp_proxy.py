@@ -1,4 +1,4 @@
-"""A proxy in aiohttp's terms, and the words for what fails on the way through one."""
+"""A proxy in aiohttp's terms, and the messages for failures on the way through one."""
 
 import socket
 from unittest.mock import Mock

@@ -1,7 +1,7 @@
 """Workers as the model of the control plane has them: what they have, what they started, how they die.
 
-A worker starts what it was sent at most once on one *ground*: a cluster, where a Job's name
-stands for the execution; the workspace of a host, where a journal does; or, for a public
+A worker starts what it was sent at most once in one *start scope*: a cluster, where a Job's name
+identifies the execution; the workspace of a host, where a journal does; or, for a public
 worker, its own memory alone.
 """
 
@@ -31,7 +31,7 @@ Execution = tuple[str, str]
 
 @dataclass
 class Fleet:
-    """All workers, and what was started where: ``grounds`` by execution.
+    """All workers, and what was started where: ``start_scopes`` by execution.
 
     ``seen`` are all executions in the order in which they were sent first.
     """
@@ -94,7 +94,7 @@ class Worker:
                     pass
 
     def start(self, execution: Execution) -> None:
-        """Start what was sent; what stands already is adopted."""
+        """Start what was sent; what exists already is adopted."""
         self.inbox.discard(execution)
         self.running.add(execution)
         self.launching.add(execution)

@@ -53,7 +53,7 @@ class Plane:
         return cls(settings, database)
 
     async def restarted(self, after: float = 0) -> "Plane":
-        """Another control plane on the same database, so many seconds after this one died without a word."""
+        """Another control plane on the same database, so many seconds after this one was killed."""
         again = Plane(self.settings, self.database)
         again.now = self.now + micros(after)
         await again.lease_keeper.start()

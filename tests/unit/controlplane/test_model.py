@@ -4,7 +4,7 @@ What may happen: runs are submitted and cancelled; workers read, start, claim, r
 report, lose their connection, die and come back; time passes; the control plane dies, or
 stands still.
 Then of each run: its states moved by the table, it ended once, without its submitter's
-leave it was started on one ground alone, with it no more often than is allowed, and it is
+leave it was started in one start scope alone, with it no more often than is allowed, and it is
 waited for no longer than is promised.
 """
 
@@ -163,7 +163,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @precondition(lambda self: any(w.has_work or w.running for w in self._workers))
     @rule(data=st.data(), written=st.booleans())
     def dies(self, data: st.DataObject, written: bool) -> None:
-        """``written``: what was sent had left for it, and nobody will read it."""
+        """``written``: what was sent had left for it, and is never read."""
         if worker := _one(data, [w for w in self._workers if w.has_work or w.running]):
             if worker.connection is not None:
                 if written:
@@ -226,7 +226,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @precondition(lambda self: self._fleet.start_scopes and self._connected())
     @rule(data=st.data(), ended=st.booleans())
     def says_something_late(self, data: st.DataObject, ended: bool) -> None:
-        """A frame of what was once started where this worker is: it tells no other lies."""
+        """A frame of what was once started where this worker is: other false frames are left out."""
         worker = _one(data, [w for w in self._connected() if w.peer.sent_hello])
         if worker is None:
             return

@@ -18,7 +18,7 @@ RECIPES = (
     "An endpoint",
     "A backend",
 )
-#: What stands between backquotes and looks like a path of the repository.
+#: Text between backquotes that looks like a path of the repository.
 PATH = re.compile(r"`((?:src|tests|docs|charts|scripts|examples)/[\w./-]+)(?:::(\w+))?`")
 
 

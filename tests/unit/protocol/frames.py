@@ -1,4 +1,4 @@
-"""Control-plane frames for tests, as the JSON that stands on the wire."""
+"""Control-plane frames for tests, as the JSON on the wire."""
 
 import json
 from typing import Any

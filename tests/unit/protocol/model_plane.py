@@ -91,7 +91,7 @@ class ModelPlane:
         self.runs[task_id] = Run(task_id)
 
     def cancel(self, run: Run) -> None:
-        """A user cancels a run that a worker has: every connection is told, and so is each later claim."""
+        """A user cancels a worker's run: each connection and each later claim gets the cancellation."""
         run.cancel_requested = True
         for wire in self.wires:
             self._send_cancellation(wire, run.key)
@@ -189,7 +189,7 @@ class ModelPlane:
                 self._ended(wire, frame, luck)
 
     def _key(self, task_id: str, execution_id: str | None) -> ExecutionKey:
-        """A public peer is not told which execution is meant: it can only be the run's present one."""
+        """A public peer's frame names no execution: the run's present one is meant."""
         assert (execution_id is not None) == self.acknowledges
         return self.runs[task_id].key if execution_id is None else ExecutionKey(task_id, execution_id)
 

@@ -43,7 +43,7 @@ class Job:
 
 @dataclass
 class Jobs:
-    """The cluster: what stands, and how often each execution was started."""
+    """The cluster: its Jobs, and how often each execution was started."""
 
     jobs_by_key: dict[ExecutionKey, Job] = field(default_factory=dict)
     started: Counter[ExecutionKey] = field(default_factory=Counter)
@@ -54,7 +54,7 @@ class Jobs:
         return [key for key, job in self.jobs_by_key.items() if job.outcome is None]
 
     def create(self, key: ExecutionKey) -> None:
-        """Start an execution; one that stands is adopted."""
+        """Start an execution; an existing one is adopted."""
         if key not in self.jobs_by_key:
             self.jobs_by_key[key] = Job()
             self.started[key] += 1
@@ -75,7 +75,7 @@ class Step:
 
 
 class ModelWorker:
-    """One process. ``told`` hears of each report that counts as delivered."""
+    """One process. ``on_delivered`` is called with each delivered report."""
 
     def __init__(self, jobs: Jobs, on_delivered: Callable[[TerminalReport], None]) -> None:
         self.jobs = jobs
@@ -166,7 +166,7 @@ class ModelWorker:
     # ---------------------------------------------------------------------------- work
 
     def launch(self, key: ExecutionKey) -> None:
-        """The record stands: claim the execution, and what was written meanwhile may follow."""
+        """The Job exists: claim the execution; output may follow."""
         self.jobs.create(key)
         self._on_started(key)
 

@@ -1,12 +1,12 @@
-"""Delivery as a whole against a model: queue, connection, worker process and what stands in the cluster.
+"""Delivery as a whole against a model: queue, connection, worker process and the Jobs in the cluster.
 
 Everything that can happen is a rule, and comes in any order: runs are submitted, handed out,
 started, printed by, ended and cancelled; messages are written, read and lost one at a time;
 a side leaves and the other learns of it late or never; the worker dies and the next one
-takes over what stands; a report gets lost inside the control plane. ``test_session_delivery``
+adopts the existing Jobs; a report gets lost inside the control plane. ``test_session_delivery``
 looks at a connection's frames and output more closely; this looks at a task's whole life:
 
-- nothing is told delivered that the control plane does not have, and no record goes before;
+- no report counts as delivered that the control plane does not have, and no record goes before;
 - a claim is read before its execution's output, and all output before its end;
 - no execution is started twice, and each has one end at most;
 - the worker holds no more than two entries for each execution in its hands;
@@ -59,7 +59,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @initialize(capabilities=st.sampled_from(PEERS), runs=st.integers(1, 3), ended=st.integers(0, 2))
     def begin(self, capabilities: frozenset[Capability], runs: int, ended: int) -> None:
-        """The first runs were handed out and stand, some have ended, and nothing of it is said yet."""
+        """The first runs were launched, some have ended, and nothing is reported yet."""
         self.plane = ModelPlane(capabilities)
         for _ in range(runs):
             self.plane.submit()
@@ -90,7 +90,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @property
     def _leased(self) -> list[Run]:
-        """Runs of a worker that is away. A peer that is not told of executions cannot take one back."""
+        """Runs of a worker that is away. A peer that gets no execution IDs cannot reassign one."""
         if not self.plane.expects_hello or not self.plane.acknowledges or self.plane.wires:
             return []
         held = (RunState.PENDING, RunState.CLAIMED, RunState.INPROGRESS)
@@ -226,7 +226,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wire is None)
     @rule()
     def come_back(self) -> None:
-        """The worker connects; the one that died has a successor, who takes over what stands."""
+        """The worker connects; the successor of a dead one adopts the existing Jobs."""
         if self.worker is None:
             self.worker = ModelWorker(self.jobs, self._on_delivered)
         self.worker.connect(self.plane, self.now)

@@ -36,7 +36,7 @@ from .public_schema import UNREAD
 
 CANARY = "canary-7b21"
 
-# ------------------------------------------------------------------- frames, as they stand
+# ------------------------------------------------------------------- frames, as they are
 
 FULL_ASSIGNMENT = {
     "type": "task_assignment",

@@ -1,4 +1,4 @@
-"""What holds for every frame: it decodes or is a FrameError that tells nothing, and it survives the wire."""
+"""What holds for every frame: it decodes or is a FrameError without content, and it survives the wire."""
 
 import json
 import math

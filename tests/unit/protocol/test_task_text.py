@@ -1,4 +1,4 @@
-"""A task's own words, and every way in which they might be printed by accident."""
+"""A task's own text, and every way in which it might be printed by accident."""
 
 import json
 import logging

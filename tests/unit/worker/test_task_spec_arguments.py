@@ -29,7 +29,7 @@ def _arguments(
 
 
 def _line(*middle: str, last: tuple[str, ...] = ("--idle-on-complete",)) -> list[str]:
-    """A whole command line with ``middle`` where the snapshot's arguments stand."""
+    """A whole command line with ``middle`` in place of the snapshot's arguments."""
     head = ("agent", "run", "--task-id", "run-1", "--sandboxed", "--server-root-url", ROOT)
     return [*head, *middle, *last]
 
@@ -202,7 +202,7 @@ SNAPSHOTS: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
     ("script zero", {"snapshot_script_timeout_secs": 0}, (ON,)),
     ("environment", {"environment_id": " e "}, (ON, "--environment", "e")),
     ("environment empty", {"environment_id": ""}, (ON,)),
-    # What no argument stands for.
+    # Without an argument of its own.
     ("the rest", {"base_prompt": "b", "harness_auth_secrets": {"claude_auth_secret_name": "n"}}, (ON,)),
 ]
 

@@ -177,7 +177,7 @@ async def test_another_execution_of_a_run_is_taken_once_the_first_one_s_end_is_d
 
 
 async def test_the_hello_names_what_is_claimed() -> None:
-    """A control plane takes it for a claim, and what is being launched may never stand."""
+    """A control plane takes it for a claim, and a launch may fail."""
     bench = Bench()
     step = bench.backend.launch_steps["a"] = Step()
     bench.assign("a")

@@ -1,4 +1,4 @@
-"""What the worker tells of each task, and in which order."""
+"""The worker's events about each task, and their order."""
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, cancelled, failed, succeeded

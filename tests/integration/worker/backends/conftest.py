@@ -1,4 +1,4 @@
-"""The contract stands in no test module, and its assertions shall explain themselves as if it did."""
+"""Has pytest rewrite the assertions of the contract, which is in no test module."""
 
 import pytest
 

@@ -57,12 +57,12 @@ class Harness(Protocol):
     ) -> Backend:
         """Start a backend with ``WORKER_ENVIRON``; it is closed at the end of the test.
 
-        A second one is the same worker after a restart; ``found`` is told of what the first left.
+        A second one is the same worker after a restart; ``found`` gets the executions that the first left.
         """
         ...
 
     async def left(self) -> list[str]:
-        """Name what stands for executions: workspaces, or Jobs and Pods."""
+        """Name the traces of executions: workspaces, or Jobs and Pods."""
         ...
 
 

@@ -15,7 +15,7 @@ def process(directory: Path, script: str, log: ContainerLog | None = None) -> Co
 
 
 async def begun(path: Path) -> None:
-    """Wait until a script has said that it is under way."""
+    """Wait until a script has printed that it is under way."""
     async with asyncio.timeout(HANG_TIMEOUT):
         while not path.exists():
             await asyncio.sleep(0.01)

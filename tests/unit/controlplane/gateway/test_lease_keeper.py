@@ -80,7 +80,7 @@ async def test_a_run_that_is_safe_to_retry_goes_to_the_next_worker(plane: Plane)
     assert isinstance(frame, TaskAssignment)
     assert frame.task_id == first.task_id
     assert frame.execution_id != first.execution_id
-    # The first worker comes back with what it ran, and is told to stop that alone.
+    # The first worker comes back with what it ran, and is asked to stop that alone.
     back = await plane.connect(HOST, first)
     assert heard(back) == [stop(first)]
     await plane.say(back, done(first))

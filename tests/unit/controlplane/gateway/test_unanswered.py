@@ -42,7 +42,7 @@ async def test_a_worker_that_is_there_and_never_answers_loses_the_run(plane: Pla
         assert await state(plane, execution) is RunState.PENDING
     other = await plane.connect(Peer("x", "direct", "host/x"))
     await plane.step(10)
-    # It may be starting it at this moment: it is told to stop, and its late claim is refused.
+    # It may be starting it at this moment: it is asked to stop, and its late claim is refused.
     assert heard(silent) == [stop(execution)]
     assert plane.connections.holder(execution.task_id) is None
     await plane.say(silent, claim(execution))
@@ -126,7 +126,7 @@ async def test_a_public_worker_is_sent_it_again_when_it_would_have_claimed_it(pl
     await plane.step(1)
     assert assigned(back) == [execution.task_id]
     assert assigned(other) == []
-    # It does not answer, and the first one might have it: it is given to nobody else.
+    # It does not answer, and the first one might have it: it is not reassigned.
     for _ in range(25):
         await plane.step(GRACE / 20)
     assert assigned(back) == assigned(other) == []

@@ -116,7 +116,7 @@ def test_after_a_pause_leases_go_on_and_none_begins(connection: Connection) -> N
     assert lease_of(connection, held) == (None, None)
     assert lease_of(connection, awaited) == (back - 100 * S, back + 500 * S)
     again = back + 50 * S
-    lease_queries.resume(connection, again, GRACE)  # nobody listened since
+    lease_queries.resume(connection, again, GRACE)  # no control plane ran since
     assert lease_of(connection, awaited) == (again - 100 * S, again + 500 * S)
 
 

@@ -4,8 +4,8 @@ Runs are submitted, handed out, claimed, rejected, reported and taken back while
 and go. What must hold whatever happens:
 
 - a run is assigned to one connection at most, and only while it waits for a worker or has one;
-- a run that has ended stays as it is, whatever is still said of it;
-- a connection is given no more than it said it takes, and a run that names a worker goes there alone.
+- a run that has ended stays as it is, whatever is still reported about it;
+- a connection is given no more than its limit, and a run that names a worker goes there alone.
 """
 
 from collections.abc import Sequence

@@ -67,7 +67,7 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
             reports.finish(connection, ExecutionRef(run_id), Peer("w"), DONE, T0)
             before = stored(connection, run_id)
             claim = reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
-    # What has no right to run is told to stop, but what is not known here.
+    # An execution that may not run is asked to stop; an unknown one is left alone.
     assert (claim.accepted, claim.cancel) == (False, state != "unknown")
     assert claim.ended == (state == "ended")
     assert stored(connection, run_id) == before

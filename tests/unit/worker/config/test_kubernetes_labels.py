@@ -1,4 +1,4 @@
-"""Keys of labels and annotations, refused where they stand in the file."""
+"""Keys of labels and annotations, refused with their position in the file."""
 
 import pytest
 

@@ -108,7 +108,7 @@ def test_what_is_no_yaml(content: str, text: str) -> None:
 
 
 def _error_of(content: str) -> str:
-    """What is wrong with a file, by whichever way it is said."""
+    """The error message about a file, from whichever check gives it."""
     try:
         _, problems = parse_file(content, "f.yaml")
     except ConfigError as error:

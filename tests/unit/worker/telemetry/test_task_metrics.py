@@ -1,4 +1,4 @@
-"""Notices become metrics, measured through the exporter and Prometheus' own parser."""
+"""Worker events become metrics, measured through the exporter and Prometheus' own parser."""
 
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ KEY, OTHER = ExecutionKey("t", "e"), ExecutionKey("u", "f")
 
 @dataclass
 class Rig:
-    """A listener whose clocks stand until the test moves them; 12:00 on the wall is 1000 on the other."""
+    """A listener whose clocks the test moves; 12:00 on the wall is 1000 on the other."""
 
     now: float = 1000.0
     wall: float = 1769860800.0  # 2026-01-31T12:00:00Z

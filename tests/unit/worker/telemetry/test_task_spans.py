@@ -1,4 +1,4 @@
-"""Notices become one span a task."""
+"""Worker events become one span a task."""
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider

@@ -50,15 +50,15 @@ class Host:
         return backend
 
     def workspaces(self) -> list[str]:
-        """Name what stands under the workspace root, journals apart."""
+        """Name the files under the workspace root, except journals."""
         return sorted(path.name for path in self.root.iterdir() if not path.name.startswith(".journal-"))
 
     def records(self) -> list[Path]:
-        """Give what stands for executions in the journals under the workspace root."""
+        """Return the records of executions in the journals under the workspace root."""
         return journalled(self.root)
 
     def left(self) -> list[str]:
-        """Name all that stands for executions: workspaces and records."""
+        """Name the workspaces and records of executions."""
         return self.workspaces() + [record.name for record in self.records()]
 
     async def close(self) -> None:
@@ -68,7 +68,7 @@ class Host:
 
 
 def journalled(root: Path) -> list[Path]:
-    """Give what stands for executions in the journals; their names and slots stay for good."""
+    """Return the records of executions in the journals; their identities and slots are persistent."""
     files = sorted(root.glob(".journal-*/*"))
     return [path for path in files if path.name != "identity" and not path.name.startswith("slot-")]
 

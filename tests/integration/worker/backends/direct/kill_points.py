@@ -1,7 +1,7 @@
 """A worker of one task that kills itself at a chosen step: ``python -m … FOLDER STEP``.
 
 It plays a control plane too, the ledger of which is files in ``FOLDER``: an assignment is
-sent again until the execution is claimed, and a report is delivered once it stands in
+sent again until the execution is claimed, and a report is delivered once it is in
 ``reports``. Without a step it goes through to the end.
 """
 
@@ -139,7 +139,7 @@ def set_trap(point: KillPoint) -> None:
 
 
 def report(folder: Path, text: str) -> None:
-    """Deliver a report: the control plane has it once the line stands."""
+    """Deliver a report: the control plane has it once the line is written."""
     with (folder / "reports").open("a") as ledger:
         ledger.write(f"{text}\n")
 
@@ -153,7 +153,7 @@ async def see_off(folder: Path, execution: HostExecution) -> None:
 
 
 async def work(folder: Path) -> None:
-    """Start a worker, see to what was left, and to the assignment as long as nobody claimed it."""
+    """Start a worker, recover what was left, and launch the assignment as long as it is unclaimed."""
     scratch = Scratch(folder / "scratch")
     config = DirectConfig(
         workspace_root=str(folder / "ws"),

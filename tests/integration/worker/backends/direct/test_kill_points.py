@@ -51,7 +51,7 @@ def worker(host: Host, *step: str) -> int:
 
 
 def reports(host: Host) -> set[str]:
-    """What the control plane was told: a report may come twice, a second end may not."""
+    """The reports that the control plane got: a report may come twice, a second end may not."""
     return set((host.folder / "reports").read_text().splitlines())
 
 

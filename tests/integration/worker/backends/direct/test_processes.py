@@ -29,7 +29,7 @@ class Shells:
         self._commands: list[tuple[RunningCommand, int]] = []
 
     async def start(self, script: str, *, marked: bool = True) -> RunningCommand:
-        """Start a shell that prints a line once it stands, and wait for that."""
+        """Start a shell that prints a line once it runs, and wait for that."""
         environment = ENVIRONMENT if marked else {"PATH": ENVIRONMENT["PATH"]}
         reader, writer = os.pipe()
         command = await RunningCommand.start(

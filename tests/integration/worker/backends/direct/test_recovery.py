@@ -398,7 +398,7 @@ class FullDisk:
 
 @pytest.mark.parametrize(
     ("call", "others"),
-    # The first open(2) looks for a record, and is no matter where none stands.
+    # The first open(2) looks for a record, and does not matter where there is none.
     [("link", 0), ("mkdir", 0), ("mkdir", 1), ("write", 0)] + [("open", n) for n in range(1, 5)],
 )
 async def test_a_disk_that_fails_at_the_start_hands_the_task_back_and_keeps_nothing(

@@ -60,11 +60,11 @@ class Site:
             yield running
 
     def left(self) -> list[str]:
-        """Name the workspaces and records that stand."""
+        """Name the workspaces and records that exist."""
         return [place.name for place in [*self.root.glob("[!.]*"), *journalled(self.root)]]
 
     def outcome_is_written(self) -> bool:
-        """Whether the one record tells how its task ended."""
+        """Whether the one record has the outcome of its task."""
         (record,) = self.root.glob(".journal-*/*.json")
         return json.loads(record.read_bytes())["outcome"] is not None
 

@@ -167,17 +167,17 @@ class ApiServer:
         )
 
     def names(self, resource: str = "jobs") -> list[str]:
-        """What stands."""
+        """The objects that exist."""
         return sorted(self._objects[resource])
 
     def get(self, resource: str, name: str) -> Object:
-        """An object that stands."""
+        """An object that exists."""
         return self._objects[resource][name]
 
     # What happens in the cluster -----------------------------------------------------------------
 
     async def put(self, resource: str, name: str, **content: Any) -> Object:
-        """Create or change an object, and tell the watches."""
+        """Create or change an object, and notify the watches."""
         known = self._objects[resource].get(name)
         base: Object = known or {"metadata": {"name": name, "uid": f"uid-{next(self._versions)}"}}
         metadata = {**base["metadata"], **content.pop("metadata", {})}
@@ -192,14 +192,14 @@ class ApiServer:
         await self.put("jobs", name, status=status or COMPLETE)
 
     async def remove(self, resource: str, name: str) -> None:
-        """Delete an object, and tell the watches."""
+        """Delete an object, and notify the watches."""
         gone = self._objects[resource].pop(name)
         version = next(self._versions)
         last = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(version)}}
         await self._happened(resource, version, "DELETED", last)
 
     async def compact(self) -> None:
-        """Forget the history: watches that stand end with 410, and so do those that resume."""
+        """Forget the history: open watches end with 410, and so do those that resume."""
         self._compacted = self._version = next(self._versions)
         async with self._changed:
             self._changed.notify_all()

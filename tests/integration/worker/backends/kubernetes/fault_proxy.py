@@ -81,7 +81,7 @@ class FaultProxy:
         return path
 
     def cut(self) -> None:
-        """Break every connection that stands."""
+        """Break every open connection."""
         for transport in list(self._open):
             transport.abort()
 

@@ -14,7 +14,7 @@ ROLE = "oz-agent-worker"
 
 
 def jobs_in(tier: ApiTier, namespace: str) -> list[str]:
-    """The names of the Jobs that stand."""
+    """The names of the existing Jobs."""
     listed: Any = tier.client().get(f"/apis/batch/v1/namespaces/{namespace}/jobs")
     return [item["metadata"]["name"] for item in listed["items"]]
 

@@ -24,7 +24,7 @@ Start = Callable[..., AbstractAsyncContextManager[KubernetesBackend]]
 
 
 async def launch(backend: KubernetesBackend, name: str = "run") -> KubernetesExecution:
-    """Launch a task to whose output nobody listens."""
+    """Launch a task whose output is not read."""
     return await backend.launch(task(name), NoOutput())
 
 

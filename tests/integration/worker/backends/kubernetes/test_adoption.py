@@ -1,4 +1,4 @@
-"""Which of the Jobs that stand a worker takes over, on an API server that misbehaves on demand."""
+"""Which existing Jobs a worker adopts, on an API server that misbehaves on demand."""
 
 import asyncio
 import dataclasses

@@ -40,7 +40,7 @@ class Site:
         self.kubeconfig = tier.kubeconfig("worker")
 
     def pod(self, name: str) -> dict[str, str]:
-        """Create a worker's Pod, on a node that nobody plays; return what it knows of itself."""
+        """Create a worker's Pod, on a node without a kubelet; return the variables that identify it."""
         containers = [{"name": "worker", "image": "worker"}]
         body = {"metadata": {"name": name}, "spec": {"nodeName": "elsewhere", "containers": containers}}
         created: Any = self.client.create(f"/api/v1/namespaces/{self.namespace}/pods", body)
@@ -267,7 +267,7 @@ async def test_a_cancellation_deletes_the_job_and_its_pods(site: Site, stage: st
 async def test_a_cancellation_while_the_job_is_being_created_leaves_none(
     site: Site, api_tier: ApiTier, tmp_path: Path
 ) -> None:
-    """The API server goes away with the answer, so that nobody knows whether the Job stands."""
+    """The API server goes away with the answer, so that it is unknown whether the Job exists."""
     async with FaultProxy(api_tier.connection("worker")) as proxy:
         kubeconfig = proxy.kubeconfig(tmp_path, api_tier.token("worker"))
         async with site.worker(site.pod("worker-0"), kubeconfig=kubeconfig) as driven:
@@ -343,7 +343,7 @@ async def test_a_job_with_its_secret_is_followed(site: Site, api_tier: ApiTier) 
 async def test_a_job_without_its_secret_waits_for_its_task_to_be_assigned_again(
     site: Site, api_tier: ApiTier
 ) -> None:
-    """Its worker died between the two, so nobody claimed it, and nobody else has the variables."""
+    """Its worker died between the two, so it is unclaimed, and no other worker has the variables."""
     allow_secrets(api_tier, site.namespace)
     config = KubernetesConfig(namespace=site.namespace, task_env_secret=True)
     job = plan_job(spec("run"), config, worker_id="worker-a", cleanup=True, unique="dead", owner=DEAD).job

@@ -1,6 +1,6 @@
-"""Trouble with the API server between a task's start and its end: no healthy task fails from it.
+"""API server outages between a task's start and its end: they fail no healthy task.
 
-The API server is real, and so are its Job controller and its watches; a proxy makes the trouble.
+The API server is real, and so are its Job controller and its watches; a proxy makes the faults.
 Times that matter for catching up are those of production.
 """
 
@@ -29,7 +29,7 @@ from .worker import QUICK, running_backend, task
 pytestmark = pytest.mark.cluster
 
 TASKS = 5
-#: The longest that the end of a trouble may go ignore_event, in seconds.
+#: How long the worker may take to notice the end of a fault, in seconds.
 
 PATIENT = dataclasses.replace(QUICK, check_every=30.0, watch=WatchSettings())
 
@@ -101,7 +101,7 @@ def _slow(proxy: FaultProxy) -> None:
 
 
 def _silent(proxy: FaultProxy) -> None:
-    """A load balancer that loses the server: its own connections to clients stand."""
+    """A load balancer that loses the server: its own connections to clients stay open."""
     proxy.silent = True
     proxy.says = (503, {})
 

@@ -232,7 +232,7 @@ async def test_fifty_tasks_cost_two_watches_and_two_requests_each(
     others = [entry.verb for entry in asked if entry.verb != "watch"]
     assert {verb: others.count(verb) for verb in others} == {"create": 50, "delete": 50, "list": 2}
     # A busy API server ends watches whose events it could not hand over in time, and they are
-    # resumed: what matters is that one of each kind stands, and that their number is not the tasks'.
+    # resumed: what matters is that one of each kind is open, and that their number is not the tasks'.
     standing = sorted(entry.resource for entry in watches if entry.stage == "ResponseStarted")
     assert standing == ["jobs", "pods"]
     assert len(watches) < 10

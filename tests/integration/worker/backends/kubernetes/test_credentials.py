@@ -1,4 +1,4 @@
-"""Every kind of credentials, against a real API server, which tells as whom it knows the caller."""
+"""Every kind of credentials, against a real API server, which returns the caller's user name."""
 
 import base64
 import json

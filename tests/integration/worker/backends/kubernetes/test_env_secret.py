@@ -152,7 +152,7 @@ async def test_a_lost_answer_leaves_one_secret(server: ApiServer, tmp_path: Path
 async def test_a_secret_that_cannot_be_created_for_now_is_asked_for_until_it_can(
     server: ApiServer, tmp_path: Path
 ) -> None:
-    """The Job stands by then: its task must not go back to the queue."""
+    """The Job exists by then: its task must not go back to the queue."""
     impatient = dataclasses.replace(QUICK, client=dataclasses.replace(QUICK.client, create=NO_PATIENCE))
     async with running_backend(
         server.kubeconfig(tmp_path), "ns", settings=impatient, task_env_secret=True
@@ -182,7 +182,7 @@ async def test_an_adopted_job_is_not_deleted_for_want_of_its_secret(
 ) -> None:
     async with running_backend(server.kubeconfig(tmp_path), "ns", task_env_secret=True) as backend:
         await backend.launch(task("run"), NoOutput())
-        # A quota is looked at before it is known that the Secret stands.
+        # A quota is looked at before it is known that the Secret exists.
         server.faults["create", "secrets"].append(forbidden("create", "secrets"))
         await backend.launch(task("run"), NoOutput())
     assert server.names("jobs") == [JOB]

@@ -1,4 +1,4 @@
-"""What the backend tells of requests, watches and starts, and how it says that its watches are."""
+"""The backend's events about requests, watches and starts, and the health of its watches."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ JOB = job_name(KEY)
 
 @dataclass
 class Heard:
-    """The notices so far."""
+    """The worker events so far."""
 
     worker_events: list[WorkerEvent] = field(default_factory=list)
 

@@ -259,7 +259,7 @@ async def test_events_are_read_only_for_tasks_with_a_problem(
         healthy = [f"task-{n}" for n in range(10)]
         outcomes = await asyncio.gather(*(run(backend, name) for name in (*healthy, "in-trouble")))
         assert {outcome.result for outcome in outcomes} == {TaskResult.SUCCEEDED}
-        # Its trouble was over before events were worth a request.
+        # Its problem was over before events were worth a request.
         assert reads(api_tier, namespace) == []
     soon = stuck_after(ask_after=0.2)
     async with (

@@ -1,4 +1,4 @@
-"""What is told of tasks whose Pods or Jobs are gone, by an API server that keeps their events."""
+"""Explanations of tasks whose Pods or Jobs are gone, from the events that the API server keeps."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +29,7 @@ async def inspector(server: ApiServer, tmp_path: Path) -> AsyncIterator[Inspecto
 
 
 async def add_job(server: ApiServer, name: str = JOB, *conditions: dict[str, Any]) -> None:
-    """A Job stands, without Pods."""
+    """Create a Job without Pods."""
     ids = {"oz.warp.dev/task-id": name, "oz.warp.dev/execution-id": name}
     metadata = {"uid": f"uid-{name}", "annotations": ids}
     await server.put("jobs", name, metadata=metadata, status={"conditions": list(conditions)})
@@ -38,7 +38,7 @@ async def add_job(server: ApiServer, name: str = JOB, *conditions: dict[str, Any
 async def add_event(
     server: ApiServer, kind: str, name: str, reason: str, message: str, at: int, *, uid: str = ""
 ) -> None:
-    """An event stands."""
+    """Create an event."""
     await server.put(
         "events",
         f"{name}.{len(server.names('events'))}",

@@ -42,7 +42,7 @@ async def test_a_retry_after_is_honoured(server: ApiServer, start: Start) -> Non
 async def test_a_creation_whose_answer_was_lost_is_looked_for(server: ApiServer, start: Start) -> None:
     server.faults["create", "jobs"].append(answers_and_breaks)
     async with start() as backend:
-        server.deaf = True  # or else the watch would tell first
+        server.deaf = True  # or else the watch would report it first
         execution = await launch(backend)
         assert (server.asked("create", "jobs"), server.asked("get", "jobs")) == (2, 1)
         server.deaf = False

@@ -64,7 +64,7 @@ async def test_a_stream_that_breaks_is_taken_up_without_a_gap_or_a_repetition(
         for part in parts:
             run.write("".join(f"{line}\n" for line in part))
             await eventually(lambda: part[-1] in output.received.decode())  # noqa: B023
-            # Those who follow are told that this is all.
+            # Followers get the end of the log.
             run.open_log(run.main).close()
         run.write("last words\n")
         await run.finish()

@@ -45,7 +45,7 @@ def start(server: ApiServer, tmp_path: Path) -> Start:
 
 
 async def finish_preflight(server: ApiServer) -> None:
-    """Let the preflight Job complete as soon as it stands."""
+    """Let the preflight Job complete as soon as it exists."""
     await eventually(lambda: server.names() != [])
     await server.finish(server.names()[0], COMPLETE)
 
@@ -172,7 +172,7 @@ async def test_a_webhook_that_fails_once_is_given_time(server: ApiServer, start:
 async def test_a_job_that_cannot_be_deleted_is_logged_and_fails_nothing(
     server: ApiServer, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # The first is the permission that is tried, and the name that nobody has.
+    # The first is the permission check, with a name that does not exist.
     server.faults["delete", "jobs"].extend([says(404, "NotFound"), says(409, "Conflict")])
     await asyncio.gather(start(), finish_preflight(server))
     assert any("is left behind, and ends by itself" in r.message for r in caplog.records)

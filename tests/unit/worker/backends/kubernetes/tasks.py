@@ -1,4 +1,4 @@
-"""A task's Job, Pods and events as the cluster has them, for the tests of what is told of tasks."""
+"""A task's Job, Pods and events as the cluster has them, for the tests of explanations of tasks."""
 
 from datetime import UTC, datetime
 from typing import Any

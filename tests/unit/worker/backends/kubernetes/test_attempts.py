@@ -1,4 +1,4 @@
-"""A Job whose Pod was disrupted and started again: what is said of it is the last Pod's."""
+"""A Job whose Pod was disrupted and started again: the outcome is the last Pod's."""
 
 from typing import Any
 

@@ -19,7 +19,7 @@ TRIGGERED = event("TriggeredScaleUp", "workers 1->2", kind="Normal")
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """Seconds that pass when a test moves them."""
 
     def __init__(self) -> None:
         self.now = 1000.0

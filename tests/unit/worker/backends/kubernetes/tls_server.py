@@ -1,4 +1,4 @@
-"""A TLS server on loopback that tells its caller by which client certificate it knows it."""
+"""A TLS server on loopback that answers with the name in the caller's client certificate."""
 
 import asyncio
 import contextlib

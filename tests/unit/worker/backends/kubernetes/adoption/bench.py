@@ -29,7 +29,7 @@ __all__ = ["ELSEWHERE", "GONE", "NOON", "OWN", "WORKER", "Bench", "elapsed", "en
 
 WORKER: Final = "worker-a"
 OWN: Final = PodInstance("agents", "worker-0", "uid-own")
-#: An owner whose Pod does not exist, and one of which nobody here can know.
+#: An owner whose Pod does not exist, and one whose state is unknown here.
 GONE: Final = "pod/agents/worker-9/uid-9"
 ELSEWHERE: Final = "process/elsewhere/boot/1/1/1"
 #: The API server's time at the start of a test.

@@ -24,7 +24,7 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
 class Clock:
-    """Epoch seconds that stand still until a test moves them."""
+    """Epoch seconds that change only when a test moves them."""
 
     def __init__(self) -> None:
         self.now = 1e9

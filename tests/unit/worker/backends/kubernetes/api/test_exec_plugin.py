@@ -31,7 +31,7 @@ def reply(api_version: str = V1, kind: str = "ExecCredential", **status: object)
 
 
 class Clock:
-    """Epoch seconds that stand still until a test moves them."""
+    """Epoch seconds that change only when a test moves them."""
 
     def __init__(self) -> None:
         self.now = NOON

@@ -1,4 +1,4 @@
-"""One row a Job that is gone: its events, and the first words of the answer."""
+"""One row a Job that is gone: its events, and the beginning of the answer."""
 
 from typing import Any
 

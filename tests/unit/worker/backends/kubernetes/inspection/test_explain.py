@@ -1,4 +1,4 @@
-"""One row a situation: what the cluster holds, and the first words of the answer."""
+"""One row a situation: what the cluster holds, and the beginning of the answer."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ DISRUPTED = ("DisruptionTarget", "True")
         ({"conditions": [DISRUPTED]}, "Count"),
         # The scheduler chose it for preemption and thought better of it.
         ({"conditions": [TAKEN, ("DisruptionTarget", "False")], "codes": [1]}, "FailJob"),
-        # Past the Pod's own deadline, and ended well when told to.
+        # Past the Pod's own deadline, and ended well when it was stopped.
         ({"conditions": [TAKEN], "codes": [0]}, "FailJob"),
         ({"conditions": [TAKEN]}, "FailJob"),
         # Refused by the kubelet (OutOfcpu): nothing ran.

@@ -100,7 +100,7 @@ EXCLUDED = ("proc/", "sys/", "dev/", "target/", "run/secrets/", "var/run/secrets
 
 
 def expected_names(root: Path) -> set[str]:
-    """What is the image's own, said in another way than the script does."""
+    """The image's own processes, found in another way than the script does."""
     return {n for n in names(root) if n != ".dockerenv" and not (n + "/").startswith(EXCLUDED)}
 
 

@@ -1,4 +1,4 @@
-"""What is said of a preflight Pod that did not run to its end: the texts, whole."""
+"""Messages about a preflight Pod that did not run to its end: the texts, whole."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ FIX_PROGRAM = (
 
 
 def explained(sight: JobView, *pods: PodView, config: KubernetesConfig = CONFIG, log: str = "") -> str:
-    """What is said where the judgement of a task would be what it is."""
+    """Return the diagnosis of a Pod with the outcome that its evaluation as a task gives."""
     evaluation = evaluate(Observation(sight, pods), {}, 1000.0, AT_ONCE)
     assert evaluation.outcome is not None
     return text(evaluation.outcome, *pods, config=config, log=log)

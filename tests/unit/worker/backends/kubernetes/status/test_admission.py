@@ -1,4 +1,4 @@
-"""What is said to an operator whose cluster does not admit a task: the texts, whole."""
+"""Messages for an operator whose cluster does not admit a task: the texts, whole."""
 
 import pytest
 

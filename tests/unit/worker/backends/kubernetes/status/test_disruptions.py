@@ -23,7 +23,7 @@ def ended(**status: Any) -> PodView:
 
 
 def cut_off(**status: Any) -> PodView:
-    """A Pod of which the API server was never told that its containers ended."""
+    """A Pod whose containers' end never reached the API server."""
     return pod(phase="Failed", containerStatuses=[running("task")], metadata=DELETED, **status)
 
 

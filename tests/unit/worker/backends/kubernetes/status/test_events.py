@@ -1,4 +1,4 @@
-"""What events amount to: the newest word on each question, whatever order they come in."""
+"""What events amount to: the newest answer to each question, whatever order they come in."""
 
 import itertools
 import math
@@ -98,7 +98,7 @@ def test_an_image_that_is_being_pulled(events: list[EventView], pulling: bool) -
             ScaleUp.REFUSED,
             NOT_TRIGGERED,
         ),
-        # Such a node group is tried again: what was said before stands.
+        # Such a node group is tried again: the earlier message still counts.
         ([autoscaler("NotTriggerScaleUp", BACKOFF, 9)], ScaleUp.UNKNOWN, BACKOFF),
         (
             [autoscaler("TriggeredScaleUp", TRIGGERED, 5), autoscaler("NotTriggerScaleUp", BACKOFF, 9)],

@@ -1,4 +1,4 @@
-"""Each state that keeps a Pod from running: its reason, its grace, its words."""
+"""Each state that keeps a Pod from running: its reason, its grace, its message."""
 
 from typing import Any
 

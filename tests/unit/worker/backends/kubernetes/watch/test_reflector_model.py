@@ -2,8 +2,8 @@
 
 The model has versions that other collections share, a history that is compacted at any time,
 bookmarks, and lists as of any moment. Its watches are bytes: they come in chunks of any size, are
-cut in mid-line, repeat what was sent, and end with 410. Whatever happens, each change is told once
-and in order, and at each consistent point what was told adds up to what the server has.
+cut in mid-line, repeat what was sent, and end with 410. Whatever happens, each change is delivered once
+and in order, and at each consistent point the changes add up to what the server has.
 """
 
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ class ApiModel:
 
     @property
     def items(self) -> dict[str, Item]:
-        """What stands."""
+        """The objects that exist."""
         return self.at[self.version]
 
     def write(self, name: str) -> None:
@@ -90,9 +90,9 @@ class ApiModel:
 
 
 class ReflectorMachine(RuleBasedStateMachine):
-    """``position`` is up to where the watch that stands has sent, ``None`` without a watch.
+    """``position`` is up to where the open watch has sent, ``None`` without a watch.
 
-    ``newest`` is the version up to which the reflector was told of everything.
+    ``newest`` is the version up to which the reflector got every change.
     """
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class ReflectorMachine(RuleBasedStateMachine):
         self.read_list(max(self.server.version - back, min(self.server.at)))
 
     def read_list(self, version: int) -> None:
-        """Take a list as of a version, unless it is from before what was told."""
+        """Take a list as of a version, unless it is older than the newest change."""
         assert self.store.is_outdated(str(version)) == (version < self.newest)
         if version < self.newest:
             return
@@ -235,7 +235,7 @@ class ReflectorMachine(RuleBasedStateMachine):
     # The subscriber's side -----------------------------------------------------------------------
 
     def receive(self, data: bytes, size: int = 1000) -> list[tuple[Item, bool]]:
-        """Read bytes of the watch as the reflector does; return what it told of them."""
+        """Read bytes of the watch as the reflector does; return the changes that it delivered."""
         heard: list[tuple[Item, bool]] = []
         try:
             for start in range(0, len(data), size):
@@ -255,11 +255,11 @@ class ReflectorMachine(RuleBasedStateMachine):
         for change in changes:
             item = _item(change.object)
             known = self.delivered.pop(item.name, None)
-            assert known is None or known.uid == item.uid, "another one stands that nobody said was gone"
+            assert known is None or known.uid == item.uid, "the old object's deletion was not delivered"
             if change.deleted:
-                assert known is not None, "deleted, and it was never told of"
+                assert known is not None, "deleted, and it was never delivered"
             else:
-                assert known is None or known.version < item.version, "told twice, or in disorder"
+                assert known is None or known.version < item.version, "delivered twice, or out of order"
                 self.delivered[item.name] = item
             heard.append((item, change.deleted))
         return heard
