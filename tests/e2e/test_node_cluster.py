@@ -9,6 +9,7 @@ import pytest
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
+from tests.timeouts import HANG_TIMEOUT
 
 from .ledger import Ledger
 from .site import Site, running_site
@@ -34,7 +35,7 @@ def test_a_secret_that_appears_later(
         task = assign_without_secret(site)
         time.sleep(3)  # more attempts of the kubelet, and whatever a hasty worker would do of the first
         site.client.create(f"{site.core}/secrets", LOGIN)
-        ending = site.peer.ending(task, 90)
+        ending = site.peer.ending(task, HANG_TIMEOUT)
         ledger.report("a missing Secret that appears later", ending, site.peer.seconds(task))
         assert isinstance(ending, TaskCompleted), ending
         assert site.peer.output(task) == "alice\n"
@@ -47,7 +48,7 @@ def test_a_secret_that_never_appears(
     section = {"pod_template": NEEDS_SECRET, "pull_grace": "5s"}
     with running_site(node_tier, namespace, tmp_path, **section) as site:
         task = assign_without_secret(site)
-        ending = site.peer.ending(task, 90)
+        ending = site.peer.ending(task, HANG_TIMEOUT)
         ledger.report("a missing Secret that never appears", ending, site.peer.seconds(task))
     assert isinstance(ending, TaskFailed)
     assert ending.failure_reason == "volume_mount"
@@ -73,7 +74,7 @@ def test_a_quota_that_is_full(node_tier: NodeTier, namespace: str, tmp_path: Pat
         site.client.create(quotas, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}})
         wait_for("the quota's status", lambda: "hard" in site.client.get(f"{quotas}/full").get("status", {}))
         task = site.peer.assign(script_task("exit 0"))
-        ending = site.peer.ending(task, 45)
+        ending = site.peer.ending(task, HANG_TIMEOUT)
         ledger.report("a quota that is full", ending, site.peer.seconds(task))
     assert isinstance(ending, TaskFailed)
     assert ending.failure_reason == "pod_missing"

@@ -9,6 +9,7 @@ import pytest
 from oz_agent_worker.protocol.frames import TaskCompleted, TaskFailed
 from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import RestClient, wait_for
+from tests.timeouts import HANG_TIMEOUT
 
 from .conftest import Report
 from .peer import Peer
@@ -33,7 +34,7 @@ def test_a_drained_pod_is_started_again(
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, retry_on_disruption=1)):
         began = time.monotonic()
         task = peer.assign(script_task(WAITS))
-        peer.wait_for_output(task, "begun\n", 60)
+        peer.wait_for_output(task, "begun\n", HANG_TIMEOUT)
         (pod,) = pods_of(client, namespace, task)
         name = pod["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
@@ -43,7 +44,7 @@ def test_a_drained_pod_is_started_again(
         (agent, *_) = processes_of(task)
         assert not Path(f"/proc/{agent}/root/workspace/go").exists()
         Path(f"/proc/{agent}/root/workspace/go").touch()
-        ending = peer.ending(task, 60)
+        ending = peer.ending(task, HANG_TIMEOUT)
     report("drained, and started again", ending, began)
     assert isinstance(ending, TaskCompleted), ending
     assert peer.output(task).endswith("begun\ndone\n")
@@ -69,7 +70,7 @@ def test_a_pod_that_its_node_refuses_is_tried_once_more(
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, **keys)):
         began = time.monotonic()
         task = peer.assign(script_task("exit 0", vcpus=1000))
-        ending = peer.ending(task, 120)
+        ending = peer.ending(task, HANG_TIMEOUT)
         refused = [pod["status"].get("reason") for pod in pods_of(client, namespace, task)]
     report("refused by its node, twice", ending, began)
     assert isinstance(ending, TaskFailed), ending
@@ -85,7 +86,7 @@ def test_a_pod_past_its_own_deadline_is_not_tried_again_whatever_its_exit_code(
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, **keys)):
         began = time.monotonic()
         task = peer.assign(script_task("trap 'exit 0' TERM; while :; do sleep 0.1; done"))
-        ending = peer.ending(task, 120)
+        ending = peer.ending(task, HANG_TIMEOUT)
         pods = pods_of(client, namespace, task)
     report("the Pod's own deadline, with retries", ending, began)
     assert isinstance(ending, TaskFailed), ending

@@ -15,6 +15,7 @@ from oz_agent_worker.worker.task_spec import TaskSettings, build_task_spec
 from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import RestClient, wait_for
 from tests.integration.worker.backends.kubernetes.worker import DEAD
+from tests.timeouts import HANG_TIMEOUT
 
 from .conftest import Report
 from .peer import Peer
@@ -48,7 +49,7 @@ def test_a_task_reads_its_variables_from_its_secret(
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, **keys)):
         began = time.monotonic()
         task = peer.assign(script_task('echo "$TOKEN"', TOKEN="sword $(X) fish"))
-        ending = peer.ending(task, 60)
+        ending = peer.ending(task, HANG_TIMEOUT)
     report("variables in a Secret", ending, began)
     assert isinstance(ending, TaskCompleted), ending
     assert peer.output(task) == "sword $(X) fish\n"
@@ -73,6 +74,6 @@ def test_a_pod_waits_for_its_secret(
     wait_for("the Pod's complaint", waits)
     with worker_of(peer, config_file(node_tier, namespace, tmp_path, task_env_secret=True)):
         began = time.monotonic()
-        ending = peer.ending(peer.assign(assignment), 90)
+        ending = peer.ending(peer.assign(assignment), HANG_TIMEOUT)
     report("a Secret that is late", ending, began)
     assert isinstance(ending, TaskCompleted), ending

@@ -16,6 +16,7 @@ from tests.cluster.node.images import Image, busybox_layer
 from tests.cluster.node.registry import Registry
 from tests.cluster.node_tier import NodeTier
 from tests.cluster.rest import wait_for
+from tests.timeouts import HANG_TIMEOUT
 
 from .cases import DRESSED, LIMITED, Case, dressed_cases, limited_cases
 from .ledger import Ledger
@@ -104,7 +105,7 @@ def test_a_task_with_commands_around_it(dressed: CaseRun, case: Case, ledger: Le
 def check_case(at: CaseRun, case: Case, ledger: Ledger) -> None:
     """Wait for the case's report, and compare it."""
     peer, task = at.site.peer, at.tasks[case.name]
-    ending = peer.ending(task, 120)
+    ending = peer.ending(task, HANG_TIMEOUT)
     ledger.report(case.name, ending, peer.seconds(task))
     check(ending, case.reason, case.exit_code, *case.message_parts)
     if case.output is not None:

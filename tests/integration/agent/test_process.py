@@ -19,7 +19,7 @@ from .control_plane import Answer, ControlPlane
 def read_line(agent: Agent) -> str:
     """Read one line of the agent's stdout while it runs."""
     assert agent.stdout is not None
-    ready, _, _ = select.select([agent.stdout], [], [], 30)
+    ready, _, _ = select.select([agent.stdout], [], [], HANG_TIMEOUT)
     assert ready, "no output within 30 s"
     return agent.stdout.readline().decode().strip()
 

@@ -12,6 +12,7 @@ from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.worker.scripted_plane import EXTENDED, PeerConnection, Plane, assignment, until
+from tests.timeouts import HANG_TIMEOUT
 from tests.unit.worker.telemetry.exposition import exposed
 
 from .conftest import Environ
@@ -41,7 +42,7 @@ async def test_requests_watches_phases_and_probes(
             tmp_path, plane, environ, backend=backend, probes=probes, listeners=listeners
         ) as worker,
     ):
-        await until(lambda: any("task_completed" in frame for frame in plane.frames), 60)
+        await until(lambda: any("task_completed" in frame for frame in plane.frames), HANG_TIMEOUT)
         status, health = await worker.get(port, "/healthz")
         assert status == 200, health
         assert {check["name"] for check in json.loads(health)["checks"]} == {

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from oz_agent_worker.worker.backends.direct.processes import ProcessSet
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host
 from .kill_points import RECOVERY_STEPS, STEPS
@@ -47,7 +48,7 @@ def worker(host: Host, *step: str) -> int:
         str(host.folder),
         *step,
     ]
-    return subprocess.run(command, check=False, timeout=60).returncode
+    return subprocess.run(command, check=False, timeout=HANG_TIMEOUT).returncode
 
 
 def reports(host: Host) -> set[str]:
