@@ -15,7 +15,7 @@ from tests.cluster.cache import progress
 from tests.cluster.errors import ClusterError
 
 from .burst import measure_burst
-from .controlplane import ControlPlane
+from .control_plane import ControlPlane
 from .errors import BenchError
 from .figures import Figure, summary, table
 from .flight import measure_flight

@@ -71,7 +71,7 @@ async def running_node(kubeconfig: Path) -> AsyncIterator[NodeProcess]:
     node = NodeProcess(process)
     listening = asyncio.create_task(node.listen())
     try:
-        await until("the node stands", lambda: node.ready, node.check, timeout=START_TIMEOUT)
+        await until("the node is ready", lambda: node.ready, node.check, timeout=START_TIMEOUT)
         yield node
     finally:
         await _end(process)

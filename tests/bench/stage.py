@@ -10,7 +10,7 @@ from tests.cluster.api_tier import ApiTier
 from tests.cluster.async_rest import AsyncRestClient
 
 from .assignments import assignment
-from .controlplane import ControlPlane
+from .control_plane import ControlPlane
 from .ledger import Ledger
 from .node_process import NodeProcess
 from .settings import Settings

@@ -19,7 +19,7 @@ from tests.cluster.cache import progress
 from tests.cluster.processes import die_with_parent
 
 from . import procfs
-from .controlplane import API_KEY, ControlPlane
+from .control_plane import API_KEY, ControlPlane
 from .errors import BenchError
 from .procfs import Cpu, Memory
 

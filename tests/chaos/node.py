@@ -73,7 +73,7 @@ async def _end(plan: TaskPlan, run: PodRun) -> None:
 async def _play(kubeconfig: Path, ledger: Path, namespace: str) -> None:
     connection = Connection.from_kubeconfig(kubeconfig)
     async with Kubelet(connection, behaviour_of(Recorder(ledger)), namespaces=[namespace]):
-        print("stands", flush=True)
+        print("ready", flush=True)
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
