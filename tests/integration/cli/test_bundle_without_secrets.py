@@ -67,7 +67,7 @@ async def test_no_bundle_holds_a_secret_of_the_assignment(
     }
     spec = build_task_spec(parsed(**frame), TaskSettings(server_root_url="https://oz.test"))
     user = "admin" if secret else "worker"
-    told = CANARIES if not secret else CANARIES[:-1]
+    hidden_canaries = CANARIES if not secret else CANARIES[:-1]
     async with (
         kubelet(behaviours.always(tells_all)),
         running_backend(
@@ -86,7 +86,7 @@ async def test_no_bundle_holds_a_secret_of_the_assignment(
     for bundle in (kept, file):
         files = unpacked(bundle.read_bytes())
         everything = b"".join(files.values()).decode()
-        assert [canary for canary in told if canary in everything] == []
+        assert [canary for canary in hidden_canaries if canary in everything] == []
         job = json.loads(next(content for name, content in files.items() if name.endswith("/job.json")))
         (task,) = job["spec"]["template"]["spec"]["containers"]
         at = task["args"].index("--mcp")

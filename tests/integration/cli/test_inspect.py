@@ -47,7 +47,7 @@ async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
         listed = (await command("tasks")).stdout
         mine = json.loads((await command("tasks", "--worker-id", "worker-a", "-o", "json")).stdout)
         failed = json.loads((await command("tasks", "--state", "failed", "-o", "json")).stdout)
-        nobody = await command("tasks", "--worker-id", "nobody")
+        unknown_worker = await command("tasks", "--worker-id", "nobody")
     header, *lines = [line.split() for line in listed.splitlines()]
     assert header == ["TASK", "STATE", "REASON", "AGE", "POD", "NODE", "WORKER"]
     rows = {line[0]: line for line in lines}
@@ -61,8 +61,8 @@ async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
     assert rows["pulls"][6] == "worker-b"
     assert {row["task_id"] for row in mine} == {"runs", "fails", "waits"}
     assert [row["task_id"] for row in failed] == ["fails"]
-    assert (nobody.returncode, nobody.stdout) == (0, "")
-    assert "no tasks found in namespace" in nobody.stderr
+    assert (unknown_worker.returncode, unknown_worker.stdout) == (0, "")
+    assert "no tasks found in namespace" in unknown_worker.stderr
 
 
 async def _until_settled(command: Command) -> None:

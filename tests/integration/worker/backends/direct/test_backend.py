@@ -270,11 +270,11 @@ async def test_what_a_killed_worker_left_running_is_ended_by_the_next_execution(
     spec = task_spec()
     await run(await host.backend(cleanup=False), spec)
     mark = f"OZ_ENVIRONMENT_FILE={host.root}/{spec.key.task_id}/.oz/environment"
-    orphan = await asyncio.create_subprocess_exec("env", mark, "sleep", "300")
-    host.scratch.folder.joinpath("orphan").write_text(f"{orphan.pid}\n")
-    await eventually(lambda: mark.encode() in Path(f"/proc/{orphan.pid}/environ").read_bytes())
+    orphaned_process = await asyncio.create_subprocess_exec("env", mark, "sleep", "300")
+    host.scratch.folder.joinpath("orphan").write_text(f"{orphaned_process.pid}\n")
+    await eventually(lambda: mark.encode() in Path(f"/proc/{orphaned_process.pid}/environ").read_bytes())
     await run(await host.backend(), spec)
-    assert await orphan.wait() == -signal.SIGTERM
+    assert await orphaned_process.wait() == -signal.SIGTERM
 
 
 # The end of the worker

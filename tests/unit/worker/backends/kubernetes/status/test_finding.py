@@ -22,7 +22,7 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 CONFIG = KubernetesConfig(namespace="agents")
 ALL = "jobs: create, get, list, watch, delete; pods: get, list, watch; pods/log: get; events: list"
 EVENTS = Permission("", "events", "list", "say why a task does not start")
-WORDS = 'events is forbidden: User "bot" cannot list resource "events" in API group ""'
+FORBIDDEN_MESSAGE = 'events is forbidden: User "bot" cannot list resource "events" in API group ""'
 
 
 def error_text(error: ApiError) -> str:
@@ -57,9 +57,9 @@ def test_credentials_that_are_refused() -> None:
 
 
 def test_a_server_that_forbids() -> None:
-    assert error_text(status(403, WORDS)) == (
+    assert error_text(status(403, FORBIDDEN_MESSAGE)) == (
         "the Kubernetes API server https://k8s:6443 forbids what tasks need in namespace 'agents'\n"
-        f"  the cluster says: {WORDS}\n"
+        f"  the cluster says: {FORBIDDEN_MESSAGE}\n"
         f'  fix: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
     )
 
@@ -84,22 +84,22 @@ def test_a_server_that_is_not_well() -> None:
 
 
 def test_one_permission_that_is_missing() -> None:
-    diagnosis = explain_refusals({EVENTS: WORDS}, "in-cluster", "agents")
+    diagnosis = explain_refusals({EVENTS: FORBIDDEN_MESSAGE}, "in-cluster", "agents")
     assert str(diagnosis) == (
         "the worker lacks permissions in namespace 'agents':"
         " events: list (to say why a task does not start)\n"
-        f"  the cluster says: {WORDS}\n"
+        f"  the cluster says: {FORBIDDEN_MESSAGE}\n"
         "  fix: add to the Role that is bound to the worker (in-cluster):\n"
         '    - {apiGroups: [""], resources: ["events"], verbs: [list]}'
     )
 
 
 def test_all_permissions_that_are_missing() -> None:
-    refused = dict.fromkeys(needed_permissions(CONFIG), WORDS)
+    refused = dict.fromkeys(needed_permissions(CONFIG), FORBIDDEN_MESSAGE)
     text = str(explain_refusals(refused, "in-cluster", "agents"))
     assert text == (
         f"the worker lacks permissions in namespace 'agents': {ALL}\n"
-        f"  the cluster says: {WORDS}\n"
+        f"  the cluster says: {FORBIDDEN_MESSAGE}\n"
         "  fix: add to the Role that is bound to the worker (in-cluster):\n"
         '    - {apiGroups: ["batch"], resources: ["jobs"], verbs: [create, get, list, watch, delete]}\n'
         '    - {apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]}\n'

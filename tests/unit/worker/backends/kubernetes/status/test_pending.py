@@ -42,7 +42,7 @@ def only_missing_pod(
 
 
 @pytest.mark.parametrize(
-    ("facts", "grace", "words"),
+    ("facts", "grace", "message_part"),
     [
         (NOT_READ, 600.0, "The Job has no Pod after 600 s: its events show more"),
         (QUOTA, 30.0, "no room for it in the namespace's quota (FailedCreate: exceeded quota: small): raise"),
@@ -51,10 +51,10 @@ def only_missing_pod(
     ],
     ids=["no word", "quota", "denied", "webhook away"],
 )
-def test_a_job_without_a_pod(facts: EventFacts, grace: float, words: str) -> None:
+def test_a_job_without_a_pod(facts: EventFacts, grace: float, message_part: str) -> None:
     problem = only_missing_pod(seen(), facts)
     assert problem.grace == grace
-    assert words in problem.outcome.message
+    assert message_part in problem.outcome.message
 
 
 def test_room_in_a_quota_is_waited_for_as_long_as_a_node_is() -> None:
@@ -189,17 +189,17 @@ def test_a_pod_that_waits_for_no_node(view: PodView) -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "words"),
+    ("view", "message_part"),
     [
         (pod(phase="Pending", spec={}), "within 900 s: see whether"),
         (waits("SchedulerError", "bad affinity"), "within 900 s (SchedulerError: bad affinity): see whether"),
     ],
     ids=["no word", "an error"],
 )
-def test_a_pod_that_no_scheduler_sees_to(view: PodView, words: str) -> None:
+def test_a_pod_that_no_scheduler_sees_to(view: PodView, message_part: str) -> None:
     problem = only_scheduling(view)
     assert (problem.key, problem.grace, problem.about) == ("uid-1/unscheduled", 900.0, "")
-    assert words in problem.outcome.message
+    assert message_part in problem.outcome.message
 
 
 START_POLICY = ObservationPolicy(pull_grace=60.0, stuck_timeout=600.0, ask_after=10.0)
@@ -240,7 +240,7 @@ def test_with_a_sandbox_the_volumes_are_mounted_whatever_an_old_event_says() -> 
 
 
 @pytest.mark.parametrize(
-    ("view", "key", "reason", "words"),
+    ("view", "key", "reason", "message_part"),
     [
         (
             starting(waiting("setup", "PodInitializing")),
@@ -287,10 +287,10 @@ def test_with_a_sandbox_the_volumes_are_mounted_whatever_an_old_event_says() -> 
     ],
     ids=["first init", "second init", "after a native", "native", "task", "no state", "node silent"],
 )
-def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason, words: str) -> None:
+def test_a_start_without_progress(view: PodView, key: str, reason: FailureReason, message_part: str) -> None:
     problem = only_startup(view, NO_ADDRESS)
     assert (problem.key, problem.grace, problem.outcome.reason) == (key, 600.0, reason)
-    assert words in problem.outcome.message
+    assert message_part in problem.outcome.message
 
 
 def test_probe_output_is_not_the_clusters_message() -> None:
