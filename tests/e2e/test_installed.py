@@ -80,7 +80,7 @@ def test_a_task_outlives_its_worker(installation: Installation) -> None:
         assert run.job["metadata"]["uid"] == job["uid"]
         run.succeeds_after_one_start()
     log = installation.kubectl("logs", f"deployment/{WORKER_RELEASE}").splitlines()
-    assert any(run.run_id in line and "taken over" in line for line in log)
+    assert any(run.run_id in line and "adopted" in line for line in log)
 
 
 def test_a_task_outlives_the_control_planes_pod(installation: Installation) -> None:

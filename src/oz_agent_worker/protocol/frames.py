@@ -122,7 +122,7 @@ class _Frame(LenientStruct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Owner(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Who owns the run; ``type`` is ``USER`` or ``TEAM``.
+    """The run's owner; ``type`` is ``USER`` or ``TEAM``.
 
     The public service sends an integer ``Id`` as well, which no worker uses.
     """

@@ -114,7 +114,7 @@ class Worker:
         if self._runs.get(found.key) is not None:
             logger.debug("Task %s is already active here", found.key)
         elif self._accepting:
-            logger.info("Task %s taken over", found.key)
+            logger.info("Task %s adopted", found.key)
             self._notify(TaskEvent(EventKind.ADOPTED, found.key, already_ended=found.ended))
             run = self._runs.open(found.key)
             self._claim(run)

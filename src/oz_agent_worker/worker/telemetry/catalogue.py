@@ -94,7 +94,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_task_duration_seconds",
         kind="histogram",
-        meaning="From a task's assignment until its outcome was known. Tasks that were taken over"
+        meaning="From a task's assignment until its outcome was known. Tasks that were adopted"
         " are left out.",
         unit="s",
         labels=(_RESULT,),
@@ -143,7 +143,7 @@ METRICS: Final = (
         meaning="Until the worker saw the task's agent run: since the run was `created`, by the control"
         " plane's clock and the worker's (never below 0; a run that is executed again counts from its"
         " first creation), or since it was `assigned`, where the control plane sends no time of creation."
-        " Tasks that were taken over are left out.",
+        " Tasks that were adopted are left out.",
         unit="s",
         labels=(Label("since", ("created", "assigned")),),
         buckets=_START_SECONDS,
@@ -152,7 +152,7 @@ METRICS: Final = (
         name="oz_worker_task_start_to_end_seconds",
         kind="histogram",
         meaning="From when the worker saw the task's agent run until the task's outcome was known. Tasks"
-        " that were taken over, or whose agent was never seen running, are left out.",
+        " that were adopted, or whose agent was never seen running, are left out.",
         unit="s",
         labels=(_RESULT,),
         buckets=_TASK_SECONDS,
@@ -186,7 +186,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_kubernetes_request_duration_seconds",
         kind="histogram",
-        meaning="From a request until the headers of its answer, or until it was given up. The headers of a"
+        meaning="From a request until the headers of its answer, or until it failed. The headers of a"
         " log that is followed (`pods/log`) come with its first line.",
         unit="s",
         labels=(_VERB, _ASKED),

@@ -349,7 +349,7 @@ class KubernetesExecution:
             await context.client.delete_job(context.namespace, self._name, uid=self.uid, policy=policy)
             self._deleted = True
         except ApiError as error:
-            _logger.warning("Job %s has failed finally and cannot be deleted yet: %s", self._name, error)
+            _logger.warning("Job %s has certainly failed and cannot be deleted yet: %s", self._name, error)
 
     def _look_at_log(self) -> None:
         if self._output.wanted and (log := self._task_log()) is not None:

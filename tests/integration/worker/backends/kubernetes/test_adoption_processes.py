@@ -50,5 +50,5 @@ async def test_a_worker_that_is_killed_loses_no_task_and_starts_none_twice(
             await eventually(lambda: asyncio.to_thread(running, plane, "SUCCEEDED"))
             await eventually(lambda: listed(api_tier.client(), namespace, "jobs") == [])
         runs: list[dict[str, Any]] = await asyncio.to_thread(plane.runs)
-    assert last.text.count(" taken over") == TASKS
+    assert last.text.count(" adopted") == TASKS
     assert sorted(scratch.lines("started")) == sorted(run["run_id"] for run in runs)
