@@ -94,8 +94,7 @@ METRICS: Final = (
     Metric(
         name="oz_worker_task_duration_seconds",
         kind="histogram",
-        meaning="From a task's assignment until its outcome was known. Tasks that were adopted"
-        " are left out.",
+        meaning="From a task's assignment until its outcome was known. Tasks that were adopted are left out.",
         unit="s",
         labels=(_RESULT,),
         buckets=_TASK_SECONDS,
