@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
 from oz_agent_worker.cli.main import root
@@ -22,7 +23,8 @@ def test_each_backend_has_a_section_of_the_config_file_and_each_section_a_backen
 
 def test_the_command_line_offers_each_backend() -> None:
     option = next(parameter for parameter in root.params if parameter.name == "backend")
-    assert list(option.type.choices) == list(BACKENDS)  # type: ignore[attr-defined]
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(BACKENDS)
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))

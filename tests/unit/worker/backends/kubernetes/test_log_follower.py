@@ -208,16 +208,15 @@ async def test_what_was_cancelled_while_it_finished_goes_on_without_a_repetition
 
 @in_virtual_time
 async def test_a_fault_of_this_program_is_logged_and_the_end_is_still_read(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with following(("follow", stream(log(1))), ("log", stream(log(1), ends=True))) as bench:
-        write = bench.sink.write
 
         def fail(chunk: bytes) -> None:
-            bench.sink.write = write  # type: ignore[method-assign]
+            monkeypatch.undo()
             raise RuntimeError("the disk is full")
 
-        bench.sink.write = fail  # type: ignore[method-assign]
+        monkeypatch.setattr(bench.sink, "write", fail)
         bench.follower.update((pod(RUNNING),))
         await asyncio.sleep(1)
         assert "log of pod failed" in caplog.text
