@@ -40,7 +40,7 @@ def target_options(function: F) -> F:
         "--server",
         envvar="WARP_SERVER_ROOT_URL",
         metavar="URL",
-        help="The control plane's root URL. Default: the one of a running `dev`.",
+        help="The control plane's root URL. Default: WARP_SERVER_ROOT_URL, else the one of a running `dev`.",
     )
     return server(key(function))
 

@@ -60,7 +60,7 @@ async def test_a_stream_goes_on_where_it_broke(
     assert [event.kind for event in seen] == ["log", "end"]
 
 
-@pytest.mark.parametrize("event_id", ["x", "-1", "9" * 30, "²"])
+@pytest.mark.parametrize("event_id", ["x", "-1", "9" * 30, "0" * 20 + "9" * 30, "9" * 5000, "²"])
 async def test_an_event_id_of_another_stream(
     http: aiohttp.ClientSession, sdk: AsyncOzAPI, event_id: str
 ) -> None:

@@ -85,6 +85,6 @@ def _event(kind: str, data: object, event_id: bytes = b"") -> bytes:
 
 def _last_event_id(request: Request) -> int:
     text = request.headers.get("last-event-id", "") or "0"
-    if not (text.isascii() and text.isdigit()) or int(text[:20]) > _LARGEST_OFFSET:
+    if not (text.isascii() and text.isdigit() and len(text) <= 19) or int(text) > _LARGEST_OFFSET:
         raise invalid("Last-Event-ID: must be the ID of an event of this stream")
     return int(text)

@@ -146,7 +146,7 @@ REQUEST_FIELDS: Final = {
         "It may start again from the beginning if its worker is lost. Not in the public API.",
     ),
     "team": ("boolean", "Accepted, without effect: every key sees every run."),
-    "mode": ("`normal`", "Any other value is refused (422)."),
+    "mode": ("`normal`", "`plan` and `orchestrate` are refused (422)."),
     "interactive": ("boolean", "`true` is refused (422)."),
     "attachments": ("list", "Refused (422) unless empty."),
     "agent_identity_uid": ("string", "Refused (422)."),

@@ -54,7 +54,10 @@ class Database:
         self._engine.dispose()
 
     async def read(self, fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run ``fn`` in a read-only transaction on a consistent snapshot."""
+        """Run ``fn`` in a read-only transaction.
+
+        On SQLite it sees one snapshot; on PostgreSQL each statement sees what is committed then.
+        """
 
         def call() -> R:
             with self._engine.connect() as connection, connection.begin():
@@ -83,7 +86,8 @@ class Database:
                     write = self._queue.get(block=not batch)
                     open_ = write is not None
                     batch += [write] if write else []
-            self._commit(batch)
+            if batch:
+                self._commit(batch)
 
     def _commit(self, batch: list[_Write]) -> None:
         """Apply a batch in one transaction; if one write fails, each in its own."""

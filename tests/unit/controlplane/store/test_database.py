@@ -36,6 +36,16 @@ async def test_what_is_written_can_be_read_at_once(database: Database) -> None:
     assert await database.read(runs.exists, new.id)
 
 
+async def test_closing_opens_no_transaction_of_its_own(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await Database.open(database_url)
+    opened: list[bool] = []
+    monkeypatch.setattr(database._engine, "connect", lambda: opened.append(True))
+    await database.close()
+    assert opened == []
+
+
 async def test_one_write_that_fails_takes_no_other_with_it(database: Database) -> None:
     def fail(connection: Connection) -> None:
         add_run(connection)
