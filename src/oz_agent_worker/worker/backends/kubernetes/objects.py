@@ -396,11 +396,20 @@ class EventView(_View, frozen=True):
 
     @property
     def time(self) -> str | None:
-        """When the event last happened (RFC 3339); the two APIs of events have fields of their own."""
+        """When its writer says that it last happened (RFC 3339): the text to show."""
+        return next(filter(None, self.times), None)
+
+    @property
+    def times(self) -> tuple[str | None, ...]:
+        """All its times (RFC 3339); the two APIs of events have fields of their own."""
         repeated = self.series.last_observed_time if self.series else None
-        return repeated or self.last_timestamp or self.event_time or self.metadata.creation_timestamp
+        return (repeated, self.last_timestamp, self.event_time, self.metadata.creation_timestamp)
 
 
 def last_seen(event: EventView) -> float:
-    """When an event last happened, in epoch seconds of the cluster; 0 where it does not say."""
-    return datetime.fromisoformat(event.time).timestamp() if event.time else 0.0
+    """When an event last happened, in epoch seconds of the cluster; 0 where it does not say.
+
+    The latest of its times counts: the API server sets the creation time, and the clock of the
+    event's writer may be slow.
+    """
+    return max((datetime.fromisoformat(time).timestamp() for time in event.times if time), default=0.0)

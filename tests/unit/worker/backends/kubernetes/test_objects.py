@@ -202,9 +202,14 @@ def test_a_signal_counts_from_128_as_in_a_shell(ended: Terminated, code: int) ->
         ('{"lastTimestamp":"1970-01-01T00:00:03Z","eventTime":"1970-01-01T00:00:02Z"}', 3.0),
         ('{"series":{},"eventTime":"1970-01-01T00:00:02.5Z"}', 2.5),
         ('{"metadata":{"creationTimestamp":"1970-01-01T00:00:01Z"}}', 1.0),
+        (
+            '{"lastTimestamp":"1970-01-01T00:00:03Z","metadata":{"creationTimestamp":"1970-01-01T00:00:05Z"}}',
+            5.0,
+        ),
+        ('{"series":{"lastObservedTime":"1970-01-01T00:00:02Z"},"eventTime":"1970-01-01T00:00:03Z"}', 3.0),
         ("{}", 0.0),
     ],
-    ids=["repeated", "core/v1", "events.k8s.io", "created", "no time"],
+    ids=["repeated", "core/v1", "events.k8s.io", "created", "slow clock", "series behind", "no time"],
 )
 def test_an_event_is_as_late_as_its_last_repetition(text: str, seconds: float) -> None:
     assert last_seen(msgspec.json.decode(text, type=EventView)) == seconds
