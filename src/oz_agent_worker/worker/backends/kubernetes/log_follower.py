@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.worker import log_fields
 from oz_agent_worker.worker.backends.base import OutputSink
 
@@ -63,7 +62,11 @@ class LogFollowers:
 
     async def close(self) -> None:
         """Stop following."""
-        await cancel_and_wait(*self._tasks)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        # Their errors are logged by ``_on_done``.
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True, eq=False)

@@ -223,6 +223,21 @@ async def test_a_fault_of_this_program_is_logged_and_the_end_is_still_read(
 
 
 @in_virtual_time
+async def test_an_error_while_following_stops_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise RuntimeError("the disk is full")
+
+    followers = LogFollowers(SETTINGS)
+    followers.start(work, "log of pod")
+    await asyncio.sleep(1)
+    await followers.close()
+    assert caplog.messages == ["log of pod failed"]
+
+
+@in_virtual_time
 async def test_nothing_is_followed_after_the_end() -> None:
     async with following() as bench:
         await bench.follower.finish((pod(ENDED),))
