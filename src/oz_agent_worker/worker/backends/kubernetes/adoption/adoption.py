@@ -257,7 +257,11 @@ class Adoption:
         now = self._clock()
         owners = {candidate.owner for candidate in self._candidates.values()}
         self._owners.keep_only(owners)
-        await asyncio.gather(*(self._look_up(owner) for owner in owners if self._owners.due_at(owner) <= now))
+        due = [owner for owner in owners if self._owners.due_at(owner) <= now]
+        # All look-ups end before an error is raised: at the start, the caller then closes the client.
+        results = await asyncio.gather(*map(self._look_up, due), return_exceptions=True)
+        for error in filter(None, results):
+            raise error
 
     async def _look_up(self, owner: str | None) -> None:
         try:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.adoption.decision import AdoptionPolicy
-from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import AdoptionQueries
+from oz_agent_worker.worker.backends.kubernetes.adoption.decision import AdoptionPolicy, Liveness
+from oz_agent_worker.worker.backends.kubernetes.adoption.liveness import AdoptionQueries, OwnerLiveness
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 from tests.unit.worker.backends.kubernetes.memory_api import Fault
 from tests.virtual_time import in_virtual_time
@@ -419,3 +419,20 @@ async def test_an_unexpected_error_does_not_end_the_adoption(
     bench.put(job("another", str(OWN)))
     await asyncio.sleep(5)
     assert sorted(bench.adopted) == ["another", "run"]
+
+
+@in_virtual_time
+async def test_an_unexpected_error_ends_no_other_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str | None] = []
+
+    async def look_up(owners: OwnerLiveness, owner: str | None) -> Liveness:
+        if owner == GONE:
+            raise RuntimeError("a bug")
+        await asyncio.sleep(5)
+        ended.append(owner)
+        return Liveness.ALIVE
+
+    monkeypatch.setattr(OwnerLiveness, "look_up", look_up)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await Bench(job("one", GONE), job("two", ELSEWHERE)).start()
+    assert ended == [ELSEWHERE]
