@@ -1,6 +1,7 @@
 """An execution in flight: how it ends, how it is stopped, and what is cleaned up after it."""
 
 import asyncio
+import functools
 import time
 from typing import Any
 
@@ -109,9 +110,7 @@ async def begin(
         namespace="agents",
         cleanup=cleanup,
         policy=ObservationPolicy(pull_grace=60.0),
-        events=EventReader(
-            lambda uid: client.list_events("agents", f"involvedObject.uid={uid}"), clock=time.monotonic
-        ),
+        events=EventReader(functools.partial(client.list_events_about, "agents"), clock=time.monotonic),
         clock=time.monotonic,
         log_followers=LogFollowers(),
         evidence=evidence,

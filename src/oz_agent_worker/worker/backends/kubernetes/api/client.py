@@ -187,12 +187,17 @@ class KubernetesClient:
                 raise
 
     async def list_events(self, namespace: str, field_selector: str) -> list[EventView]:
-        """Read the events that ``field_selector`` selects, such as ``involvedObject.uid=…``."""
+        """Read all events that ``field_selector`` selects, such as ``involvedObject.kind=Pod``."""
         return await self.list_all(EVENTS, namespace, field_selector=field_selector)
 
-    async def list_events_about(self, namespace: str, uid: str) -> list[EventView]:
-        """Read the events about one object: one page at most, because the number of events has no bound."""
-        page = await self.list_page(EVENTS, namespace, field_selector=f"involvedObject.uid={uid}", limit=PAGE)
+    async def list_events_about(
+        self, namespace: str, value: str, *, field: str = "involvedObject.uid"
+    ) -> list[EventView]:
+        """Read the events about the object whose ``field`` has this value, its UID by default.
+
+        One page is read at most, because the number of events has no bound.
+        """
+        page = await self.list_page(EVENTS, namespace, field_selector=f"{field}={value}", limit=PAGE)
         return list(page.items or ())
 
     async def list_all(

@@ -28,6 +28,8 @@ _logger = logging.getLogger(__name__)
 
 #: Of how many Pods at most a list of tasks reads all events: each costs a request.
 MOST_PODS: Final = 100
+#: A field selector, up to its value, of the events about the Pod of a name.
+_POD_NAME: Final = "involvedObject.kind=Pod,involvedObject.name"
 
 
 async def task_events(
@@ -40,9 +42,10 @@ async def task_events(
     """
     of_job = await client.list_events_about(namespace, job.metadata.uid or "")
     gone = gone_pods(of_job, (pod.metadata.name for pod in pods))
-    selectors = [f"involvedObject.uid={pod.metadata.uid}" for pod in pods]
-    selectors += [f"involvedObject.kind=Pod,involvedObject.name={name}" for name in gone]
-    found = await asyncio.gather(*(client.list_events(namespace, selector) for selector in selectors))
+    found = await asyncio.gather(
+        *(client.list_events_about(namespace, pod.metadata.uid or "") for pod in pods),
+        *(client.list_events_about(namespace, name, field=_POD_NAME) for name in gone),
+    )
     return tuple(event for events in (of_job, *found) for event in events)
 
 
@@ -122,7 +125,7 @@ async def _add_events_of_lost(
         wanted[job.metadata.name] = [name for name in names if name in disrupted[pod_base(name)]]
         found[job.metadata.name] += of_jobs[job.metadata.uid]
     pods = [name for names in wanted.values() for name in names]
-    by_pod = await _events_by(client, namespace, "involvedObject.kind=Pod,involvedObject.name", pods)
+    by_pod = await _events_by(client, namespace, _POD_NAME, pods)
     for job_name, names in wanted.items():
         found[job_name] += [event for name in names for event in by_pod.get(name, ())]
 
@@ -132,5 +135,7 @@ async def _events_by(
 ) -> Mapping[str, list[EventView]]:
     """Return the events about the objects whose ``field`` has one of the values, by value."""
     asked = list(dict.fromkeys(values))[:MOST_PODS]
-    lists = await asyncio.gather(*(client.list_events(namespace, f"{field}={value}") for value in asked))
+    lists = await asyncio.gather(
+        *(client.list_events_about(namespace, value, field=field) for value in asked)
+    )
     return dict(zip(asked, lists, strict=True))
