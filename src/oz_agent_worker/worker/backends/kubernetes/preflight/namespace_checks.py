@@ -6,17 +6,24 @@ the preflight Job shows the effect.
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ForbiddenError
-from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
+from oz_agent_worker.worker.backends.kubernetes.api.rest import ItemList, Request
 from oz_agent_worker.worker.checks import CheckResult, fail, ok, skip, warn
 
-__all__ = ["check_limit_ranges", "check_pod_security", "check_quotas", "is_pod_security", "judge_quotas"]
+__all__ = [
+    "Quota",
+    "check_limit_ranges",
+    "check_pod_security",
+    "check_quotas",
+    "is_pod_security",
+    "judge_quotas",
+]
 
 _ENFORCE: Final = "pod-security.kubernetes.io/enforce"
 _WOULD_VIOLATE: Final = re.compile(
@@ -24,11 +31,54 @@ _WOULD_VIOLATE: Final = re.compile(
 )
 #: The resources of a quota of which each task uses at least one.
 _COUNTED: Final = ("pods", "count/pods", "count/jobs.batch")
-_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+
+T = TypeVar("T")
 
 
-async def _read(client: KubernetesClient, resource: str, path: str) -> dict[str, Any] | CheckResult:
-    """Read an object or a list as plain data; a skipped check where that is not permitted."""
+class _Meta(msgspec.Struct, frozen=True):
+    """The part of meta/v1, ObjectMeta that is read."""
+
+    name: str = ""
+    labels: Mapping[str, str] | None = None
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    """The part of core/v1, Namespace that is read."""
+
+    metadata: _Meta = _Meta()
+
+
+class _QuotaStatus(msgspec.Struct, frozen=True):
+    hard: Mapping[str, str] | None = None
+    used: Mapping[str, str] | None = None
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What may be used and what is used, by resource (core/v1, ResourceQuota)."""
+
+    metadata: _Meta = _Meta()
+    status: _QuotaStatus = _QuotaStatus()
+
+
+class _Limit(msgspec.Struct, frozen=True):
+    type: str = ""
+    min: Mapping[str, str] | None = None
+    max: Mapping[str, str] | None = None
+
+
+class _LimitSpec(msgspec.Struct, frozen=True):
+    limits: tuple[_Limit, ...] | None = None
+
+
+class _LimitRange(msgspec.Struct, frozen=True):
+    """What a container or a Pod may ask for (core/v1, LimitRange)."""
+
+    metadata: _Meta = _Meta()
+    spec: _LimitSpec = _LimitSpec()
+
+
+async def _read(client: KubernetesClient, resource: str, path: str, form: type[T]) -> T | CheckResult:
+    """Read an object or a list; a skipped check where that is not permitted."""
     request = Request("get", resource, "GET", path)
     try:
         answer = await client.exchange(request)
@@ -36,7 +86,7 @@ async def _read(client: KubernetesClient, resource: str, path: str) -> dict[str,
         return skip(
             f"reading {resource} is not among the worker's permissions; the preflight Job shows the effect"
         )
-    return rest.decode(request, answer.body, _DECODER)
+    return rest.decode(request, answer.body, msgspec.json.Decoder(form))
 
 
 def is_pod_security(warning: str) -> bool:
@@ -59,10 +109,10 @@ async def check_pod_security(
                 f"`{found['level']}`, and a task's Pod would violate it: {found['what']}",
                 "the check `admission` shows whether this level is enforced, and what to change",
             )
-    read = await _read(client, "namespaces", f"/api/v1/namespaces/{namespace}")
+    read = await _read(client, "namespaces", f"/api/v1/namespaces/{namespace}", _Namespace)
     if isinstance(read, CheckResult):
         return read
-    level = (read["metadata"].get("labels") or {}).get(_ENFORCE)
+    level = (read.metadata.labels or {}).get(_ENFORCE)
     return ok(f"`{level}` is enforced" if level else "no level is enforced by a label")
 
 
@@ -72,16 +122,16 @@ async def check_quotas(client: KubernetesClient, namespace: str) -> CheckResult:
     Raises:
         ApiError: the API server cannot be asked.
     """
-    read = await _read(client, "resourcequotas", f"/api/v1/namespaces/{namespace}/resourcequotas")
-    return read if isinstance(read, CheckResult) else judge_quotas(read.get("items") or (), namespace)
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    read = await _read(client, "resourcequotas", path, ItemList[Quota])
+    return read if isinstance(read, CheckResult) else judge_quotas(read.items or (), namespace)
 
 
-def judge_quotas(quotas: Iterable[Mapping[str, Any]], namespace: str) -> CheckResult:
+def judge_quotas(quotas: Iterable[Quota], namespace: str) -> CheckResult:
     """Check quotas (core/v1, ResourceQuota): one is full if no further Job or Pod fits."""
     shown = []
     for quota in quotas:
-        name, status = quota["metadata"]["name"], quota.get("status") or {}
-        hard, used = status.get("hard") or {}, status.get("used") or {}
+        name, hard, used = quota.metadata.name, quota.status.hard or {}, quota.status.used or {}
         for resource in _COUNTED:
             if resource in hard and _count(used.get(resource, "0")) >= _count(hard[resource]):
                 return fail(
@@ -104,15 +154,16 @@ async def check_limit_ranges(client: KubernetesClient, namespace: str) -> CheckR
     Raises:
         ApiError: the API server cannot be asked.
     """
-    read = await _read(client, "limitranges", f"/api/v1/namespaces/{namespace}/limitranges")
+    path = f"/api/v1/namespaces/{namespace}/limitranges"
+    read = await _read(client, "limitranges", path, ItemList[_LimitRange])
     if isinstance(read, CheckResult):
         return read
     shown = [
-        f"{item['metadata']['name']}: {limit['type']} {bound} {_amounts(limit[bound])}"
-        for item in read.get("items") or ()
-        for limit in item["spec"].get("limits") or ()
-        for bound in ("min", "max")
-        if limit.get(bound)
+        f"{item.metadata.name}: {limit.type} {bound} {_amounts(amounts)}"
+        for item in read.items or ()
+        for limit in item.spec.limits or ()
+        for bound, amounts in (("min", limit.min), ("max", limit.max))
+        if amounts
     ]
     return ok("; ".join(shown) or "none")
 

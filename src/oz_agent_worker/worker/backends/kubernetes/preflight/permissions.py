@@ -50,7 +50,6 @@ __all__ = [
 ]
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_REVIEW: Final = msgspec.json.Decoder(dict[str, Any])
 _RESOURCES: Final[Mapping[str, Resource[Any]]] = {
     "jobs": JOBS,
     "pods": PODS,
@@ -63,6 +62,19 @@ _RETRY_AFTER: Final = 0.5
 _WATCH_TIMEOUT: Final = 1
 #: Up to this many missing permissions are named one by one, each with its purpose.
 _FEW: Final = 3
+
+
+class _ReviewStatus(msgspec.Struct, frozen=True):
+    allowed: bool = False
+
+
+class _Review(msgspec.Struct, frozen=True):
+    """The part of authorization/v1, SelfSubjectAccessReview that is read."""
+
+    status: _ReviewStatus = _ReviewStatus()
+
+
+_REVIEW: Final = msgspec.json.Decoder(_Review)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +244,8 @@ async def _review(client: KubernetesClient, namespace: str, permission: Permissi
         "spec": {"resourceAttributes": attributes},
     }
     request = Request("create", "selfsubjectaccessreviews", "POST", _REVIEWS, body=msgspec.json.encode(body))
-    answer = rest.decode(request, (await client.exchange(request)).body, _REVIEW)
-    return (answer.get("status") or {}).get("allowed") is True
+    answer = await client.exchange(request)
+    return rest.decode(request, answer.body, _REVIEW).status.allowed
 
 
 async def _try(client: KubernetesClient, namespace: str, permission: Permission, unique: str) -> None:
