@@ -30,6 +30,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.server_info import (
     parse_version,
     read_server_info,
 )
+from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks, skip, warn
@@ -173,12 +174,14 @@ class Preflight:
             yield Check(name, self._stage_check(stage, passed), needs_of_job)
 
     def _explained(self, run: Callable[[], Awaitable[CheckResult]]) -> Callable[[], Awaitable[CheckResult]]:
-        """Make a check fail with an explanation where the API server cannot be asked."""
+        """Make a check fail with an explanation of an error of the API server."""
 
         async def check() -> CheckResult:
             try:
                 return await run()
             except ApiError as error:
+                if isinstance(error, ApiStatusError) and _refuses_object(error):
+                    return _failure(explain_refusal(error.message, self._config))
                 finding = explain_error(error, self._open.credentials, self._config)
                 return _failure(finding, str(finding))
 
@@ -364,6 +367,14 @@ def _once(find: Callable[[], Coroutine[None, None, T]]) -> Callable[[], Awaitabl
         return await tasks[0]
 
     return get
+
+
+def _refuses_object(error: ApiStatusError) -> bool:
+    """Whether the error is about the object to create, and not about the server or the credentials.
+
+    200 is the code of an answer that cannot be read.
+    """
+    return error.verb == "create" and not error.transient and error.code not in (200, 401, 403)
 
 
 def _failure(finding: Finding, startup: str = "") -> CheckResult:

@@ -12,6 +12,8 @@ from oz_agent_worker.worker.backends.kubernetes.preflight.probe_run import Probe
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, skip, warn
 from oz_agent_worker.worker.config.schema import KubernetesConfig
+from tests.unit.worker.backends.kubernetes.scripted_api import Answer, ScriptedApi, failure, scripted_client
+from tests.virtual_time import in_virtual_time
 
 STARTING = [
     "API server", "jobs: create", "jobs: get", "jobs: list", "jobs: watch", "jobs: delete", "pods: get",
@@ -86,3 +88,40 @@ def test_a_pod_that_waits_for_the_autoscaler_is_a_warning() -> None:
     found = judge_stage(result, Stage.SCHEDULED, "passed")
     assert found.severity is Severity.WARN
     assert found.startup == ("no node takes a task's Pod yet, and tasks will wait for one (0/3 nodes)",)
+
+
+POLICY = """jobs.batch "oz-preflight" is forbidden: ValidatingAdmissionPolicy 'signed' denied request"""
+ADDRESS = "check that this is the API server's address"
+
+
+@pytest.mark.parametrize(
+    ("check", "kind", "answer", "what", "fix"),
+    [
+        ("image volumes", "POST", failure(422, POLICY), "the admission policy `signed` refuses", "exempted"),
+        ("image volumes", "POST", failure(422, "spec.x: required"), "does not admit", "pod_template"),
+        ("image volumes", "POST", failure(400, "spec.x: unknown"), "does not admit", "pod_template"),
+        ("image volumes", "POST", failure(401), "does not accept the credentials", "log in"),
+        ("image volumes", "POST", failure(500), "cannot do what the worker asks", ADDRESS),
+        ("image volumes", "POST", Answer(refused=OSError()), "cannot be reached", "this is its address"),
+        ("API server", "list", failure(400, "HTTP sent to an HTTPS port"), "cannot do what", ADDRESS),
+        ("quotas", "list", Answer(parts=(b"<html>",)), "cannot do what the worker asks", ADDRESS),
+    ],
+)
+def test_a_check_that_fails_explains_a_refused_object_or_a_server_that_does_not_answer(
+    check: str, kind: str, answer: Answer, what: str, fix: str
+) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        api = ScriptedApi()
+        api.otherwise[kind] = answer
+        async with scripted_client(api) as client:
+            preflight = Preflight(
+                KubernetesConfig(namespace="tasks"), worker_id="w", cleanup=True, environ={}, client=client
+            )
+            made = next(each for each in preflight.checks() if each.name == check)
+            result = await made.run()
+        assert result.severity is Severity.FAIL
+        assert what in result.detail
+        assert fix in result.fix
+
+    run()
