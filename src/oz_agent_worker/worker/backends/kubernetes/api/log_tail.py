@@ -1,9 +1,8 @@
-"""Reads the last part of a container's log with two requests at most, and without reading all of it.
+"""Reads the last part of a container's log with a few requests, and without reading all of it.
 
 The API cuts a log at its end (core/v1, PodLogOptions.limitBytes) or counts lines from its end
 (``tailLines``). The first request has a bound in bytes, and a short log fits into it. Of a longer log
-the second request reads as many lines from the end as the limit needs if they are as long as the
-first ones. Where they are shorter, less than the limit is kept; where they are longer, more is read.
+few lines are requested, and then, judging by their size, enough of them to hold the limit.
 
 A log may go while it is read: its Pod is deleted, or the kubelet rotates the file and serves the
 next one only. What was read before is kept, with a note about what is missing.
@@ -20,13 +19,15 @@ from .rest import Request
 
 __all__ = ["read_end"]
 
-#: The longest line that container runtimes write, in bytes. A longer line of the container is
-#: several of these, and ``tailLines`` counts each.
-_LONGEST_LINE: Final = 16 * 1024
-#: Lines of the end may be a little shorter than those of the beginning.
+#: The longest entry that container runtimes write by default, in bytes. A longer line of the container
+#: is several entries, and ``tailLines`` counts each. How long they are decides only how much is read.
+_LONGEST_ENTRY: Final = 16 * 1024
+#: Earlier lines may be a little shorter than the last ones.
 _MARGIN: Final = 1.25
-#: The most times that a log with timestamps is larger than its output: 31 bytes before each line feed.
-_MOST_OVERHEAD: Final = 32
+#: By how much the number of lines grows from one request to the next: doubling bounds the number of
+#: requests, and the last few lines may be far shorter than those before them.
+_LEAST_GROWTH: Final = 2
+_MOST_GROWTH: Final = 256
 _ROTATED: Final = "the container's log was rotated meanwhile"
 
 
@@ -45,20 +46,28 @@ async def read_end(
     first = await read(prepare(limit_bytes=bound))
     if first.received < bound:
         return first
-    share = min(_MARGIN * limit / max(first.size, 1), _MOST_OVERHEAD)
-    wanted = math.ceil(first.lines * share) + bound // _LONGEST_LINE + 1
-    try:
-        last = await read(prepare(tail_lines=wanted))
-    except ApiError as error:
-        first.unread = str(error)
+    best, before, lines = first, 0, limit // _LONGEST_ENTRY + 1
+    while True:
+        try:
+            tail = await read(prepare(tail_lines=lines))
+        except ApiError as error:
+            first.unread = str(error)
+            return best
+        if not tail.received:
+            first.unread = _ROTATED
+            return best
+        tail.starts_late = True
+        if tail.size > limit:
+            return tail
+        # No line is empty, so more lines than the limit has bytes are the whole log.
+        if tail.received == before or lines > limit:
+            break
+        best, before = tail, tail.received
+        growth = _MARGIN * limit / max(tail.size, 1)
+        lines = math.ceil(lines * min(max(growth, _LEAST_GROWTH), _MOST_GROWTH))
+    tail.starts_late = False
+    if tail.received < bound:
+        # The whole log is shorter than before: what came first is of the file before it.
+        first.go_on(tail, f"{_ROTATED}, and a part of it may be missing here")
         return first
-    if last.lines + last.received // _LONGEST_LINE >= wanted:
-        last.starts_late = True
-    elif not last.received:
-        first.unread = _ROTATED
-        return first
-    elif last.received < bound:
-        # This is the whole log, and it is shorter than before: what came first is of the file before it.
-        first.go_on(last, f"{_ROTATED}, and a part of it may be missing here")
-        return first
-    return last
+    return tail

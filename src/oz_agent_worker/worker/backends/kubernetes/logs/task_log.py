@@ -39,15 +39,14 @@ class LogTail:
         """Whether it was not fed from the requested position on, but from a later one."""
         self.unread = ""
         """Why the rest of the log could not be read; empty where it was."""
-        self.received = self.lines = 0
-        """How many bytes and line feeds it was fed, timestamps included."""
+        self.received = 0
+        """How many bytes it was fed, timestamps included."""
         self.dropped = 0
         """How many bytes of the output were left out at the beginning."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log."""
         self.received += len(chunk)
-        self.lines += chunk.count(b"\n")
         self._keep(self._reader.feed(chunk) if self._reader is not None else chunk)
 
     def _keep(self, output: bytes) -> None:

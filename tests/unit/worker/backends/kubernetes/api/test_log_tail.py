@@ -120,35 +120,75 @@ def test_a_rotated_log_has_one_gap_marker() -> None:
     assert text.endswith(output(b"".join(LINES))[-LIMIT:])
 
 
-MIB = 1024 * 1024
+def test_the_end_is_kept_where_the_log_goes_before_more_of_it_is_read() -> None:
+    text = read_tail(gone_from(2))
+    note, *lines = text.splitlines(keepends=True)
+    assert note.endswith(b"bytes of the log are left out here]\n")
+    assert lines == LINES[-len(lines) :]
 
 
-def read_lines(lengths: list[int], limit: int, stamped: bool = False) -> tuple[LogTail, Kubelet, bytes]:
-    """Read the end of a log of lines of these lengths, line feeds included; return all of the log too."""
+KIB, MIB = 1024, 1024 * 1024
+
+
+def read_lines(
+    lengths: list[int], limit: int, stamped: bool = False, longest_entry: int = 16 * KIB
+) -> tuple[LogTail, Kubelet, bytes]:
+    """Read the end of a log of lines of these lengths, line feeds included; return all of the log too.
+
+    The container runtime breaks lines into entries, and ``tailLines`` counts those.
+    """
     lines = [bytes([97 + n % 26]) * (length - 1) + b"\n" for n, length in enumerate(lengths)]
-    stamp = b"2026-01-01T00:00:00.000000000Z "
-    served = [stamp + line for line in lines] if stamped else lines
-    kubelet = Kubelet(lambda asked, query: the_log(served, query))
+    stamp = b"2026-01-01T00:00:00.000000000Z " if stamped else b""
+    entries = [
+        (b"" if start else stamp) + line[start : start + longest_entry]
+        for line in lines
+        for start in range(0, len(line), longest_entry)
+    ]
+    kubelet = Kubelet(lambda asked, query: the_log(entries, query))
     ask = partial(rest.read_log, "n", "p", "task", timestamps=stamped)
     read = partial(kubelet.read, limit, BEGINNING if stamped else None)
     return asyncio.run(read_end(ask, read, limit)), kubelet, b"".join(lines)
 
 
 @given(st.lists(st.integers(1, 60), max_size=300), st.integers(1, 2000), st.booleans())
-def test_the_last_part_is_kept_and_the_gap_is_marked(lengths: list[int], limit: int, stamped: bool) -> None:
+def test_the_limit_is_kept_and_the_gap_is_marked(lengths: list[int], limit: int, stamped: bool) -> None:
     log, kubelet, whole = read_lines(lengths, limit, stamped)
     kept = b"".join(log.chunks())
-    assert whole.endswith(kept)
-    assert log.omission or kept == whole
+    assert kept == whole[-limit:]
+    assert bool(log.omission) is (kept != whole)
     assert not log.ending
-    assert next(kubelet.requests) <= 2
+    assert next(kubelet.requests) <= limit.bit_length() + 2
 
 
-@pytest.mark.parametrize("length", [16, 100, 1000, 16 * 1024])
+@pytest.mark.parametrize("length", [16, 100, 1000, 10_000, 16 * KIB])
 def test_of_a_long_log_little_more_is_read_than_is_kept(length: int) -> None:
     log, kubelet, whole = read_lines([length] * (16 * MIB // length), MIB)
     assert b"".join(log.chunks()) == whole[-MIB:]
     assert kubelet.received <= 6 * MIB
+    assert next(kubelet.requests) <= 4
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[16 * KIB] * 131 + [20] * 40_000, [20] * 110_000 + [16 * KIB] * 4000],
+    ids=["shorter", "longer"],
+)
+def test_the_limit_is_kept_where_the_last_lines_are_unlike_the_first(lengths: list[int]) -> None:
+    log, kubelet, whole = read_lines(lengths, MIB)
+    assert b"".join(log.chunks()) == whole[-MIB:]
+    assert kubelet.received <= 6 * MIB
+
+
+@pytest.mark.parametrize("longest_entry", [KIB, 8 * KIB])
+@pytest.mark.parametrize("lengths", [[10 * MIB], [80] * 30_000 + [9 * MIB]], ids=["one line", "last line"])
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_line_of_many_entries_is_not_taken_for_a_rotated_log(
+    lengths: list[int], longest_entry: int, stamped: bool
+) -> None:
+    log, _, whole = read_lines(lengths, MIB, stamped, longest_entry)
+    kept = b"".join(log.chunks())
+    assert b"rotated" not in kept
+    assert whole.endswith(kept)
 
 
 @pytest.mark.parametrize("length", [1, 16, 1000])
