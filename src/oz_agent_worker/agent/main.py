@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from .log import Log, log_nothing, log_to_stderr, redacted, single_line
 from .mcp import McpServer, decode_servers, decode_servers_argument
 from .process import HarnessProcess, run_process
 from .run_item import RunItem
+from .scratch import scratch_directory
 from .settings import AgentSettings, decode_settings
 from .signals import interrupt_on_signals, signal_name
 
@@ -72,8 +72,7 @@ def _carry_out(command: RunCommand, settings: AgentSettings, environment: Mappin
     _log_unused_servers(harness, servers, incomplete, log)
     if settings.workspace_root and Path.cwd() == Path("/") and Path(settings.workspace_root).is_dir():
         os.chdir(settings.workspace_root)  # the task's image or template sets no working directory
-    with _scratch_directory() as folder:
-        scratch = Path(folder)
+    with scratch_directory() as scratch:
         given = HarnessInput(
             run_id=run.run_id,
             title=run.title,
@@ -104,14 +103,6 @@ def _prompt(run: RunItem, harness: Harness) -> str:
     if not prompt:
         raise FetchError("the run has no prompt: there is nothing to do")
     return prompt
-
-
-def _scratch_directory() -> tempfile.TemporaryDirectory[str]:
-    """A directory that only this user can read; as a context manager it removes itself."""
-    try:
-        return tempfile.TemporaryDirectory(prefix="oz-agent-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise HarnessNotExecutableError(f"no temporary directory can be made: {error.strerror}") from error
 
 
 def _harness_process(
