@@ -14,6 +14,7 @@ a lock that the kernel drops when its holder dies), an execution gets a folder o
 """
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -27,7 +28,7 @@ from typing import Final
 
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.journal import is_open_file, lock_file, private_folder
+from oz_agent_worker.worker.backends.journal import is_open_file, private_folder
 
 __all__ = ["Workspace", "WorkspaceError", "WorkspaceRoot", "is_safe_component", "remove_tree"]
 
@@ -38,6 +39,8 @@ _REMOVED: Final = ".removed-"
 _JOURNAL: Final = ".journal-"
 #: The longest name of a file, in bytes (Linux: NAME_MAX).
 _NAME_MAX: Final = 255
+#: How much of a lock's file is logged as its holder's name, in bytes.
+_HOLDER_MAX: Final = 256
 
 
 class WorkspaceError(Exception):
@@ -242,14 +245,27 @@ def _create_empty(path: Path) -> None:
 
 
 def _lock(path: Path, holder: str) -> int | None:
-    """Lock a workspace for ``holder``; ``None`` while another execution has it."""
-    lock = lock_file(path, create=True)
+    """Lock a workspace for ``holder``; ``None`` while another execution has it.
+
+    Raises:
+        OSError: the file cannot be opened for writing, which the record locks need to which NFS
+            maps flock(2).
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(OSError):  # the task can replace the file: it may be large, or a pipe
+            name = os.pread(lock, _HOLDER_MAX, 0).decode(errors="replace")
+            logger.info("%s is held by %s", path.parent.parent, name)
+        os.close(lock)
+        return None
+    except BaseException:
+        os.close(lock)
+        raise
     with contextlib.suppress(OSError):  # the holder's name is for people: a full disk does not matter
-        if lock is None:
-            logger.info("%s is held by %s", path.parent.parent, path.read_text(errors="replace"))
-        else:
-            os.ftruncate(lock, 0)
-            os.write(lock, holder.encode())
+        os.ftruncate(lock, 0)
+        os.write(lock, holder.encode())
     return lock
 
 

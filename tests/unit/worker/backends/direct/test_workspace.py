@@ -1,10 +1,12 @@
 import contextlib
+import errno
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,6 +142,45 @@ def test_another_worker_sees_the_lock_and_a_dead_ones_is_none(root: WorkspaceRoo
         assert second.folder.name != "run"
     with taken(other, "run", "third") as third:  # the lock's file is still there
         assert third.folder.name == "run"
+
+
+def test_of_the_holders_name_a_part_is_logged(root: WorkspaceRoot, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with taken(root, "run", "first") as first:
+        (first.environment_file.parent / "lock").write_text("long" * 1000)
+        with taken(root, "run", "second"):
+            pass
+    assert f"{first.folder} is held by longlong" in caplog.text
+    assert caplog.text.count("long") == 64
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_in_place_of_the_lock_does_not_block(root: WorkspaceRoot) -> None:
+    with taken(root, "run", "first") as first:
+        pass
+    lock = first.environment_file.parent / "lock"
+    lock.unlink()
+    os.mkfifo(lock)
+    with taken(root, "run", "second") as second, taken(root, "run", "third") as third:
+        assert second.folder == first.folder
+        assert third.folder != first.folder
+
+
+def test_a_workspace_on_a_read_only_file_system_is_not_reopened(
+    root: WorkspaceRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with taken(root, "run"):
+        pass
+    real = os.open
+
+    def read_only(path: Any, flags: int, *more: Any, **keywords: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, flags, *more, **keywords)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(OSError, match="Read-only"):
+        root.reopen("run")
 
 
 def test_a_link_in_its_place_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
