@@ -23,7 +23,7 @@ _ENDS: Final = {
 class TaskSpans:
     """Listens to events. A span begins with the assignment and ends when the worker releases the task.
 
-    ``notify`` hears which trace an execution has. Spans hold IDs, results and failure
+    ``notify`` hears which trace an accepted or adopted execution has. Spans hold IDs, results and failure
     reasons, and no text of a task.
     """
 
@@ -38,10 +38,11 @@ class TaskSpans:
             return
         kind, info = event.kind, event.kind.value
         if kind in (EventKind.ASSIGNED, EventKind.ADOPTED):
-            self._begin(event.key)
+            trace_id = format_trace_id(self._start(event.key).get_span_context().trace_id)
+            self._notify(TaskEvent(EventKind.TRACE_BEGAN, event.key, trace_id))
         elif kind is EventKind.REJECTED and event.key not in self._spans:
-            self._begin(event.key)
-            self._spans[event.key].add_event("task.assigned")
+            # Without TRACE_BEGAN: no RELEASED follows, at which listeners forget the trace.
+            self._start(event.key).add_event("task.assigned")
         span = self._spans.get(event.key)
         if span is None:
             return
@@ -60,11 +61,10 @@ class TaskSpans:
             self._spans[key].set_attribute("oz.left_running", True)
             self._end(key)
 
-    def _begin(self, key: ExecutionKey) -> None:
+    def _start(self, key: ExecutionKey) -> Span:
         attributes = {"oz.task_id": key.task_id, "oz.execution_id": key.execution_id}
         span = self._spans[key] = self._tracer.start_span(SPAN_NAME, attributes=attributes)
-        trace_id = format_trace_id(span.get_span_context().trace_id)
-        self._notify(TaskEvent(EventKind.TRACE_BEGAN, key, trace_id))
+        return span
 
     def _end(self, key: ExecutionKey) -> None:
         if span := self._spans.pop(key, None):

@@ -1,5 +1,7 @@
 """Worker events become one span a task."""
 
+import logging
+
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -11,6 +13,7 @@ from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, fai
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.protocol.task_text import TaskText
 from oz_agent_worker.worker.events import ConnectionChanged, EventKind, TaskEvent, WorkerEvent
+from oz_agent_worker.worker.log_fields import LogFields
 from oz_agent_worker.worker.telemetry.task_spans import TaskSpans
 
 KEY = ExecutionKey("t", "e")
@@ -122,6 +125,18 @@ def test_a_task_that_is_handed_back_has_a_span(before: list[WorkerEvent]) -> Non
     rig.notify(*before, TaskEvent(EventKind.REJECTED, KEY, "at_capacity"), TaskEvent(EventKind.RELEASED, KEY))
     assert names(rig.span()) == ["task.assigned", "task.rejected"]
     assert dict(rig.span().events[-1].attributes or {}) == {"reason": "at_capacity"}
+
+
+def test_of_tasks_that_are_rejected_at_once_the_log_keeps_nothing() -> None:
+    rig, fields = Rig(), LogFields()
+    keys = [ExecutionKey("t", str(number)) for number in range(1000)]
+    rig.notify(*(TaskEvent(EventKind.REJECTED, key, "at_capacity") for key in keys))
+    for event in rig.emitted:
+        fields(event)
+    assert len(rig.exporter.get_finished_spans()) == len(keys)
+    for key in keys:
+        line = logging.LogRecord("x", logging.INFO, "x.py", 1, "%s", (key,), None)
+        assert fields.of(line) == {"task": key.task_id, "execution": key.execution_id}
 
 
 def test_what_is_left_running_is_exported_at_the_end() -> None:
