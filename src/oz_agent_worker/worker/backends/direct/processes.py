@@ -36,12 +36,15 @@ __all__ = [
 #: that waits for a disk cannot be killed.
 _KILL_TIME: Final = 5.0
 #: How many times to check a process that is in execve(2), and how many seconds between the checks.
-_EXEC_POLLS: Final = 500
+_EXEC_POLLS: Final = 25
 _EXEC_POLL: Final = 0.002
 #: The index of field 51 of proc_pid_stat(5): where the environment ends, 0 during execve(2).
 _ENV_END: Final = 48
-#: PF_KTHREAD (include/linux/sched.h), in field 9 of proc_pid_stat(5).
+#: PF_EXITING and PF_KTHREAD (include/linux/sched.h), in field 9 of proc_pid_stat(5).
+_EXITING: Final = 0x00000004
 _KERNEL_THREAD: Final = 0x00200000
+#: The states of a process that has ended: zombie and dead (proc_pid_stat(5), field 3).
+_ENDED: Final = (b"Z", b"X")
 
 
 class CommandNotStartedError(Exception):
@@ -203,12 +206,16 @@ def _has_mark(pid: str, mark: bytes | None) -> bool:
 
 
 def _environment(pid: str) -> bytes:
-    """Read a process's environment, which is empty for a moment while the process is in execve(2)."""
+    """Read a process's environment, which is empty for a moment while the process is in execve(2).
+
+    It may be empty while the process exits too: that is not waited for.
+    """
     path = Path("/proc", pid, "environ")
     for _ in range(_EXEC_POLLS):
         if environment := path.read_bytes():
             return environment
-        if _stat(pid)[_ENV_END] != b"0":
+        fields = _stat(pid)
+        if fields[_ENV_END] != b"0" or fields[0] in _ENDED or int(fields[6]) & _EXITING:
             break
         time.sleep(_EXEC_POLL)
     return path.read_bytes()
@@ -217,7 +224,7 @@ def _environment(pid: str) -> bytes:
 def _runs(pid: str) -> bool:
     """Whether it is a process of a program: no zombie and no kernel thread (proc_pid_stat(5))."""
     fields = _stat(pid)
-    return fields[0] not in (b"Z", b"X") and not int(fields[6]) & _KERNEL_THREAD
+    return fields[0] not in _ENDED and not int(fields[6]) & _KERNEL_THREAD
 
 
 def _start_time(pid: int) -> int | None:
