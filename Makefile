@@ -95,5 +95,5 @@ lock: $(STAMP) ## Resolve requirements.lock anew
 		--no-emit-index-url --no-emit-find-links --upgrade -o images/build.lock images/build.in
 
 clean: ## Remove the environment and every cache inside the repository
-	@rm -rf $(VENV) build site .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build site .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

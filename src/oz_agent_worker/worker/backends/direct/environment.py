@@ -33,7 +33,7 @@ MARK: Final = "OZ_EXECUTION_MARK"
 INHERITED: Final = ("HOME", "TMPDIR", "PATH")
 #: The worker's own secrets. A variable with the same name in the task's own environment stays.
 WITHHELD: Final = frozenset({"WARP_API_KEY"})
-#: The variable with the folder of a harness's its settings and sessions.
+#: The variable with the folder of a harness's settings and sessions.
 HARNESS_HOMES: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
 #: The largest environment file that is read, in bytes.
 MAX_ENVIRONMENT_FILE: Final = 1024 * 1024
