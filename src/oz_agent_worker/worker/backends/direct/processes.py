@@ -36,7 +36,7 @@ __all__ = [
 #: that waits for a disk cannot be killed.
 _KILL_TIME: Final = 5.0
 #: How many times to check a process that is in execve(2), and how many seconds between the checks.
-_EXEC_POLLS: Final = 25
+_EXEC_POLLS: Final = 100
 _EXEC_POLL: Final = 0.002
 #: The index of field 51 of proc_pid_stat(5): where the environment ends, 0 during execve(2).
 _ENV_END: Final = 48
