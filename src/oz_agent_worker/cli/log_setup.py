@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import click
@@ -50,7 +49,8 @@ class TextFormatter(logging.Formatter):
         level = _NAMES.get(record.levelno, record.levelname)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
         message = super().format(record)
-        missing = "".join(_missing(self._fields.of(record), message))
+        fields = self._fields.of(record).items()
+        missing = "".join(f" {name}={value}" for name, value in fields if value not in message)
         line = f"{stamp} {level:<5} {_one_line(message)}{_one_line(missing)}"
         return click.style(line, fg=_COLOURS.get(record.levelno)) if self._colour else line
 
@@ -92,10 +92,6 @@ def configure_logging(level: str, log_format: LogFormat = "text", fields: LogFie
         handler.setFormatter(TextFormatter(fields, colour=colour))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("oz_agent_worker").setLevel(_LEVELS[level])
-
-
-def _missing(fields: Mapping[str, str], message: str) -> list[str]:
-    return [f" {name}={value}" for name, value in fields.items() if value not in message]
 
 
 def _one_line(text: str) -> str:

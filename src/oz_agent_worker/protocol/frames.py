@@ -13,6 +13,7 @@ The frames marked *negotiated* go only to a peer that named the capability in th
 ``X-Oz-Capabilities`` header of its handshake response.
 """
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
@@ -411,7 +412,8 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
         raise FrameError("?", size, f"not a frame: {error}") from None
     decoder = decoders.get(envelope.type)
     if decoder is None:
-        raise FrameError(_printable(envelope.type), size, "unknown type")
+        kind = re.sub(r"[^\w.-]", "?", envelope.type[:40]) or "?"
+        raise FrameError(kind, size, "unknown type")
     if not decoder.type.__struct_fields__:
         return decoder.type()  # none of its data is used
     data = bytes(envelope.data)
@@ -420,10 +422,6 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
         return decoder.decode(b"{}" if data == b"null" else data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FrameError(envelope.type, size, str(error), data) from None
-
-
-def _printable(kind: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-." else "?" for c in kind[:40]) or "?"
 
 
 def decode_control_plane_frame(frame: str | bytes) -> ControlPlaneFrame:

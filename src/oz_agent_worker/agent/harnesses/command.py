@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
 from typing import Final
 
 from oz_agent_worker.agent.errors import AgentUsageError
@@ -31,7 +30,7 @@ def _prepare(run: HarnessInput) -> Invocation:
         "model": run.model,
         "title": run.title,
     }
-    argv = tuple(_fill(word, values) for word in words)
+    argv = tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in words)
     if any(len(encode(argument)) >= MAX_ARGUMENT_BYTES or "\0" in argument for argument in argv):
         raise AgentUsageError(
             f"the prompt does not fit into one argument ({MAX_ARGUMENT_BYTES // 1024} KiB, no zero bytes): "
@@ -42,10 +41,6 @@ def _prepare(run: HarnessInput) -> Invocation:
         stdin=b"" if used & {"prompt", "prompt_file"} else encode(run.prompt),
         files={PROMPT_FILE: encode(run.prompt)} if "prompt_file" in used else {},
     )
-
-
-def _fill(word: str, values: Mapping[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], word)
 
 
 def _words(template: str) -> list[str]:

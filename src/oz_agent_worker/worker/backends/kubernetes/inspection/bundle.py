@@ -101,15 +101,15 @@ def deleted_job_files(job: DeletedJob, namespace: str, now: datetime) -> Iterato
 
     Without a spec the secrets are unknown, so the text of events that quote a program is left out.
     """
-    job = DeletedJob(job.name, tuple(map(_without_quotation, job.events)))
+    events = (
+        msgspec.structs.replace(event, message=TaskText.placeholder) if quotes_task(event) else event
+        for event in job.events
+    )
+    job = DeletedJob(job.name, tuple(events))
     explanation = explain_deleted(job, namespace, now)
     yield "explanation.txt", f"{render_text(explanation, now)}\n".encode()
     yield "explanation.json", _as_json(explanation)
     yield "events.json", _as_json(job.events)
-
-
-def _without_quotation(event: EventView) -> EventView:
-    return msgspec.structs.replace(event, message=TaskText.placeholder) if quotes_task(event) else event
 
 
 def _as_json(data: Any) -> bytes:

@@ -120,7 +120,10 @@ def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
     for event in events:
         if event.reason == _SCALE_DOWN_FAILED:  # cluster-autoscaler: the eviction failed
             candidates = [other for other in candidates if other.reason != _SCALE_DOWN]
-        elif (event.reason or "") in _BY_EVENT and not _is_revoked(event):
+        elif (event.reason or "") in _BY_EVENT and not (
+            # Taint eviction controller: the Pod tolerates the taint after all, or the taint is gone.
+            event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
+        ):
             candidates.append(event)
     while candidates:
         event = candidates.pop()
@@ -131,11 +134,6 @@ def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
         kind = _specific(_BY_EVENT[event.reason or ""], event.message)
         return _outcome(kind, None, event.reason, event.message)
     return None
-
-
-def _is_revoked(event: EventView) -> bool:
-    """Taint eviction controller: the Pod tolerates the taint after all, or the taint is gone."""
-    return event.reason == _TAINTED and (event.message or "").startswith("Cancelling")
 
 
 def _specific(kind: _DisruptionKind, message: str | None) -> _DisruptionKind:
