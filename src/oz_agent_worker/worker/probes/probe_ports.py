@@ -11,7 +11,7 @@ from oz_agent_worker.errors import UsageError
 from oz_agent_worker.worker.telemetry.telemetry import Telemetry
 
 from .health import Health
-from .server import Endpoint, ProbeServer, Routes
+from .server import Endpoint, ProbeServer
 
 __all__ = ["ListenPlan", "ProbePorts", "listen_plans"]
 
@@ -80,7 +80,10 @@ class ProbePorts:
         await self._servers.aclose()
 
     async def _start(self, plan: ListenPlan) -> None:
-        server = ProbeServer(plan.hosts, plan.port, self._routes(plan))
+        routes = dict(self._health.routes()) if plan.probes else {}
+        if plan.metrics:
+            routes["/metrics"] = self._telemetry.scrape
+        server = ProbeServer(plan.hosts, plan.port, routes)
         try:
             await server.start()
         except (OSError, OverflowError) as error:
@@ -91,15 +94,4 @@ class ProbePorts:
             return
         self._servers.push_async_callback(server.close)
         for host in plan.hosts:
-            logger.info("%s on http://%s", _what(plan), Endpoint(host, server.port))
-
-    def _routes(self, plan: ListenPlan) -> Routes:
-        routes = dict(self._health.routes()) if plan.probes else {}
-        if plan.metrics:
-            routes["/metrics"] = self._telemetry.scrape
-        return routes
-
-
-def _what(plan: ListenPlan) -> str:
-    probes = ["/healthz", "/readyz"] if plan.probes else []
-    return ", ".join(probes + (["/metrics"] if plan.metrics else []))
+            logger.info("%s on http://%s", ", ".join(routes), Endpoint(host, server.port))
