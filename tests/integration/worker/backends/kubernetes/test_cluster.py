@@ -13,7 +13,6 @@ from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import PreflightSettings
-from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, behaviours
@@ -21,7 +20,7 @@ from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
-from .worker import QUICK, Output, running_backend, task
+from .worker import PATIENT_PREFLIGHT, QUICK, Output, running_backend, task
 
 pytestmark = pytest.mark.cluster
 
@@ -276,13 +275,14 @@ async def _until_it_listens(port: int) -> None:
                 return
 
 
-@pytest.mark.parametrize("preflight", [None, PreflightSettings()], ids=["no preflight", "preflight"])
+@pytest.mark.parametrize("preflight", [None, PATIENT_PREFLIGHT], ids=["no preflight", "preflight"])
 async def test_a_worker_starts_as_soon_as_an_api_server_listens(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, preflight: PreflightSettings | None
 ) -> None:
     """It answers 403 to everybody until it has read its roles, which takes a second or two."""
-    watch = dataclasses.replace(QUICK.watch, refusal_patience=WatchSettings().refusal_patience)
-    settings = dataclasses.replace(QUICK, patience=30.0, preflight=preflight, watch=watch)
+    watch = dataclasses.replace(QUICK.watch, refusal_patience=HANG_TIMEOUT)
+    preflight = dataclasses.replace(preflight, refusal_patience=HANG_TIMEOUT) if preflight else None
+    settings = dataclasses.replace(QUICK, patience=HANG_TIMEOUT, preflight=preflight, watch=watch)
     async with kubelet(behaviours.always(behaviours.succeed())):
         await asyncio.to_thread(api_tier.stop_apiserver)
         api_tier.apiserver.start()

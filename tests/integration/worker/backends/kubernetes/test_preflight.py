@@ -18,21 +18,13 @@ from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, Script, behaviours
 from tests.conftest import KubeletFactory
 from tests.integration.worker.backends.harness import leave_alone
-from tests.timeouts import HANG_TIMEOUT
 
 from .operators import allow, enforce_pod_security, jobs_in, limit, set_quota
-from .worker import QUICK
+from .worker import PATIENT_PREFLIGHT, QUICK
 
 pytestmark = pytest.mark.cluster
 
-SETTINGS = dataclasses.replace(
-    QUICK,
-    preflight=PreflightSettings(
-        patience=HANG_TIMEOUT,
-        refusal_patience=0.5,
-        probe=ProbeRunSettings(admission=HANG_TIMEOUT, whole=HANG_TIMEOUT),
-    ),
-)
+SETTINGS = dataclasses.replace(QUICK, preflight=PATIENT_PREFLIGHT)
 
 Start = Callable[..., Any]
 

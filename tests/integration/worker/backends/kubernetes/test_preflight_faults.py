@@ -21,16 +21,9 @@ from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
 
 from .api_server import COMPLETE, ApiServer, Handler, breaks, forbidden, hangs, says
-from .worker import QUICK, running_backend
+from .worker import PATIENT_PREFLIGHT, QUICK, running_backend
 
-SETTINGS = dataclasses.replace(
-    QUICK,
-    preflight=PreflightSettings(
-        patience=HANG_TIMEOUT,
-        refusal_patience=0.5,
-        probe=ProbeRunSettings(admission=HANG_TIMEOUT, whole=HANG_TIMEOUT),
-    ),
-)
+SETTINGS = dataclasses.replace(QUICK, preflight=PATIENT_PREFLIGHT)
 
 Start = Callable[[], Any]
 
@@ -81,7 +74,7 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_asked_again(
     for verb, resource in (("list", "events"), ("watch", "pods"), ("create", "jobs")):
         server.faults[verb, resource].extend([forbidden(verb, resource)] * 2)
     patient = dataclasses.replace(
-        SETTINGS, preflight=PreflightSettings(refusal_patience=HANG_TIMEOUT, probe=ProbeRunSettings())
+        SETTINGS, preflight=dataclasses.replace(PATIENT_PREFLIGHT, refusal_patience=HANG_TIMEOUT)
     )
 
     async def start() -> None:
@@ -133,7 +126,7 @@ async def test_what_can_only_warn_stops_no_start(
             worker_id="w",
             cleanup=True,
             policy=ObservationPolicy(),
-            settings=PreflightSettings(probe=ProbeRunSettings(admission=5.0, whole=5.0)),
+            settings=PATIENT_PREFLIGHT,
             environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "OZ_POD_NAMESPACE": "elsewhere"},
         )
         await asyncio.gather(preflight.run(), finish_preflight(server))

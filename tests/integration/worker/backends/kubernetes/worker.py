@@ -17,14 +17,22 @@ from oz_agent_worker.worker.backends.kubernetes.api.client import ClientSettings
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.backend import BackendSettings, KubernetesBackend
 from oz_agent_worker.worker.backends.kubernetes.event_reader import EventSettings
+from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import PreflightSettings
+from oz_agent_worker.worker.backends.kubernetes.preflight.probe_run import ProbeRunSettings
 from oz_agent_worker.worker.backends.kubernetes.watch.reflector import WatchSettings
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.integration.worker.backends.harness import leave_alone
 from tests.timeouts import HANG_TIMEOUT
 
-__all__ = ["DEAD", "IMPATIENT", "QUICK", "Output", "running_backend", "task"]
+__all__ = ["DEAD", "IMPATIENT", "PATIENT_PREFLIGHT", "QUICK", "Output", "running_backend", "task"]
 
+#: A preflight that waits for a busy machine's controllers; only a missing permission is believed soon.
+PATIENT_PREFLIGHT = PreflightSettings(
+    patience=HANG_TIMEOUT,
+    refusal_patience=0.5,
+    probe=ProbeRunSettings(admission=HANG_TIMEOUT, whole=HANG_TIMEOUT),
+)
 #: Short pauses, and no end to the patience: a test waits for what happens, not for a clock.
 QUICK = BackendSettings(
     patience=HANG_TIMEOUT,
