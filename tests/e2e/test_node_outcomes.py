@@ -26,8 +26,8 @@ from .tasks import process_of, processes_of, script_task, send_signal
 
 pytestmark = pytest.mark.node
 
-CANCELLATION: Final = 35.0
-"""How long a cancelled task's processes may go on, in seconds: a Pod's grace period, and what it takes."""
+CANCELLATION: Final = HANG_TIMEOUT
+"""How long a cancelled task's processes may go on, in seconds: by themselves they go on for 300."""
 
 LISTENS: Final = "trap 'exit 0' TERM; sleep 300 & wait $!"
 DEAF: Final = "trap '' TERM; while :; do sleep 1; done"
@@ -131,7 +131,7 @@ def test_an_image_that_its_registry_does_not_have(limited: CaseRun, ledger: Ledg
         task = peer.assign(script_task("exit 0", image=image))
         ending = peer.ending(task)
     ledger.report("missing image", ending, peer.seconds(task))
-    check(ending, "image_pull", 0, image, "not found")
+    check(ending, "image_pull", None, image, "not found")
 
 
 def test_a_registry_that_comes_back(limited: CaseRun, node_tier: NodeTier, ledger: Ledger) -> None:
@@ -201,4 +201,4 @@ def test_the_deadline(node_tier: NodeTier, namespace: str, tmp_path: Path, ledge
         task = site.peer.assign(script_task(LISTENS))
         ending = site.peer.ending(task)
         ledger.report("deadline", ending, site.peer.seconds(task))
-    check(ending, "active_deadline", 0, "active_deadline_seconds")
+    check(ending, "active_deadline", None, "active_deadline_seconds")
