@@ -1,6 +1,7 @@
 """Writes manifests as text for people and for kubectl; equal manifests give equal texts. Pure."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -23,15 +24,27 @@ _RANK: Final = {name: index for index, name in enumerate(_FIRST)} | {
 }
 
 
+# What YAML of any version reads as a word. All else is quoted: 72225e2, 0o17, 1_000 and 12:30 are
+# numbers to some readers and not to others (YAML 1.1, types int, float, bool; YAML 1.2.2, 10.3).
+_WORD: Final = re.compile(r"-{0,2}[A-Za-z/_][A-Za-z0-9_./:@,+-]*(?<!:)")
+_NO_WORD: Final = re.compile(r"-?(y|n|yes|no|on|off|true|false|null|nan|inf|infinity)", re.IGNORECASE)
+# Printable lines that YAML 1.1 and 1.2 break in the same way. A literal block begins with a
+# character that does not change its indentation.
+_SCRIPT: Final = re.compile(r"(?!\s)[\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]+")
+
+
 class _Dumper(yaml.SafeDumper):
-    """Writes scripts as literal blocks, and no anchors."""
+    """Writes words plainly, scripts as literal blocks, all other text quoted, and no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = None if _WORD.fullmatch(text) and not _NO_WORD.fullmatch(text) else '"'
+    if "\n" in text and _SCRIPT.fullmatch(text):
+        style = "|"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
