@@ -41,9 +41,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if _WORD.fullmatch(text) and not _NO_WORD.fullmatch(text) else '"'
-    if "\n" in text and _SCRIPT.fullmatch(text):
-        style = "|"
+    style: str | None = '"'
+    if _WORD.fullmatch(text) and not _NO_WORD.fullmatch(text):
+        style = None
+    elif _SCRIPT.fullmatch(text) and ("\n" in text or '"' in text):
+        style = "|" if "\n" in text else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
