@@ -13,7 +13,10 @@ again. ``set --`` builds the list, which keeps names with spaces whole. The back
 are there because ``$(`` has a meaning of its own in a Pod's spec.
 
 **The task** (:func:`task_script`, ``$@`` the agent's arguments) reads the variables that
-the setup script left, and becomes the agent (``exec``). With a teardown command the shell stays
+the setup script left, and becomes the agent (``exec``). A line of that file that is no shell code
+would end the shell, and with it the task: ``command`` takes that from ``.`` (POSIX, XCU command). The
+shell names the line, and what stood before it counts. ``declare -x`` is how bash writes its
+environment, which dash and BusyBox do not know. With a teardown command the shell stays
 as the agent's parent. It passes any stop signal on as SIGTERM, because an asynchronous child of
 sh ignores SIGINT. It waits again when a trapped signal interrupts its ``wait``, runs the teardown
 once, undisturbed by further signals, and ends with the agent's exit code. A signal that comes
@@ -71,8 +74,9 @@ if [ ! -L "$root/var" ]; then copy /var/run /secrets/; fi
 
 _READ_ENVIRONMENT: Final = """\
 if [ -f "$OZ_ENVIRONMENT_FILE" ]; then
+  command -v declare >/dev/null || declare() { [ "$1" != -x ] || { shift; export "$@"; }; }
   set -a
-  . "$OZ_ENVIRONMENT_FILE"
+  command . "$OZ_ENVIRONMENT_FILE"
   set +a
 fi
 """

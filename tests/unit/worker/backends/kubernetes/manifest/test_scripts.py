@@ -227,6 +227,39 @@ def test_the_setup_scripts_variables_reach_the_agent(task: Task, teardown: str |
     assert done.stdout.splitlines()[0] == "one|two words|three|new"
 
 
+@TEARDOWNS
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "D: yaml\n",
+        "B='hidden\n",
+        "B=(1 2)\n",
+        "export B-C=2\n",
+        "B=1 2\n",
+        "}\n",
+        ". /nowhere\n",
+    ],
+)
+def test_a_line_that_is_no_shell_code_does_not_end_the_task(
+    task: Task, teardown: str | None, lines: str
+) -> None:
+    task.environment_file.write_text(f"A=before\n{lines}")
+    done = task.run('echo "agent has $A"; exit 4', teardown=teardown)
+    assert (done.stdout.splitlines()[0], done.returncode) == ("agent has before", 4)
+
+
+def test_what_bash_prints_of_its_environment_reaches_the_agent(task: Task) -> None:
+    lines = [
+        'declare -x A="b \\"c\\" \\$d"',
+        "declare -x OLDPWD",
+        'declare -- UNEXPORTED="x"',
+        'declare -x E="f\ng"',
+    ]
+    task.environment_file.write_text("\n".join(lines) + "\n")
+    done = task.run('echo "$A|$E"')
+    assert (done.stdout, done.stderr) == ('b "c" $d|f\ng\n', "")
+
+
 def test_the_scripts_own_variables_do_not_reach_the_agent(task: Task) -> None:
     done = task.run("env", teardown="true", code="mine", early="mine", signalled="mine")
     variables = set(done.stdout.splitlines())
