@@ -2,13 +2,11 @@
 
 The agent gets ``HOME``, ``TMPDIR`` and ``PATH`` of the worker's own environment; the operator's
 setup and teardown commands get all of it except the worker's API key. Added to that, with later
-layers winning: the task's variables, the task's own files for git and the harness, what the setup
-command exported, and this backend's ``OZ_*``.
+layers winning: the task's variables (but not for the teardown command), the harness's files, what
+the setup command exported, and what keeps the task apart from others: this backend's ``OZ_*`` and the
+task's own git configuration.
 """
 
-import errno
-import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +15,10 @@ from typing import Final
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.report import ExecutionKey
 
-from .dotenv import parse_dotenv
+from .environment_file import EnvironmentFile, read_environment_file
 from .workspace import Workspace
 
-__all__ = [
-    "HARNESS_HOMES",
-    "MARK",
-    "TaskEnvironment",
-    "read_environment_file",
-    "task_environment",
-]
+__all__ = ["HARNESS_HOMES", "MARK", "TaskEnvironment", "task_environment"]
 
 #: The variable with a random value of the execution, by which its processes are found.
 MARK: Final = "OZ_EXECUTION_MARK"
@@ -35,30 +27,51 @@ INHERITED: Final = ("HOME", "TMPDIR", "PATH")
 WITHHELD: Final = frozenset({"WARP_API_KEY"})
 #: The variable with the folder of a harness's settings and sessions.
 HARNESS_HOMES: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
-#: The largest environment file that is read, in bytes.
-MAX_ENVIRONMENT_FILE: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnvironment:
-    """The layers of one execution's environment; ``own`` wins over ``task``."""
+    """The layers of one execution's environment: ``task``, ``files``, what was exported, ``own``."""
 
     task: Mapping[str, Secret]
+    files: Mapping[str, str]
     own: Mapping[str, str]
 
     def of_agent(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
         """The agent's environment, in clear, for the call that starts the agent."""
         inherited = {name: worker[name] for name in INHERITED if name in worker}
-        return inherited | self._layers(exported)
+        return inherited | _clear(self.task) | self._layers(exported)
 
-    def of_command(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
-        """The environment of a setup or teardown command, in clear."""
-        inherited = {name: value for name, value in worker.items() if name not in WITHHELD}
-        return inherited | self._layers(exported)
+    def of_setup(self, worker: Mapping[str, str]) -> dict[str, str]:
+        """The environment of the setup command, in clear."""
+        return _inherited(worker) | _clear(self.task) | self._layers({})
+
+    def of_teardown(self, worker: Mapping[str, str], exported: Mapping[str, Secret]) -> dict[str, str]:
+        """The environment of the teardown command, in clear: without the task's variables.
+
+        So it is the same for an execution that another worker began, whose variables are lost.
+        """
+        return _inherited(worker) | self._layers(exported)
+
+    def read_file(self, worker: Mapping[str, str]) -> EnvironmentFile:
+        """Read what the setup command exported. Blocks.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        path = Path(self.own["OZ_ENVIRONMENT_FILE"])
+        return read_environment_file(path, before=self.of_setup(worker), own=self.own, mark=MARK)
 
     def _layers(self, exported: Mapping[str, Secret]) -> dict[str, str]:
-        secrets = {**self.task, **exported}
-        return {name: value.reveal() for name, value in secrets.items()} | dict(self.own)
+        return {**self.files, **_clear(exported), **self.own}
+
+
+def _clear(variables: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: value.reveal() for name, value in variables.items()}
+
+
+def _inherited(worker: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in worker.items() if name not in WITHHELD}
 
 
 def task_environment(
@@ -76,7 +89,6 @@ def task_environment(
     are the task's own, which are lost when the worker of a task has died.
     """
     files = {
-        "GIT_CONFIG_GLOBAL": str(workspace.git_config),
         # Less than the agent's own grace, so that the agent can end its harness within it.
         "OZ_AGENT_GRACE_SECONDS": f"{grace * 0.8:g}",
     }
@@ -88,28 +100,6 @@ def task_environment(
         "OZ_RUN_ID": key.task_id,
         "OZ_ENVIRONMENT_FILE": str(workspace.environment_file),
         MARK: mark,
+        "GIT_CONFIG_GLOBAL": str(workspace.git_config),
     }
-    secrets = {name: Secret(value) for name, value in files.items()}
-    return TaskEnvironment(task={**(variables or {}), **secrets}, own=own)
-
-
-def read_environment_file(path: Path) -> dict[str, Secret]:
-    """Read what a setup command exported: nothing, if it removed the file.
-
-    Raises:
-        DotenvError: an entry cannot be read.
-        OSError: the file cannot be read.
-    """
-    try:
-        # A FIFO in its place must not block the worker.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return {}
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        data = file.read(MAX_ENVIRONMENT_FILE + 1)
-    if len(data) > MAX_ENVIRONMENT_FILE:
-        raise OSError(errno.EFBIG, f"it is larger than {MAX_ENVIRONMENT_FILE} bytes")
-    # Variables are bytes to the system: what is not UTF-8 reaches the agent unchanged.
-    return parse_dotenv(os.fsdecode(data))
+    return TaskEnvironment(task=variables or {}, files=files, own=own)

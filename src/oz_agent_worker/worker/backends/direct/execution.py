@@ -14,8 +14,7 @@ from oz_agent_worker.protocol.outcome import Outcome, cancelled, describe_exit_c
 from oz_agent_worker.worker.backends.base import SHUTDOWN, OutputSink
 from oz_agent_worker.worker.events import EventKind, TaskEvent
 
-from .dotenv import DotenvError
-from .environment import TaskEnvironment, read_environment_file, task_environment
+from .environment import TaskEnvironment, task_environment
 from .output import OutputPipe
 from .processes import CommandNotStartedError, ProcessSet, boot_id
 from .records import DirectState, RecordLock, conclude, lost_processes
@@ -115,7 +114,7 @@ class DirectExecution(HostExecution):
             outcome = await self._set_up() or await self._run_agent()
             # The outcome is on the disk before the teardown command starts, so that it never runs twice.
             written = await conclude(self._lock.record, outcome)
-            environment = self._environment.of_command(self._commands.worker, self._exported)
+            environment = self._environment.of_teardown(self._commands.worker, self._exported)
             await self._processes.tear_down(self._commands, environment)
             if not written:  # the teardown command may have made room
                 await conclude(self._lock.record, outcome)
@@ -136,7 +135,7 @@ class DirectExecution(HostExecution):
         if command is None:
             return None
         reason = FailureReason.SETUP_COMMAND
-        environment = self._environment.of_command(self._commands.worker, {})
+        environment = self._environment.of_setup(self._commands.worker)
         try:
             code = await self._run_command(shell(command), environment)
             if code is None:
@@ -144,12 +143,14 @@ class DirectExecution(HostExecution):
             if code != 0:
                 what = f"The setup command ended with {describe_exit_code(code)}"
                 return failed(reason, what, exit_code=code)
-            self._exported = read_environment_file(self._workspace.environment_file)
+            file = await asyncio.to_thread(self._environment.read_file, self._commands.worker)
         except CommandNotStartedError as error:
             return failed(reason, f"The setup command was not started: {error}")
-        except (DotenvError, OSError) as error:
-            why = getattr(error, "strerror", None) or error
+        except OSError as error:
+            why = error.strerror or error
             return failed(reason, f"The setup command's environment file cannot be read: {why}")
+        file.log_notes(self._key)
+        self._exported = file.variables
         # What it left running serves the agent, and is ended after the teardown command.
         self._services = await self._processes.running_sessions()
         return None
@@ -234,26 +235,29 @@ class LostExecution(HostExecution):
             return
         await output.open()
         processes = TaskProcesses(record, workspace.directory, output.writer)
-        environment = task_environment(
+        layers = task_environment(
             self._key, record.state.harness, workspace, grace=commands.grace, mark=record.state.mark
-        ).of_command(commands.worker, self._exported(workspace))
+        )
+        environment = layers.of_teardown(commands.worker, await self._exported(layers))
         try:
             await processes.tear_down(commands, environment)
         finally:
             await processes.sweep()
             await output.drain()
 
-    def _exported(self, workspace: Workspace) -> Mapping[str, Secret]:
+    async def _exported(self, layers: TaskEnvironment) -> Mapping[str, Secret]:
         """What the setup command exported, as far as it can be read."""
         try:
-            return read_environment_file(workspace.environment_file)
-        except (DotenvError, OSError) as error:
+            file = await asyncio.to_thread(layers.read_file, self._commands.worker)
+        except OSError as error:
             logger.warning(
                 "Task %s: the teardown command runs without what the setup command exported: %s",
                 self._key,
-                getattr(error, "strerror", None) or error,
+                error.strerror or error,
             )
             return {}
+        file.log_notes(self._key)
+        return file.variables
 
 
 def _lost(state: DirectState) -> Outcome:

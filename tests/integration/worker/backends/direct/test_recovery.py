@@ -176,15 +176,26 @@ async def test_teardown_leaves_nothing_running_and_is_marked_itself(host: Host, 
     assert not is_running(await host.scratch.noted("service"))
 
 
-async def test_teardown_runs_without_an_environment_file_that_is_half(
+async def test_teardown_runs_with_the_lines_of_a_half_written_file(
     host: Host, dead: DeadWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead.leave()
-    (host.root / "run/.oz/environment").write_text("EXPORTED='hidden")
+    (host.root / "run/.oz/environment").write_text("A=1\nEXPORTED='hidden")
+    await follow(host, teardown='note teardown "$A ${EXPORTED-none}"')
+    assert host.scratch.lines("teardown") == ["1 none"]
+    assert "line 2: EXPORTED: the ' quote is not closed" in caplog.text
+    assert "hidden" not in caplog.text
+
+
+async def test_teardown_runs_without_a_file_that_cannot_be_read(
+    host: Host, dead: DeadWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead.leave()
+    (host.root / "run/.oz/environment").unlink()
+    os.mkfifo(host.root / "run/.oz/environment")
     await follow(host, teardown='note teardown "${EXPORTED-none}"')
     assert host.scratch.lines("teardown") == ["none"]
-    assert "without what the setup command exported: line 1" in caplog.text
-    assert "hidden" not in caplog.text
+    assert "without what the setup command exported: it is not a regular file" in caplog.text
 
 
 async def test_without_cleanup_the_workspace_stays_and_the_record_does_not(
