@@ -49,7 +49,7 @@ class ApiTier:
 
     def __init__(self) -> None:
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
-        self._authority = Authority.create("oz-agent-worker test cluster")
+        self._authority = self._serving_authority = Authority.create("oz-agent-worker test cluster")
         self._started = False
 
     def __enter__(self) -> Self:
@@ -105,7 +105,7 @@ class ApiTier:
     @property
     def authority(self) -> bytes:
         """The certificate, PEM, that signed the API server's."""
-        return self._authority.certificate
+        return self._serving_authority.certificate
 
     def token(self, user: str = "admin") -> str:
         """Return the static bearer token of one of ``USERS``."""
@@ -154,6 +154,20 @@ class ApiTier:
         client = self.client()
         self.apiserver.wait_until(lambda: _is_ready(client), timeout=HANG_TIMEOUT)
 
+    def rotate_authority(self, authority: Authority) -> None:
+        """Restart the API server with a certificate of another authority.
+
+        Users keep their tokens and certificates. Who trusts the authority before alone is shut out, but
+        for the controller manager, which is restarted.
+        """
+        self.controller_manager.stop(grace=0)
+        self.stop_apiserver()
+        self._serving_authority = authority
+        self._write_serving_certificate()
+        self.kubeconfig(CONTROLLER_MANAGER)
+        self.start_apiserver()
+        self.controller_manager.start()
+
     def audit(
         self,
         *,
@@ -197,18 +211,17 @@ class ApiTier:
         layout = self.layout
         for folder in (layout.authority.parent, layout.audit_log.parent):
             folder.mkdir(parents=True)
-        names = ("127.0.0.1", "localhost", "kubernetes.default.svc", str(SERVICES[1]))
-        serving = self._authority.server(*names)
-        kubelet_client = self._authority.client("kube-apiserver", "system:masters")
-        for pair, paths in ((serving, layout.serving), (kubelet_client, layout.kubelet_client)):
-            certificate, key = paths
-            certificate.write_bytes(pair.certificate)
-            key.write_bytes(pair.key)
+        self._write_serving_certificate()
+        _write_pair(self._authority.client("kube-apiserver", "system:masters"), layout.kubelet_client)
         layout.authority.write_bytes(self._authority.certificate)
         layout.service_account_key.write_bytes(signing_key())
         layout.audit_policy.write_text(yaml.safe_dump(POLICY))
         rows = (f'{self._tokens[user]},{user},{user},"{",".join(groups)}"' for user, groups in USERS.items())
         layout.tokens.write_text("\n".join(rows) + "\n")
+
+    def _write_serving_certificate(self) -> None:
+        names = ("127.0.0.1", "localhost", "kubernetes.default.svc", str(SERVICES[1]))
+        _write_pair(self._serving_authority.server(*names), self.layout.serving)
 
     def _wait_for_controllers(self) -> None:
         """Wait for the first thing that only a running controller manager does."""
@@ -219,6 +232,12 @@ class ApiTier:
             return bool(accounts["items"])
 
         self.controller_manager.wait_until(has_service_account, timeout=HANG_TIMEOUT)
+
+
+def _write_pair(pair: KeyPair, paths: tuple[Path, Path]) -> None:
+    certificate, key = paths
+    certificate.write_bytes(pair.certificate)
+    key.write_bytes(pair.key)
 
 
 def _remove_stale_runs() -> None:

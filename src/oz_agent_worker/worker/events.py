@@ -135,6 +135,8 @@ class WatchStatus:
     ``running``: the task that keeps the watch has not ended. ``silent_for``: since the server
     last sent anything, a bookmark included. ``idle_for``: since the watch last did anything,
     such as receive, or try to reach a server that does not answer; beyond ``idle_limit`` it hangs.
+    ``failing_for``: since it was interrupted and could not be opened again, 0 while it is open;
+    ``problem`` says why.
     """
 
     resource: str
@@ -142,6 +144,8 @@ class WatchStatus:
     silent_for: float
     idle_for: float
     idle_limit: float
+    failing_for: float = 0.0
+    problem: str = ""
 
     @property
     def alive(self) -> bool:

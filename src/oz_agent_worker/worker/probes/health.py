@@ -7,12 +7,16 @@ process can repair: a control plane or an API server that cannot be reached does
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from oz_agent_worker.worker.events import WatchStatus
 
 from .server import Response, Routes
 
 __all__ = ["Health", "HealthCheck", "liveness", "readiness"]
+
+#: For how many seconds a watch may fail before the worker is not ready: an API server restarts in less.
+_OUTAGE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +33,26 @@ def liveness(watches: Sequence[WatchStatus]) -> list[HealthCheck]:
     return [HealthCheck("event_loop", True, "runs"), *map(_check_watch, watches)]
 
 
-def readiness(*, preflight_passed: bool, connected: bool, stopping: bool) -> list[HealthCheck]:
-    """Check that the worker receives tasks and can run them."""
+def readiness(
+    watches: Sequence[WatchStatus], *, preflight_passed: bool, connected: bool, stopping: bool
+) -> list[HealthCheck]:
+    """Check that the worker receives tasks, can run them, and sees what becomes of them."""
     preflight = "passed" if preflight_passed else "the backend is still starting"
     connection = "connected to the control plane" if connected else "not connected to the control plane"
     return [
         HealthCheck("preflight", preflight_passed, preflight),
         HealthCheck("connection", connected, connection),
         HealthCheck("accepting", not stopping, "shutting down" if stopping else "accepts tasks"),
+        *map(_check_outage, watches),
     ]
+
+
+def _check_outage(watch: WatchStatus) -> HealthCheck:
+    name, lasting = f"watch_{watch.resource}", watch.failing_for >= _OUTAGE
+    detail = (
+        f"has failed for {watch.failing_for:.0f} s: {watch.problem}" if lasting else "reaches the API server"
+    )
+    return HealthCheck(name, not lasting, detail)
 
 
 def _check_watch(watch: WatchStatus) -> HealthCheck:
@@ -74,7 +89,10 @@ class Health:
         """200 while the worker receives tasks and can run them, else 503."""
         return _response(
             readiness(
-                preflight_passed=self.preflight_passed, connected=self._connected(), stopping=self.stopping
+                self._watches(),
+                preflight_passed=self.preflight_passed,
+                connected=self._connected(),
+                stopping=self.stopping,
             )
         )
 

@@ -12,6 +12,8 @@ from oz_agent_worker.worker.probes.server import Response
 WELL = WatchStatus("jobs", running=True, silent_for=31.4, idle_for=31.4, idle_limit=400.0)
 DEAF = WatchStatus("pods", running=True, silent_for=9000.0, idle_for=5.0, idle_limit=400.0)
 STUCK = WatchStatus("pods", running=True, silent_for=500.0, idle_for=500.0, idle_limit=400.0)
+SHUT_OUT = WatchStatus("jobs", True, 100.0, 1.0, 400.0, failing_for=60.0, problem="ca.crt is old")
+BRIEFLY = WatchStatus("jobs", True, 100.0, 1.0, 400.0, failing_for=59.9, problem="ca.crt is old")
 ENDED = WatchStatus("pods", running=False, silent_for=1.0, idle_for=1.0, idle_limit=400.0)
 
 
@@ -25,7 +27,7 @@ def health(*watches: WatchStatus, connected: bool = True) -> Health:
     return Health(connected=lambda: connected, watches=lambda: watches)
 
 
-@pytest.mark.parametrize("watches", [(), (WELL,), (WELL, DEAF)])
+@pytest.mark.parametrize("watches", [(), (WELL,), (WELL, DEAF), (SHUT_OUT,)])
 def test_a_process_that_lives(watches: tuple[WatchStatus, ...]) -> None:
     response = health(*watches).healthz()
     assert (response.status, body(response)["status"], body(response)["failing"]) == (200, "ok", [])
@@ -60,3 +62,16 @@ def test_readiness(preflight_passed: bool, connected: bool, stopping: bool, fail
     response = examined.readyz()
     assert response.status == (503 if failing else 200)
     assert body(response)["failing"] == failing
+
+
+@pytest.mark.parametrize(
+    ("watch", "failing"),
+    [(WELL, []), (BRIEFLY, []), (SHUT_OUT, ["watch_jobs: has failed for 60 s: ca.crt is old"])],
+)
+def test_k1_a_worker_that_is_shut_out_of_its_cluster_is_not_ready(
+    watch: WatchStatus, failing: list[str]
+) -> None:
+    examined = health(watch)
+    examined.preflight_passed = True
+    response = examined.readyz()
+    assert (response.status, body(response)["failing"]) == (503 if failing else 200, failing)

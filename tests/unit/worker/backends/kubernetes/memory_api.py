@@ -6,6 +6,7 @@ server or a network would give it. There is no socket, so that tests can run in 
 
 import itertools
 import json
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ class _ClientInMemory(KubernetesClient):
         )
         self._api = api
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def _new_session(self, ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
         return cast("aiohttp.ClientSession", self._api)
 
 

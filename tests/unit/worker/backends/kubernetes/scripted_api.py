@@ -6,6 +6,7 @@ test says, and without a socket.
 
 import asyncio
 import itertools
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ class _Client(KubernetesClient):
         super().__init__(credentials, settings=settings)
         self._api = api
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def _new_session(self, ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
         return cast("aiohttp.ClientSession", self._api)
 
 

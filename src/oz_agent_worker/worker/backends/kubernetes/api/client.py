@@ -1,9 +1,10 @@
 """Sends requests to the Kubernetes API over aiohttp; ``rest`` prepares them and interprets the answers."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -19,12 +20,20 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobVie
 
 from . import rest
 from .credentials import Credentials, CredentialsError
-from .errors import AlreadyExistsError, ConflictError, NotFoundError, UnauthorizedError, UnreachableError
+from .errors import (
+    AlreadyExistsError,
+    ConflictError,
+    NotFoundError,
+    UnauthorizedError,
+    UnreachableError,
+    UntrustedServerError,
+)
 from .log_tail import read_end
+from .pool import Pool
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ListOptions, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import NO_ANSWER, ApiStats
-from .transport import open_socket, silence_limit
+from .transport import is_tls_failure, is_untrusted, open_socket, silence_limit
 
 __all__ = ["ClientSettings", "KubernetesClient"]
 
@@ -84,9 +93,7 @@ class KubernetesClient:
         self.settings = settings or ClientSettings()
         self.stats = stats or ApiStats()
         self._places = asyncio.Semaphore(self.settings.in_flight)
-        self._sessions: list[aiohttp.ClientSession] = []
-        self._closing: set[asyncio.Future[None]] = set()
-        self._certificate_version = 0
+        self._pools: list[Pool] = []
         self._proxy_options = proxy_options(credentials.proxy)
 
     async def __aenter__(self) -> Self:
@@ -104,18 +111,20 @@ class KubernetesClient:
         Raises:
             CredentialsError: the certificates cannot be loaded.
         """
-        self._sessions.append(self._new_session())
+        self._pools.append(self._new_pool())
 
     async def close(self) -> None:
         """Close every connection; harmless when closed already."""
-        sessions, self._sessions = self._sessions, []
-        for session in sessions:
-            await session.close()
+        pools, self._pools = self._pools, []
+        for pool in pools:
+            await pool.close()
 
-    def _new_session(self) -> aiohttp.ClientSession:
-        # The semaphore limits requests. The pool has no limit, so that watches never wait for a connection.
+    def _new_pool(self) -> Pool:
         ssl_context = self.credentials.ssl_context()
-        self._certificate_version = self.credentials.certificate_version
+        return Pool(self._new_session(ssl_context), self.credentials.context_version)
+
+    def _new_session(self, ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
+        # The semaphore limits requests. The pool has no limit, so that watches never wait for a connection.
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, ssl=True if ssl_context is None else ssl_context, socket_factory=open_socket
@@ -124,25 +133,18 @@ class KubernetesClient:
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
-    def _current_session(self) -> aiohttp.ClientSession:
-        """The session to send with; a new client certificate means another session.
+    def _current_pool(self) -> Pool:
+        """The pool to send with; another TLS context means another pool.
 
-        A pooled connection keeps the certificate that it was opened with. The old session stays open
-        until its requests have ended; watches that still use it continue on the current one.
+        A connection keeps the certificates that it was opened with. The pool before is closed when the
+        last of its requests has ended: watches and followed logs live on in it.
         """
-        assert self._sessions, "the client is not open"
-        if self.credentials.certificate_version != self._certificate_version:
-            retired = self._sessions[-1]
-            self._sessions.append(self._new_session())
-            delay = self.settings.request_timeout + self.settings.log_timeout
-            asyncio.get_running_loop().call_later(delay, self._retire, retired)
-        return self._sessions[-1]
-
-    def _retire(self, session: aiohttp.ClientSession) -> None:
-        if session in self._sessions:
-            self._sessions.remove(session)
-            self._closing.add(task := asyncio.ensure_future(session.close()))
-            task.add_done_callback(self._closing.discard)
+        assert self._pools, "the client is not open"
+        if self.credentials.context_version != self._pools[-1].version:
+            self._pools[-1].retire()
+            self._pools = [pool for pool in self._pools if not pool.closed]
+            self._pools.append(self._new_pool())
+        return self._pools[-1]
 
     async def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> JobView:
         """Create a Job.
@@ -339,32 +341,58 @@ class KubernetesClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send one request and keep its successful answer open.
 
-        After a 401 the credentials are renewed and the request is sent once more: tokens expire at any
-        time. The answer may take ``patience`` seconds to begin, ``settings.request_timeout`` by default.
+        The answer may take ``patience`` seconds to begin, ``settings.request_timeout`` by default.
         """
         patience = patience or self.settings.request_timeout
-        try:
-            response = await self._answered(request, timeout, patience, renew=False)
-        except UnauthorizedError:
-            response = await self._answered(request, timeout, patience, renew=True)
-        try:
-            yield response
-        finally:
-            # An answer that was read to its end has returned its connection to the pool. Any other
-            # one, such as a watch, is aborted: closing TLS properly could outlive the event loop.
-            if response.connection is not None and response.connection.transport is not None:
-                response.connection.transport.abort()
-            response.close()
+        with ExitStack() as pool:
+            response = await self._answered(request, timeout, patience, pool)
+            try:
+                yield response
+            finally:
+                # An answer that was read to its end has returned its connection to the pool. Any other
+                # one, such as a watch, is aborted: closing TLS properly could outlive the event loop.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
+                response.close()
 
     async def _answered(
-        self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, *, renew: bool
+        self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, pool: ExitStack
     ) -> aiohttp.ClientResponse:
+        """Send a request; once more, with the credentials as they are by then, where these were refused.
+
+        Tokens expire, and certificates are replaced, at any time: a 401 renews them, and so does a
+        server that cannot be verified.
+        """
+        version = self.credentials.context_version
+        try:
+            return await self._attempt(request, timeout, patience, pool, renew=False)
+        except UnauthorizedError:
+            return await self._attempt(request, timeout, patience, pool, renew=True)
+        except UnreachableError as error:
+            if not is_tls_failure(error.__cause__):
+                raise
+            self.credentials.read_again()
+            if error.ambiguous or self.credentials.context_version == version:
+                raise
+        return await self._attempt(request, timeout, patience, pool, renew=False)
+
+    async def _attempt(
+        self,
+        request: Request,
+        timeout: aiohttp.ClientTimeout,
+        patience: float,
+        pool: ExitStack,
+        *,
+        renew: bool,
+    ) -> aiohttp.ClientResponse:
+        """Send a request; ``pool`` keeps its connection's pool open, and lets go of it on an error."""
         code, began = NO_ANSWER, time.monotonic()
         try:
             # Until its headers arrive even a watch is a request like any other.
             async with asyncio.timeout(patience):
                 headers = await self.credentials.headers(force_refresh=renew)
-                response = await self._current_session().request(
+                session = pool.enter_context(self._current_pool().in_use())
+                response = await session.request(
                     request.method,
                     self.credentials.server + request.path,
                     params=request.query,
@@ -385,6 +413,8 @@ class KubernetesClient:
             raise self._unreachable(error) from error
         finally:
             self.stats.answered(request.verb, request.resource, code, time.monotonic() - began)
+            if not 0 < code < 300:
+                pool.close()
         return response
 
     async def _chunks(
@@ -404,4 +434,8 @@ class KubernetesClient:
     def _unreachable(self, error: Exception) -> UnreachableError:
         never_sent = isinstance(error, _NEVER_SENT)
         cause = failure_text(error, self.credentials.proxy)
+        if is_untrusted(error):
+            # The file is named: it is the one to look at.
+            cause += f"; it was verified against {self.credentials.trust}"
+            return UntrustedServerError(self.credentials.server, cause, ambiguous=not never_sent)
         return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)

@@ -1,26 +1,28 @@
 """Finds the credentials for the Kubernetes API and keeps them current.
 
 ``load_credentials`` searches where client-go searches. ``Credentials`` has what a connection needs
-(address, SSLContext) and what each request needs (headers). Kubernetes client libraries offer the
-same for 20 MiB of memory and more: docs/architecture.md has the figures.
+(address, SSLContext) and what each request needs (headers). Every file of them may be replaced at
+any time, as the kubelet replaces those of a Pod: certificate authority, token, client certificate
+and key, and the kubeconfig itself. Kubernetes client libraries offer the same for 20 MiB of memory
+and more: docs/architecture.md has the figures.
 """
 
 import base64
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.common.proxy import Proxy, ProxyError, parse_proxy, proxy_for
 from oz_agent_worker.common.secret import Secret
 
 from .exec_plugin import ExecPlugin
 from .identity import Cluster, ClusterUser, CredentialsError, Pem, endpoint_url
-from .kubeconfig import Kubeconfig, merge_kubeconfigs, parse_kubeconfig
-from .tls import client_context, load_client_certificate, read_pem
+from .kubeconfig_files import SelectedContext, display_path, find_kubeconfigs
+from .tls import build_context, fingerprint, read_pem
 
 __all__ = ["SERVICE_ACCOUNT", "Credentials", "CredentialsError", "load_credentials"]
 
@@ -30,9 +32,10 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a Pod's token, certificate authority and namespace."""
 
 _REREAD: Final = 60.0
-"""Seconds after which a file with a token or a certificate is read again."""
+"""Seconds after which the files are read again."""
 
-_CONFIG_KEY: Final = "backend.kubernetes.kubeconfig"
+_REREAD_SOON: Final = 10.0
+"""The same after files that could not be used: a certificate may be replaced before its key is."""
 
 
 class Credentials:
@@ -40,10 +43,11 @@ class Credentials:
 
     ``namespace`` is the context's or the service account's. ``tls_server_name`` is the name to
     expect in the server's certificate, ``None`` where the kubeconfig has none. ``proxy`` is the
-    kubeconfig's, else that of the environment variables. ``clock`` gives epoch seconds.
+    kubeconfig's, else that of the environment variables. ``source`` reads the cluster and the user
+    again; without it they stay the same. ``clock`` gives epoch seconds.
 
-    ``certificate_version`` grows when another client certificate is loaded. A connection keeps the
-    certificate that it was opened with, so a client with a pool replaces its connections then.
+    ``context_version`` grows when ``ssl_context`` becomes another one. A connection keeps the context
+    that it was opened with, so a client with a pool replaces its connections then.
 
     Raises:
         CredentialsError: the address of the proxy is not usable.
@@ -57,6 +61,7 @@ class Credentials:
         namespace: str | None,
         description: str,
         environ: Mapping[str, str],
+        source: Callable[[], tuple[Cluster, ClusterUser]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.server = cluster.server
@@ -69,41 +74,44 @@ class Credentials:
             )
         except ProxyError as error:
             raise CredentialsError(str(error)) from error
-        self.tls_server_name = cluster.tls_server_name
         self.namespace = namespace
         self.description = description
-        self.certificate_version = 0
-        self._cluster = cluster
-        self._user = user
+        self.context_version = 0
+        self._environ = environ
+        self._source = source or (lambda: (cluster, user))
         self._clock = clock
         self._context: ssl.SSLContext | None = None
-        self._certificate: tuple[Secret, Secret] | None = None
-        self._certificate_read_at = 0.0
-        self._token_file = _TokenFile(user.token_file, user.token, clock) if user.token_file else None
-        # As in client-go, an identity in the file wins over a plugin's.
-        static = user.token or user.token_file or user.certificate or user.username
-        self._plugin = (
-            ExecPlugin(user.exec_config, cluster, environ=environ, clock=clock)
-            if user.exec_config and not static
-            else None
-        )
+        self._certificate: tuple[Pem, Pem] | None
+        self._fingerprint: bytes | None = None
+        self._read_at = clock()
+        self._reread_after = _REREAD
+        self._faults = FaultLog(_logger, f"reading the credentials of {description} again")
+        self._take(cluster, user)
 
     def __repr__(self) -> str:
         return f"<Credentials {self.description}: {self.server}>"
 
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the one context for all connections; ``None`` for an ``http://`` server.
+    @property
+    def tls_server_name(self) -> str | None:
+        """The name to expect in the server's certificate, if it is not the server's own."""
+        return self._cluster.tls_server_name
 
-        ``headers`` loads a client certificate that changes, or comes from an exec plugin, into it.
+    @property
+    def trust(self) -> str:
+        """What the server's certificate is verified against, for messages."""
+        authority = self._cluster.authority
+        return authority.where if authority is not None else "the system's certificate authorities"
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return the context for connections that are opened from here on; ``None`` for ``http://``.
+
+        ``headers`` and ``read_again`` replace it when a certificate changes, or comes from an exec plugin.
 
         Raises:
             CredentialsError: a certificate or key cannot be used.
         """
-        if self._context is None:
-            context = client_context(self._cluster)
-            if context and self._user.certificate:
-                self._present(context, self._user.certificate)
-            self._context = context
+        if self._fingerprint is None:
+            self._load(self._cluster, self._certificate)
         return self._context
 
     async def headers(self, force_refresh: bool = False) -> dict[str, str]:
@@ -115,16 +123,19 @@ class Credentials:
         Raises:
             CredentialsError: there is no usable credential.
         """
+        now = self._clock()
+        if force_refresh or not 0 <= now - self._read_at < self._reread_after:
+            self.read_again()
         user = self._user
         if self._plugin:
             credential = await self._plugin.credential(force=force_refresh)
-            context = self.ssl_context()
-            if context and credential.certificate:
-                self._present(context, credential.certificate)
+            if credential.certificate:
+                self._certificate = credential.certificate
+                if self._fingerprint is not None:
+                    self._load(self._cluster, credential.certificate)
             return _bearer(_usable(credential.token, "the exec plugin's token")) if credential.token else {}
-        self._reread_certificate(force_refresh)
-        if self._token_file:
-            return _bearer(self._token_file.token(force_refresh))
+        if user.token_file:
+            return _bearer(self._token or self._read_token(user))
         if user.token:
             return _bearer(_usable(user.token, f"the token of {self.description}"))
         if user.username:
@@ -133,51 +144,90 @@ class Credentials:
             return {"Authorization": f"Basic {pair}"}
         return {}
 
-    def _reread_certificate(self, force: bool) -> None:
-        """Load the client certificate's files again where they have changed and are usable."""
-        if not self._user.certificate or not self._context:
+    def read_again(self) -> None:
+        """Read every file again; what cannot be used is logged, and what was read before stays in use.
+
+        For a server that cannot be verified or answers 401. It costs less than the request that failed.
+        """
+        self._read_at, self._reread_after = self._clock(), _REREAD
+        failures = []
+        for read in (self._read_source, self._read_certificates, self._read_token_file):
+            try:
+                read()
+            except CredentialsError as error:
+                failures.append(str(error))
+        if failures:
+            self._reread_after = _REREAD_SOON
+            self._faults.failed("fails, and what was read before stays in use", "; ".join(failures))
+        else:
+            self._faults.works()
+
+    def _read_source(self) -> None:
+        cluster, user = self._source()
+        if (cluster, user) == (self._cluster, self._user):
             return
-        if not force and 0 <= self._clock() - self._certificate_read_at < _REREAD:
+        if (cluster.server, cluster.proxy_url) != (self._cluster.server, self._cluster.proxy_url):
+            # Another server may be another cluster, without the Jobs that this worker runs.
+            raise CredentialsError(
+                f"{self.description} has another server or proxy-url; restart the worker to use it"
+            )
+        if self._fingerprint is not None:
+            self._load(cluster, user.certificate)
+        self._take(cluster, user)
+        _logger.info(
+            "The user or the cluster of %s has changed; requests use it from here on", self.description
+        )
+
+    def _read_certificates(self) -> None:
+        if self._fingerprint is not None:
+            self._load(self._cluster, self._certificate)
+
+    def _read_token_file(self) -> None:
+        if self._user.token_file:
+            self._read_token(self._user)
+
+    def _take(self, cluster: Cluster, user: ClusterUser) -> None:
+        self._cluster = cluster
+        self._user = user
+        self._certificate = user.certificate
+        self._token: Secret | None = None
+        # As in client-go, an identity in the file wins over a plugin's.
+        static = user.token or user.token_file or user.certificate or user.username
+        self._plugin: ExecPlugin | None = (
+            ExecPlugin(user.exec_config, cluster, environ=self._environ, clock=self._clock)
+            if user.exec_config and not static
+            else None
+        )
+
+    def _load(self, cluster: Cluster, certificate: tuple[Pem, Pem] | None) -> None:
+        """Make the context of what the files hold, where that has changed.
+
+        It is always another context: an authority cannot be taken out of one.
+        """
+        found = fingerprint(cluster, certificate)
+        if found == self._fingerprint:
             return
+        context = build_context(cluster, certificate)
+        if fingerprint(cluster, certificate) != found:
+            raise CredentialsError("the certificates changed while they were read")
+        if self._fingerprint is not None:
+            _logger.info(
+                "The certificates of %s have changed; connections use them from here on", self.description
+            )
+        self._context, self._fingerprint, self._certificate = context, found, certificate
+        self.context_version += 1
+
+    def _read_token(self, user: ClusterUser) -> Secret:
+        """Read the token file; the token beside it counts where it cannot be read the first time."""
+        assert user.token_file is not None
+        where = f"the token in {user.token_file}"
         try:
-            self._present(self._context, self._user.certificate)
-        except CredentialsError as error:
-            self._certificate_read_at = self._clock()
-            _logger.warning("the client certificate cannot be read again and stays in use: %s", error)
-
-    def _present(self, context: ssl.SSLContext, certificate: tuple[Pem, Pem]) -> None:
-        self._certificate_read_at = self._clock()
-        texts = (Secret(read_pem(certificate[0])), Secret(read_pem(certificate[1])))
-        if texts == self._certificate:
-            return
-        # A pair that OpenSSL refuses would leave half of it in the context, so it is tried in another one.
-        load_client_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), *certificate)
-        load_client_certificate(context, *certificate)
-        self._certificate = texts
-        self.certificate_version += 1
-
-
-class _TokenFile:
-    """A bearer token in a file that is replaced from time to time, as the kubelet replaces it."""
-
-    def __init__(self, path: Path, fallback: Secret | None, clock: Callable[[], float]) -> None:
-        self._path = path
-        self._token = _usable(fallback, f"the token beside the token file {path}") if fallback else None
-        self._clock = clock
-        self._read_at: float | None = None
-
-    def token(self, force: bool) -> Secret:
-        """Return the last token that could be read; it is read once a minute, and with ``force`` at once."""
-        now = self._clock()
-        if self._token and not force and self._read_at is not None and 0 <= now - self._read_at < _REREAD:
-            return self._token
-        try:
-            self._token = _usable(_read_secret(self._path), f"the token in {self._path}")
-        except CredentialsError as error:
-            if self._token is None:
+            text = read_pem(Pem(str(user.token_file), path=user.token_file))
+            self._token = _usable(Secret(text), where)
+        except CredentialsError:
+            if self._token is not None or user.token is None:
                 raise
-            _logger.warning("the token cannot be read again and stays in use: %s", error)
-        self._read_at = now
+            self._token = _usable(user.token, f"the token beside the token file {user.token_file}")
         return self._token
 
 
@@ -200,14 +250,21 @@ def load_credentials(
     in_pod = environ.get("KUBERNETES_SERVICE_HOST") and environ.get("KUBERNETES_SERVICE_PORT")
     if not kubeconfig and not context and in_pod and (service_account / "token").is_file():
         return _in_cluster(environ, service_account, clock)
-    config = _find_kubeconfig(kubeconfig, environ, service_account)
-    selection = config.select(context)
+    paths, missing = find_kubeconfigs(kubeconfig, environ, service_account)
+    selected = SelectedContext(paths, context, missing)
+    selection = selected.read()
+
+    def read() -> tuple[Cluster, ClusterUser]:
+        selection = selected.read()
+        return selection.cluster, selection.user
+
     return Credentials(
         selection.cluster,
         selection.user,
         namespace=selection.namespace,
-        description=f'context "{selection.context}" of {_shown(selection.file, environ)}',
+        description=f'context "{selection.context}" of {display_path(selection.file, environ)}',
         environ=environ,
+        source=read,
         clock=clock,
     )
 
@@ -223,52 +280,11 @@ def _in_cluster(environ: Mapping[str, str], service_account: Path, clock: Callab
             authority=Pem(f"the service account's certificate authority {authority}", path=authority),
         ),
         ClusterUser(token_file=service_account / "token"),
-        namespace=_read_secret(namespace).reveal() if namespace.is_file() else None,
+        namespace=read_pem(Pem(str(namespace), path=namespace)).strip() if namespace.is_file() else None,
         description="in-cluster service account",
         environ=environ,
         clock=clock,
     )
-
-
-def _find_kubeconfig(kubeconfig: str | None, environ: Mapping[str, str], service_account: Path) -> Kubeconfig:
-    if kubeconfig:
-        path = _expanded(kubeconfig, environ)
-        return _read_kubeconfig(path) or _missing(f"{path}, which {_CONFIG_KEY} names, does not exist")
-    listed = environ.get("KUBECONFIG", "")
-    if listed:
-        paths = dict.fromkeys(_expanded(name, environ) for name in listed.split(os.pathsep) if name)
-        found = [config for path in paths if (config := _read_kubeconfig(path))]
-        return merge_kubeconfigs(found) if found else _missing(f"no file of $KUBECONFIG exists: {listed}")
-    path = _expanded("~/.kube/config", environ)
-    why = f"{path} does not exist and $KUBECONFIG is not set"
-    if environ.get("KUBERNETES_SERVICE_HOST"):
-        why += (
-            f"; in this Pod no service account is mounted at {service_account} (automountServiceAccountToken)"
-        )
-    return _read_kubeconfig(path) or _missing(why)
-
-
-def _missing(what: str) -> NoReturn:
-    raise CredentialsError(
-        f"no kubeconfig: {what}. Set {_CONFIG_KEY} or $KUBECONFIG to a file that `kubectl` works with"
-    )
-
-
-def _read_kubeconfig(path: Path) -> Kubeconfig | None:
-    """Read a kubeconfig; ``None`` where the file does not exist."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CredentialsError(f"kubeconfig {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:  # not chained: the error holds the whole file
-        raise CredentialsError(f"kubeconfig {path} is not UTF-8 text") from None
-    return parse_kubeconfig(text, path)
-
-
-def _read_secret(path: Path) -> Secret:
-    return Secret(read_pem(Pem(str(path), path=path)).strip())
 
 
 def _usable(token: Secret, where: str) -> Secret:
@@ -287,17 +303,3 @@ def _usable(token: Secret, where: str) -> Secret:
 
 def _bearer(token: Secret) -> dict[str, str]:
     return {"Authorization": f"Bearer {token.reveal()}"}
-
-
-def _expanded(name: str, environ: Mapping[str, str]) -> Path:
-    path = _home(environ) / name[2:] if name.startswith("~/") else Path(name)
-    return path.absolute()
-
-
-def _shown(path: Path, environ: Mapping[str, str]) -> str:
-    home = _home(environ)
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()

@@ -25,6 +25,7 @@ __all__ = [
     "TooManyRequestsError",
     "UnauthorizedError",
     "UnreachableError",
+    "UntrustedServerError",
     "status_error",
 ]
 
@@ -67,6 +68,10 @@ class UnreachableError(ApiError):
         super().__init__(f"the API server {server} cannot be reached: {cause}")
         self.cause = cause
         self.ambiguous = ambiguous
+
+
+class UntrustedServerError(UnreachableError):
+    """The server's certificate could not be verified; the cause names what it was verified against."""
 
 
 class ApiStatusError(ApiError):

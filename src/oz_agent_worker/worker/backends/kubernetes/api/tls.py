@@ -5,6 +5,7 @@ works with kubectl works here too.
 """
 
 import contextlib
+import hashlib
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,34 @@ from pathlib import Path
 
 from .identity import Cluster, CredentialsError, Pem
 
-__all__ = ["client_context", "load_client_certificate", "read_pem"]
+__all__ = ["build_context", "client_context", "fingerprint", "load_client_certificate", "read_pem"]
+
+
+def build_context(cluster: Cluster, certificate: tuple[Pem, Pem] | None) -> ssl.SSLContext | None:
+    """Build the context for ``cluster`` that presents ``certificate``; ``None`` for ``http://``.
+
+    Raises:
+        CredentialsError: the certificate authority, the certificate or its key cannot be used.
+    """
+    context = client_context(cluster)
+    if context is not None and certificate is not None:
+        load_client_certificate(context, *certificate)
+    return context
+
+
+def fingerprint(cluster: Cluster, certificate: tuple[Pem, Pem] | None) -> bytes:
+    """Return a digest of all that ``build_context`` reads; another one means another context.
+
+    Raises:
+        CredentialsError: a file cannot be read.
+    """
+    if not cluster.server.startswith("https://"):
+        return b""
+    digest = hashlib.sha256(b"insecure" if cluster.insecure else b"verified")
+    for pem in (cluster.authority, *(certificate or (None, None))):
+        text = "" if pem is None else read_pem(pem)
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return digest.digest()
 
 
 def client_context(cluster: Cluster) -> ssl.SSLContext | None:

@@ -6,13 +6,14 @@ forgot it, a node that lost its power. The kernel's probes distinguish the two.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import aiohttp
 
-__all__ = ["DEAD_AFTER", "open_socket", "silence_limit"]
+__all__ = ["DEAD_AFTER", "is_tls_failure", "is_untrusted", "open_socket", "silence_limit"]
 
 _IDLE: Final = 10
 _INTERVAL: Final = 5
@@ -41,6 +42,25 @@ def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
         if option is not None:
             opened.setsockopt(socket.IPPROTO_TCP, option, value)
     return opened
+
+
+def is_tls_failure(error: BaseException | None) -> bool:
+    """Whether TLS failed: the peer could not be verified, or did not accept the client's certificate."""
+    return _caused_by(error, ssl.SSLError)
+
+
+def is_untrusted(error: BaseException | None) -> bool:
+    """Whether the server's certificate could not be verified."""
+    return _caused_by(error, ssl.SSLCertVerificationError)
+
+
+def _caused_by(error: BaseException | None, kind: type[Exception]) -> bool:
+    """Whether an error, or one that it comes from, is of this kind. An aiohttp error keeps its cause."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ForbiddenError,
     UnauthorizedError,
     UnreachableError,
+    UntrustedServerError,
 )
 
 from .messages import capitalized, quoted
@@ -100,6 +101,13 @@ def explain_api_error(
             f"the Kubernetes API server {server} forbids what tasks need in namespace {namespace!r}",
             error.message,
             f"give the worker's Role ({description}) all that it needs: {permissions}",
+        )
+    if isinstance(error, UntrustedServerError):
+        return Finding(
+            f"the Kubernetes backend cannot start ({description}): {error}",
+            advice="check that this certificate authority signed the API server's certificate, that the"
+            " certificate has the name of this address (else set the kubeconfig's tls-server-name), and"
+            " that no proxy decrypts the connection",
         )
     if isinstance(error, UnreachableError):
         return Finding(

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
@@ -59,6 +60,7 @@ class JobMonitor:
         self._pods = Reflector(
             client, PODS, namespace, label_selector, on_change=index.on_pod_change, settings=settings
         )
+        self._faults = FaultLog(_logger, "the watch")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, timeout: float) -> None:
@@ -121,7 +123,7 @@ class JobMonitor:
         missed = persistent(before, after)
         if not missed:
             return after
-        _logger.warning("the watch missed changes of %d Jobs, such as %s", len(missed), missed[0])
+        self._faults.occurred("missed changes", f"{len(missed)} Jobs differ, such as {missed[0]}")
         self._jobs.relist()
         self._pods.reconnect()
         return {}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic
 
 from oz_agent_worker.common.aio import cancel_and_wait
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiError,
@@ -24,6 +25,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     TooManyRequestsError,
     UnauthorizedError,
     UnreachableError,
+    UntrustedServerError,
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import ObjectT, Resource
 from oz_agent_worker.worker.backends.kubernetes.api.retry import (
@@ -107,7 +109,8 @@ class Reflector(Generic[ObjectT]):
         self._task: asyncio.Task[None] | None = None
         self._first_watch: asyncio.Future[None] | None = None
         self._last_error: ApiError | None = None
-        self._refused = False
+        self._faults = FaultLog(_logger, f"the watch of {resource.plural}")
+        self._skipped = FaultLog(_logger, f"an event of the watch of {resource.plural}")
         self._refusals = GracePeriod(self._settings.refusal_patience)
         self._staleness = GracePeriod(self._settings.stale_patience)
         self._has_received = False
@@ -128,6 +131,8 @@ class Reflector(Generic[ObjectT]):
             silent_for=now - self._received_at,
             idle_for=now - max(self._received_at, self._tried_at),
             idle_limit=longest + _SPARE,
+            failing_for=self._faults.failing_for,
+            problem=str(self._last_error or ""),
         )
 
     async def start(self, timeout: float) -> None:
@@ -187,11 +192,9 @@ class Reflector(Generic[ObjectT]):
                 if self._fails_the_start(error):
                     return
                 pause = self._after_error(error)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 (logged with its traceback)
                 # Any error: a watch that ends unnoticed would be worse.
-                _logger.exception(
-                    "the watch of %s failed; it starts again with a list", self._resource.plural
-                )
+                self._faults.failed("failed, and starts again with a list", repr(error), traceback=error)
                 self._store.require_relist()
                 self._client.stats.restarted(self._resource.plural, _RELIST)
                 pause = 0.0
@@ -229,10 +232,8 @@ class Reflector(Generic[ObjectT]):
     def _on_open(self) -> None:
         if self._first_watch is not None and not self._first_watch.done():
             self._first_watch.set_result(None)
-        elif self._last_error is not None:
-            _logger.info("the watch of %s works again", self._resource.plural)
         self._last_error = None
-        self._refused = False
+        self._faults.works()
         self._client.stats.watches[self._resource.plural] += 1
         self._received_at = time.monotonic()
 
@@ -241,7 +242,7 @@ class Reflector(Generic[ObjectT]):
             event = self._decoder.decode(line)
         except UndecodableEventError as error:
             # The other events are still useful; the consistency check finds what this one reported.
-            _logger.warning("an event of the watch of %s is skipped: %s", self._resource.plural, error)
+            self._skipped.occurred("is skipped", error)
             return
         self._has_received = True
         self._received_at = time.monotonic()
@@ -313,17 +314,8 @@ class Reflector(Generic[ObjectT]):
         for an outage, so that it counts no longer than the longest pause of the settings.
         """
         name = self._resource.plural
-        if isinstance(error, UnauthorizedError | ForbiddenError):
-            if not self._refused:
-                _logger.warning(
-                    "the watch of %s is refused and tried again: an API server that has just started may"
-                    " not have read its roles yet: %s",
-                    name,
-                    error,
-                )
-            self._refused = True
-        elif self._last_error is None and not isinstance(error, GoneError):
-            _logger.warning("the watch of %s is interrupted: %s", name, error)
+        if not isinstance(error, GoneError):
+            self._faults.failed(_problem(error), error)
         self._last_error = error
         needs_relist = _needs_relist(error)
         self._client.stats.restarted(name, _RELIST if needs_relist else "error")
@@ -333,6 +325,15 @@ class Reflector(Generic[ObjectT]):
         overloaded = isinstance(error, TooManyRequestsError)
         longest = _LONGEST_RETRY_AFTER if overloaded else self._settings.pauses.longest
         return min(error.retry_after or 0.0, longest)
+
+
+def _problem(error: ApiError) -> str:
+    """Name the kind of an error, for the log."""
+    if isinstance(error, UnauthorizedError | ForbiddenError):
+        return (
+            "is refused and tried again (an API server that has just started may not have read its roles yet)"
+        )
+    return "cannot verify the API server" if isinstance(error, UntrustedServerError) else "is interrupted"
 
 
 def _needs_relist(error: ApiError) -> bool:

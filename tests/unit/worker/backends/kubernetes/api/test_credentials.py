@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pytest
 
 from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.worker.backends.kubernetes.api import credentials as module
+from oz_agent_worker.worker.backends.kubernetes.api import tls
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import (
     SERVICE_ACCOUNT,
     Credentials,
     CredentialsError,
     load_credentials,
 )
+from oz_agent_worker.worker.backends.kubernetes.api.identity import Cluster, Pem
 from tests.cluster.certificates import Authority, KeyPair
 from tests.unit.worker.backends.kubernetes.tls_server import tls_server, who_am_i, write_pair
 
@@ -273,9 +277,11 @@ async def test_a_rotating_token_file(tmp_path: Path, clock: Clock, caplog: pytes
         break_it()
         clock.now += 60
         assert await token_of(found) == "fourth"
-    assert "the token cannot be read again and stays in use" in caplog.text
-    assert "is empty" in caplog.text
-    assert "cannot be read: No such file" in caplog.text
+    assert caplog.text.count("what was read before stays in use") == 1
+    assert f"the token in {file} is empty" in caplog.text
+    file.write_text("fifth")
+    clock.now += 10
+    assert await token_of(found) == "fifth", "files that cannot be used are read again soon"
 
 
 async def test_a_token_file_that_is_not_there(tmp_path: Path) -> None:
@@ -286,7 +292,15 @@ async def test_a_token_file_that_is_not_there(tmp_path: Path) -> None:
     assert await token_of(found) == "beside-it"
 
 
-async def test_a_rotating_client_certificate(
+async def known_as(credentials: Credentials, port: int, *, force_refresh: bool = False) -> str:
+    """Return the name by which a server knows a connection that is opened now."""
+    await credentials.headers(force_refresh)
+    context = credentials.ssl_context()
+    assert context is not None
+    return await who_am_i(port, context)
+
+
+async def test_k1_a_rotating_client_certificate(
     tmp_path: Path, authority: Authority, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_pair(authority.client("first"), tmp_path, "me")
@@ -295,36 +309,211 @@ async def test_a_rotating_client_certificate(
         tmp_path / "c", user=user, **{"certificate-authority-data": encoded(authority.certificate)}
     )
     found = load(path, clock)
-    context = found.ssl_context()
-    assert context is not None
     async with tls_server(authority, tmp_path) as port:
-        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
-            {},
-            "first",
-            1,
-        )
+        assert (await known_as(found, port), found.context_version) == ("first", 1)
+        before = found.ssl_context()
         write_pair(authority.client("second"), tmp_path, "me")
         clock.now += 59
-        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
-            {},
-            "first",
-            1,
-        )
+        assert (await known_as(found, port), found.context_version) == ("first", 1)
         clock.now += 1
-        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
-            {},
-            "second",
-            2,
-        )
-        write_pair(
-            KeyPair(authority.client("third").certificate, authority.client("other").key), tmp_path, "me"
-        )
-        await found.headers(force_refresh=True)
-        assert (await who_am_i(port, context), found.certificate_version) == ("second", 2)
-        assert "the client certificate cannot be read again and stays in use" in caplog.text
-        write_pair(authority.client("third"), tmp_path, "me")
-        await found.headers(force_refresh=True)
-        assert (await who_am_i(port, context), found.certificate_version) == ("third", 3)
+        assert (await known_as(found, port), found.context_version) == ("second", 2)
+        assert found.ssl_context() is not before, "connections of the old context keep the old certificate"
+        # The key of the next certificate is not there yet.
+        third = authority.client("third")
+        write_pair(KeyPair(third.certificate, authority.client("other").key), tmp_path, "me")
+        assert (await known_as(found, port, force_refresh=True), found.context_version) == ("second", 2)
+        assert "what was read before stays in use: user 'u': client-key" in caplog.text
+        assert "is not the key of the certificate in" in caplog.text
+        write_pair(third, tmp_path, "me")
+        clock.now += 10
+        assert (await known_as(found, port), found.context_version) == ("third", 3)
+
+
+def project(volume: Path, **files: bytes) -> None:
+    """Replace all files of a projected volume at once, as the kubelet does: one link leads to them all."""
+    version = volume / f"..{len(list(volume.iterdir()))}"
+    version.mkdir(parents=True)
+    for name, content in files.items():
+        (version / name.replace("_", ".")).write_bytes(content)
+        link = volume / name.replace("_", ".")
+        if not link.is_symlink():
+            link.symlink_to(f"..data/{link.name}")
+    (volume / "..data_tmp").symlink_to(version.name)
+    (volume / "..data_tmp").rename(volume / "..data")
+
+
+async def test_k1_the_rotating_authority_of_a_pod(
+    tmp_path: Path, authority: Authority, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    volume, other = tmp_path / "serviceaccount", Authority.create("the next")
+    volume.mkdir()
+    old, both = authority.certificate, authority.certificate + other.certificate
+    project(volume, ca_crt=old, token=b"first")
+    found = load_credentials(None, environ=POD, service_account=volume, clock=clock)
+    async with tls_server(authority, tmp_path) as port, tls_server(other, tmp_path) as next_port:
+        assert await known_as(found, port) == "nobody"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await known_as(found, next_port)
+        project(volume, ca_crt=both, token=b"second")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await known_as(found, next_port)
+        clock.now += 60
+        assert await known_as(found, next_port) == await known_as(found, port) == "nobody"
+        assert (await token_of(found), found.context_version) == ("second", 2)
+        project(volume, ca_crt=other.certificate, token=b"third")
+        found.read_again()
+        assert await known_as(found, next_port) == "nobody"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await known_as(found, port)
+    assert (
+        caplog.messages
+        == ["The certificates of in-cluster service account have changed; connections use them from here on"]
+        * 2
+    )
+
+
+@pytest.mark.parametrize("name", ["certificate-authority", "certificate-authority-data"])
+async def test_k1_the_rotating_authority_of_a_kubeconfig(
+    name: str, tmp_path: Path, authority: Authority, clock: Clock
+) -> None:
+    other = Authority.create("the next")
+
+    def write(current: Authority) -> Path:
+        (tmp_path / "ca.crt").write_bytes(current.certificate)
+        value = "ca.crt" if name == "certificate-authority" else encoded(current.certificate)
+        return write_kubeconfig(tmp_path / "c", **{name: value})
+
+    found = load(write(authority), clock)
+    async with tls_server(other, tmp_path) as port:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await known_as(found, port)
+        write(other)
+        clock.now += 60
+        assert await known_as(found, port) == "nobody"
+
+
+@pytest.mark.parametrize("broken", ["", "-----BEGIN CERTIFICATE-----\nMII", "no certificate"])
+async def test_k1_an_authority_that_is_written_at_the_moment_stays_the_one_before(
+    broken: str, tmp_path: Path, authority: Authority, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "ca.crt"
+    file.write_bytes(authority.certificate)
+    found = load(write_kubeconfig(tmp_path / "c", **{"certificate-authority": "ca.crt"}), clock)
+    async with tls_server(authority, tmp_path) as port:
+        assert await known_as(found, port) == "nobody"
+        file.write_text(broken)
+        for _ in range(20):
+            clock.now += 60
+            assert await known_as(found, port) == "nobody"
+        assert found.context_version == 1
+        assert caplog.text.count(f"{file} contains no usable certificate") == 1
+        file.unlink()
+        assert await known_as(found, port, force_refresh=True) == "nobody"
+
+
+def test_k1_files_that_change_while_they_are_read_are_read_again(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    file = tmp_path / "ca.crt"
+    file.write_bytes(authority.certificate)
+    found = load(write_kubeconfig(tmp_path / "c", **{"certificate-authority": "ca.crt"}), clock)
+    before = found.ssl_context()
+    build = tls.build_context
+
+    def build_slowly(cluster: Cluster, certificate: tuple[Pem, Pem] | None) -> ssl.SSLContext | None:
+        context = build(cluster, certificate)
+        file.write_bytes(Authority.create("third").certificate)
+        return context
+
+    monkeypatch.setattr(module, "build_context", build_slowly)
+    file.write_bytes(Authority.create("second").certificate)
+    found.read_again()
+    assert (found.ssl_context(), found.context_version) == (before, 1)
+    monkeypatch.undo()
+    found.read_again()
+    assert found.context_version == 2
+
+
+async def test_k1_requests_at_a_high_rate_read_the_files_once_a_minute(
+    service_account: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load_credentials(None, environ=POD, service_account=service_account, clock=clock)
+    found.ssl_context()
+    await found.headers()
+    read = Path.read_bytes
+    files: list[str] = []
+
+    def spy(path: Path) -> bytes:
+        files.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", spy)
+    for _ in range(600):
+        await found.headers()
+        clock.now += 0.1
+    assert files == []
+    await found.headers()
+    assert files == ["ca.crt", "token"]
+
+
+async def test_k1_the_kubeconfig_itself_is_read_again(tmp_path: Path, clock: Clock) -> None:
+    path = write_kubeconfig(tmp_path / "c", user={"token": "first"})
+    found = load(path, clock)
+    assert await token_of(found) == "first"
+    write_kubeconfig(path, user={"token": "second"}, **{"tls-server-name": "kubernetes"})
+    assert await token_of(found) == "first"
+    clock.now += 60
+    assert (await token_of(found), found.tls_server_name) == ("second", "kubernetes")
+    write_kubeconfig(path, user=write_plugin(tmp_path, token="third"))
+    assert await token_of(found, force_refresh=True) == "third"
+
+
+async def test_k1_another_current_context_is_another_cluster_and_changes_nothing(
+    tmp_path: Path, clock: Clock
+) -> None:
+    one = write_kubeconfig(tmp_path / "one", user={"token": "first"})
+    two = write_kubeconfig(tmp_path / "two", user={"token": "other"})
+    found = load_credentials(None, environ={"KUBECONFIG": f"{one}:{two}"}, clock=clock)
+    write_kubeconfig(one, user={"token": "second"})
+    content = json.loads(one.read_text())
+    one.write_text(json.dumps({**content, "current-context": "two"}))
+    clock.now += 60
+    assert await token_of(found) == "second"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no context 'c'"),
+        ("apiVersion: v1\nusers: [{na", "is not valid YAML"),
+        (None, "does not exist"),
+        ({"server": "https://elsewhere"}, "has another server or proxy-url; restart the worker"),
+        ({"proxy-url": "http://elsewhere:1"}, "has another server or proxy-url; restart the worker"),
+    ],
+    ids=["empty", "half", "gone", "another server", "another proxy"],
+)
+async def test_k1_a_kubeconfig_that_cannot_be_used_any_more_leaves_what_was_read(
+    text: str | dict[str, str] | None,
+    said: str,
+    tmp_path: Path,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_kubeconfig(tmp_path / "c", user={"token": "hunter2"})
+    found = load(path, clock)
+    if text is None:
+        path.unlink()
+    elif isinstance(text, str):
+        path.write_text(text)
+    else:
+        write_kubeconfig(path, user={"token": "other"}, **text)
+    for _ in range(10):
+        clock.now += 60
+        assert await token_of(found) == "hunter2"
+    assert len(caplog.messages) == 1
+    assert said in caplog.text
+    assert "hunter2" not in caplog.text
 
 
 def test_a_client_certificate_that_does_not_fit_its_key(tmp_path: Path, authority: Authority) -> None:
@@ -376,23 +565,31 @@ async def test_an_exec_plugin_that_gives_certificates(
 
     trust = {"certificate-authority-data": encoded(authority.certificate)}
     found = load(write_kubeconfig(tmp_path / "c", user=issue("first"), **trust), clock)
-    context = found.ssl_context()
-    assert context is not None
+    found.ssl_context()
     async with tls_server(authority, tmp_path) as port:
-        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
-            {},
-            "first",
-            1,
-        )
+        assert (await known_as(found, port), found.context_version) == ("first", 2)
         issue("second")
         clock.now += 10
-        assert (await found.headers(), await who_am_i(port, context), found.certificate_version) == (
-            {},
-            "first",
-            1,
-        )
-        await found.headers(force_refresh=True)
-        assert (await who_am_i(port, context), found.certificate_version) == ("second", 2)
+        assert (await known_as(found, port), found.context_version) == ("first", 2)
+        assert (await known_as(found, port, force_refresh=True), found.context_version) == ("second", 3)
+
+
+async def test_k1_the_authority_rotates_beside_an_exec_plugins_certificate(
+    tmp_path: Path, authority: Authority, clock: Clock
+) -> None:
+    pair, other = authority.client("me"), Authority.create("the next")
+    plugin = write_plugin(
+        tmp_path, clientCertificateData=pair.certificate.decode(), clientKeyData=pair.key.decode()
+    )
+    (tmp_path / "ca.crt").write_bytes(other.certificate)
+    path = write_kubeconfig(tmp_path / "c", user=plugin, **{"certificate-authority": "ca.crt"})
+    found = load(path, clock)
+    async with tls_server(authority, tmp_path) as port:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await known_as(found, port)
+        (tmp_path / "ca.crt").write_bytes(authority.certificate)
+        clock.now += 60
+        assert await known_as(found, port) == "me"
 
 
 async def test_an_identity_in_the_file_wins_over_a_plugin(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +12,13 @@ from unittest import mock
 import aiohttp
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.api.transport import DEAD_AFTER, open_socket, silence_limit
+from oz_agent_worker.worker.backends.kubernetes.api.transport import (
+    DEAD_AFTER,
+    is_tls_failure,
+    is_untrusted,
+    open_socket,
+    silence_limit,
+)
 
 
 class Clock:
@@ -120,3 +127,26 @@ def test_a_silent_connection_is_probed_and_given_up() -> None:
 def test_a_socket_of_the_sixth_version_is_opened_too() -> None:
     with open_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", 1, 0, 0))) as opened:
         assert opened.family is socket.AF_INET6
+
+
+def caused(outer: Exception, cause: Exception | None) -> Exception:
+    outer.__cause__ = cause
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "tls", "untrusted"),
+    [
+        (None, False, False),
+        (OSError("no route"), False, False),
+        (ssl.SSLCertVerificationError("unknown authority"), True, True),
+        (ssl.SSLError("alert: certificate required"), True, False),
+        (caused(aiohttp.ClientError("x"), ssl.SSLCertVerificationError("y")), True, True),
+        (caused(aiohttp.ClientOSError("x"), caused(OSError("y"), ssl.SSLError("z"))), True, False),
+        (caused(aiohttp.ClientError("x"), OSError("y")), False, False),
+    ],
+)
+def test_k1_a_failure_of_tls_is_found_behind_the_librarys_own_errors(
+    error: Exception | None, tls: bool, untrusted: bool
+) -> None:
+    assert (is_tls_failure(error), is_untrusted(error)) == (tls, untrusted)

@@ -4,6 +4,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     ApiError,
     Status,
     UnreachableError,
+    UntrustedServerError,
     status_error,
 )
 from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import (
@@ -61,6 +62,17 @@ def test_a_server_that_forbids() -> None:
         "the Kubernetes API server https://k8s:6443 forbids what tasks need in namespace 'agents'\n"
         f"  the cluster says: {FORBIDDEN_MESSAGE}\n"
         f'  fix: give the worker\'s Role (context "prod" of ~/.kube/config) all that it needs: {ALL}'
+    )
+
+
+def test_k1_a_server_that_cannot_be_verified() -> None:
+    cause = "certificate verify failed; it was verified against cluster 'k': certificate-authority /ca.crt"
+    assert error_text(UntrustedServerError("https://k8s:6443", cause)) == (
+        'the Kubernetes backend cannot start (context "prod" of ~/.kube/config): the API server'
+        f" https://k8s:6443 cannot be reached: {cause}\n"
+        "  fix: check that this certificate authority signed the API server's certificate, that the"
+        " certificate has the name of this address (else set the kubeconfig's tls-server-name), and that"
+        " no proxy decrypts the connection"
     )
 
 

@@ -107,7 +107,7 @@ async def test_a_difference_that_stays_means_a_list_of_the_jobs_and_another_conn
         assert bench.checks() == pytest.approx([30, 35])
         assert (bench.watches("jobs"), bench.watches("pods")) == (["5", "9"], ["6", "6"])
         assert bench.handler.deleted == 2, "the list has told both the change and the end"
-    assert "missed changes of 1 Jobs, such as a" in caplog.text
+    assert "missed changes: 1 Jobs differ, such as a" in caplog.text
 
 
 @in_virtual_time

@@ -325,7 +325,70 @@ async def test_an_outage_is_one_warning_and_its_end_one_message(caplog: pytest.L
         watched.reflector.reconnect()
         await asyncio.sleep(60)
     words = [record.getMessage().split(":")[0] for record in caplog.records]
-    assert words == ["the watch of jobs is interrupted", "the watch of jobs works again"]
+    assert words == ["the watch of jobs is interrupted", "the watch of jobs works again, after 23s"]
+
+
+@in_virtual_time
+async def test_k15_a_watch_that_is_cut_every_minute_is_said_and_then_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    cut = stream(60.0, aiohttp.ClientPayloadError("cut"))
+    async with watching(("list", listing("5"))) as watched:
+        watched.api.otherwise["watch"] = cut
+        watched.reflector.reconnect()
+        await asyncio.sleep(6 * 3600)
+        assert len(watched.versions()) > 300
+        watched.api.otherwise["watch"] = stream(300.0, ends=True)
+        await asyncio.sleep(3600)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 2 + 5
+    assert warned[1].startswith("the watch of jobs is interrupted again, 60s after the last time: ")
+    assert all(", 60 times in 1h; the last time: the API server http://api" in line for line in warned[2:])
+    assert "the watch of jobs has worked for 3" in caplog.messages[-1]
+
+
+@in_virtual_time
+async def test_k15_events_that_cannot_be_decoded_are_said_and_then_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = [part for _ in range(1000) for part in (b'{"type":"ADDED","object":[]}\n', 1.0)]
+    async with watching(("list", listing("5")), ("watch", stream(*events))):
+        await asyncio.sleep(1000)
+    assert caplog.text.count("is skipped") == 2
+
+
+@in_virtual_time
+async def test_k15_a_fault_of_this_program_that_repeats_has_one_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with watching(("list", listing("5"))) as watched:
+
+        def fail(change: Any) -> None:
+            raise RuntimeError("a fault of this program")
+
+        monkeypatch.setattr(watched.reflector, "_on_change", fail)
+        watched.api.otherwise |= {"list": listing("7"), "watch": stream(line("ADDED", job("a", 9)))}
+        watched.reflector.relist()
+        await asyncio.sleep(600)
+        assert watched.api.kinds().count("list") > 50
+    assert caplog.text.count("Traceback") == 1
+
+
+@in_virtual_time
+async def test_k1_a_status_says_for_how_long_the_server_cannot_be_verified_and_why() -> None:
+    async with watching(("list", listing("5"))) as watched:
+        watched.api.answer("watch", *[LOST] * 100)
+        assert watched.reflector.watch_status().failing_for == 0
+        watched.reflector.reconnect()
+        await asyncio.sleep(90)
+        status = watched.reflector.watch_status()
+        assert status.failing_for == pytest.approx(90)
+        assert status.problem == "the API server http://api cannot be reached: connection lost"
+        assert status.alive, "a restart would not help"
+        await asyncio.sleep(2000)
+        assert watched.reflector.watch_status().failing_for == 0
+        assert watched.reflector.watch_status().problem == ""
 
 
 @pytest.mark.parametrize(
