@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -169,7 +168,9 @@ async def _run_all(
     request: _Request, config: WorkerConfig, target: Target, stop: asyncio.Event
 ) -> dict[str, Any] | None:
     """Run the worker beside the user's run, or until a signal."""
-    options = WorkerOptions(default_agent=_agent_program(), shutdown_grace=10.0)
+    from oz_agent_worker.worker.backends.direct.agent_program import bundled_agent
+
+    options = WorkerOptions(default_agent=bundled_agent(), shutdown_grace=10.0)
     environ = {name: value for name, value in os.environ.items() if name != "WARP_API_KEY"}
     worker = asyncio.create_task(run_worker(config, options, stop=stop, environ=environ), name="worker")
     user = asyncio.create_task(_user(request, target, stop), name="user")
@@ -265,9 +266,3 @@ def pod_warnings(host: str, public_url: str | None, agent_image: str | None) -> 
             "Without an agent a task ends with exit code 127"
         )
     return warnings
-
-
-def _agent_program() -> str | None:
-    """The agent runtime of this installation."""
-    beside = Path(sys.executable).with_name("oz-agent")
-    return str(beside) if beside.exists() else shutil.which("oz-agent")

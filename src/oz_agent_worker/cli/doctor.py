@@ -14,6 +14,7 @@ from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext
 from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks
 from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.worker.events import ignore_event
+from oz_agent_worker.worker.peer import ControlPlanePeer
 
 from .control_plane_checks import control_plane_checks
 from .options import flags_from, worker_options
@@ -103,7 +104,11 @@ async def _backend_checks(config: WorkerConfig, may_create: bool, stack: AsyncEx
     if entry.checks is None:
         return [_decided("backend", fail(str(entry.not_implemented())))]
     context = BackendContext(
-        worker_id=config.worker_id, cleanup=config.cleanup, environ=os.environ, notify=ignore_event
+        worker_id=config.worker_id,
+        cleanup=config.cleanup,
+        environ=os.environ,
+        notify=ignore_event,
+        peer=ControlPlanePeer(config.web_socket_url, config.server_root_url),
     )
     return await stack.enter_async_context(entry.checks(config.backend, context, may_create))
 

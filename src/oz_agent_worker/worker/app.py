@@ -24,6 +24,7 @@ from .config.load import WorkerConfig
 from .config.schema import KubernetesConfig
 from .connection import Connection, ConnectionSettings
 from .events import Notify, ignore_event
+from .peer import ControlPlanePeer
 from .probes.health import Health
 from .probes.probe_ports import ProbePorts
 from .probes.server import Endpoint
@@ -41,8 +42,8 @@ logger: Final = logging.getLogger(__name__)
 class WorkerOptions:
     """How the worker's process behaves; times in seconds.
 
-    ``default_agent`` is the agent's program for the direct backend where there is neither
-    ``oz_path`` nor an ``oz`` on PATH. ``probes`` is where health is served. ``listeners`` get
+    ``default_agent`` is the agent's program for the direct backend without ``oz_path``, in place of
+    `oz` on PATH. ``probes`` is where health is served. ``listeners`` get
     every event.
     """
 
@@ -60,11 +61,12 @@ async def run_worker(
 
     Raises:
         UsageError: there is no such backend, the probes cannot be served, or a variable names no proxy.
-        PreflightError: the backend cannot run tasks.
+        PreflightError: the backend cannot run tasks, at all or those of this control plane.
         AuthRefusedError: the key was refused and the options say to exit then.
     """
     telemetry = Telemetry(options.listeners)
-    backend = build_backend(config, options, environ, telemetry.notify)
+    peer = ControlPlanePeer(config.web_socket_url, config.server_root_url)
+    backend = build_backend(config, options, environ, telemetry.notify, peer)
     for notice in config.notices:
         logger.warning("%s", notice)
     logger.info(
@@ -78,7 +80,12 @@ async def run_worker(
     )
     worker = Worker(backend, settings, outbox, logs, telemetry.notify)
     connection = worker.connection = Connection(
-        _connection_settings(config, options, environ), worker, outbox, logs, notify=telemetry.notify
+        _connection_settings(config, options, environ),
+        worker,
+        outbox,
+        logs,
+        notify=telemetry.notify,
+        check_peer=peer.check,
     )
     health = Health(connected=lambda: connection.connected, watches=backend.watches)
     resource = WorkerResource(
@@ -120,7 +127,11 @@ async def _serve(
 
 
 def build_backend(
-    config: WorkerConfig, options: WorkerOptions, environ: Mapping[str, str], notify: Notify = ignore_event
+    config: WorkerConfig,
+    options: WorkerOptions,
+    environ: Mapping[str, str],
+    notify: Notify = ignore_event,
+    peer: ControlPlanePeer | None = None,
 ) -> Backend:
     """Make the configured backend. Only its own libraries are imported.
 
@@ -136,6 +147,7 @@ def build_backend(
         cleanup=config.cleanup,
         environ=environ,
         default_agent=options.default_agent,
+        peer=peer,
         notify=notify,
     )
     return entry.create(config.backend, context)

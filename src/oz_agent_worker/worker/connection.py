@@ -18,10 +18,15 @@ from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
 from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.errors import AuthRefusedError
+from oz_agent_worker.errors import AuthRefusedError, PreflightError
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.failure_reasons import RejectionReason
-from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, MAX_FRAME_BYTES, parse_capabilities
+from oz_agent_worker.protocol.frames import (
+    CAPABILITIES_HEADER,
+    MAX_FRAME_BYTES,
+    Capability,
+    parse_capabilities,
+)
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Outbox
 from oz_agent_worker.protocol.report import ExecutionKey
@@ -128,7 +133,8 @@ class Connection:
     """Keeps one connection to the control plane for as long as ``run`` runs.
 
     What the peer has to receive is in ``outbox`` and ``logs``; ``wake`` says that there is
-    something to write. ``monotonic`` is a clock in seconds, ``uniform`` draws the jitter.
+    something to write. ``check_peer`` refuses a peer by the capabilities of its handshake, with a
+    ``PreflightError``. ``monotonic`` is a clock in seconds, ``uniform`` draws the jitter.
     """
 
     def __init__(
@@ -139,6 +145,7 @@ class Connection:
         logs: LogBuffers,
         *,
         notify: Notify = events.ignore_event,
+        check_peer: Callable[[frozenset[Capability]], None] = lambda _capabilities: None,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
         open_websocket: OpenWebSocket = open_websocket,
@@ -148,6 +155,8 @@ class Connection:
         self._outbox = outbox
         self._logs = logs
         self._notify = notify
+        self._check_peer = check_peer
+        self._accepted = False
         self._monotonic = monotonic
         self._uniform = uniform
         self._open_websocket = open_websocket
@@ -191,16 +200,22 @@ class Connection:
 
         Raises:
             AuthRefusedError: the key was refused and the settings say to exit then.
+            PreflightError: the first peer that answered is not one that the tasks can work with. Later
+                such a peer is no reason to end: another one may answer the next time.
         """
         delays = self._delays()
         while not self._stopping.is_set():
             try:
                 async with AsyncExitStack() as stack:
-                    socket, capabilities = await self._dial(stack)
+                    socket, header = await self._dial(stack)
+                    capabilities = parse_capabilities(header)
+                    self._check_peer(capabilities)
+                    self._accepted = True
                     delays = self._delays()
                     await self._serve(socket, capabilities)
-            except AuthRefusedError as error:
-                if self._settings.exit_on_auth_failure:
+            except (AuthRefusedError, PreflightError) as error:
+                refused = isinstance(error, AuthRefusedError)
+                if self._settings.exit_on_auth_failure if refused else not self._accepted:
                     raise
                 await self._pause(logging.ERROR, str(error), self._settings.retry_cap, "dial_failed")
             except _ConnectionLostError as error:
@@ -251,7 +266,9 @@ class Connection:
         finally:
             self._dialing = None
 
-    async def _serve(self, socket: aiohttp.ClientWebSocketResponse, capabilities: str | None) -> None:
+    async def _serve(
+        self, socket: aiohttp.ClientWebSocketResponse, capabilities: frozenset[Capability]
+    ) -> None:
         """Run a session on the WebSocket until the connection ends or ``stop``.
 
         Raises:
@@ -262,7 +279,7 @@ class Connection:
             self._outbox,
             self._logs,
             worker_id=settings.worker_id,
-            capabilities=parse_capabilities(capabilities),
+            capabilities=capabilities,
             hello=self._listener.hello(),
             now=self._monotonic(),
             ping_interval=settings.ping_interval,

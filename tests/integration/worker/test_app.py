@@ -52,10 +52,11 @@ def _config_file(folder: Path, agent: Path, workspace_root: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def _worker(
-    tmp_path: Path, *arguments: str, key: str | None = KEY
+    tmp_path: Path, *arguments: str, key: str | None = KEY, path: str | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker's process; it is gone when the block ends."""
+    """A worker's process; it is gone when the block ends. ``path`` is its PATH."""
     variables = {"WARP_API_KEY": key} if key is not None else {}
+    variables |= {"PATH": path} if path is not None else {}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "oz_agent_worker", *arguments,
         env=environment(tmp_path / "state", **variables),
@@ -79,8 +80,8 @@ async def _end(process: asyncio.subprocess.Process, seconds: float = HANG_TIMEOU
     return Ended(process.returncode, output.decode())
 
 
-async def _run(tmp_path: Path, *arguments: str, key: str | None = KEY) -> Ended:
-    async with _worker(tmp_path, *arguments, key=key) as process:
+async def _run(tmp_path: Path, *arguments: str, key: str | None = KEY, path: str | None = None) -> Ended:
+    async with _worker(tmp_path, *arguments, key=key, path=path) as process:
         return await _end(process)
 
 
@@ -170,6 +171,42 @@ async def test_a_host_without_an_agent(tmp_path: Path) -> None:
     ended = await _run(tmp_path, "--config-file", str(config))
     assert ended.code == 3
     assert f"{tmp_path / 'nowhere'} does not exist or cannot be executed" in ended.text
+
+
+def _without_agent(folder: Path) -> tuple[str, ...]:
+    """The flags of a worker that has no agent but the bundled one."""
+    (folder / "worker.yaml").write_text(
+        f"worker_id: w\nbackend: {{direct: {{workspace_root: {folder}/ws}}}}\n"
+    )
+    return ("--config-file", "worker.yaml")
+
+
+async def test_a_host_without_an_agent_for_the_public_service(tmp_path: Path) -> None:
+    ended = await _run(tmp_path, *_without_agent(tmp_path), path="/nowhere")
+    assert ended.code == 3
+    assert "no agent: `oz` is not on PATH and backend.direct.oz_path is not set" in ended.text
+    assert "wss://oz.warp.dev/api/v1/selfhosted/worker/ws is the public service" in ended.text
+    assert "Traceback" not in ended.text
+
+
+async def test_the_bundled_agent_is_for_a_control_plane_that_names_its_capabilities(tmp_path: Path) -> None:
+    async with plane_on(Plane([_answer])) as plane:
+        flags = (
+            *_without_agent(tmp_path), "--web-socket-url", plane.url, "--server-root-url", "http://127.0.0.1:9"
+        )  # fmt: skip
+        ended = await _run(tmp_path, *flags, path="/nowhere")
+        assert ended.code == 3
+        assert "the control plane that answered is another one" in ended.text
+        assert "Traceback" not in ended.text
+        assert plane.frames == []
+        plane.capabilities = "ack, hello, logs"
+        async with _worker(tmp_path, *flags, path="/nowhere") as process:
+            await until(lambda: plane.frames)
+            process.terminate()
+            ended = await _end(process)
+    assert ended.code == 0
+    (line,) = [line for line in ended.text.splitlines() if "Tasks run on this host with" in line]
+    assert line.endswith("/oz-agent (the bundled agent, because `oz` is not on PATH)")
 
 
 async def test_a_refused_key_where_that_shall_end_the_worker(tmp_path: Path, config: Path) -> None:

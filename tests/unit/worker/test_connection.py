@@ -16,9 +16,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.errors import AuthRefusedError
+from oz_agent_worker.errors import AuthRefusedError, PreflightError
 from oz_agent_worker.protocol.failure_reasons import RejectionReason
-from oz_agent_worker.protocol.frames import WorkerHello
+from oz_agent_worker.protocol.frames import Capability, WorkerHello
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
 from oz_agent_worker.protocol.outcome import succeeded
@@ -91,6 +91,7 @@ class Peer:
     socket: ScriptedSocket = field(default_factory=ScriptedSocket)
     outbox: Outbox = field(default_factory=Outbox)
     draw: Callable[[float, float], float] = lambda _low, high: high
+    check: Callable[[frozenset[Capability]], None] = lambda _capabilities: None
 
     def connection(self, **changes: Any) -> Connection:
         """A connection to this peer; its jitter draws the longest delay."""
@@ -101,6 +102,7 @@ class Peer:
             self.outbox,
             LogBuffers(),
             notify=self.worker_events.append,
+            check_peer=self.check,
             monotonic=time.monotonic,
             uniform=self.draw,
             open_websocket=self._open,
@@ -241,6 +243,39 @@ async def test_a_refused_key_ends_the_run_where_the_settings_say_so() -> None:
     peer = Peer(deque([handshake(401)]))
     with pytest.raises(AuthRefusedError, match="WARP_API_KEY"):
         await peer.connection(exit_on_auth_failure=True).run()
+
+
+def extended_only(capabilities: frozenset[Capability]) -> None:
+    if not capabilities:
+        raise PreflightError("another control plane")
+
+
+@in_virtual_time
+async def test_a_first_peer_that_tasks_cannot_work_with_ends_the_run_before_anything_is_said() -> None:
+    peer = Peer(check=extended_only)
+    with pytest.raises(PreflightError, match="another control plane"):
+        await peer.connection().run()
+    assert (peer.attempts, peer.socket.sent, peer.socket.closed) == ([0], [], True)
+    assert peer.changes == []
+
+
+@in_virtual_time
+async def test_a_later_peer_that_tasks_cannot_work_with_is_tried_again_after_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peer = Peer(capabilities="hello", check=extended_only)
+    async with running(peer.connection()):
+        await asyncio.sleep(1)
+        peer.capabilities = None
+        peer.socket.say(WSMsgType.CLOSE)
+        await asyncio.sleep(2)
+        first = peer.socket
+        peer.capabilities = "hello"
+        await asyncio.sleep(60)
+    assert peer.attempts == [0, 2, 62]
+    assert (first.sent, first.closed) == ([], True)
+    assert peer.changes == [True, False, True, False]
+    assert "another control plane; next try in 60.0 s" in caplog.text
 
 
 @pytest.mark.parametrize(

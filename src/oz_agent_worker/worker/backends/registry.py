@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oz_agent_worker.worker.checks import Check
     from oz_agent_worker.worker.config.schema import DirectConfig, KubernetesConfig
     from oz_agent_worker.worker.events import Notify
+    from oz_agent_worker.worker.peer import ControlPlanePeer
 
     from .base import Backend
 
@@ -28,7 +29,8 @@ __all__ = ["BACKENDS", "BackendContext", "BackendEntry", "implemented_backends"]
 class BackendContext:
     """What a backend gets in addition to its section of the config file.
 
-    ``default_agent`` is the agent's program for backends that run it on this host.
+    ``default_agent`` is the agent's program for backends that run it on this host, in place of the
+    one on PATH. ``peer`` is the control plane of which a backend may need more than the public protocol.
     """
 
     worker_id: str
@@ -36,6 +38,7 @@ class BackendContext:
     environ: Mapping[str, str]
     notify: Notify
     default_agent: str | None = None
+    peer: ControlPlanePeer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class BackendEntry:
 
 
 def _create_direct(section: DirectConfig, context: BackendContext) -> Backend:
+    from .direct.agent_program import bundled_agent
     from .direct.backend import DirectBackend
 
     return DirectBackend(
@@ -73,6 +77,8 @@ def _create_direct(section: DirectConfig, context: BackendContext) -> Backend:
         cleanup=context.cleanup,
         environ=context.environ,
         default_agent=context.default_agent,
+        bundled_agent=bundled_agent(),
+        peer=context.peer,
         notify=context.notify,
     )
 
@@ -80,15 +86,17 @@ def _create_direct(section: DirectConfig, context: BackendContext) -> Backend:
 def _direct_checks(
     section: DirectConfig, context: BackendContext, _may_create: bool
 ) -> AbstractAsyncContextManager[Sequence[Check]]:
+    from .direct.agent_program import AgentSources, bundled_agent
     from .direct.doctor import direct_checks
 
-    checks = direct_checks(
-        section,
-        worker_id=context.worker_id,
-        default_agent=context.default_agent,
+    agents = AgentSources(
+        configured=section.oz_path,
         environ=context.environ,
+        default=context.default_agent,
+        bundled=bundled_agent(),
+        peer=context.peer,
     )
-    return nullcontext(checks)
+    return nullcontext(direct_checks(section, worker_id=context.worker_id, agents=agents))
 
 
 def _create_kubernetes(section: KubernetesConfig, context: BackendContext) -> Backend:

@@ -61,7 +61,9 @@ class DirectConfig:
         shapes.text(), "Folder with a workspace for each task.", "/var/lib/oz/workspaces"
     )
     target_dir: str | None = key(shapes.text(), "Run every task in this folder.", None)
-    oz_path: str | None = key(shapes.text(), "The agent's program. Default: `oz` on PATH.", None)
+    oz_path: str | None = key(
+        shapes.text(), "The agent's program. Default: `oz` on PATH, else the bundled `oz-agent`.", None
+    )
     setup_command: str | None = key(_COMMAND, "Shell command before each task.", None)
     teardown_command: str | None = key(_COMMAND, "Shell command after each task.", None)
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Variables for the task.", ())

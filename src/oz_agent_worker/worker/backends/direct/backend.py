@@ -3,19 +3,19 @@
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait
-from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import SHUTDOWN, AdoptableExecution, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import DirectConfig
 from oz_agent_worker.worker.events import Notify, WatchStatus, ignore_event
+from oz_agent_worker.worker.peer import ControlPlanePeer
 from oz_agent_worker.worker.task_spec import TaskSpec
 
+from .agent_program import AgentSources
 from .environment import HARNESS_HOMES, task_environment
 from .execution import DirectExecution, ExecutionPlan, HostExecution, LostExecution
 from .output import OutputPipe
@@ -23,7 +23,7 @@ from .records import RecordLock, RecordStore
 from .task_processes import TaskCommands
 from .workspace import WorkspaceRoot
 
-__all__ = ["DirectBackend", "find_agent"]
+__all__ = ["DirectBackend"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class DirectBackend:
         cleanup: bool,
         environ: Mapping[str, str],
         default_agent: str | None = None,
+        bundled_agent: str | None = None,
+        peer: ControlPlanePeer | None = None,
         notify: Notify = ignore_event,
         grace: float = 10.0,
         teardown_timeout: float = 60.0,
@@ -57,15 +59,21 @@ class DirectBackend:
     ) -> None:
         """Configure the backend. Times are in seconds.
 
-        ``environ`` is the worker's environment. ``default_agent`` is the agent's program if the
-        configuration names none; without both it is `oz` on PATH. ``grace`` is the time from TERM
-        to KILL, ``teardown_timeout`` the longest that a teardown command may take, and
-        ``look_interval`` the time between two scans for what a dead worker of this ID left.
+        ``environ`` is the worker's environment. ``default_agent``, ``bundled_agent`` and ``peer`` are
+        those of ``AgentSources``. ``grace`` is the time from TERM to KILL, ``teardown_timeout`` the
+        longest that a teardown command may take, and ``look_interval`` the time between two scans for
+        what a dead worker of this ID left.
         """
         self._config = config
         self._cleanup = cleanup
         self._environ = dict(environ)
-        self._default_agent = default_agent
+        self._agents = AgentSources(
+            configured=config.oz_path,
+            environ=self._environ,
+            default=default_agent,
+            bundled=bundled_agent,
+            peer=peer,
+        )
         self._look_interval = look_interval
         self._commands = TaskCommands(
             worker=self._environ,
@@ -101,10 +109,10 @@ class DirectBackend:
         Raises:
             PreflightError: no agent, no workspace root, no journal, or no ``target_dir``.
         """
-        agent = find_agent(self._config.oz_path, self._default_agent, self._environ)
+        agent = self._agents.choose()
         self._root.prepare()
         self._instance = self._records.open()
-        self._agent = agent
+        self._agent = agent.path
         await self._records.scan(found, self._follow)
         self._removing = asyncio.create_task(asyncio.to_thread(self._root.remove_leftovers))
         self._scanning = asyncio.create_task(self._keep_scanning(found))
@@ -199,26 +207,3 @@ class DirectBackend:
                 await asyncio.to_thread(lock.remove, workspace=self._cleanup)
             except OSError as error:
                 logger.warning("Cannot remove what task %s left: %s", key, error.strerror)
-
-
-def find_agent(configured: str | None, default: str | None, environ: Mapping[str, str]) -> str:
-    """Return the absolute path of the agent's program.
-
-    Raises:
-        PreflightError: there is no such program, or it cannot be executed.
-    """
-    wanted = configured or default
-    path = environ.get("PATH", os.defpath)
-    program = shutil.which(os.path.expanduser(wanted or "oz"), path=path)  # noqa: PTH111 - may be a bare name
-    if program is not None:
-        return os.path.abspath(program)  # noqa: PTH100 - a link may be what chooses the program's version
-    if wanted is None:
-        raise PreflightError(
-            "no agent: `oz` is not on PATH. Install the Oz CLI, "
-            "or set backend.direct.oz_path to the agent's program"
-        )
-    where = "backend.direct.oz_path" if configured else "the built-in agent"
-    raise PreflightError(
-        f"{where}: {wanted} does not exist or cannot be executed. "
-        "Correct the path, or make the file executable with chmod +x"
-    )

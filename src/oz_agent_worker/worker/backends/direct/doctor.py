@@ -4,7 +4,6 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,7 @@ from oz_agent_worker.worker.backends.journal import Journal
 from oz_agent_worker.worker.checks import Check, CheckResult, fail, ok, warn
 from oz_agent_worker.worker.config.schema import DirectConfig
 
-from .backend import find_agent
+from .agent_program import AgentSources
 from .records import DirectState, prepare_journal
 from .workspace import WorkspaceRoot
 
@@ -23,16 +22,14 @@ _GIB: Final = 1024**3
 _LITTLE_SPACE: Final = 2 * _GIB
 
 
-def direct_checks(
-    config: DirectConfig, *, worker_id: str, default_agent: str | None, environ: Mapping[str, str]
-) -> list[Check]:
+def direct_checks(config: DirectConfig, *, worker_id: str, agents: AgentSources) -> list[Check]:
     """The checks, in the order in which they are shown."""
     target = Path(config.target_dir) if config.target_dir else None
     root = WorkspaceRoot(Path(config.workspace_root), target, holder=f"doctor, process {os.getpid()}")
     records = root.journal(worker_id)
 
     async def agent() -> CheckResult:
-        return ok(str(find_agent(config.oz_path, default_agent, environ)))
+        return ok(str(agents.choose()))
 
     async def workspaces() -> CheckResult:
         root.prepare()

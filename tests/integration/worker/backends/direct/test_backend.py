@@ -65,14 +65,18 @@ async def test_the_agent_is_the_configured_one_then_the_default_then_the_one_on_
 @pytest.mark.parametrize(
     ("keys", "diagnosis"),
     [
-        ({}, "no agent: `oz` is not on PATH. Install the Oz CLI, or set backend.direct.oz_path"),
+        (
+            {},
+            "no agent: `oz` is not on PATH and backend.direct.oz_path is not set. "
+            "Install the Oz CLI, or set backend.direct.oz_path",
+        ),
         (
             {"oz_path": "{}/missing"},
             "backend.direct.oz_path: {}/missing does not exist or cannot be executed",
         ),
         ({"oz_path": "{}/plain"}, "or make the file executable with chmod +x"),
         ({"oz_path": "{}"}, "does not exist or cannot be executed"),
-        ({"default_agent": "{}/missing"}, "the built-in agent: {}/missing does not exist"),
+        ({"default_agent": "{}/missing"}, "the bundled agent: {}/missing does not exist"),
         (
             {"oz_path": "/bin/sh", "target_dir": "{}/missing"},
             "backend.direct.target_dir: {}/missing is not a folder",

@@ -7,11 +7,13 @@ import pytest
 
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.direct.agent_program import AgentSources
 from oz_agent_worker.worker.backends.direct.doctor import check_journal, direct_checks
 from oz_agent_worker.worker.backends.direct.records import DirectState, first_state
 from oz_agent_worker.worker.backends.journal import Journal
-from oz_agent_worker.worker.checks import CheckResult, Severity, ok
+from oz_agent_worker.worker.checks import CheckResult, Severity, ok, run_checks
 from oz_agent_worker.worker.config.schema import DirectConfig
+from oz_agent_worker.worker.peer import ControlPlanePeer
 
 NOBODY = 65534
 
@@ -74,9 +76,32 @@ def test_what_is_no_folder_holds_no_records(folder: Path, what: str) -> None:
 async def test_the_journal_is_that_of_this_worker_s_id(tmp_path: Path) -> None:
     async def check_result(worker_id: str) -> CheckResult:
         config = DirectConfig(workspace_root=str(tmp_path))
-        checks = direct_checks(config, worker_id=worker_id, default_agent=None, environ={})
+        agents = AgentSources(configured=None, environ={})
+        checks = direct_checks(config, worker_id=worker_id, agents=agents)
         (check,) = [check for check in checks if check.name == "journal"]
         assert check.needs == ("workspaces",)
         return await check.run()
 
     assert (await check_result("a")).detail != (await check_result("b")).detail
+
+
+@pytest.mark.parametrize(
+    ("url", "severity", "detail"),
+    [
+        ("https://oz.test", Severity.OK, "{}/oz-agent (the bundled agent, because `oz` is not on PATH)"),
+        ("https://app.warp.dev", Severity.FAIL, "https://app.warp.dev is the public service"),
+    ],
+)
+async def test_which_agent_will_run_is_said(
+    tmp_path: Path, url: str, severity: Severity, detail: str
+) -> None:
+    bundled = tmp_path / "oz-agent"
+    bundled.touch(mode=0o755)
+    agents = AgentSources(
+        configured=None, environ={"PATH": "/nowhere"}, bundled=str(bundled), peer=ControlPlanePeer(url)
+    )
+    config = DirectConfig(workspace_root=str(tmp_path / "ws"))
+    (check,) = [c for c in direct_checks(config, worker_id="w", agents=agents) if c.name == "agent"]
+    ((_, result),) = [found async for found in run_checks([check])]
+    assert result.severity is severity
+    assert detail.format(tmp_path) in result.detail
