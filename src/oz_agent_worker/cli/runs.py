@@ -308,6 +308,8 @@ def cancel(
             if output == "table":
                 line, failed = _cancelled(results[-1], wait=wait), results[-1]["error"] is not None
                 click.echo(line, err=failed)
+                if results[-1]["message"]:
+                    click.echo(results[-1]["message"], err=True)
         if output == "json":
             echo_json(results)
         return ExitCode.FAILURE if any(result["error"] for result in results) else ExitCode.OK
@@ -316,7 +318,10 @@ def cancel(
 
 
 async def _cancel_one(client: ApiClient, run_id: str, *, wait: bool) -> dict[str, str | None]:
-    """Cancel one run; returns its ID, its state, and what went wrong."""
+    """Cancel one run; returns its ID, its state, what the control plane says of it, and what went wrong.
+
+    Whether the task has stopped is in the message alone: a public worker does not confirm it.
+    """
     done = ""
     try:
         await client.cancel_run(run_id)
@@ -325,9 +330,11 @@ async def _cancel_one(client: ApiClient, run_id: str, *, wait: bool) -> dict[str
             async for event in client.follow(run_id):
                 if event.state in TERMINAL_STATES:
                     break
-        return {"run_id": run_id, "state": str((await client.get_run(run_id))["state"]), "error": None}
+        item = await client.get_run(run_id)
+        message = printable((item.get("status_message") or {}).get("message") or "") or None
+        return {"run_id": run_id, "state": str(item["state"]), "message": message, "error": None}
     except OzError as error:
-        return {"run_id": run_id, "state": None, "error": f"{done}{error}"}
+        return {"run_id": run_id, "state": None, "message": None, "error": f"{done}{error}"}
 
 
 def _cancelled(result: Mapping[str, str | None], *, wait: bool) -> str:

@@ -40,7 +40,10 @@ class ControlPlaneSettings:
     other worker a lease begins.
     """
     worker_grace: float = 600.0
-    """Length of a lease: seconds that a worker may be disconnected, or leave a run unanswered."""
+    """Length of a lease: seconds that a worker may be disconnected, or leave a run unanswered.
+
+    A public worker that may have connected again has six times as long to report a run's end.
+    """
     max_starts: int = 5
     """Most starts of a run that is safe to retry: the first one, and one after each lost worker."""
     default_sidecar_image: str | None = None

@@ -83,7 +83,9 @@ def test_runs_are_listed_shown_logged_and_cancelled(dev: Program, env: dict[str,
         assert listed[0].split() == ["ID", "STATE", "AGE", "HOST", "TITLE"]
         assert listed[1].split()[0] == run_id
         assert listed[1].endswith("dev    a long one")
-        assert oz("cancel", run_id, "--wait", env=env).stdout == f"run {run_id} cancelled\n"
+        done = oz("cancel", run_id, "--wait", env=env)
+        assert done.stdout == f"run {run_id} cancelled\n"
+        assert '"; worker dev stopped it.' in done.stderr
         following.wait_for(f"run {run_id} CANCELLED")
         following.process.wait(HANG_TIMEOUT)
         assert following.process.returncode == 1
@@ -119,6 +121,8 @@ def test_logs_and_cancellations_are_json_for_programs(dev: Program, env: dict[st
         (first, "CANCELLED"), ("no-such-run", None), (second, "CANCELLED"),
     ]  # fmt: skip
     assert "no run" in cancelled[1]["error"]
+    assert cancelled[0]["message"].endswith("worker dev stopped it.")
+    assert cancelled[1]["message"] is None
     log = json.loads(oz("logs", first, "-o", "json", env=env).stdout)
     assert (log["run_id"], log["state"]) == (first, "CANCELLED")
     assert "\nhällo a\n" in log["text"]

@@ -244,19 +244,114 @@ async def test_a_worker_that_never_answers_loses_the_run_and_is_asked_to_stop_it
     assert "Worker w was sent the run and did not answer for 10 min" in run.status_message.message
 
 
+def public(worker: Connect) -> ScriptedWorker:
+    """A played public worker: no hello, no acknowledgements, and no frame that names an execution.
+
+    It is held against the facts of the public protocol alone, not against the public worker itself.
+    """
+    return worker(capacity=None)
+
+
+async def publicly_claimed(w: ScriptedWorker, reaches: Reaches) -> str:
+    run_id: str = (await w.assignment())["task_id"]
+    await w.send("task_claimed", task_id=run_id, worker_id=w.worker_id)
+    await reaches(run_id, "CLAIMED")
+    return run_id
+
+
 async def test_a_public_workers_runs_live_as_long_as_it_is_connected(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
 ) -> None:
-    run_id = (await sdk.agent.run(prompt="p")).run_id
-    async with worker(capacity=None) as w:
-        task = await claimed(w, reaches)
+    await sdk.agent.run(prompt="p")
+    async with public(worker) as w:
+        run_id = await publicly_claimed(w, reaches)
+        await time_passes(10 * GRACE)
+        await w.send("task_completed", task_id=run_id, message="done")
+        await reaches(run_id, "SUCCEEDED")
+
+
+async def test_a_public_worker_that_connects_again_reports_in_time(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    """P16: a blip. Its task went on, and its end comes on the next connection."""
+    await sdk.agent.run(prompt="p")
+    async with public(worker) as w:
+        run_id = await publicly_claimed(w, reaches)
         w.die()
     await is_awaited(sdk, run_id)
-    async with worker(capacity=None) as w:
-        await until(lambda: sdk.agent.runs.retrieve(run_id), lambda run: run.status_message is None)
-        await time_passes(10 * GRACE)
-        await w.send("task_completed", task_id=task["task_id"], message="done")
+    async with public(worker) as w:
+        before = (await sdk.agent.runs.retrieve(run_id)).status_message
+        await until(lambda: sdk.agent.runs.retrieve(run_id), lambda run: run.status_message != before)
+        await time_passes(6 * GRACE - 60)
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
+        await w.send("task_completed", task_id=run_id, message="done")
         await reaches(run_id, "SUCCEEDED")
+
+
+@pytest.mark.parametrize(("goodbye", "graces"), [(True, 1), (False, 6)])
+async def test_a_restarted_public_workers_run_ends_while_its_id_is_connected(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any, goodbye: bool, graces: int
+) -> None:
+    """P16: the next process has its ID, and not its tasks. ``goodbye``: a close frame with code 1000."""
+    await sdk.agent.run(prompt="p")
+    async with public(worker) as w:
+        run_id = await publicly_claimed(w, reaches)
+        if not goodbye:
+            w.die()
+    waiting = await is_awaited(sdk, run_id)
+    async with public(worker) as w:
+        if not goodbye:
+            await until(
+                lambda: sdk.agent.runs.retrieve(run_id),
+                lambda run: run.status_message != waiting.status_message,
+            )
+        await time_passes(graces * GRACE - 60)
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "CLAIMED"
+        await time_passes(60)
+        run = await reaches(run_id, "ERROR")
+        assert (run.status_message.error_code, run.status_message.retryable) == ("worker_lost", True)
+        assert await w.receive("task_cancellation") == {"task_id": run_id}
+        await w.send("task_completed", task_id=run_id, message="late", task_state="CANCELLED")
+        await sdk.agent.run(prompt="after that")
+        await w.assignment()
+        assert (await sdk.agent.runs.retrieve(run_id)).state == "ERROR"
+
+
+async def test_a_public_worker_that_only_says_that_it_cancelled(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
+) -> None:
+    await sdk.agent.run(prompt="p")
+    async with public(worker) as w:
+        run_id = await publicly_claimed(w, reaches)
+        await sdk.agent.runs.cancel(run_id)
+        assert await w.receive("task_cancellation") == {"task_id": run_id}
+        await w.send("task_completed", task_id=run_id, message="Task was cancelled", task_state="CANCELLED")
+        run = await reaches(run_id, "CANCELLED")
+    assert run.status_message.message == (
+        'Cancelled with the API key "alice"; '
+        "worker w reported it as cancelled, which does not show that the task stopped."
+    )
+
+
+async def test_a_public_worker_that_does_not_answer_a_cancellation(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, time_passes: Any
+) -> None:
+    """The command backend sends no frame for a task that was dispatched."""
+    await sdk.agent.run(prompt="p")
+    async with public(worker) as w:
+        run_id = await publicly_claimed(w, reaches)
+        await sdk.agent.runs.cancel(run_id)
+        assert await w.receive("task_cancellation") == {"task_id": run_id}
+        asked = (await sdk.agent.runs.retrieve(run_id)).status_message
+        assert asked is not None
+        start, _, rest = asked.message.partition(", until ")
+        assert start == 'Cancellation requested with the API key "alice"; waiting for worker w'
+        assert rest.endswith(" at most: it need not confirm that the task stopped.")
+        await time_passes(GRACE)
+        run = await reaches(run_id, "CANCELLED")
+    assert run.status_message.message == (
+        'Cancelled with the API key "alice"; worker w did not confirm within 10 min that the task stopped.'
+    )
 
 
 async def test_a_second_process_that_claims_what_the_first_has_is_stopped(

@@ -9,10 +9,10 @@ from oz_agent_worker.controlplane.gateway.dispatcher import Dispatcher
 from oz_agent_worker.controlplane.gateway.frame_handler import FrameHandler
 from oz_agent_worker.controlplane.gateway.lease_keeper import LeaseKeeper
 from oz_agent_worker.controlplane.gateway.services import Services
-from oz_agent_worker.controlplane.rules.ownership import Peer
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.scheduling import Capacity
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
-from oz_agent_worker.controlplane.store import runs
+from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import (
@@ -91,9 +91,9 @@ class Plane:
         await self.stored()
         return connection
 
-    async def leave(self, connection: WorkerConnection) -> None:
-        """Break a connection, and wait until what follows is stored."""
-        self.lease_keeper.disconnect(connection)
+    async def leave(self, connection: WorkerConnection, *, departed: bool = False) -> None:
+        """Break a connection, or let its process end (``departed``); wait until what follows is stored."""
+        self.lease_keeper.disconnect(connection, departed=departed)
         await self.stored()
 
     async def stored(self) -> None:
@@ -122,6 +122,11 @@ class Plane:
         new = new_run(worker_host=worker_host, **more)
         await self.database.write(runs.create, new, {}, self.now)
         return new.id
+
+    async def cancel(self, run_id: str, by: str | None = None) -> RunRecord | None:
+        """Ask for a run's cancellation; returns the run as it was. No frame is sent."""
+        until = self.lease_keeper.lease_until
+        return await self.database.write(reports.cancel, run_id, self.now, until, by)
 
     async def run(self, run_id: str) -> Run:
         run = await self.database.read(runs.get, run_id)

@@ -21,10 +21,9 @@ from sqlalchemy import Connection, select
 
 from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
-from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
 from oz_agent_worker.controlplane.times import micros
-from oz_agent_worker.protocol.frames import WorkerFrame
+from oz_agent_worker.protocol.frames import TaskClaimed, WorkerFrame
 
 from .fleet import Execution, Fleet, Worker
 from .plane import Plane, heard
@@ -32,9 +31,11 @@ from .store.support import HOST, OTHER_HOST, OTHER_POD, POD, PUBLIC
 
 MOST_RUNS = 6
 MOST_STARTS = 2
+#: Graces in which a public worker that connects again may report.
+PUBLIC_GRACES = 6
 CLAIM_TIMEOUT = micros(30)
 GRACE = micros(600)
-FLEET = (HOST, OTHER_HOST, POD, OTHER_POD, PUBLIC, Peer("x", "direct", "host/x"))
+FLEET = (HOST, OTHER_HOST, POD, OTHER_POD, PUBLIC, PUBLIC, Peer("x", "direct", "host/x"))
 WORKERS = st.integers(0, len(FLEET) - 1)
 
 
@@ -57,6 +58,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._states: dict[str, RunState] = {}
         self._retried: set[str] = set()
         self._leases: dict[Execution, int] = {}
+        self._claimed_on: dict[str, set[int]] = {}
 
     def teardown(self) -> None:
         self._do(self._plane.close())
@@ -68,6 +70,9 @@ class ControlPlaneModel(RuleBasedStateMachine):
 
     def _say(self, worker: Worker, *frames: WorkerFrame) -> None:
         assert worker.connection is not None
+        for frame in frames:
+            if isinstance(frame, TaskClaimed):
+                self._claimed_on.setdefault(frame.task_id, set()).add(worker.connection.number)
         self._do(self._plane.say(worker.connection, *frames))
         self._do(self._plane.stored())
         self._do(self._plane.step())
@@ -76,8 +81,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
 
     @initialize(absent=st.sets(WORKERS, max_size=3), safe=st.lists(st.booleans(), max_size=3))
     def begin(self, absent: set[int], safe: list[bool]) -> None:
-        for worker in self._workers:
-            if FLEET.index(worker.peer) not in absent:
+        for number, worker in enumerate(self._workers):
+            if number not in absent:
                 self._connect(worker)
         for number, is_safe in enumerate(safe):
             self._submit(f"first-{number}", None, is_safe)
@@ -97,7 +102,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
-        run = self._do(_write(plane, reports.cancel, run_id, plane.now))
+        run = self._do(plane.cancel(run_id))
         if run.state in (RunState.CLAIMED, RunState.INPROGRESS):
             plane.connections.cancel(run.ref, run.worker_id)
 
@@ -116,6 +121,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._plane = self._do(self._plane.restarted(after=away))
         for worker in self._workers:
             worker.connection = None
+        self._claimed_on.clear()
         for row in self._rows():
             if (until := before[row.id].lease_until) is not None:
                 left = row.lease_until - self._plane.now
@@ -161,20 +167,20 @@ class ControlPlaneModel(RuleBasedStateMachine):
             self._leave(worker)
 
     @precondition(lambda self: any(w.has_work or w.running for w in self._workers))
-    @rule(data=st.data(), written=st.booleans())
-    def dies(self, data: st.DataObject, written: bool) -> None:
-        """``written``: what was sent had left for it, and is never read."""
+    @rule(data=st.data(), written=st.booleans(), departed=st.booleans())
+    def dies(self, data: st.DataObject, written: bool, departed: bool) -> None:
+        """``written``: what was sent had left for it, and is never read; ``departed``: it says goodbye."""
         if worker := _one(data, [w for w in self._workers if w.has_work or w.running]):
             if worker.connection is not None:
                 if written:
                     heard(worker.connection)
-                self._leave(worker)
+                self._leave(worker, departed=departed)
             worker.die()
             worker.find()
 
-    def _leave(self, worker: Worker) -> None:
+    def _leave(self, worker: Worker, *, departed: bool = False) -> None:
         assert worker.connection is not None
-        self._do(self._plane.leave(worker.connection))
+        self._do(self._plane.leave(worker.connection, departed=departed))
         worker.connection = None
         self.all_is_well()  # what was never sent is in the queue for a moment
         self._do(self._plane.step())
@@ -219,7 +225,9 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._read()
         if worker := _one(data, [w for w in self._connected() if w.running]):
             execution = data.draw(st.sampled_from(self._fleet.in_order(worker.running)))
-            self._say(worker, worker.claim(execution), worker.report(execution))
+            # A public worker claimed it before it started it, on this connection or on an earlier one.
+            claim = [worker.claim(execution)] if worker.peer.sent_hello else []
+            self._say(worker, *claim, worker.report(execution))
             if delivered:
                 worker.forget(execution)
 
@@ -273,6 +281,8 @@ class ControlPlaneModel(RuleBasedStateMachine):
         self._an_ended_run_is_over(rows)
         self._a_run_in_flight_is_held_or_waited_for(rows)
         self._what_is_not_answered_is_waited_for_so_long(rows)
+        self._what_was_claimed_is_waited_for_so_long(rows)
+        self._a_public_workers_run_is_held_by_who_claimed_it(rows)
         self._nothing_is_started_in_two_scopes()
         assert all(row.retries < MOST_STARTS for row in rows)
 
@@ -314,6 +324,27 @@ class ControlPlaneModel(RuleBasedStateMachine):
             self._leases[row.id, row.execution_id] = row.lease_until
             since = before.get((row.id, row.execution_id))
             assert since is None or since <= row.lease_until <= max(since, row.away_since + 2 * GRACE)
+
+    def _what_was_claimed_is_waited_for_so_long(self, rows: list[Any]) -> None:
+        """A lease is as long as is promised, and a cancellation at a public worker has one."""
+        for row in rows:
+            if RunState(row.state) not in (RunState.CLAIMED, RunState.INPROGRESS):
+                continue
+            public = row.worker_backend is None
+            graces = PUBLIC_GRACES if public and not row.cancel_requested else 1
+            if row.lease_until is None:
+                assert not (public and row.cancel_requested), "its worker need not answer"
+            else:
+                longest = max(row.away_since + graces * GRACE, self._plane.now + micros(75))
+                assert self._plane.now <= row.lease_until <= longest
+
+    def _a_public_workers_run_is_held_by_who_claimed_it(self, rows: list[Any]) -> None:
+        """P16: a later connection with its ID is no sign of life."""
+        for row in rows:
+            holder = self._plane.connections.holder(row.id)
+            if holder is None or row.worker_backend is not None or RunState(row.state) is RunState.PENDING:
+                continue
+            assert holder.number in self._claimed_on.get(row.id, ())
 
     def _nothing_is_started_in_two_scopes(self) -> None:
         by_run: dict[str, set[str]] = {}

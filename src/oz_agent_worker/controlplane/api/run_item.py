@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from oz_agent_worker.controlplane.rules.run_states import TERMINAL, cancellation_pending
+from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState, cancellation_pending
 from oz_agent_worker.controlplane.store.runs import Run
 from oz_agent_worker.controlplane.times import format_duration, format_time
 
@@ -51,10 +51,13 @@ def run_item(run: Run, metadata: Mapping[str, str]) -> dict[str, Any]:
 def status_message(run: Run) -> dict[str, Any] | None:
     """The reason for a run's state; only failures have ``error_code`` and ``retryable``."""
     if run.state not in TERMINAL and run.cancel_requested:
-        return {"message": cancellation_pending(run.cancelled_by, run.worker_id)}
+        end = format_time(run.lease_until) if run.is_public and run.lease_until is not None else None
+        return {"message": cancellation_pending(run.cancelled_by, run.worker_id, end)}
     if run.lease_until is not None and run.away_since is not None:
         since, until = format_time(run.away_since), format_time(run.lease_until)
-        return {"message": f"Waiting since {since} for worker {run.worker_id}, until {until} at most."}
+        waiting = f"Waiting since {since} for worker {run.worker_id}, until {until} at most"
+        why = ": a public worker that connects again does not say what it still runs"
+        return {"message": f"{waiting}{why if run.is_public and run.state is not RunState.PENDING else ''}."}
     if run.message is None and run.error_code is None:
         return None
     shown: dict[str, Any] = {"message": run.message or run.error_code}

@@ -16,6 +16,7 @@ from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.cursor import CursorError, encode_cursor
 from oz_agent_worker.controlplane.store.run_list import list_runs
 from oz_agent_worker.controlplane.store.runs import NewRun
+from oz_agent_worker.controlplane.times import micros
 
 from .list_request import parse_run_query
 from .run_item import run_item
@@ -98,7 +99,9 @@ class RunsApi:
         """Cancel a run, or ask its worker to stop it."""
         user = await authenticate_user(request, self._database)
         run_id = request.path_params["run_id"]
-        run = await self._database.write(reports.cancel, run_id, self._services.clock(), user.name)
+        now = self._services.clock()
+        lease_until = now + micros(self._services.settings.worker_grace)
+        run = await self._database.write(reports.cancel, run_id, now, lease_until, user.name)
         if run is None:
             raise not_found(run_id)
         if run.state in TERMINAL:
@@ -110,6 +113,7 @@ class RunsApi:
             _log.info("run %s cancelled in the queue", run_id)
         else:
             sent = self._services.connections.cancel(run.ref, run.worker_id)
+            self._services.wake()  # a lease may have begun
             _log.info("run %s: cancellation %s", run_id, "sent" if sent else "waits for its worker")
         self._services.subscribers.notify(run_id)
         return json_response(run_id)

@@ -25,7 +25,10 @@ _HELLO_TIMEOUT: Final = micros(0.5)
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """What a closed connection leaves behind: its runs, and assignments that were never sent."""
+    """What a closed connection leaves behind: its runs, and those assignments of them that were never sent.
+
+    A run that was sent again may be claimed already: its worker had it from an earlier assignment.
+    """
 
     runs: tuple[str, ...] = ()
     unsent: tuple[ExecutionRef, ...] = ()
@@ -41,6 +44,7 @@ class WorkerConnection:
         self.number = number
         self.peer = Peer(worker_id)
         self.key_id = key_id
+        self.opened_at = now
         self.settles_at = now + _HELLO_TIMEOUT
         self.capacity = Capacity(ready_at=self.settles_at)
         self.runs: set[str] = set()
@@ -83,6 +87,7 @@ class WorkerConnection:
             free=self.capacity.free(len(self.runs), now) if self.has_room else 0,
             last_served=self.last_served,
             settled=self.peer.sent_hello or now >= self.settles_at,
+            opened_at=self.opened_at,
         )
 
     def drain(self) -> tuple[ExecutionRef, ...]:
@@ -96,11 +101,15 @@ class WorkerConnection:
 
 
 class Connections:
-    """The registry of open connections, and the holder of each run in flight."""
+    """The registry of open connections, and the holder of each run in flight.
+
+    ``_departed`` are the runs of public workers that said goodbye: no later connection is theirs.
+    """
 
     def __init__(self) -> None:
         self._connections: dict[int, WorkerConnection] = {}
         self._holders: dict[str, WorkerConnection] = {}
+        self._departed: set[str] = set()
         self._numbers = 0
         self._served = 0
 
@@ -111,15 +120,21 @@ class Connections:
         self._connections[connection.number] = connection
         return connection
 
-    def disconnect(self, connection: WorkerConnection) -> Disconnected:
-        """Remove a connection; its worker owns the runs until their leases end. Repeating it does nothing."""
+    def disconnect(self, connection: WorkerConnection, *, departed: bool = False) -> Disconnected:
+        """Remove a connection; its worker owns the runs until their leases end. Repeating it does nothing.
+
+        ``departed``: its process ended in good order.
+        """
         self._connections.pop(connection.number, None)
-        unsent = connection.drain()
-        sent = connection.runs - {ref.run_id for ref in unsent}
-        for run_id in connection.runs:
+        # The assignment of a run that went to another connection meanwhile may still wait.
+        unsent = tuple(ref for ref in connection.drain() if ref.run_id in connection.runs)
+        runs = tuple(sorted(connection.runs))
+        for run_id in runs:
             self._holders.pop(run_id, None)
+        if departed and not connection.peer.sent_hello:
+            self._departed |= connection.runs
         connection.runs.clear()
-        return Disconnected(tuple(sorted(sent)), unsent)
+        return Disconnected(runs, unsent)
 
     def superseded(self, connection: WorkerConnection) -> list[WorkerConnection]:
         """Older connections of the same instance: an instance has one at a time, so they are dead."""
@@ -138,6 +153,10 @@ class Connections:
         """The connection that has a run."""
         return self._holders.get(run_id)
 
+    def has_departed(self, run_id: str) -> bool:
+        """Whether the process that had a run last said goodbye."""
+        return run_id in self._departed
+
     def is_elsewhere(self, run_id: str, connection: WorkerConnection) -> bool:
         """Whether another open connection has a run."""
         return self._holders.get(run_id, connection) is not connection
@@ -154,6 +173,7 @@ class Connections:
     def release(self, run_id: str) -> WorkerConnection | None:
         """Record that no connection has a run, and return the one that had it."""
         connection = self._holders.pop(run_id, None)
+        self._departed.discard(run_id)
         if connection is not None:
             connection.runs.discard(run_id)
         return connection

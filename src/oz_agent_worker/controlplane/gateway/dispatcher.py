@@ -13,7 +13,12 @@ from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.leases import was_paused
 from oz_agent_worker.controlplane.rules.messages import brief, in_words
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
-from oz_agent_worker.controlplane.rules.scheduling import place_runs, reassign, returns_to_queue
+from oz_agent_worker.controlplane.rules.scheduling import (
+    place_runs,
+    reassign,
+    reconnected_leases,
+    returns_to_queue,
+)
 from oz_agent_worker.controlplane.store import lease_queries, queue
 from oz_agent_worker.controlplane.store.keys import hash_token, new_workload_token
 from oz_agent_worker.controlplane.store.runs import Run
@@ -97,7 +102,10 @@ class Dispatcher:
         await self._reassign_orphans()
 
     async def _reassign_orphans(self) -> None:
-        """Send again what was sent to closed connections, to peers that cannot start it twice."""
+        """Send again what was sent to closed connections, to peers that cannot start it twice.
+
+        The leases of claimed runs whose public worker may have connected again become longer.
+        """
         now = self._clock()
         snapshots = self._connections.snapshots(now)
         if not snapshots:
@@ -105,12 +113,12 @@ class Dispatcher:
         worker_ids = {s.peer.worker_id for s in snapshots}
         orphans = await self._database.read(lease_queries.orphans, worker_ids)
         alone = [run for run in orphans if self._connections.holder(run.id) is None]
+        returned = [run for run in alone if not self._connections.has_departed(run.id)]
+        longer = reconnected_leases(returned, snapshots, self._lease_keeper.grace)
+        if longer:
+            await self._database.write(lease_queries.extend, longer)
         placements = reassign(alone, snapshots, now)
-        pairs = [(p, c) for p in placements if (c := self._connections.get(p.connection_id))]
-        held = [p.run_id for p, c in pairs if not p.send and self._lease_keeper.bind(p.run_id, c)]
-        if held:
-            await self._database.write(lease_queries.clear, held)
-        resent = {p.run_id: c for p, c in pairs if p.send}
+        resent = {p.run_id: c for p in placements if (c := self._connections.get(p.connection_id))}
         if resent:
             await self._send(resent, partial(queue.send_again, grace=self._lease_keeper.grace))
 

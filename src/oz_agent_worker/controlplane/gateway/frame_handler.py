@@ -8,6 +8,7 @@ for each other's commit, so a burst of them shares a few commits.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -206,15 +207,17 @@ class FrameHandler:
     async def _on_ended(self, connection: WorkerConnection, frame: TaskCompleted | TaskFailed) -> None:
         ref, outcome = _ref(frame), outcome_of(frame)
         refused = ref in connection.refused
-        result = await self._database.write(
-            reports.finish, ref, connection.peer, outcome, self._clock(), refused=refused
-        )
+        elsewhere = self._connections.is_elsewhere(ref.run_id, connection)
+        write = partial(reports.finish, refused=refused, elsewhere=elsewhere)
+        result = await self._database.write(write, ref, connection.peer, outcome, self._clock())
         if frame.ack_id is not None:
             connection.send(Ack(ack_id=frame.ack_id))
         effect = f"run ended {outcome.state}" if result.changed else f"nothing changed, {result.why}"
         _log.info("report of run %s by worker %s: %s", one_line(ref.run_id), connection, effect)
         if result.state in TERMINAL:
-            self._connections.release(ref.run_id)
+            holder = self._connections.release(ref.run_id)
+            if result.changed and holder not in (None, connection) and not holder.peer.sent_hello:
+                holder.cancel(ref)  # another process with its ID: it may run a second copy
         connection.capacity = connection.capacity.ended(len(connection.runs))
         self._notify(ref.run_id)
         self._services.wake()

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.controlplane.rules.leases import next_checkpoint
 from oz_agent_worker.controlplane.rules.messages import brief
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef
+from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store import lease_queries, queue
 from oz_agent_worker.controlplane.times import micros
@@ -90,9 +90,12 @@ class LeaseKeeper:
             self._follow_up(self._database.write(lease_queries.clear, [run_id]), ())
         return bound
 
-    def disconnect(self, connection: WorkerConnection) -> None:
-        """Remove a connection. Leases for its runs are queued at once, before any later write."""
-        gone = self._connections.disconnect(connection)
+    def disconnect(self, connection: WorkerConnection, *, departed: bool = False) -> None:
+        """Remove a connection. Leases for its runs are queued at once, before any later write.
+
+        ``departed``: its process ended in good order.
+        """
+        gone = self._connections.disconnect(connection, departed=departed)
         if gone.unsent:
             self.withdraw(gone.unsent)
         if gone.runs:
@@ -133,22 +136,29 @@ class LeaseKeeper:
     async def expire_due(self) -> None:
         """End the leases that are due, and with each the execution."""
         while due := await self._database.read(lease_queries.due, self._clock(), _BATCH):
-            # Only a claim ends the lease of a pending run: its holder may not have read it.
-            held = {
-                run.id
-                for run in due
-                if run.state is not RunState.PENDING and self._connections.holder(run.id)
-            }
+            held = {run.id for run in due if _needs_none(run) and self._connections.holder(run.id)}
             if held:
                 await self._database.write(lease_queries.clear, held)
             over = [run.id for run in due if run.id not in held]
             starts = self._services.settings.max_starts
             for expired in await self._database.write(lease_queries.expire, over, self._clock(), starts):
-                ref, outcome = expired.ref, expired.outcome
-                holder = self._connections.release(ref.run_id)
-                if holder is not None:
-                    # It was sent the execution and did not claim it: stop that, and send it less.
-                    holder.cancel(ref)
-                    holder.rejected(self._clock())
-                self._services.subscribers.notify(ref.run_id)
-                _log.warning("run %s is %s: %s", ref.run_id, outcome.state, outcome.message)
+                run, outcome = expired.run, expired.outcome
+                holder = self._connections.release(run.id)
+                if run.is_public and not run.cancel_requested:
+                    # Any connection with its ID may be the process that has it.
+                    self._connections.cancel(run.ref, run.worker_id)
+                elif holder is not None and not run.is_public:
+                    holder.cancel(run.ref)
+                if holder is not None and run.state is RunState.PENDING:
+                    holder.rejected(self._clock())  # it did not claim what it was sent: send it less
+                self._services.subscribers.notify(run.id)
+                _log.warning("run %s is %s: %s", run.id, outcome.state, outcome.message)
+
+
+def _needs_none(run: RunRecord) -> bool:
+    """Whether an open connection that has the run makes its lease needless.
+
+    Only a claim ends the lease of a pending run, whose holder may not have read it. A public
+    worker that was asked to cancel the run need not answer.
+    """
+    return run.state is not RunState.PENDING and not (run.is_public and run.cancel_requested)

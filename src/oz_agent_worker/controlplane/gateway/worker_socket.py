@@ -27,6 +27,8 @@ _WRITE_TIMEOUT: Final = 10.0
 _CLOSE_TIMEOUT: Final = 1.0
 #: RFC 6455, section 7.4.1: an unexpected condition ends the connection.
 _INTERNAL_ERROR: Final = 1011
+#: The same: the purpose of the connection is fulfilled. A public worker that shuts down sends it.
+_NORMAL_CLOSURE: Final = 1000
 
 
 class WorkerSocket:
@@ -59,10 +61,12 @@ class WorkerSocket:
         reader = asyncio.create_task(frames)
         writer = asyncio.create_task(self._pump(websocket, connection))
         closing = asyncio.create_task(connection.closing.wait())
+        departed = False
         try:
             read_error, write_error, _ = await wait_first(reader, writer, closing)
+            departed = isinstance(read_error, WebSocketDisconnect) and read_error.code == _NORMAL_CLOSURE
         finally:
-            self._lease_keeper.disconnect(connection)
+            self._lease_keeper.disconnect(connection, departed=departed)
         # Closing fails if the peer has closed already, and never returns if the peer reads
         # nothing. The connection is dropped either way.
         with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):

@@ -1,9 +1,10 @@
 """How long a run waits for a lost worker, and what becomes of the run then: pure decisions.
 
 A run has a lease while no open connection has it; a run that was sent and not answered has one
-until it is answered. Only time in which a control plane runs counts. The store has the end of
-each lease, which holds if the control plane keeps running, and a *checkpoint*: the last time at
-which one certainly ran. A control plane that starts computes the time left from both.
+until it is answered. So has one that a public worker was asked to cancel, since it need not answer.
+Only time in which a control plane runs counts. The store has the end of each lease, which holds
+if the control plane keeps running, and a *checkpoint*: the last time at which one certainly ran.
+A control plane that starts computes the time left from both.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ __all__ = [
     "extended_lease",
     "lease_end",
     "next_checkpoint",
+    "reconnected_lease",
     "resumed_lease",
     "was_paused",
 ]
@@ -33,6 +35,8 @@ WORKER_LOST: Final = "worker_lost"
 _TIME_TO_RECONNECT: Final = micros(75)
 #: Least time between two checkpoints.
 _FIRST_CHECKPOINT: Final = micros(1)
+#: Graces that a public worker has to report what it may still run, once it has connected again.
+_GRACES_TO_REPORT: Final = 6
 #: A control plane that wakes later than this was not slow but stopped.
 _PAUSE: Final = micros(10)
 
@@ -52,7 +56,7 @@ def lease_end(run: RunRecord, now: int, max_starts: int) -> RunOutcome:
     """Decide what follows for a run whose lease has ended; ``max_starts`` limits its executions."""
     lost = _lost(run, now)
     if run.cancel_requested:
-        how = f"worker {lost}, and did not confirm it"
+        how = f"worker {lost}" if run.is_public else f"worker {lost}, and did not confirm it"
         return RunOutcome(state=RunState.CANCELLED, message=cancellation_message(run.cancelled_by, how))
     starts = run.retries + 1
     if run.safe_to_retry and starts < max_starts:
@@ -72,6 +76,10 @@ def _lost(run: RunRecord, now: int) -> str:
     since = in_words(now - (now if run.away_since is None else run.away_since))
     if run.state is RunState.PENDING:
         return f"{run.worker_id} was sent the run and did not answer for {since}"
+    if run.is_public and run.cancel_requested:
+        return f"{run.worker_id} did not confirm within {since} that the task stopped"
+    if run.is_public:
+        return f"{run.worker_id} sent nothing about the run for {since} after its connection closed"
     return f"{run.worker_id} was away, or without the run, for {since}"
 
 
@@ -97,6 +105,17 @@ def extended_lease(lease: Lease, now: int, grace: int) -> Lease:
     crashes on the run each time and reconnects would extend the lease for ever.
     """
     return replace(lease, until=max(lease.until, min(now + grace, lease.since + 2 * grace)))
+
+
+def reconnected_lease(lease: Lease, grace: int) -> Lease:
+    """Extend the lease of a claimed run whose public worker may have connected again.
+
+    A worker that reconnects still runs its tasks, one that was restarted may not, and neither says
+    so: only the end of a task is reported. The connection is therefore no sign of life, and the
+    lease ends, but the worker gets longer to report than one that stays away. Extending the lease
+    twice has no effect.
+    """
+    return replace(lease, until=max(lease.until, lease.since + _GRACES_TO_REPORT * grace))
 
 
 def next_checkpoint(started: int, last: int, grace: int) -> int:

@@ -108,6 +108,11 @@ class RunRecord:
         return self.owner.worker_id if self.owner else None
 
     @property
+    def is_public(self) -> bool:
+        """Whether a public worker owns it, which says nothing about a run until the run's end."""
+        return self.owner is not None and not self.owner.sent_hello
+
+    @property
     def ref(self) -> ExecutionRef:
         """The current execution."""
         return ExecutionRef(self.id, self.execution_id)
@@ -139,17 +144,32 @@ def decide_claim(
     return decision
 
 
-def decide_report(run: RunRecord, execution_id: str | None, peer: Peer, *, refused: bool = False) -> Decision:
-    """Decide about a terminal report. ``refused``: a claim of the same connection was refused."""
+def decide_report(
+    run: RunRecord,
+    execution_id: str | None,
+    peer: Peer,
+    *,
+    refused: bool = False,
+    elsewhere: bool = False,
+    cancelled: bool = False,
+) -> Decision:
+    """Decide about a terminal report.
+
+    ``refused``: a claim of the same connection was refused; ``elsewhere``: another open connection
+    has the run; ``cancelled``: it reports the run as cancelled.
+    """
     if execution_id not in (None, run.execution_id):
         return Decision(False, "another execution")
     if run.state in TERMINAL:
         return Decision(False, f"already {run.state}")
     if refused:
         return Decision(False, "its claim was refused")
-    if run.owner is None:
-        if execution_id is None and run.retries:
+    if execution_id is None and run.retries:
+        if run.owner is None or elsewhere:
             return Decision(False, "it may be of an earlier execution")
+        if cancelled and not run.cancel_requested:
+            return Decision(False, "it answers the cancellation of an earlier execution")
+    if run.owner is None:
         return Decision(True, "the run has no owner")
     if run.owner.worker_id != peer.worker_id:
         return Decision(False, f"worker {run.owner.worker_id} has it")

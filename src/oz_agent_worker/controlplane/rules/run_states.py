@@ -105,21 +105,33 @@ def cancellation_message(asked_by: str | None, how: str) -> str:
     return storable(f"Cancelled{_with_key(asked_by)}; {how}.")
 
 
-def cancelled_by_worker(worker_id: str, reason: str, *, asked_by: str | None, asked: bool) -> str:
+def cancelled_by_worker(
+    worker_id: str, reason: str, *, asked_by: str | None, asked: bool, stopped: bool
+) -> str:
     """The message of a run that its worker reports as cancelled, with the worker's ``reason``.
 
-    If the worker was ``asked`` to cancel, its reason only repeats that and is left out.
+    If the worker was ``asked`` to cancel, its reason only repeats that and is left out. ``stopped``:
+    the report shows that the task stopped. A public worker sends it before it knows, or leaves
+    the task running.
     """
-    if asked:
+    if asked and stopped:
         return cancellation_message(asked_by, f"worker {worker_id} stopped it")
+    if asked:
+        how = f"worker {worker_id} reported it as cancelled, which does not show that the task stopped"
+        return cancellation_message(asked_by, how)
     detail = reason.strip().rstrip(".")
     return storable(f"Cancelled by worker {worker_id}{f': {detail}' if detail else ''}.")
 
 
-def cancellation_pending(asked_by: str | None, worker_id: str | None) -> str:
-    """The message of a run until its worker confirms that it has stopped."""
+def cancellation_pending(asked_by: str | None, worker_id: str | None, until: str | None = None) -> str:
+    """The message of a run until its worker reports that it was cancelled.
+
+    ``until`` is the time at which the run ends without such a report; None: there is none, since
+    the worker confirms when the task has stopped.
+    """
     waiting = f"worker {worker_id}" if worker_id else "its worker"
-    return f"Cancellation requested{_with_key(asked_by)}; waiting for {waiting}."
+    limit = f", until {until} at most: it need not confirm that the task stopped" if until else ""
+    return f"Cancellation requested{_with_key(asked_by)}; waiting for {waiting}{limit}."
 
 
 def _with_key(asked_by: str | None) -> str:

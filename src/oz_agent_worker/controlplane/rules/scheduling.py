@@ -15,6 +15,7 @@ from typing import Final
 
 from oz_agent_worker.controlplane.times import micros
 
+from .leases import Lease, reconnected_lease
 from .ownership import Peer, RunRecord
 from .run_states import RunState
 
@@ -25,6 +26,7 @@ __all__ = [
     "may_be_sent_again",
     "place_runs",
     "reassign",
+    "reconnected_leases",
     "requeue_delay",
     "returns_to_queue",
 ]
@@ -32,6 +34,8 @@ __all__ = [
 _FIRST_BACKOFF: Final = micros(1)
 _LONGEST_BACKOFF: Final = micros(30)
 _LONGEST_DELAY_SECONDS: Final = 60
+#: Longest time after which a dead connection is noticed: its worker may have connected again by then.
+_TIME_TO_NOTICE: Final = micros(60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,8 @@ class ConnectionSnapshot:
     """What scheduling needs to know of an open connection.
 
     ``free`` is the number of runs that it may get (None: any number); ``last_served`` grows
-    with each assignment over all connections; ``settled``: it sent a hello, or had time to.
+    with each assignment over all connections; ``settled``: it sent a hello, or had time to;
+    ``opened_at`` is when it was opened, in microseconds since the epoch.
     """
 
     connection_id: int
@@ -105,15 +110,15 @@ class ConnectionSnapshot:
     free: int | None = None
     last_served: int = 0
     settled: bool = True
+    opened_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A run and the connection that gets it; without ``send`` the connection has it already."""
+    """A run and the connection that gets it."""
 
     run_id: str
     connection_id: int
-    send: bool = True
 
 
 def place_runs(
@@ -158,13 +163,6 @@ def may_be_sent_again(run: RunRecord, peer: Peer, *, overdue: bool) -> bool:
     return peer.same_instance(run.owner)
 
 
-def _may_be_running(run: RunRecord, peer: Peer) -> bool:
-    """Whether a public worker may be running a claimed run: it does not say what it has."""
-    if run.owner is None or run.state is RunState.PENDING:
-        return False
-    return peer.worker_id == run.owner.worker_id and not run.owner.sent_hello and not peer.sent_hello
-
-
 def reassign(
     orphans: Sequence[RunRecord], connections: Sequence[ConnectionSnapshot], now: int
 ) -> tuple[Placement, ...]:
@@ -179,12 +177,38 @@ def reassign(
         overdue = run.claim_deadline is not None and run.claim_deadline <= now
         for connection in settled:
             number = connection.connection_id
-            room, running = free[number], _may_be_running(run, connection.peer)
-            if running or (room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue)):
-                free[number] = room if running or room is None else room - 1
-                placements.append(Placement(run.id, number, send=not running))
+            room = free[number]
+            if room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue):
+                free[number] = None if room is None else room - 1
+                placements.append(Placement(run.id, number))
                 break
     return tuple(placements)
+
+
+def reconnected_leases(
+    orphans: Sequence[RunRecord], connections: Sequence[ConnectionSnapshot], grace: int
+) -> dict[str, int]:
+    """The new end of the lease of each claimed run whose public worker may have connected again.
+
+    A connection that was open long before the run's own connection closed belongs to another
+    process of the worker ID. Runs whose lease stays as it is are left out, and so are those that
+    shall be cancelled. See ``reconnected_lease``.
+    """
+    latest: dict[str, int] = {}
+    for connection in connections:
+        peer = connection.peer
+        if connection.settled and not peer.sent_hello:
+            latest[peer.worker_id] = max(connection.opened_at, latest.get(peer.worker_id, 0))
+    ends = {}
+    for run in orphans:
+        opened_at = latest.get(run.worker_id or "")
+        if opened_at is None or run.away_since is None or run.lease_until is None:
+            continue
+        extended = reconnected_lease(Lease(run.away_since, run.lease_until), grace)
+        claimed = run.is_public and run.state is not RunState.PENDING and not run.cancel_requested
+        if claimed and opened_at >= run.away_since - _TIME_TO_NOTICE and extended.until > run.lease_until:
+            ends[run.id] = extended.until
+    return ends
 
 
 def returns_to_queue(holder: Peer | None, *, resent: bool) -> bool:

@@ -5,14 +5,14 @@ answered in time has both.
 """
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, insert, not_, or_, select, update
 
 from oz_agent_worker.controlplane.rules.leases import Lease, lease_end, resumed_lease
-from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer, RunRecord
+from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, RunOutcome, RunState
 
 from .in_list import padded
@@ -28,6 +28,7 @@ __all__ = [
     "clear",
     "due",
     "expire",
+    "extend",
     "orphans",
     "resume",
     "set_owner",
@@ -42,9 +43,9 @@ _SET_LEASE: Final = update(runs).where(runs.c.id == bindparam("run_id"))
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """An execution that was ended with its lease, and what became of the run."""
+    """A run as it was when its execution was ended with its lease, and what became of it."""
 
-    ref: ExecutionRef
+    run: RunRecord
     outcome: RunOutcome
 
 
@@ -86,8 +87,19 @@ def begin(connection: Connection, run_ids: Collection[str], now: int, until: int
 
 
 def clear(connection: Connection, run_ids: Collection[str]) -> None:
-    """End the leases of runs that an open connection has."""
-    _update(connection, run_ids, {"lease_until": None, "away_since": None})
+    """End the leases of runs that an open connection has.
+
+    A cancellation that a public worker was sent ends with its lease, answered or not.
+    """
+    asked = and_(runs.c.cancel_requested, runs.c.worker_backend.is_(None))
+    _update(connection, run_ids, {"lease_until": None, "away_since": None}, not_(asked))
+
+
+def extend(connection: Connection, ends: Mapping[str, int]) -> None:
+    """Set later ends of leases, by run; see ``reconnected_leases``."""
+    later = _SET_LEASE.where(_IN_FLIGHT, runs.c.lease_until < bindparam("until"))
+    rows = [{"run_id": run_id, "until": until} for run_id, until in ends.items()]
+    connection.execute(later.values(lease_until=bindparam("until")), rows)
 
 
 def set_owner(connection: Connection, run_ids: Collection[str], peer: Peer) -> None:
@@ -137,5 +149,5 @@ def expire(connection: Connection, run_ids: Sequence[str], now: int, max_starts:
             put_back(connection, run, now, outcome.message, **fresh)
         else:
             end(connection, run, outcome, now)
-        expired.append(Expired(run.ref, outcome))
+        expired.append(Expired(run, outcome))
     return expired

@@ -82,30 +82,40 @@ def finish(
     now: int,
     *,
     refused: bool = False,
+    elsewhere: bool = False,
 ) -> ReportResult:
     """Record the end of a run as its owner reports it. The first report counts; later ones change nothing.
 
-    ``refused``: a claim of the connection that reports was refused.
+    ``refused``: a claim of the connection that reports was refused; ``elsewhere``: another open
+    connection has the run.
     """
     run = lock_run(connection, ref.run_id)
     if run is None:
         return ReportResult(changed=False, state=None, why="no such run")
-    decision = decide_report(run, ref.execution_id, peer, refused=refused)
+    cancelled = outcome.state is RunState.CANCELLED
+    decision = decide_report(
+        run, ref.execution_id, peer, refused=refused, elsewhere=elsewhere, cancelled=cancelled
+    )
     if not decision.accepted:
         return ReportResult(changed=False, state=run.state, why=decision.why)
-    if outcome.state is RunState.CANCELLED:
+    if cancelled:
         asked, by = run.cancel_requested, run.cancelled_by
-        message = cancelled_by_worker(peer.worker_id, outcome.message, asked=asked, asked_by=by)
+        message = cancelled_by_worker(
+            peer.worker_id, outcome.message, asked=asked, asked_by=by, stopped=peer.sent_hello
+        )
         outcome = replace(outcome, message=message)
     end(connection, run, outcome, now, **owned_by(peer))
     return ReportResult(changed=True, state=outcome.state, why=decision.why)
 
 
-def cancel(connection: Connection, run_id: str, now: int, by: str | None = None) -> RunRecord | None:
+def cancel(
+    connection: Connection, run_id: str, now: int, lease_until: int, by: str | None = None
+) -> RunRecord | None:
     """Cancel a run on request; returns it as it was before, None for an unknown run.
 
     A queued run is cancelled at once. For a running one the request is stored: its worker must
-    be asked to stop it. A pending run is left as it is until its worker claims it or its lease ends, and so
+    be asked to stop it. A public worker need not answer, so that its run waits until ``lease_until``
+    at most. A pending run is left as it is until its worker claims it or its lease ends, and so
     is one that has ended. ``by`` is the name of the API key; the first request counts.
     """
     run = lock_run(connection, run_id)
@@ -113,7 +123,9 @@ def cancel(connection: Connection, run_id: str, now: int, by: str | None = None)
         message = cancellation_message(by, "no worker had it")
         move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
     elif run is not None and run.state in _RUNNING and not run.cancel_requested:
-        change(connection, run, cancel_requested=True, cancelled_by=by, updated_at=now)
+        wait = {"away_since": now, "lease_until": min(run.lease_until or lease_until, lease_until)}
+        values = {"cancel_requested": True, "cancelled_by": by} | (wait if run.is_public else {})
+        change(connection, run, **values, updated_at=now)
     return run
 
 

@@ -215,6 +215,10 @@ def owned_by(peer: Peer) -> dict[str, Any]:
 
 
 def set_holder(connection: Connection, run: RunRecord, peer: Peer) -> None:
-    """Record that ``peer`` has a run that the caller has locked, and leave its state."""
+    """Record that ``peer`` has a run that the caller has locked, and leave its state.
+
+    A public worker that was asked to cancel the run has no longer for that because it claims it again.
+    """
+    values = owner_values(peer) if run.cancel_requested and not peer.sent_hello else owned_by(peer)
     if run.owner != peer or run.lease_until is not None:
-        change(connection, run, **owned_by(peer))
+        change(connection, run, **values)

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import msgspec
+import pytest
 
 from oz_agent_worker.controlplane.api.run_item import run_item, status_message
 from oz_agent_worker.controlplane.rules.ownership import Peer
@@ -69,15 +72,43 @@ def test_a_wish_to_cancel_is_shown_until_the_end() -> None:
     assert done == {"message": "done"}
 
 
+def test_a_wish_to_cancel_at_a_public_worker_says_when_it_ends() -> None:
+    asked = a_run(
+        state=RunState.CLAIMED,
+        owner=Peer("w"),
+        cancel_requested=True,
+        away_since=CREATED,
+        lease_until=CREATED + micros(600),
+    )
+    assert status_message(asked) == {
+        "message": "Cancellation requested; waiting for worker w, until 2026-01-02T03:14:05.000000Z at most: "
+        "it need not confirm that the task stopped."
+    }
+    ours = replace(asked, owner=Peer("w", "direct", "i"))
+    assert status_message(ours) == {"message": "Cancellation requested; waiting for worker w."}
+
+
 def test_a_run_that_is_safe_to_retry_says_so() -> None:
     assert run_item(a_run(safe_to_retry=True), {})["safe_to_retry"] is True
 
 
-def test_a_run_whose_worker_is_away_says_until_when_it_is_waited_for() -> None:
-    away = a_run(
-        state=RunState.CLAIMED, owner=Peer("w"), away_since=CREATED, lease_until=CREATED + micros(600)
-    )
+@pytest.mark.parametrize(
+    ("state", "owner", "why"),
+    [
+        (RunState.CLAIMED, Peer("w", "direct", "i"), ""),
+        (RunState.PENDING, Peer("w"), ""),
+        (
+            RunState.CLAIMED,
+            Peer("w"),
+            ": a public worker that connects again does not say what it still runs",
+        ),
+    ],
+)
+def test_a_run_whose_worker_is_away_says_until_when_it_is_waited_for(
+    state: RunState, owner: Peer, why: str
+) -> None:
+    away = a_run(state=state, owner=owner, away_since=CREATED, lease_until=CREATED + micros(600))
     assert status_message(away) == {
         "message": "Waiting since 2026-01-02T03:04:05.000000Z for worker w, "
-        "until 2026-01-02T03:14:05.000000Z at most."
+        f"until 2026-01-02T03:14:05.000000Z at most{why}."
     }

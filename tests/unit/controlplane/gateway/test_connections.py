@@ -67,7 +67,7 @@ def test_a_connection_that_is_gone_takes_no_run_from_another() -> None:
     assert connections.holder("r") is two
 
 
-def test_a_disconnect_lists_unsent_assignments_separately() -> None:
+def test_a_disconnect_lists_unsent_assignments_of_its_runs() -> None:
     connections = Connections()
     connection = ready(connections, "w")
     for run_id in ("sent", "unsent"):
@@ -75,8 +75,9 @@ def test_a_disconnect_lists_unsent_assignments_separately() -> None:
         connection.send(TaskAssignment(task_id=run_id, execution_id="e"))
     connection.outgoing.get_nowait()
     connection.send(Ack(ack_id="1"))
+    connection.send(TaskAssignment(task_id="another's", execution_id="e"))
     assert connections.disconnect(connection) == Disconnected(
-        runs=("sent",), unsent=(ExecutionRef("unsent", "e"),)
+        runs=("sent", "unsent"), unsent=(ExecutionRef("unsent", "e"),)
     )
 
 
@@ -96,7 +97,32 @@ def test_a_connection_is_settled_once_it_sent_hello_or_had_the_time_to() -> None
     assert [s.settled for s in connections.snapshots(NOW)] == [False]
     assert [s.settled for s in connections.snapshots(NOW + micros(0.5))] == [True]
     connection.accept_hello(Peer("w", "direct", "i"), 3)
-    assert connections.snapshots(NOW) == [ConnectionSnapshot(1, Peer("w", "direct", "i"), free=3)]
+    assert connections.snapshots(NOW) == [
+        ConnectionSnapshot(1, Peer("w", "direct", "i"), free=3, opened_at=NOW)
+    ]
+
+
+def test_the_runs_of_a_public_worker_that_said_goodbye_are_known_until_somebody_has_them() -> None:
+    connections = Connections()
+    public, other = ready(connections, "w"), ready(connections, "w")
+    other.accept_hello(Peer("w", "direct", "i"), 0)
+    for run_id, connection in {"a": public, "b": public, "c": other}.items():
+        connections.bind(run_id, connection)
+    connections.disconnect(other, departed=True)
+    assert not connections.has_departed("c")  # its hello will say what it has
+    connections.disconnect(public, departed=True)
+    assert [connections.has_departed(run_id) for run_id in "ab"] == [True, True]
+    connections.bind("a", ready(connections, "w"))
+    connections.release("b")
+    assert [connections.has_departed(run_id) for run_id in "ab"] == [False, False]
+
+
+def test_a_connection_that_broke_says_nothing_of_its_process() -> None:
+    connections = Connections()
+    public = ready(connections, "w")
+    connections.bind("a", public)
+    connections.disconnect(public)
+    assert not connections.has_departed("a")
 
 
 def test_another_open_connection_may_have_a_run() -> None:

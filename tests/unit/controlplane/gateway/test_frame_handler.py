@@ -177,7 +177,7 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     run_id = await assign(plane, first)
     await plane.say(first, claimed(run_id))
     plane.connections.disconnect(first)
-    cancelled = await plane.database.write(reports.cancel, run_id, plane.now)
+    cancelled = await plane.cancel(run_id)
     assert cancelled is not None
     assert cancelled.state is RunState.CLAIMED
 
@@ -198,7 +198,7 @@ async def test_a_worker_that_claims_a_cancelled_run_is_asked_to_stop(plane: Plan
     run_id = await assign(plane, worker)
     plane.pass_time(31)
     await plane.dispatcher.step()
-    cancelled = await plane.database.write(reports.cancel, run_id, plane.now)
+    cancelled = await plane.cancel(run_id)
     assert cancelled is not None
     assert cancelled.state is RunState.QUEUED
     await plane.say(worker, claimed(run_id))

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from oz_agent_worker.controlplane.gateway.connections import WorkerConnection
 from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
-from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.protocol.frames import (
     Ack,
     TaskCancellation,
@@ -96,11 +95,11 @@ async def test_a_cancellation_that_races_with_the_end_ends_once(plane: Plane, fi
     report = plane.say(connection, done(execution))
     if first == "report":
         await report
-        run = await plane.database.write(reports.cancel, execution.task_id, plane.now)
+        run = await plane.cancel(execution.task_id)
         assert run is not None
         assert run.state in TERMINAL
     else:
-        await plane.database.write(reports.cancel, execution.task_id, plane.now)
+        await plane.cancel(execution.task_id)
         await report
     assert await state(plane, execution) is RunState.SUCCEEDED
     await plane.say(

@@ -171,3 +171,33 @@ async def test_a_dead_connection_of_the_same_instance_is_let_go_of(plane: Plane)
     await plane.say(dead, claim(execution))
     assert await state(plane, execution) is RunState.CLAIMED
     assert plane.connections.holder(execution.task_id) is back
+
+
+async def test_what_is_sent_again_and_claimed_before_it_is_written_is_waited_for(plane: Plane) -> None:
+    """The worker had it from the first assignment, and the second is still in the line of frames."""
+    connection = await plane.connect(POD)
+    execution = await sent(plane, connection)
+    await plane.leave(connection)
+    back = await plane.connect(OTHER_POD)
+    await plane.step()
+    await plane.say(back, claim(execution))
+    await plane.leave(back)
+    assert (await plane.run(execution.task_id)).lease_until is not None
+    await plane.step(GRACE)
+    assert (await plane.run(execution.task_id)).error_code == "worker_lost"
+
+
+async def test_an_old_assignment_in_the_line_of_frames_takes_nothing_from_the_next_worker(
+    plane: Plane,
+) -> None:
+    stuck, other = plane.worker(), plane.worker("x", limit=1)
+    other.capacity = other.capacity.rejected(0, plane.now)  # not at first
+    run_id = await plane.queue()
+    await plane.step()
+    await plane.step(30)  # public, and silent: queued again
+    stuck.closing.set()
+    await plane.step(2)
+    assert assigned(other) == [run_id]
+    await plane.leave(stuck)  # with the assignment in the line of frames
+    assert (await plane.run(run_id)).state is RunState.PENDING
+    assert plane.connections.holder(run_id) is other

@@ -10,6 +10,7 @@ from oz_agent_worker.controlplane.rules.leases import (
     extended_lease,
     lease_end,
     next_checkpoint,
+    reconnected_lease,
     resumed_lease,
     was_paused,
 )
@@ -24,7 +25,11 @@ MOST = 3
 
 
 def end_of(state: RunState = RunState.CLAIMED, **more: Any) -> RunOutcome:
-    values: dict[str, Any] = {"owner": Peer("w"), "away_since": NOW - GRACE, "lease_until": NOW}
+    values: dict[str, Any] = {
+        "owner": Peer("w", "direct", "i"),
+        "away_since": NOW - GRACE,
+        "lease_until": NOW,
+    }
     return lease_end(RunRecord(id="r", execution_id="e", state=state, **values | more), NOW, MOST)
 
 
@@ -33,6 +38,23 @@ def test_a_run_whose_worker_is_lost(state: RunState) -> None:
     end = end_of(state)
     assert (end.state, end.error_code, end.retryable) == (RunState.ERROR, "worker_lost", True)
     assert end.message.startswith("Worker w was away, or without the run, for 10 min. ")
+
+
+@pytest.mark.parametrize("state", sorted(IN_FLIGHT - {RunState.PENDING}))
+def test_a_run_of_a_public_worker_that_says_no_more(state: RunState) -> None:
+    end = end_of(state, owner=Peer("w"))
+    assert (end.state, end.error_code, end.retryable) == (RunState.ERROR, "worker_lost", True)
+    assert end.message.startswith(
+        "Worker w sent nothing about the run for 10 min after its connection closed. "
+    )
+
+
+def test_a_cancellation_that_a_public_worker_does_not_answer() -> None:
+    end = end_of(owner=Peer("w"), cancel_requested=True, cancelled_by="alice", safe_to_retry=True)
+    assert (end.state, end.error_code) == (RunState.CANCELLED, None)
+    assert end.message == (
+        'Cancelled with the API key "alice"; worker w did not confirm within 10 min that the task stopped.'
+    )
 
 
 def test_a_run_that_was_never_answered() -> None:
@@ -153,6 +175,14 @@ def test_a_crash_takes_back_half_of_a_life_or_a_quarter_of_the_grace() -> None:
     for last, following in pairwise(taken):
         assert following - last <= max(micros(1), min(last - NOW, GRACE // 4))
     assert taken[-1] - taken[-2] == GRACE // 4
+
+
+def test_a_public_worker_that_connected_again_has_longer_and_not_for_ever() -> None:
+    lease = Lease(NOW, NOW + GRACE)
+    longer = reconnected_lease(lease, GRACE)
+    assert longer == Lease(NOW, NOW + 6 * GRACE)
+    assert reconnected_lease(longer, GRACE) == longer
+    assert reconnected_lease(Lease(NOW, NOW + 9 * GRACE), GRACE) == Lease(NOW, NOW + 9 * GRACE)
 
 
 def test_what_is_sent_again_has_the_grace_again_and_twice_that_in_all() -> None:

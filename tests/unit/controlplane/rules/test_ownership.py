@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from oz_agent_worker.controlplane.rules.ownership import Peer, RunRecord, decide_claim, decide_report
@@ -96,6 +98,34 @@ def test_claims_of_what_another_open_connection_has(
 
 def test_a_report_after_a_refused_claim_does_not_count() -> None:
     assert not decide_report(a_record(S.CLAIMED, PUBLIC), None, PUBLIC, refused=True).accepted
+
+
+@pytest.mark.parametrize("state", sorted(IN_FLIGHT))
+def test_a_report_of_a_retried_run_that_names_no_execution(state: RunState) -> None:
+    """It may be of an earlier execution: where another open connection has this one, it is."""
+    first, again = a_record(state, PUBLIC), a_record(state, PUBLIC, retries=1)
+    for elsewhere in (False, True):
+        assert decide_report(first, None, PUBLIC, elsewhere=elsewhere).accepted
+        assert decide_report(again, "e", PUBLIC, elsewhere=elsewhere).accepted
+    assert decide_report(again, None, PUBLIC).accepted
+    assert decide_report(again, None, PUBLIC, elsewhere=True).why == "it may be of an earlier execution"
+
+
+def test_nobody_asked_to_cancel_the_current_execution() -> None:
+    """A public worker that was asked to stop an earlier execution answers under the run's ID."""
+    first, again = a_record(S.CLAIMED, PUBLIC), a_record(S.CLAIMED, PUBLIC, retries=1)
+    assert not decide_report(again, None, PUBLIC, cancelled=True).accepted
+    assert decide_report(first, None, PUBLIC, cancelled=True).accepted
+    assert decide_report(again, "e", PUBLIC, cancelled=True).accepted
+    asked = replace(again, cancel_requested=True)
+    assert decide_report(asked, None, PUBLIC, cancelled=True).accepted
+
+
+@pytest.mark.parametrize(
+    ("owner", "public"), [(None, False), (PUBLIC, True), (HOST, False), (Peer("w", "direct"), False)]
+)
+def test_whose_run_is_a_public_workers(owner: Peer | None, public: bool) -> None:
+    assert a_record(S.CLAIMED, owner).is_public is public
 
 
 NAMELESS = Peer("w", "direct")

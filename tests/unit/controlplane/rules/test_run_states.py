@@ -78,16 +78,28 @@ def test_a_name_does_not_pass_for_more_than_a_name(name: str, shown: str) -> Non
     )
 
 
+def by_worker(reason: str, *, asked_by: str | None = None, asked: bool = False, stopped: bool = True) -> str:
+    return cancelled_by_worker("w", reason, asked_by=asked_by, asked=asked, stopped=stopped)
+
+
 def test_a_worker_that_was_asked_to_says_no_more_than_that_it_did() -> None:
-    message = cancelled_by_worker("w", "cancellation requested", asked_by="alice", asked=True)
+    message = by_worker("cancellation requested", asked_by="alice", asked=True)
     assert message == 'Cancelled with the API key "alice"; worker w stopped it.'
-    assert cancelled_by_worker("w", "", asked_by=None, asked=True) == "Cancelled; worker w stopped it."
+    assert by_worker("", asked=True) == "Cancelled; worker w stopped it."
 
 
-def test_a_worker_that_cancels_unasked_gives_the_message() -> None:
-    message = cancelled_by_worker("w", " the node is drained. ", asked_by=None, asked=False)
+def test_a_public_worker_that_was_asked_to_shows_nothing_by_its_report() -> None:
+    assert by_worker("Task was cancelled", asked_by="alice", asked=True, stopped=False) == (
+        'Cancelled with the API key "alice"; '
+        "worker w reported it as cancelled, which does not show that the task stopped."
+    )
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_worker_that_cancels_unasked_gives_the_message(stopped: bool) -> None:
+    message = by_worker(" the node is drained. ", stopped=stopped)
     assert message == "Cancelled by worker w: the node is drained."
-    assert cancelled_by_worker("w", " ", asked_by=None, asked=False) == "Cancelled by worker w."
+    assert by_worker(" ", stopped=stopped) == "Cancelled by worker w."
 
 
 def test_while_it_is_waited_for() -> None:
@@ -95,8 +107,12 @@ def test_while_it_is_waited_for() -> None:
         'Cancellation requested with the API key "alice"; waiting for worker w.'
     )
     assert cancellation_pending(None, None) == "Cancellation requested; waiting for its worker."
+    assert cancellation_pending(None, "w", "noon") == (
+        "Cancellation requested; waiting for worker w, until noon at most: "
+        "it need not confirm that the task stopped."
+    )
 
 
 def test_names_and_messages_are_fit_to_be_stored() -> None:
-    assert "\0" not in cancelled_by_worker("w", "a\0b", asked_by=None, asked=False)
-    assert len(cancelled_by_worker("w", "x" * 100_000, asked_by=None, asked=False)) < 5000
+    assert "\0" not in by_worker("a\0b")
+    assert len(by_worker("x" * 100_000)) < 5000

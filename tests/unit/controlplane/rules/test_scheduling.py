@@ -1,4 +1,6 @@
 from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from oz_agent_worker.controlplane.rules.scheduling import (
     Placement,
     place_runs,
     reassign,
+    reconnected_leases,
     requeue_delay,
     returns_to_queue,
 )
@@ -203,7 +206,7 @@ def test_a_declared_limit_is_not_replaced_by_a_learned_one() -> None:
     assert capacity.ended(9).free(9, NOW) == 41
 
 
-SENT, KEPT, LEFT = "sent again", "kept alive", "left alone"
+SENT, LEFT = "sent again", "left alone"
 
 
 def orphaned_run(state: RunState, owner: Peer, *, overdue: bool = False, run_id: str = "r") -> RunRecord:
@@ -213,7 +216,7 @@ def orphaned_run(state: RunState, owner: Peer, *, overdue: bool = False, run_id:
 
 def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
     found = reassign([run], connections, NOW)
-    return (SENT if found[0].send else KEPT) if found else LEFT
+    return SENT if found else LEFT
 
 
 @pytest.mark.parametrize(
@@ -233,13 +236,11 @@ def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
         (RunState.PENDING, PUBLIC, True, PUBLIC, SENT),
         (RunState.PENDING, PUBLIC, True, Peer("x"), LEFT),
         (RunState.PENDING, PUBLIC, True, HOST, LEFT),
-        # What runs is never sent again; a public worker cannot say that it still has it.
+        # What runs is never sent again.
         (RunState.CLAIMED, HOST, True, HOST, LEFT),
         (RunState.CLAIMED, POD, True, OTHER_POD, LEFT),
-        (RunState.CLAIMED, PUBLIC, False, PUBLIC, KEPT),
-        (RunState.INPROGRESS, PUBLIC, False, PUBLIC, KEPT),
-        (RunState.CLAIMED, PUBLIC, False, HOST, LEFT),
-        (RunState.CLAIMED, PUBLIC, False, Peer("x"), LEFT),
+        (RunState.CLAIMED, PUBLIC, True, PUBLIC, LEFT),
+        (RunState.INPROGRESS, PUBLIC, True, PUBLIC, LEFT),
     ],
 )
 def test_what_a_connection_can_do_for_an_orphan(
@@ -270,8 +271,60 @@ def test_room_is_kept_to_the_oldest_first() -> None:
     )
 
 
-def test_what_a_public_worker_runs_needs_no_room() -> None:
-    assert what_happens(orphaned_run(RunState.CLAIMED, PUBLIC), ConnectionSnapshot(1, PUBLIC, free=0)) == KEPT
+GRACE = 600 * S
+LONGER = {"r": NOW + 6 * GRACE}
+
+
+def longer_leases(
+    *connections: ConnectionSnapshot, state: RunState = RunState.CLAIMED, **more: Any
+) -> dict[str, int]:
+    """What becomes of the lease of a run whose connection closed at ``NOW``."""
+    run = replace(orphaned_run(state, PUBLIC), **{"away_since": NOW, "lease_until": NOW + GRACE, **more})
+    return reconnected_leases([run], connections, GRACE)
+
+
+def opened(
+    at: int, peer: Peer = PUBLIC, *, free: int | None = None, settled: bool = True
+) -> ConnectionSnapshot:
+    return ConnectionSnapshot(1, peer, free, settled=settled, opened_at=at)
+
+
+@pytest.mark.parametrize("state", [RunState.CLAIMED, RunState.INPROGRESS])
+@pytest.mark.parametrize("after", [1, 0, -60 * S])
+def test_a_public_worker_may_have_connected_again(state: RunState, after: int) -> None:
+    """P16: a dead connection is noticed after its worker's next one was opened, at times."""
+    assert longer_leases(opened(NOW + after, free=0), state=state) == LONGER
+    assert longer_leases(opened(0), opened(NOW + after), state=state) == LONGER
+    assert longer_leases(opened(NOW + after), opened(0), state=state) == LONGER
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        opened(NOW - 60 * S - 1),  # another process of the worker ID, which was there before
+        opened(NOW + 1, Peer("x")),
+        opened(NOW + 1, HOST),
+        opened(NOW + 1, settled=False),
+    ],
+)
+def test_the_lease_of_a_public_workers_run_stays_as_it_is(connection: ConnectionSnapshot) -> None:
+    assert longer_leases(connection) == {}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"owner": HOST},
+        {"owner": None},
+        {"state": RunState.PENDING},
+        {"cancel_requested": True},
+        {"lease_until": NOW + 6 * GRACE},
+        {"lease_until": None},
+        {"away_since": None},
+    ],
+)
+def test_the_lease_of_another_run_stays_as_it_is(more: dict[str, Any]) -> None:
+    assert longer_leases(opened(NOW + 1), **more) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from oz_agent_worker.controlplane.rules.run_states import RunOutcome, RunState
 from oz_agent_worker.controlplane.store import keys, reports
 from oz_agent_worker.controlplane.store.keys import hash_token, new_api_key, new_workload_token
 
-from .support import T0, add_run, give, state_before
+from .support import GRACE, T0, add_run, give, state_before
 
 
 def test_a_key_is_found_by_its_hash_until_it_is_revoked(connection: Connection) -> None:
@@ -40,7 +40,7 @@ def test_a_workload_token_leads_to_its_run_and_dies_with_it(connection: Connecti
     token = give(connection, run_id)
     assert keys.find_workload(connection, token) == run_id
     reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
-    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.CLAIMED
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE)) is RunState.CLAIMED
     assert keys.find_workload(connection, token) == run_id
     outcome = RunOutcome(state=RunState.CANCELLED, message="")
     reports.finish(connection, ExecutionRef(run_id), Peer("w"), outcome, T0)

@@ -224,7 +224,7 @@ def test_a_run_that_is_safe_to_retry_is_started_so_often_and_no_more(connection:
 
 def test_a_run_that_shall_be_cancelled_is(connection: Connection) -> None:
     run_id = a_run(connection, RunState.CLAIMED, safe_to_retry=True)
-    reports.cancel(connection, run_id, T0, "alice")
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
     lose(connection, run_id)
     lease_queries.expire(connection, [run_id], T0 + GRACE, 5)
     run = stored(connection, run_id)

@@ -99,7 +99,7 @@ def test_a_run_that_shall_be_cancelled_is_not_queued_again(connection: Connectio
     run_id = add_run(connection)
     give(connection, run_id)
     reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0)
-    reports.cancel(connection, run_id, T0, "alice")
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
     assert queue.reject(connection, ExecutionRef(run_id), Peer("w"), "backend down", T0, T0 + GRACE)
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED

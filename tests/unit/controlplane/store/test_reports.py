@@ -6,7 +6,7 @@ from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunOutcome, 
 from oz_agent_worker.controlplane.store import queue, reports
 from oz_agent_worker.controlplane.store.reports import ClaimResult, ReportResult
 
-from .support import T0, S, add_run, give, state_before, stored
+from .support import GRACE, T0, S, add_run, give, state_before, stored
 
 DONE = RunOutcome(state=RunState.SUCCEEDED, message="done", exit_code=0)
 CANCELLED = RunOutcome(state=RunState.CANCELLED, message="")
@@ -76,13 +76,13 @@ def test_claims_that_are_ignored(connection: Connection, state: str) -> None:
 def test_a_worker_that_claims_a_cancelled_run_is_asked_to_stop(connection: Connection) -> None:
     run_id = a_pending_run(connection)
     queue.return_unclaimed(connection, [run_id], T0 + 30 * S)
-    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.QUEUED
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE)) is RunState.QUEUED
     assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0).cancel
 
 
 def test_whoever_claims_again_is_reminded_of_the_cancellation(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
-    reports.cancel(connection, run_id, T0)
+    reports.cancel(connection, run_id, T0, T0 + GRACE)
     assert reports.claim(connection, ExecutionRef(run_id), Peer("w"), T0) == ClaimResult(
         accepted=True, why="again", cancel=True
     )
@@ -123,25 +123,25 @@ def test_an_ending_of_another_execution_changes_nothing(connection: Connection) 
 
 def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None:
     run_id = add_run(connection)
-    assert state_before(reports.cancel(connection, run_id, T0, "alice")) is RunState.QUEUED
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")) is RunState.QUEUED
     run = stored(connection, run_id)
     assert run.state is RunState.CANCELLED
     assert run.message == 'Cancelled with the API key "alice"; no worker had it.'
-    assert state_before(reports.cancel(connection, run_id, T0, "bob")) in TERMINAL
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE, "bob")) in TERMINAL
     assert stored(connection, run_id) == run
 
 
 def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    assert state_before(reports.cancel(connection, run_id, T0)) is RunState.PENDING
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE)) is RunState.PENDING
     assert stored(connection, run_id).state is RunState.PENDING
 
 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:
     run_id = a_claimed_run(connection)
     assert reports.pending_cancellations(connection, "w") == []
-    assert state_before(reports.cancel(connection, run_id, T0, "alice")) is RunState.CLAIMED
-    assert state_before(reports.cancel(connection, run_id, T0, "bob")) is RunState.CLAIMED
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")) is RunState.CLAIMED
+    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE, "bob")) is RunState.CLAIMED
     assert reports.pending_cancellations(connection, "w") == [run_id]
     assert reports.pending_cancellations(connection, "x") == []
     assert stored(connection, run_id).state is RunState.CLAIMED
@@ -149,7 +149,21 @@ def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connectio
     assert reports.pending_cancellations(connection, "w") == []
     run = stored(connection, run_id)
     assert (run.state, run.error_code) == (RunState.CANCELLED, None)
-    assert run.message == 'Cancelled with the API key "alice"; worker w stopped it.'
+    assert run.message == (
+        'Cancelled with the API key "alice"; '
+        "worker w reported it as cancelled, which does not show that the task stopped."
+    )
+
+
+def test_a_worker_that_sent_a_hello_reports_a_cancellation_when_it_is_done(connection: Connection) -> None:
+    peer = Peer("w", "direct", "host/a")
+    run_id = add_run(connection)
+    give(connection, run_id, peer)
+    reports.claim(connection, ExecutionRef(run_id), peer, T0)
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    assert stored(connection, run_id).lease_until is None
+    reports.finish(connection, ExecutionRef(run_id), peer, CANCELLED, T0)
+    assert stored(connection, run_id).message == ('Cancelled with the API key "alice"; worker w stopped it.')
 
 
 def test_a_worker_may_cancel_a_run_without_a_request(connection: Connection) -> None:
@@ -160,4 +174,4 @@ def test_a_worker_may_cancel_a_run_without_a_request(connection: Connection) -> 
 
 
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:
-    assert reports.cancel(connection, "nothing", T0) is None
+    assert reports.cancel(connection, "nothing", T0, T0 + GRACE) is None

@@ -9,7 +9,7 @@ from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.cursor import Cursor, CursorError
 from oz_agent_worker.controlplane.store.run_list import LISTED_PROMPT, RunQuery, SortBy, list_runs
 
-from .support import KEY_ID, T0, add_run
+from .support import GRACE, KEY_ID, T0, add_run
 
 
 def titles(connection: Connection, **query: Any) -> list[str]:
@@ -31,7 +31,7 @@ def paged(connection: Connection, query: dict[str, Any]) -> list[str]:
 def test_the_latest_change_comes_first(connection: Connection) -> None:
     one, two = add_run(connection, T0), add_run(connection, T0 + 1)
     assert paged(connection, {}) == [two, one]
-    reports.cancel(connection, one, T0 + 2)
+    reports.cancel(connection, one, T0 + 2, T0 + GRACE)
     assert paged(connection, {}) == [one, two]
 
 
@@ -67,7 +67,7 @@ def test_filters(connection: Connection) -> None:
     add_run(connection, T0, title="plain")
     add_run(connection, T0 + 1, title="full", model_id="m", name="nightly", environment_id="e", source="CLI")
     ended = add_run(connection, T0 + 2, title="ended", skill_spec="repo:review")
-    reports.cancel(connection, ended, T0 + 9)
+    reports.cancel(connection, ended, T0 + 9, T0 + GRACE)
     assert titles(connection, states=(RunState.QUEUED,)) == ["plain", "full"]
     assert titles(connection, states=(RunState.QUEUED, RunState.CANCELLED)) == ["plain", "full", "ended"]
     assert titles(connection, equals=(("model_id", "m"), ("name", "nightly"))) == ["full"]
