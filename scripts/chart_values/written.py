@@ -122,7 +122,9 @@ def _kind(kind: str, schema: Mapping[str, Any]) -> str:
             return "a map"
         case "integer":
             low, high = schema.get("minimum"), schema.get("maximum")
-            return f"{low} to {high}" if high is not None else f"a whole number, {low} or more"
+            if high is not None:
+                return f"{low} to {high}"
+            return "a whole number" if low is None else f"a whole number, {low} or more"
         case "boolean":
             return "true or false"
         case _:

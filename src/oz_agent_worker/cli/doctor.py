@@ -11,7 +11,7 @@ import click
 
 from oz_agent_worker.errors import ConfigError, ExitCode
 from oz_agent_worker.worker.backends.registry import BACKENDS, BackendContext
-from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks
+from oz_agent_worker.worker.checks import Check, CheckResult, Severity, fail, ok, run_checks, warn
 from oz_agent_worker.worker.config.load import WorkerConfig, WorkerFlags
 from oz_agent_worker.worker.events import ignore_event
 from oz_agent_worker.worker.peer import ControlPlanePeer
@@ -79,11 +79,14 @@ async def _checks(flags: WorkerFlags, with_job: bool, stack: AsyncExitStack) -> 
         config = load_worker_config(flags, os.environ, needs_key=False)
     except ConfigError as error:
         return [_decided(_CONFIGURATION, fail(str(error), "correct the flags or the config file"))]
-    notices = "".join(f"; {notice}" for notice in config.notices)
     source = flags.config_file or "flags alone"
-    summary = f"{source}: backend {config.backend_name}, worker ID {config.worker_id}{notices}"
+    summary = f"{source}: backend {config.backend_name}, worker ID {config.worker_id}"
+    settings = ok(summary)
+    if config.warnings:
+        fix = "correct the flags or the config file; --strict refuses what is a warning here"
+        settings = warn("\n".join((summary, *config.warnings)), fix)
     return [
-        _decided(_CONFIGURATION, ok(summary)),
+        _decided(_CONFIGURATION, settings),
         *await _backend_checks(config, with_job, stack),
         *control_plane_checks(config, os.environ),
     ]

@@ -7,8 +7,8 @@ import click
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.worker.backends.registry import BACKENDS
+from oz_agent_worker.worker.config.durations import parse_duration
 from oz_agent_worker.worker.config.load import WorkerFlags
-from oz_agent_worker.worker.config.shapes import parse_duration
 
 __all__ = [
     "duration_in_seconds",
@@ -25,8 +25,39 @@ EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  served only where --health-port asks fo
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+#: The words of Go's strconv.ParseBool, which the public worker's flags take.
+_WORDS: Final = {
+    word: value
+    for words, value in (("1 t T true TRUE True", True), ("0 f F false FALSE False", False))
+    for word in words.split()
+}
+
+
 class WorkerOption(click.Option):
-    """An option that counts as not given if its value is empty, as in ``--backend "$BACKEND"``."""
+    """An option that counts as not given if its value is empty, as in ``--backend "$BACKEND"``.
+
+    A flag takes a value after ``=``, as in ``--no-cleanup=false``.
+    """
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let click's parser, which refuses ``--flag=value``, take this flag with a value."""
+        super().add_to_parser(parser, ctx)
+        if not self.is_flag:
+            return
+        match_without = parser._match_long_opt  # noqa: SLF001
+
+        def match(opt: str, value: str | None, state: Any) -> None:
+            if value is None or opt not in self.opts:
+                match_without(opt, value, state)
+            elif value == "":
+                pass  # not given
+            elif value not in _WORDS:
+                raise click.BadParameter(f"{value!r} is not true or false", ctx, self)
+            else:
+                match_without(opt, None, state)
+                state.opts[self.name] = _WORDS[value]
+
+        parser._match_long_opt = match  # noqa: SLF001
 
     def consume_value(
         self, ctx: click.Context, opts: Mapping[str, Any]
@@ -57,14 +88,16 @@ _OPTIONS: Final = (
     ),
     worker_option("--no-cleanup", is_flag=True, help="Keep Jobs, containers and workspaces."),
     worker_option(
-        "-v", "--volumes", multiple=True, metavar="HOST:CONTAINER[:ro|rw]",
+        "-v", "--volumes", multiple=True, metavar="[HOST:]CONTAINER[:OPTIONS]",
         help="Mount; Docker only; repeatable.",
     ),
     worker_option(
         "-e", "--env", multiple=True, metavar="KEY[=VALUE]",
         help="Variable for every task; KEY alone passes the worker's own value on; repeatable.",
     ),
-    worker_option("--max-concurrent-tasks", type=int, metavar="N", help="0 is unlimited (the default)."),
+    worker_option(
+        "--max-concurrent-tasks", type=int, metavar="N", help="0 or less is unlimited (the default)."
+    ),
     worker_option(
         "--idle-on-complete", metavar="TIME", help="How long the agent stays after its task: 45m, 0s."
     ),
@@ -72,6 +105,9 @@ _OPTIONS: Final = (
     worker_option("--web-socket-url", metavar="URL", help="The control plane's WebSocket."),
     worker_option("--server-root-url", metavar="URL", help="The control plane as the agents reach it."),
     worker_option("--session-sharing-server-url", metavar="URL", help="Passed on to the agents."),
+    worker_option(
+        "--strict", is_flag=True, help="Refuse what is a warning in the flags and the config file."
+    ),
 )  # fmt: skip
 
 
@@ -131,7 +167,7 @@ def duration_in_seconds(text: str) -> float:
         click.BadParameter: it is not a duration above 0.
     """
     seconds = parse_duration(text)
-    if not seconds:
+    if seconds is None or seconds <= 0:
         raise click.BadParameter(f"{text!r} is not a duration such as 90s, 10m or 1h30m")
     return seconds
 
@@ -142,5 +178,6 @@ def flags_from(options: Mapping[str, Any], under: Mapping[str, Any] | None = Non
     for name in ("env", "volumes"):
         merged[name] = (*(under or {}).get(name, ()), *options[name])
     key = merged.pop("api_key")
-    merged["no_cleanup"] = bool(merged["no_cleanup"])
+    for name in ("no_cleanup", "strict"):
+        merged[name] = bool(merged[name])
     return WorkerFlags(api_key=Secret(key) if key else None, **merged)

@@ -44,7 +44,7 @@ def render(
 
     Needs no cluster and no API key. Takes the worker's own flags, -e included. The output shows
     the task's variables in clear, as the Job would. With backend.kubernetes.task_env_secret the
-    output is the Job and a Secret whose values are not shown.
+    output is the Job and a Secret whose values are not shown. Warnings are on standard error.
     """
     from oz_agent_worker.worker.backends.kubernetes.manifest.job import plan_job
     from oz_agent_worker.worker.backends.kubernetes.manifest.render import (
@@ -56,6 +56,8 @@ def render(
     if not flags.backend and not flags.config_file:
         flags = dataclasses.replace(flags, backend="kubernetes")
     config = load_worker_config(flags, os.environ, needs_key=False)
+    for warning in config.warnings:
+        click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {warning}", err=True)
     kubernetes = _kubernetes_section(config)
     assignment = _read_assignment(assignment_file)
     try:

@@ -67,8 +67,8 @@ async def run_worker(
     telemetry = Telemetry(options.listeners)
     peer = ControlPlanePeer(config.web_socket_url, config.server_root_url)
     backend = build_backend(config, options, environ, telemetry.notify, peer)
-    for notice in config.notices:
-        logger.warning("%s", notice)
+    for warning in config.warnings:
+        logger.warning("%s", warning)
     logger.info(
         "oz-agent-worker %s, worker ID %s, backend %s", __version__, config.worker_id, config.backend_name
     )

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from oz_agent_worker import __version__
+from oz_agent_worker.worker.config.durations import parse_duration
 from oz_agent_worker.worker.config.schema import KubernetesConfig
-from oz_agent_worker.worker.config.shapes import parse_duration
 from scripts.chart_values import CHARTS, chart_files
 from scripts.chart_values.source import (
     SourceError,

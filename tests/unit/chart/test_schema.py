@@ -39,7 +39,6 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     ("kubernetesBackend.imagePullPolicy", "", "/kubernetesBackend/imagePullPolicy': value must be one of"),
     ("metrics.exporter", "statsd", "/metrics/exporter': value must be one of"),
     ("metrics.port", 70000, "/metrics/port': maximum: got 70,000, want 65,535"),
-    ("worker.maxConcurrentTasks", -1, "/worker/maxConcurrentTasks': minimum: got -1, want 0"),
     ("kubernetesBackend.activeDeadlineSeconds", 0, "/kubernetesBackend/activeDeadlineSeconds': minimum"),
     ("podDisruptionBudget.maxUnavailable", 2, "/podDisruptionBudget/maxUnavailable': maximum"),
     # What is written wrongly.

@@ -8,6 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from oz_agent_worker.cli.main import root
+from oz_agent_worker.errors import ConfigError
 
 ASSIGNMENT = {
     "task_id": "run-1",
@@ -30,7 +31,7 @@ def files(tmp_path: Path) -> list[str]:
 def rendered(*arguments: str) -> str:
     result = CliRunner().invoke(root, ["render", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
-    return result.output
+    return result.stdout
 
 
 def test_the_secret_follows_the_job_and_shows_no_value(files: list[str]) -> None:
@@ -64,3 +65,32 @@ def test_it_is_the_same_text_each_time(files: list[str]) -> None:
 def test_without_the_key_there_is_the_job_alone(files: list[str], tmp_path: Path) -> None:
     (tmp_path / "worker.yaml").write_text("backend: {kubernetes: {}}")
     assert json.loads(rendered(*files, "-o", "json"))["kind"] == "Job"
+
+
+def test_warnings_are_on_standard_error(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "worker.yaml").write_text("backend: {kubernetes: {extra_annotations: {a: 1.0}}}")
+    result = CliRunner().invoke(root, ["render", *files], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.stdout)["metadata"]["annotations"]["a"] == "1.0"
+    warning = "backend.kubernetes.extra_annotations.a: YAML reads no string here"
+    assert f"warning: {tmp_path}/worker.yaml:1: {warning}" in result.stderr
+    refused = CliRunner().invoke(root, ["render", "--strict", *files])
+    assert isinstance(refused.exception, ConfigError)
+    assert warning in str(refused.exception)
+
+
+def test_what_it_prints_has_each_value_of_the_file_as_it_was_written(
+    files: list[str], tmp_path: Path
+) -> None:
+    """K7: from the file to the manifest, a number that is a text stays one."""
+    values = ["72225e2", "y", "0o17", "1e3", "1_000", ".inf", "12:30", "20260131e5"]
+    env = ", ".join(f"{{name: V{index}, value: {value}}}" for index, value in enumerate(values))
+    (tmp_path / "worker.yaml").write_text(
+        f"backend: {{kubernetes: {{pod_template: {{containers: [{{name: task, env: [{env}]}}]}}}}}}"
+    )
+    text = rendered(*files)
+    (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+    found = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert [found[f"V{index}"] for index in range(len(values))] == values
+    for value in values:
+        assert f'value: "{value}"' in text

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from oz_agent_worker.worker.config import shapes
+from oz_agent_worker.worker.config.dialect import Loader
 from oz_agent_worker.worker.config.nodes import Problems
 from oz_agent_worker.worker.config.schema import key
 from scripts.docs.tables import SECTIONS, keys_table
@@ -60,7 +61,7 @@ def test_defaults_in_the_table_are_valid_values(name: str) -> None:
                 else declared.default
             )
             problems = Problems("reference")
-            node = yaml.compose(cell.strip("`"), Loader=yaml.SafeLoader)
+            node = yaml.compose(cell.strip("`"), Loader=Loader)
             assert declared.metadata["shape"].decode(node, declared.name, problems) == default
             assert problems.found == []
 

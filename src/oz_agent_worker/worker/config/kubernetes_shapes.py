@@ -13,7 +13,15 @@ import yaml
 from .nodes import Problems, shown, value_at
 from .shapes import Shape, mapping_of, raw_mapping, string, text, unknown_key
 
-__all__ = ["annotations", "dns_label", "labels", "quantity", "resource_problems", "resources"]
+__all__ = [
+    "annotations",
+    "dns_label",
+    "labels",
+    "pod_template",
+    "quantity",
+    "resource_problems",
+    "resources",
+]
 
 _QUANTITY: Final = re.compile(r"\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)(n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?")
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -51,7 +59,7 @@ def dns_label() -> Shape[str]:
 def label_value() -> Shape[str]:
     """A label's value (Kubernetes: Labels and Selectors, syntax and character set)."""
     return string(
-        "a label value (a-z, A-Z, 0-9, -, _, ., 63 at most, quoted where YAML sees no string)",
+        "a label value of a-z, A-Z, 0-9, -, _ and ., 63 at most",
         {"pattern": f"^{_LABEL_VALUE.pattern}$"},
         lambda s: bool(_LABEL_VALUE.fullmatch(s)),
         empty_is_none=False,
@@ -82,6 +90,20 @@ def _keyed(values: Shape[dict[str, str]], refused: re.Pattern[str] | None = None
         return values.decode(node, path, problems)
 
     return Shape(values.describe, values.schema, decode)
+
+
+def pod_template() -> Shape[Mapping[str, Any]]:
+    """A PodSpec. The API server checks it, but for ``restartPolicy``, which is the worker's own."""
+    raw = raw_mapping()
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> Mapping[str, Any] | None:
+        value = raw.decode(node, path, problems)
+        if value is not None and value.get("restartPolicy") not in (None, "", "Never"):
+            what = "a task's Pod has Never, whatever is set here; retry_on_disruption repeats tasks"
+            problems.warn(f"{path}.restartPolicy", value_at(node, "restartPolicy"), what)
+        return value
+
+    return Shape(raw.describe, raw.schema, decode)
 
 
 def resources() -> Shape[Mapping[str, Any]]:

@@ -5,7 +5,8 @@ are collected, so that one run shows every one.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ import yaml
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
+from .dialect import compose
+from .durations import idle_warning, is_no_duration
+from .flags import WorkerFlags, env_flags, volume_flags
 from .nodes import Problems, value_at
 from .schema import (
     BACKEND_SECTIONS,
@@ -26,7 +30,7 @@ from .schema import (
     FileConfig,
     KubernetesConfig,
 )
-from .shapes import EnvEntry, is_volume, parse_duration, section
+from .shapes import VOLUME, EnvEntry, is_volume, section
 
 __all__ = ["WorkerConfig", "WorkerFlags", "parse_file", "read_file", "resolve"]
 
@@ -36,30 +40,11 @@ RESERVED_ID_PREFIX: Final = "warp"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerFlags:
-    """The worker's command line; ``None``, 0, "" and empty mean not given."""
-
-    worker_id: str | None = None
-    api_key: Secret | None = None
-    config_file: str | None = None
-    backend: str | None = None
-    no_cleanup: bool = False
-    volumes: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    max_concurrent_tasks: int | None = None
-    idle_on_complete: str | None = None
-    target_dir: str | None = None
-    web_socket_url: str | None = None
-    server_root_url: str | None = None
-    session_sharing_server_url: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
     """What a worker runs with, fully resolved.
 
-    ``environment`` has the operator's variables for every task. ``notices`` name settings that
-    were given and have no effect; the worker logs them as warnings.
+    ``environment`` has the operator's variables for every task. ``warnings`` name settings that
+    have no effect, or may not be meant as they are read; the worker logs them.
     """
 
     worker_id: str
@@ -73,7 +58,7 @@ class WorkerConfig:
     web_socket_url: str
     server_root_url: str
     session_sharing_server_url: str | None
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def read_file(path: str) -> tuple[FileConfig, Problems]:
@@ -95,17 +80,21 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     """Parse a config file's content; problems name ``source`` and the line.
 
     Raises:
-        ConfigError: the content is not YAML.
+        ConfigError: the content is empty, or not YAML.
     """
     problems = Problems(source)
     try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        node, second = compose(content)
         decoded = section(FileConfig).decode(node, "", problems) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{source}:{line}: this is not YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{source}: this YAML cannot be used: {error}") from None
+    if node is None:
+        raise ConfigError(f"{source}: this file is empty: give it a key, or leave --config-file out")
+    if second is not None:
+        problems.warnings.append(f"{source}:{second}: a second document begins here; it is ignored")
     config = decoded or FileConfig()
     if len(config.backend) > 1:
         keys = " and ".join(f"backend.{name}" for name in BACKEND_SECTIONS if name in config.backend)
@@ -133,41 +122,45 @@ def resolve(
     _check_identity(worker_id, api_key, problems, needs_key=needs_key)
     name, backend = _backend(flags, file, problems)
     entries = () if isinstance(backend, KubernetesConfig) else backend.environment
-    idle = flags.idle_on_complete or file.idle_on_complete
-    if flags.idle_on_complete and parse_duration(flags.idle_on_complete) is None:
-        _flag(problems, "--idle-on-complete", flags.idle_on_complete, "a duration such as 45m or 0s")
-    if (flags.max_concurrent_tasks or 0) < 0:
-        _flag(problems, "--max-concurrent-tasks", str(flags.max_concurrent_tasks), "0 (unlimited) or more")
+    backend = _adjusted(backend, flags, environ, problems)
+    given = (*entries, *env_flags(flags.env, environ, problems))
+    environment = _resolved(given, environ, backend, problems)
+    _check_idle(flags.idle_on_complete, problems)
+    web_socket_url = _url("--web-socket-url", flags.web_socket_url, problems, "wss", "ws")
+    server_root_url = _url("--server-root-url", flags.server_root_url, problems, "https", "http")
+    session_sharing_server_url = _url(
+        "--session-sharing-server-url", flags.session_sharing_server_url, problems,
+        "https", "http", "wss", "ws",
+    )  # fmt: skip
+    problems.warnings.extend(_without_effect(flags, file, name))
+    if flags.strict or file.strict:
+        problems.found.extend(problems.warnings)
+        problems.warnings.clear()
     return WorkerConfig(
         worker_id=worker_id or "worker",
         api_key=api_key,
-        backend=_adjusted(backend, flags, environ, problems),
+        backend=backend,
         backend_name=name,
         cleanup=file.cleanup and not flags.no_cleanup,
-        max_concurrent_tasks=flags.max_concurrent_tasks or file.max_concurrent_tasks,
-        idle_on_complete=idle,
-        environment=_resolved((*entries, *_environment_flags(flags.env, problems)), environ),
-        web_socket_url=_url("--web-socket-url", flags.web_socket_url, problems, "wss", "ws")
-        or DEFAULT_WEB_SOCKET_URL,
-        server_root_url=_url("--server-root-url", flags.server_root_url, problems, "https", "http")
-        or DEFAULT_SERVER_ROOT_URL,
-        session_sharing_server_url=_url(
-            "--session-sharing-server-url", flags.session_sharing_server_url, problems,
-            "https", "http", "wss", "ws",
-        ),
-        notices=tuple(_notices(flags, file, name)),
-    )  # fmt: skip
+        max_concurrent_tasks=max(0, flags.max_concurrent_tasks or file.max_concurrent_tasks),
+        idle_on_complete=flags.idle_on_complete or file.idle_on_complete,
+        environment=environment,
+        web_socket_url=web_socket_url or DEFAULT_WEB_SOCKET_URL,
+        server_root_url=server_root_url or DEFAULT_SERVER_ROOT_URL,
+        session_sharing_server_url=session_sharing_server_url,
+        warnings=tuple(problems.warnings),
+    )
 
 
 def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_key: bool) -> None:
     checks = (
         (
-            worker_id.lower().startswith(RESERVED_ID_PREFIX),
+            worker_id.startswith(RESERVED_ID_PREFIX),
             f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved",
         ),
         (
-            _is_broken(worker_id),
-            f"worker ID {worker_id!r}: white space and control characters are not allowed",
+            any(unicodedata.category(c) in {"Cc", "Cs"} for c in worker_id),
+            f"worker ID {worker_id!r}: control characters, and bytes that are not UTF-8, are not allowed",
         ),
         (
             needs_key and not worker_id,
@@ -179,7 +172,20 @@ def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_ke
             "the API key contains white space or control characters (it is not shown here)",
         ),
     )
-    problems.found.extend(text for wrong, text in checks if wrong)
+    found = [text for wrong, text in checks if wrong]
+    problems.found.extend(found)
+    if found:
+        return
+    if worker_id.lower().startswith(RESERVED_ID_PREFIX):
+        problems.warnings.append(
+            f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved, and this one"
+            " differs in case alone: choose another"
+        )
+    if _is_broken(worker_id):
+        problems.warnings.append(
+            f"worker ID {worker_id!r} contains white space or characters that are not visible: quote it"
+            " where runs name it as their host, or choose another"
+        )
 
 
 def _is_broken(text: str) -> bool:
@@ -210,35 +216,46 @@ def _adjusted(
         case DirectConfig():
             return dataclasses.replace(backend, target_dir=flags.target_dir or backend.target_dir)
         case DockerConfig():
-            for volume in flags.volumes:
-                if not is_volume(volume):
-                    _flag(problems, "--volumes", volume, "HOST:CONTAINER, or with :ro or :rw")
-            return dataclasses.replace(backend, volumes=(*backend.volumes, *flags.volumes))
+            volumes = tuple(volume_flags(flags.volumes))
+            for volume in volumes:
+                if not is_volume(volume) or not _is_utf_8(volume):
+                    _flag(problems, "--volumes", volume, VOLUME)
+            return dataclasses.replace(backend, volumes=(*backend.volumes, *volumes))
         case KubernetesConfig():
-            values = _resolved(backend.environment, environ)
+            values = _resolved(backend.environment, environ, backend, problems)
             pairs = tuple(EnvEntry(name, value.reveal()) for name, value in values.items())
             return dataclasses.replace(backend, environment=pairs)
         case CommandConfig():
             return backend
 
 
-def _resolved(entries: Iterable[EnvEntry], environ: Mapping[str, str]) -> dict[str, Secret]:
-    """The value of each entry, the last one of a name. An entry that names an unset variable is left out."""
-    pairs = ((e.name, environ.get(e.name) if e.value is None else e.value) for e in entries)
-    return {name: Secret(value) for name, value in pairs if value is not None}
-
-
-def _environment_flags(entries: Iterable[str], problems: Problems) -> Iterator[EnvEntry]:
+def _resolved(
+    entries: Iterable[EnvEntry], environ: Mapping[str, str], backend: BackendConfig, problems: Problems
+) -> dict[str, Secret]:
+    """The value of each entry, the last one of a name. One that names an unset variable is empty."""
+    found: dict[str, Secret] = {}
     for entry in entries:
-        name, equals, value = entry.partition("=")
-        if name and not any(c.isspace() for c in name):
-            yield EnvEntry(name, value if equals else None)
-        else:
-            # The entry is not shown: its value may be a secret.
-            problems.found.append(
-                "--env: an entry is empty, or its key is empty or contains white space; "
-                "allowed is KEY=VALUE, or KEY to pass the worker's own value on"
-            )
+        value = environ.get(entry.name) if entry.value is None else entry.value
+        if value is None:
+            what = 'the worker itself does not have this variable: tasks get it as ""'
+            problems.warnings.append(f"{entry.place}{what}")
+        elif not isinstance(backend, DirectConfig | CommandConfig) and not _is_utf_8(entry.name + value):
+            # A process takes any bytes; the APIs of Kubernetes and Docker take UTF-8.
+            problems.found.append(f"{entry.place}this is not UTF-8 (it is not shown here)")
+        found[entry.name] = Secret(value or "")
+    return found
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether text of the command line or the environment was UTF-8 (PEP 383)."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _check_idle(idle: str | None, problems: Problems) -> None:
+    if idle and is_no_duration(idle):
+        _flag(problems, "--idle-on-complete", idle, "a duration such as 45m or 0s")
+    elif idle and (what := idle_warning(idle)):
+        problems.warn("--idle-on-complete", None, what)
 
 
 def _url(flag: str, value: str | None, problems: Problems, *schemes: str) -> str | None:
@@ -246,7 +263,12 @@ def _url(flag: str, value: str | None, problems: Problems, *schemes: str) -> str
         return None
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        sound = (
+            not _is_broken(value)
+            and parts.scheme in schemes
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
     except ValueError:
         sound = False
     if not sound:
@@ -258,7 +280,7 @@ def _flag(problems: Problems, flag: str, read: str, allowed: str) -> None:
     problems.found.append(f"{flag}: read {read!r}, allowed is {allowed}")
 
 
-def _notices(flags: WorkerFlags, file: FileConfig, name: str) -> Iterable[str]:
+def _without_effect(flags: WorkerFlags, file: FileConfig, name: str) -> Iterable[str]:
     if flags.volumes and name != "docker":
         yield f"--volumes has no effect: it is for the docker backend, and this is {name}"
     if flags.target_dir and name != "direct":

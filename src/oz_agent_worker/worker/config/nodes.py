@@ -6,28 +6,42 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["Problems", "entries", "is_null", "plain", "shown", "value_at", "written"]
+from .dialect import Loader
+
+__all__ = ["Problems", "entries", "is_null", "plain", "shown", "text_of", "value_at"]
 
 _NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
+_TEXT: Final = "tag:yaml.org,2002:str"
 
 
 @dataclass(slots=True)
 class Problems:
-    """Collects problems in the order of the file. ``source`` names the file."""
+    """Collects problems and warnings in the order of the file. ``source`` names the file."""
 
     source: str
     found: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def note(self, path: str, node: yaml.Node | None, what: str) -> None:
         """Note a problem of the value at ``path``."""
+        self.found.append(f"{self.place(path, node)}{what}")
+
+    def warn(self, path: str, node: yaml.Node | None, what: str) -> None:
+        """Note what is used although it may not be meant so; each warning once."""
+        warning = f"{self.place(path, node)}{what}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+    def place(self, path: str, node: yaml.Node | None) -> str:
+        """Where a value is, as the beginning of a sentence: file, line and path."""
         where = f"{self.source}:{node.start_mark.line + 1}: " if node is not None else ""
-        self.found.append(f"{where}{path}: {what}" if path else f"{where}{what}")
+        return f"{where}{path}: " if path else where
 
 
 def plain(node: yaml.Node) -> Any:
     """A node as plain data of YAML's safe types; a node that is not valid gives its unconverted value."""
-    loader = yaml.SafeLoader("")
+    loader = Loader("")
     try:
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError):
@@ -36,13 +50,31 @@ def plain(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def written(node: yaml.Node) -> str | None:
-    """A string or number as it was written; ``None`` for anything else."""
-    value = plain(node)
-    if isinstance(value, str):
-        return value
-    is_text = isinstance(node, yaml.ScalarNode) and value is not None and not isinstance(value, bool)
-    return str(node.value) if is_text else None
+def text_of(node: yaml.Node, path: str, problems: Problems) -> str | None:
+    """A scalar as text, as it was written; ``None`` for null, a list and a mapping.
+
+    A number or a boolean whose text programs may read in another way (1.0, 0x10, 1_000, yes, a
+    date) is a warning, which does not show it: it may be a secret.
+    """
+    if not isinstance(node, yaml.ScalarNode) or is_null(node):
+        return None
+    text = str(node.value)
+    if node.tag != _TEXT and _canonical(plain(node)) != text:
+        problems.warn(path, node, "YAML reads no string here; its text is taken as it is written: quote it")
+    return text
+
+
+def _canonical(value: Any) -> str | None:
+    """The text of a value in every program; ``None`` for what has no such text."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | str():
+            return str(value)
+        case float():
+            return repr(value).removesuffix(".0")
+        case _:
+            return None
 
 
 def is_null(node: yaml.Node) -> bool:
@@ -70,10 +102,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def entries(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, yaml.Node, yaml.Node]]:
+def entries(
+    node: yaml.Node, path: str, problems: Problems, *, may_repeat: bool = False
+) -> list[tuple[str, yaml.Node, yaml.Node]]:
     """A mapping's entries as (key, its node, the value's node), those of merged mappings last.
 
-    A null is an empty mapping; a repeated key is a problem. With a merge key
+    A null is an empty mapping. A repeated key is a problem, or with ``may_repeat`` a warning,
+    and the last one counts. With a merge key
     (https://yaml.org/type/merge.html) the mapping's own entries win, then the mapping named first.
     """
     if is_null(node):
@@ -90,6 +125,9 @@ def entries(node: yaml.Node, path: str, problems: Problems) -> list[tuple[str, y
                 if not isinstance(other, yaml.MappingNode):
                     allowed = "allowed is a mapping, or a list of mappings"
                     problems.note(f"{prefix}<<", other, f"read {shown(plain(other))}, {allowed}")
+        elif name in found and may_repeat:
+            problems.warn(f"{prefix}{name}", key, "this key is repeated: the last one counts")
+            found[name] = (name, key, value)
         elif name in found:
             problems.note(f"{prefix}{name}", key, "this key is repeated")
         else:

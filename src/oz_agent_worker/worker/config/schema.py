@@ -41,7 +41,7 @@ def key(shape: Shape[Any], doc: str, default: Any = dataclasses.MISSING) -> Any:
 
 
 _COMMAND = shapes.text()
-_IMAGE = shapes.text(no_space=True)
+_IMAGE = shapes.word()
 _ENVIRONMENT = shapes.environment()
 
 
@@ -49,7 +49,7 @@ _ENVIRONMENT = shapes.environment()
 class DockerConfig:
     """``backend.docker``: each task in a container of the local Docker engine."""
 
-    volumes: tuple[str, ...] = key(shapes.list_of(shapes.volume()), "Mounts, HOST:CONTAINER[:ro or rw].", ())
+    volumes: tuple[str, ...] = key(shapes.list_of(shapes.volume()), "Mounts, [HOST:]CONTAINER[:OPTIONS].", ())
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Variables for the task.", ())
 
 
@@ -75,7 +75,9 @@ class CommandConfig:
 
     dispatch_command: str = key(_COMMAND, "Shell command that takes a task.")
     cancel_command: str | None = key(_COMMAND, "Shell command that cancels a task.", None)
-    dispatch_timeout: float = key(shapes.duration(), "How long a dispatch may take.", 60.0)
+    dispatch_timeout: float = key(
+        shapes.duration(zero=60.0), "How long a dispatch may take; 0s or less is 60s.", 60.0
+    )
     environment: tuple[EnvEntry, ...] = key(_ENVIRONMENT, "Variables for the commands.", ())
 
 
@@ -136,8 +138,9 @@ class KubernetesConfig:
         {},
     )
     active_deadline_seconds: int | None = key(
-        shapes.integer(minimum=1),
-        "The longest that a Job may take, in seconds, including waiting, pulling and every attempt.",
+        shapes.integer(minimum=0),
+        "The longest that a Job may take, in seconds, including waiting, pulling and every attempt. 0 ends"
+        " every Job at once.",
         None,
     )
     ttl_seconds_after_finished: int = key(
@@ -160,7 +163,7 @@ class KubernetesConfig:
     )
     unschedulable_timeout: float = key(
         shapes.duration(),
-        "How long a Pod may wait for a node, or for room in a quota; 0s is no limit.",
+        "How long a Pod may wait for a node, or for room in a quota; 0s or less is no limit.",
         30.0,
     )
     scale_up_timeout: float = key(
@@ -175,7 +178,7 @@ class KubernetesConfig:
         60.0,
     )
     pod_template: Mapping[str, Any] = key(
-        shapes.raw_mapping(),
+        k8s.pod_template(),
         "A PodSpec, the base of every task's Pod. A container named `task` in it customises the task's"
         " container.",
         {},
@@ -188,11 +191,9 @@ class KubernetesConfig:
         "What happens if no node takes the preflight Pod in time. Use `warn` where an autoscaler adds nodes.",
         "fail",
     )
-    service_account: str | None = key(
-        shapes.text(no_space=True), "Shorthand for `pod_template.serviceAccountName`.", None
-    )
+    service_account: str | None = key(shapes.word(), "Shorthand for `pod_template.serviceAccountName`.", None)
     image_pull_secrets: tuple[str, ...] = key(
-        shapes.list_of(shapes.text(no_space=True)),
+        shapes.list_of(shapes.word()),
         "Names; shorthand for `pod_template.imagePullSecrets`.",
         (),
     )
@@ -251,11 +252,16 @@ class FileConfig:
         shapes.boolean(), "Remove Jobs, containers and workspaces that are no longer needed.", True
     )
     max_concurrent_tasks: int = key(
-        shapes.integer(minimum=0), "How many tasks run at a time; 0 is unlimited.", 0
+        shapes.count(), "How many tasks run at a time; 0 or less is unlimited.", 0
     )
     idle_on_complete: str | None = key(
         shapes.humantime(),
         "How long the agent stays after its task, such as 45m. Default: the agent's own choice.",
         None,
+    )
+    strict: bool = key(
+        shapes.boolean(),
+        "Refuse what is otherwise a warning (exit code 2). The public worker does not know this key.",
+        False,
     )
     backend: Mapping[str, BackendConfig] = key(shapes.sections(BACKEND_SECTIONS), "The backend.", {})

@@ -7,7 +7,6 @@ is allowed.
 
 import dataclasses
 import difflib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +14,26 @@ from typing import Any, Final, Generic, TypeVar
 
 import yaml
 
-from .nodes import Problems, entries, is_null, plain, shown, written
+from .durations import DURATION_SCHEMA, idle_warning, is_no_duration, parse_duration
+from .json_data import json_data
+from .nodes import Problems, entries, is_null, plain, shown, text_of
 
 __all__ = [
+    "VOLUME",
     "EnvEntry",
     "Shape",
     "boolean",
     "choice",
+    "count",
     "duration",
     "environment",
     "humantime",
     "integer",
+    "is_variable_name",
     "is_volume",
+    "is_volume_option",
     "list_of",
     "mapping_of",
-    "parse_duration",
     "raw_mapping",
     "section",
     "sections",
@@ -37,27 +41,17 @@ __all__ = [
     "text",
     "unknown_key",
     "volume",
+    "word",
 ]
 
 T = TypeVar("T")
 
-#: Units of Go's time.ParseDuration and of the humantime crate, with their seconds.
-_SECONDS: Final = {
-    unit: seconds
-    for units, seconds in (
-        ("nsec ns", 1e-9), ("usec us µs", 1e-6), ("msec ms", 1e-3),
-        ("seconds second secs sec s", 1.0), ("minutes minute mins min m", 60.0),
-        ("hours hour hrs hr h", 3600.0), ("days day d", 86400.0), ("weeks week wks wk w", 604800.0),
-        ("months month M", 2630016.0), ("years year yrs yr y", 31557600.0),
-    )
-    for unit in units.split()
-}  # fmt: skip
-_DURATION: Final = re.compile(
-    r"([0-9]+(?:\.[0-9]+)?)(" + "|".join(sorted(_SECONDS, key=len, reverse=True)) + ")"
-)
-#: What ``parse_duration`` takes, units aside.
-_DURATION_SCHEMA: Final = {"type": "string", "pattern": r"^(0|([0-9]+(\.[0-9]+)? *[A-Za-zµ]+ *)+)$"}
-_ENV_KEY_BAD: Final = re.compile(r"[\s=\0]")
+_ENV_NAME_BAD: Final = re.compile(r"[ \t=\0]")
+#: Options of a bind mount and of a volume (Docker Engine API, HostConfig.Binds).
+_VOLUME_OPTIONS: Final = frozenset((
+    "ro", "rw", "z", "Z", "nocopy", "cached", "consistent", "delegated",
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
+))  # fmt: skip
 
 
 _ENV_ENTRY_SCHEMA: Final = {
@@ -69,17 +63,22 @@ _ENV_ENTRY_SCHEMA: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EnvEntry:
-    """A variable for a task; without a value the worker's own value is passed on."""
+    """A variable for a task; without a value the worker's own value is passed on.
+
+    ``place`` is where it is given, as the beginning of a sentence.
+    """
 
     name: str
     value: str | None = field(default=None, repr=False)  # may be a secret
+    place: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape(Generic[T]):
     """Decodes a YAML node.
 
-    ``describe`` says in a few words what is allowed, and ``schema`` says it as JSON Schema.
+    ``describe`` says in a few words what is meant, and ``schema`` says it as JSON Schema, by one type:
+    that a number or a boolean is taken for its text is not part of either.
     ``decode`` returns ``None`` where the node cannot be used, and notes the problem.
     """
 
@@ -94,7 +93,7 @@ def _scalar(
     schema: Mapping[str, Any],
     convert: Callable[[Any], T | None],
     *,
-    read: Callable[[yaml.Node], Any] = plain,
+    read: Callable[[yaml.Node, str, Problems], Any] = lambda node, _path, _problems: plain(node),
     empty_is_none: bool = False,
 ) -> Shape[T]:
     """Make a shape of a function that returns ``None`` for a value that is not allowed.
@@ -105,7 +104,7 @@ def _scalar(
     def decode(node: yaml.Node, path: str, problems: Problems) -> T | None:
         if empty_is_none and isinstance(node, yaml.ScalarNode) and node.value.strip() == "":
             return None
-        value = read(node)
+        value = read(node, path, problems)
         result = convert(value) if not isinstance(value, dict | list) else None
         if result is None:
             problems.note(path, node, f"read {shown(plain(node))}, allowed is {describe}")
@@ -115,51 +114,87 @@ def _scalar(
 
 
 def string(
-    describe: str,
-    schema: Mapping[str, Any],
-    allowed: Callable[[str], bool],
-    *,
-    numbers: bool = True,
-    empty_is_none: bool = True,
+    describe: str, schema: Mapping[str, Any], allowed: Callable[[str], bool], *, empty_is_none: bool = True
 ) -> Shape[str]:
-    """A string that is ``allowed``. With ``numbers`` a number counts as it was written: 1.10 is not 1.1."""
-    return _scalar(
+    """A string that is ``allowed``. A number or a boolean counts as it was written: 1.10 is not 1.1.
+
+    Without ``empty_is_none`` null is "", as in Go.
+    """
+
+    def read(node: yaml.Node, path: str, problems: Problems) -> str | None:
+        return "" if is_null(node) and not empty_is_none else text_of(node, path, problems)
+
+    shape = _scalar(
         describe,
         {"type": "string", **schema},
         lambda value: value if isinstance(value, str) and allowed(value) else None,
-        read=written if numbers else plain,
+        read=read,
         empty_is_none=empty_is_none,
     )
+    return dataclasses.replace(shape, takes_null=not empty_is_none)
 
 
 # ------------------------------------------------------------------------------- scalars
 
 
-def text(*, no_space: bool = False, empty_is_none: bool = True) -> Shape[str]:
-    """A string; a number counts as its text. With ``empty_is_none`` "" is the default."""
-    if no_space:
-        return string(
-            "a string without white space",
-            {"pattern": r"^\S*$"},
-            lambda s: "\0" not in s and not any(c.isspace() for c in s),
-            empty_is_none=empty_is_none,
-        )
+def text(*, empty_is_none: bool = True) -> Shape[str]:
+    """A string; a number or a boolean counts as its text. With ``empty_is_none`` "" is the default."""
     return string("a string", {}, lambda s: "\0" not in s, empty_is_none=empty_is_none)
 
 
+def word() -> Shape[str]:
+    """A string without space and tab; other white space is a warning. "" is the default."""
+    shape = string("a string without white space", {"pattern": r"^[^ \t]*$"}, _is_word)
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
+        value = shape.decode(node, path, problems)
+        if value is not None and any(c.isspace() for c in value):
+            problems.warn(path, node, f"{shown(value)} contains white space: remove it")
+        return value
+
+    return dataclasses.replace(shape, decode=decode)
+
+
+def _is_word(value: str) -> bool:
+    return not {" ", "\t", "\0"} & set(value)
+
+
 def boolean() -> Shape[bool]:
-    """true or false."""
-    return _scalar("true or false", {"type": "boolean"}, lambda v: v if isinstance(v, bool) else None)
+    """true or false. The words of YAML 1.1 count too, where they are quoted as well (as in yaml.v3)."""
+    words = {"y": True, "Y": True, "yes": True, "on": True, "n": False, "N": False, "no": False, "off": False}
+
+    def convert(value: Any) -> bool | None:
+        return value if isinstance(value, bool) else words.get(value) if isinstance(value, str) else None
+
+    return _scalar("true or false", {"type": "boolean"}, convert)
 
 
 def integer(*, minimum: int) -> Shape[int]:
     """A whole number that is not below ``minimum``."""
 
     def convert(value: Any) -> int | None:
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= minimum else None
+        number = _whole(value)
+        return number if number is not None and number >= minimum else None
 
     schema = {"type": "integer", "minimum": minimum}
     return _scalar(f"a whole number, {minimum} or more", schema, convert)
+
+
+def count() -> Shape[int]:
+    """A whole number; one below 0 counts as 0."""
+
+    def convert(value: Any) -> int | None:
+        number = _whole(value)
+        return None if number is None else max(0, number)
+
+    return _scalar("a whole number", {"type": "integer"}, convert)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one that is written as 4.0 or 1e3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def choice(*allowed: str) -> Shape[str]:
@@ -170,48 +205,58 @@ def choice(*allowed: str) -> Shape[str]:
     )
 
 
-def parse_duration(value: str) -> float | None:
-    """Read a humantime or Go duration (``90s``, ``1h30m``) as seconds; ``None`` if it is not one."""
-    compact = value.replace(" ", "")
-    if compact == "0":
-        return 0.0
-    parts = list(_DURATION.finditer(compact))
-    if not parts or "".join(m.group(0) for m in parts) != compact:
-        return None
-    return sum(float(m.group(1)) * _SECONDS[m.group(2)] for m in parts)
+def duration(*, zero: float = 0.0) -> Shape[float]:
+    """A duration, decoded as seconds; one of 0 or less is ``zero``. "" is the default."""
 
+    def convert(value: Any) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return None
+        seconds = parse_duration(value) if isinstance(value, str) else 0.0 if value == 0 else None
+        return zero if seconds is not None and seconds <= 0 else seconds
 
-def duration() -> Shape[float]:
-    """A duration, decoded as seconds."""
-    return _scalar(
-        "a duration such as 30s, 5m or 1h30m",
-        _DURATION_SCHEMA,
-        lambda v: parse_duration(v) if isinstance(v, str) else 0.0 if v == 0 and v is not False else None,
-    )
+    return _scalar("a duration such as 30s, 5m or 1h30m", DURATION_SCHEMA, convert, empty_is_none=True)
 
 
 def humantime() -> Shape[str]:
     """A duration that is passed on as it was written."""
-    schema = {"anyOf": [{"const": ""}, _DURATION_SCHEMA]}
-    return _scalar(
-        "a duration such as 45m or 0s",
-        schema,
-        lambda v: v if isinstance(v, str) and parse_duration(v) is not None else None,
-        empty_is_none=True,
-    )
+    describe = "a duration such as 45m or 0s"
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> str | None:
+        if isinstance(node, yaml.ScalarNode) and node.value == "":
+            return None
+        value = text_of(node, path, problems)
+        if value is None or is_no_duration(value):
+            problems.note(path, node, f"read {shown(plain(node))}, allowed is {describe}")
+            return None
+        if what := idle_warning(value):
+            problems.warn(path, node, what)
+        return value
+
+    return Shape(describe, {"anyOf": [{"const": ""}, DURATION_SCHEMA]}, decode)
 
 
 def volume() -> Shape[str]:
-    """A Docker mount, ``HOST:CONTAINER[:ro or rw]``."""
-    describe = "HOST:CONTAINER, or with :ro or :rw"
-    return string(describe, {}, is_volume, numbers=False, empty_is_none=False)
+    """A Docker mount, ``[HOST:]CONTAINER[:OPTIONS]``."""
+    return dataclasses.replace(string(VOLUME, {}, is_volume, empty_is_none=False), takes_null=False)
+
+
+#: What ``is_volume`` allows.
+VOLUME: Final = "HOST:CONTAINER, or with options such as :ro or :z, or CONTAINER alone"
 
 
 def is_volume(value: str) -> bool:
-    """Whether a text is a mount of a host's path or volume at an absolute path."""
-    parts = value.split(":")
-    sound = len(parts) in {2, 3} and all(parts) and parts[1].startswith("/")
-    return sound and (len(parts) == 2 or parts[2] in {"ro", "rw"})
+    """Whether a text is a mount of a host's path or volume, or a new volume, at an absolute path."""
+    source, colon, rest = value.partition(":")
+    if not colon:
+        return source.startswith("/")
+    target, colon, options = rest.partition(":")
+    sound = bool(source) and target.startswith("/")
+    return sound and (not colon or all(map(is_volume_option, options.split(","))))
+
+
+def is_volume_option(value: str) -> bool:
+    """Whether a text is one of a mount's options, such as ``ro`` or ``z``."""
+    return value in _VOLUME_OPTIONS
 
 
 # ---------------------------------------------------------------------------- containers
@@ -225,7 +270,7 @@ def list_of(item: Shape[T], *, secret: bool = False) -> Shape[tuple[T, ...]]:
             read = "" if secret else f"read {shown(plain(node))}, "
             problems.note(path, node, f"{read}allowed is a list of {item.describe}")
             return None
-        decoded = (item.decode(child, f"{path}[{i}]", problems) for i, child in enumerate(node.value))
+        decoded = (_item(item, child, f"{path}[{i}]", problems) for i, child in enumerate(node.value))
         return tuple(value for value in decoded if value is not None)
 
     return Shape(f"a list of {item.describe}", {"type": "array", "items": item.schema}, decode)
@@ -236,7 +281,7 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> dict[str, T] | None:
         decoded = (
-            (name, item.decode(child, f"{path}.{name}", problems))
+            (name, _item(item, child, f"{path}.{name}", problems))
             for name, _, child in entries(node, path, problems)
         )
         return {name: value for name, value in decoded if value is not None}
@@ -245,21 +290,24 @@ def mapping_of(item: Shape[T]) -> Shape[dict[str, T]]:
     return Shape(f"a mapping of names to {item.describe}", schema, decode)
 
 
+def _item(item: Shape[T], node: yaml.Node, path: str, problems: Problems) -> T | None:
+    """Decode an item of a list or a mapping; a null is left out where it means nothing."""
+    if is_null(node) and not item.takes_null:
+        problems.warn(path, node, "nothing is given here: it is left out")
+        return None
+    return item.decode(node, path, problems)
+
+
 def raw_mapping() -> Shape[Mapping[str, Any]]:
     """A mapping that is passed on as JSON, and checked by the API server."""
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> Mapping[str, Any] | None:
-        value = plain(node)
-        if not isinstance(value, dict):
-            problems.note(path, node, f"read {shown(value)}, allowed is a mapping")
+        if not isinstance(node, yaml.MappingNode):
+            problems.note(path, node, f"read {shown(plain(node))}, allowed is a mapping")
             return None
-        try:
-            document: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError, RecursionError) as error:
-            # Such as a date, a set, NaN, or an alias of a mapping that contains it.
-            problems.note(path, node, f"this cannot be written as JSON: {error}")
-            return None
-        return document
+        before = len(problems.found)
+        document: dict[str, Any] = json_data(node, path, problems)
+        return document if len(problems.found) == before else None
 
     return Shape("a mapping", {"type": "object"}, decode)
 
@@ -280,17 +328,24 @@ def _env_entry(node: yaml.Node, path: str, problems: Problems) -> EnvEntry | Non
     value: str | None = None
     for key, key_node, child in entries(node, path, problems):
         if key == "name":
-            name = written(child)
+            name = text_of(child, f"{path}.name", problems)
         elif key == "value":
-            value = str(child.value) if isinstance(child, yaml.ScalarNode) and not is_null(child) else None
+            value = text_of(child, f"{path}.value", problems)
             if not isinstance(child, yaml.ScalarNode) or "\0" in child.value:
                 problems.note(f"{path}.value", child, "allowed is a string")
         else:
             problems.note(f"{path}.{key}", key_node, unknown_key(key, ["name", "value"]))
-    if not name or _ENV_KEY_BAD.search(name):
+    if name is None or not is_variable_name(name):
         problems.note(f"{path}.name", node, "allowed is a variable's name, without white space or =")
         return None
-    return EnvEntry(name, value)
+    if any(c.isspace() for c in name):
+        problems.warn(f"{path}.name", node, "the name contains white space: remove it")
+    return EnvEntry(name, value, problems.place(path, node))
+
+
+def is_variable_name(name: str) -> bool:
+    """Whether a variable can have this name: it is not empty, and has no space, tab, = or NUL."""
+    return bool(name) and not _ENV_NAME_BAD.search(name)
 
 
 def section(schema: type[T]) -> Shape[T]:
@@ -325,9 +380,13 @@ def sections(schemas: Mapping[str, type[T]]) -> Shape[dict[str, T]]:
 
     def decode(node: yaml.Node, path: str, problems: Problems) -> dict[str, T] | None:
         found: dict[str, T] = {}
-        for name, key_node, child in entries(node, path, problems):
+        given = entries(node, path, problems)
+        empty = [name for name, _, child in given if is_null(child)]
+        for name, key_node, child in given:
             if name not in schemas:
                 problems.note(f"{path}.{name}", key_node, unknown_key(name, list(schemas)))
+            elif name in empty and len(given) > 1:
+                problems.warn(f"{path}.{name}", key_node, "an empty section beside others does not count")
             elif (value := section(schemas[name]).decode(child, f"{path}.{name}", problems)) is not None:
                 found[name] = value
         return found

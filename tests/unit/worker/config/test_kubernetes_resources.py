@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from oz_agent_worker.worker.config.dialect import Loader
 from oz_agent_worker.worker.config.kubernetes_shapes import resources
 from oz_agent_worker.worker.config.nodes import Problems
 
@@ -9,7 +10,7 @@ QUANTITY = "allowed is a Kubernetes quantity such as 2, 500m or 4Gi"
 
 def read(text: str) -> tuple[object, list[str]]:
     problems = Problems("f.yaml")
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(text, Loader=Loader)
     assert node is not None
     return resources().decode(node, "resources", problems), problems.found
 
@@ -19,7 +20,7 @@ def read(text: str) -> tuple[object, list[str]]:
     [
         "{}",
         "{requests: {cpu: 2, memory: 4Gi}}",
-        "{requests: {cpu: 0.5}, limits: {nvidia.com/gpu: '1', memory: 1e9}}",
+        "{requests: {cpu: 0.5}, limits: {nvidia.com/gpu: '1', memory: 1000000000}}",
         "{limits: null}",
         "{claims: [{name: gpu}]}",
     ],

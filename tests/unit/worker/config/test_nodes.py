@@ -3,13 +3,14 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from oz_agent_worker.worker.config.dialect import Loader
 from oz_agent_worker.worker.config.nodes import Problems, entries, plain, shown, value_at
 
 
 def read(text: str) -> tuple[dict[str, object], list[str]]:
     """The entries of the mapping at ``m``, and what is wrong with it."""
     problems = Problems("f.yaml")
-    node = value_at(yaml.compose(text, Loader=yaml.SafeLoader), "m")
+    node = value_at(yaml.compose(text, Loader=Loader), "m")
     assert node is not None
     return {name: plain(value) for name, _, value in entries(node, "m", problems)}, problems.found
 

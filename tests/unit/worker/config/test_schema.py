@@ -36,6 +36,7 @@ DEFAULTS: dict[type[Any], dict[str, Any]] = {
         "cleanup": True,
         "max_concurrent_tasks": 0,
         "idle_on_complete": None,
+        "strict": False,
         "backend": {},
     },
     DockerConfig: {"volumes": (), "environment": ()},
@@ -93,6 +94,7 @@ VALUES: dict[type[Any], dict[str, tuple[str, Any]]] = {
         "cleanup": ("false", False),
         "max_concurrent_tasks": ("4", 4),
         "idle_on_complete": ("10m", "10m"),
+        "strict": ("true", True),
         "backend": ("{direct: {}}", {"direct": DirectConfig()}),
     },
     DockerConfig: {

@@ -179,9 +179,6 @@ def _wrong_resources(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _reserved(template: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if template.get("restartPolicy") not in (None, "Never"):
-        hint = "a task's Pod has restartPolicy Never; backend.kubernetes.retry_on_disruption repeats tasks"
-        yield "pod_template.restartPolicy", hint
     for field, names in (("initContainers", _RESERVED_INIT), ("volumes", _RESERVED_VOLUME)):
         for item in template.get(field) or ():
             if names.fullmatch(item["name"]):

@@ -240,7 +240,6 @@ def test_a_pod_gets_no_token_unless_it_is_asked_for(settings: dict[str, Any], ex
             {"containers": [{"name": "task", "volumeMounts": [{"name": "v", "mountPath": "/workspace/"}]}]},
             "pod_template.containers[task].volumeMounts[v]",
         ),
-        ({"restartPolicy": "OnFailure"}, "pod_template.restartPolicy"),
         (
             {"containers": [{"name": "task", "resources": {"limits": {"memory": "4GiB"}}}]},
             "pod_template.containers[task].resources.limits.memory",
