@@ -85,6 +85,11 @@ def parse_proxy(text: str, source: str) -> Proxy:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = None
+    if host and parts.scheme.startswith("socks"):
+        raise ProxyError(
+            f"{source} must be the address of an HTTP proxy: it names a SOCKS proxy, which this program does"
+            " not speak to. Use an http or https proxy, or a tunnel of your own, such as `ssh -L`"
+        )
     # A password with a bare "/", "?" or "#" would be cut there, and its beginning taken for the host.
     if (
         not host

@@ -204,3 +204,16 @@ def test_a_proxy_that_is_not_used_is_not_read() -> None:
 def test_any_proxy_variables_give_a_decision_or_an_error(host: str, proxy: str, no_proxy: str) -> None:
     with contextlib.suppress(ProxyError):
         proxy_for(f"https://{host}", {"HTTPS_PROXY": proxy, "NO_PROXY": no_proxy})
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "SOCKS5", "socks"])
+def test_k14_a_socks_proxy_is_refused_by_its_name(scheme: str) -> None:
+    with pytest.raises(ProxyError, match=r"^ALL must .* it names a SOCKS proxy, .*`ssh -L`$") as caught:
+        parse_proxy(f"{scheme}://me:hunter2@proxy:1080", "ALL")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_k14_a_host_named_socks_is_a_host() -> None:
+    assert parse_proxy("http://socks5:1080", "ALL").url == "http://socks5:1080"
+    with pytest.raises(ProxyError, match="such as http://proxy"):
+        parse_proxy("socks5://", "ALL")

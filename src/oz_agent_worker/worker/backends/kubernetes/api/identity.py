@@ -5,15 +5,20 @@ it. No ``repr`` shows a secret.
 """
 
 import base64
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import ConfigError
 
 __all__ = ["Cluster", "ClusterUser", "CredentialsError", "ExecConfig", "Pem", "decode_base64", "endpoint_url"]
+
+
+#: A host with or without a port; an IPv6 address is in brackets (RFC 3986, 3.2.2).
+_HOST_AND_PORT: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?")
 
 
 class CredentialsError(ConfigError):
@@ -87,12 +92,18 @@ def decode_base64(value: Secret, where: str) -> Secret:
     return Secret(decoded.decode("utf-8", "replace"))
 
 
-def endpoint_url(url: str, where: str, *, user_allowed: bool = False) -> str:
-    """Check an ``http://`` or ``https://`` address and return it without a final slash.
+def endpoint_url(url: str, where: str) -> str:
+    """Check an address, and return it with its scheme in lower case and without a final slash.
 
     Raises:
-        CredentialsError: another scheme, no host, a bad port, or a user name where none is allowed.
+        CredentialsError: a scheme other than http and https or none, no host, a bad port, or a user name.
     """
+    if _HOST_AND_PORT.fullmatch(url):
+        # client-go takes it for http:// and leaves the credentials and the certificate authority away.
+        raise CredentialsError(
+            f"{where} {url!r} has no scheme, which is unencrypted HTTP without credentials to kubectl;"
+            f" write https://{url}"
+        )
     try:
         parts = urlsplit(url)
         usable = (
@@ -102,6 +113,6 @@ def endpoint_url(url: str, where: str, *, user_allowed: bool = False) -> str:
         usable = False
     if not usable or parts.query or parts.fragment or any(character.isspace() for character in url):
         raise CredentialsError(f"{where} must be an address such as https://host:6443")
-    if "@" in parts.netloc and not user_allowed:
+    if "@" in parts.netloc:
         raise CredentialsError(f"{where} holds a user name, which belongs in the users of the kubeconfig")
-    return url.rstrip("/")
+    return f"{parts.scheme}{url[len(parts.scheme) :].rstrip('/')}"

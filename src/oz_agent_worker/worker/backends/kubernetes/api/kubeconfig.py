@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
+from oz_agent_worker.common.proxy import ProxyError, parse_proxy
 from oz_agent_worker.common.secret import Secret
 
 from .identity import Cluster, ClusterUser, CredentialsError, ExecConfig, Pem, decode_base64, endpoint_url
@@ -290,11 +291,20 @@ def _cluster(entry: _KubeconfigEntry, what: str) -> Cluster:
         authority=authority,
         insecure=bool(fields.insecure_skip_tls_verify),
         tls_server_name=fields.tls_server_name or None,
-        proxy_url=endpoint_url(fields.proxy_url, f"{place}: proxy-url", user_allowed=True)
-        if fields.proxy_url
-        else None,
+        proxy_url=_proxy_url(fields.proxy_url, f"{place}: proxy-url") if fields.proxy_url else None,
         exec_extension=extensions.get(_EXEC_EXTENSION),
     )
+
+
+def _proxy_url(url: str, where: str) -> str:
+    """Check a proxy's address, which may contain a login. Without a scheme kubectl takes none."""
+    try:
+        proxy = parse_proxy(url, where)
+    except ProxyError as error:
+        raise CredentialsError(str(error)) from error
+    if "://" not in url:
+        raise CredentialsError(f"{where} has no scheme; begin it with http:// or https://")
+    return url if proxy.user or proxy.password else proxy.url
 
 
 def _user(entry: _KubeconfigEntry, what: str) -> ClusterUser:
@@ -310,6 +320,8 @@ def _user(entry: _KubeconfigEntry, what: str) -> ClusterUser:
         raise CredentialsError(f"{place} has a client-{present} but no client-{missing}")
     if fields.username and (fields.token or fields.token_file):
         raise CredentialsError(f"{place} has both a token and a username; only one may be set")
+    if fields.password and not fields.username:
+        raise CredentialsError(f"{place} has a password but no username")
     return ClusterUser(
         token=fields.token or None,
         token_file=entry.file.parent / fields.token_file if fields.token_file else None,
@@ -322,9 +334,11 @@ def _user(entry: _KubeconfigEntry, what: str) -> ClusterUser:
 
 def _refuse_unsupported(entry: _KubeconfigEntry, fields: _User, place: str) -> None:
     if fields.auth_provider is not None:
+        name = fields.auth_provider.get("name")
+        why = "this program does not run" if name == "oidc" else "Kubernetes removed in 1.26"
         raise CredentialsError(
-            f"{place} uses the auth-provider {fields.auth_provider.get('name')!r}, which Kubernetes removed "
-            "in 1.26; use the exec plugin that replaces it (gke-gcloud-auth-plugin, kubelogin, …)"
+            f"{place} uses the auth-provider {name!r}, which {why}; use the exec plugin that replaces it"
+            " (kubectl oidc-login, gke-gcloud-auth-plugin, kubelogin, …)"
         )
     if any(entry.fields.get(name) for name in ("as", "as-uid", "as-groups", "as-user-extra")):
         # To ignore it would act with other rights than the file says.
@@ -347,6 +361,11 @@ def _exec_config(entry: _KubeconfigEntry, place: str, fields: _Exec) -> ExecConf
             f"{place}: exec.interactiveMode is {fields.interactive_mode!r}, but must be Never or IfAvailable,"
             " because a worker has no terminal"
         )
+    for variable in fields.env or ():
+        if not variable.name or "=" in variable.name:
+            raise CredentialsError(
+                f"{place}: exec.env has the name {variable.name!r}, which no variable can have"
+            )
     # As in kubectl: with a slash the command is a path relative to the file, else it is searched on PATH.
     command = str(entry.file.parent / fields.command) if "/" in fields.command else fields.command
     return ExecConfig(

@@ -25,17 +25,30 @@ def test_an_address(url: str, checked: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "h:6443", "ftp://h", "https://", "https://h:0", "https://h:70000", "https://h/a b", "https://["],
+    [
+        "",
+        "h:6443/path",
+        "ftp://h",
+        "https://",
+        "https://h:0",
+        "https://h:70000",
+        "https://h/a b",
+        "https://[",
+    ],
 )
 def test_no_address(url: str) -> None:
     with pytest.raises(CredentialsError, match="server must be an address such as https://host:6443"):
         endpoint_url(url, "server")
 
 
-def test_only_a_proxy_may_have_a_user() -> None:
-    assert (
-        endpoint_url("http://me:pw@proxy:3128", "proxy-url", user_allowed=True) == "http://me:pw@proxy:3128"
-    )
+@pytest.mark.parametrize("url", ["h:6443", "h", "10.0.0.1:443", "[fd00::1]", "my_host.example:1"])
+def test_k14_an_address_without_a_scheme(url: str) -> None:
+    with pytest.raises(CredentialsError, match="has no scheme") as caught:
+        endpoint_url(url, "server")
+    assert str(caught.value).endswith(f"; write https://{url}")
+
+
+def test_an_address_has_no_user() -> None:
     with pytest.raises(CredentialsError, match="server holds a user name"):
         endpoint_url("https://me:pw@h", "server")
 

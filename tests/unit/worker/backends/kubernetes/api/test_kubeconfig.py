@@ -67,6 +67,25 @@ def test_a_complete_file() -> None:
     assert [pem.data for pem in user.certificate] == [Secret("the certificate"), Secret("the key")]
 
 
+@pytest.mark.parametrize(("server", "taken"), [
+    ("HTTPS://Host:6443", "https://Host:6443"),
+    ("https://h/prefix/", "https://h/prefix"),
+    ("https://[fd00::1]:6443", "https://[fd00::1]:6443"),
+    ("HTTP://127.0.0.1:8001", "http://127.0.0.1:8001"),
+])  # fmt: skip
+def test_k14_a_scheme_counts_in_any_case(server: str, taken: str) -> None:
+    assert select(cluster=f"server: '{server}'").cluster.server == taken
+
+
+@pytest.mark.parametrize(("url", "taken"), [
+    ("http://p", "http://p:80"),
+    ("HTTPS://p:3128/", "https://p:3128"),
+    ("http://me:hunter2@p:3128", "http://me:hunter2@p:3128"),
+])  # fmt: skip
+def test_k14_a_proxy_that_is_taken(url: str, taken: str) -> None:
+    assert select(cluster=f"{{server: 'https://h', proxy-url: '{url}'}}").cluster.proxy_url == taken
+
+
 def test_relative_paths_start_at_the_files_folder() -> None:
     chosen = select(
         cluster="{server: 'https://h', certificate-authority: ca.crt}",
@@ -223,25 +242,45 @@ def test_names_that_are_not_there_are_answered_with_those_that_are() -> None:
 
 @pytest.mark.parametrize(("cluster", "message"), [
     ("{}", "has no server"),
-    ("server: api:6443", "server must be an address such as"),
+    ("server: api:6443", "server 'api:6443' has no scheme, .* write https://api:6443"),
+    ("server: 10.0.0.1", "server '10.0.0.1' has no scheme, .* write https://10.0.0.1"),
+    ("server: '[fd00::1]:6443'", r"server '\[fd00::1\]:6443' has no scheme"),
+    ("server: api:6443/path", "server must be an address such as"),
+    ("server: ftp://api", "server must be an address such as"),
+    ("server: //api:6443", "server must be an address such as"),
+    ("server: me:hunter2@api:6443", "server must be an address such as"),
     ("server: https://", "server must be an address such as"),
     ("server: https://h:port", "server must be an address such as"),
     ("server: https://h/?a=b", "server must be an address such as"),
     ("server: https://me:hunter2@h", "server holds a user name"),
-    ("{server: 'https://h', proxy-url: 'socks5://me:hunter2@p'}", "proxy-url must be an address"),
+    ("{server: 'https://h', proxy-url: 'socks5://me:hunter2@p'}",
+     "cluster 'k': proxy-url must be the address of an HTTP proxy: it names a SOCKS proxy.*`ssh -L`"),
+    ("{server: 'https://h', proxy-url: 'socks5h://p:1080'}", "it names a SOCKS proxy"),
+    ("{server: 'https://h', proxy-url: 'SOCKS4://p:1080'}", "it names a SOCKS proxy"),
+    ("{server: 'https://h', proxy-url: 'me:hunter2@p:3128'}", "proxy-url has no scheme; begin it"),
+    ("{server: 'https://h', proxy-url: 'ftp://p'}", "proxy-url must be the address of an HTTP proxy, such"),
     ("{server: 'https://h', certificate-authority-data: '***'}",
      r"/home/me/\.kube/config: cluster 'k': certificate-authority-data is not valid base64"),
     ("{server: 'https://h', insecure-skip-tls-verify: true, certificate-authority: ca}", "contradict"),
     ("{server: 'https://h', insecure-skip-tls-verify: maybe}", "expected bool, got str"),
 ])  # fmt: skip
-def test_a_cluster_that_cannot_be_used(cluster: str, message: str) -> None:
+def test_k14_a_cluster_that_cannot_be_used(cluster: str, message: str) -> None:
     with pytest.raises(CredentialsError, match=message) as caught:
         select(cluster=cluster)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("user", "message"), [
-    ("auth-provider: {name: gcp, config: {access-token: hunter2}}", "auth-provider 'gcp'.*exec plugin"),
+    ("auth-provider: {name: gcp, config: {access-token: hunter2}}",
+     "auth-provider 'gcp', which Kubernetes removed in 1.26.*exec plugin"),
+    ("auth-provider: {name: oidc, config: {id-token: hunter2}}",
+     "auth-provider 'oidc', which this program does not run; .*kubectl oidc-login"),
+    ("{as-groups: [system:masters], token: hunter2}", "impersonates"),
+    ("password: hunter2", "has a password but no username"),
+    ("exec: {apiVersion: client.authentication.k8s.io/v1, command: a, env: [{name: '', value: hunter2}]}",
+     "exec.env has the name ''"),
+    ("exec: {apiVersion: client.authentication.k8s.io/v1, command: a, env: [{name: a=b, value: hunter2}]}",
+     "exec.env has the name 'a=b'"),
     ("{as: admin, token: hunter2}", "impersonates"),
     ("client-certificate: me.crt", "a client-certificate but no client-key"),
     ("client-key: me.key", "a client-key but no client-certificate"),
@@ -258,13 +297,14 @@ def test_a_cluster_that_cannot_be_used(cluster: str, message: str) -> None:
     ("exec: {apiVersion: client.authentication.k8s.io/v1, command: a, args: [5]}",
      r"exec\.args\[0\]: expected str, got int"),
 ])  # fmt: skip
-def test_a_user_that_cannot_be_used(user: str, message: str) -> None:
+def test_k14_a_user_that_cannot_be_used(user: str, message: str) -> None:
     with pytest.raises(CredentialsError, match=message) as caught:
         select(user=user)
     assert "hunter2" not in str(caught.value)
 
 
-def test_no_repr_shows_a_secret() -> None:
+@pytest.mark.parametrize("login", ["{token: hunter2}", "{username: me, password: hunter2}"])
+def test_no_repr_shows_a_secret(login: str) -> None:
     text = f"""\
         current-context: c
         contexts: [{{name: c, context: {{cluster: k, user: u}}}}]
@@ -272,8 +312,7 @@ def test_no_repr_shows_a_secret() -> None:
         users:
         - name: u
           user:
-            token: hunter2
-            password: hunter2
+            <<: {login}
             client-certificate: me.crt
             client-key-data: {encoded("hunter2")}
             exec:
