@@ -25,6 +25,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "metrics": tables.metric_table,
     "failure reasons": tables.failure_table,
     "entries for failure reasons": tables.failure_entries,
+    "public failure reasons": tables.public_reasons_table,
     **{f"keys of {name}": partial(tables.keys_table, kind) for name, kind in tables.SECTIONS.items()},
     **{f"options of {name}": partial(options_table, command) for name, command in commands().items()},
     **{f"values of {chart}": partial(chart_reference, ROOT / chart) for chart in CHARTS},

@@ -15,7 +15,7 @@ from oz_agent_worker.controlplane.api.run_request import CONFIG_FIELDS, REQUEST_
 from oz_agent_worker.controlplane.problems import PROBLEM_KINDS
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.controlplane.rules.run_states import STATE_MEANINGS
-from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.failure_reasons import NAMED_OTHERWISE, FailureReason
 from oz_agent_worker.protocol.frames import TaskFailed
 from oz_agent_worker.worker.config.schema import BACKEND_SECTIONS, FileConfig
 from oz_agent_worker.worker.telemetry.catalogue import METRICS, Label
@@ -32,6 +32,7 @@ __all__ = [
     "harness_table",
     "keys_table",
     "metric_table",
+    "public_reasons_table",
 ]
 
 #: The sections of a worker's config file by path; the root's is ``the file``.
@@ -129,6 +130,18 @@ def failure_table() -> str:
     """All failure reasons, sorted by name."""
     rows = [(f"`{reason}`", reason.seen, reason.means, reason.fix) for reason in sorted(FailureReason)]
     return table(("reason", "seen", "means", "fix"), rows)
+
+
+def public_reasons_table() -> str:
+    """The failure reasons that are not those of the public worker, and what the public service gets."""
+    own = [
+        (reason.seen, f"`{reason}`", f"`{reason.public}`", f"`{reason.public}`")
+        for reason in sorted(FailureReason)
+        if reason.public != reason
+    ]
+    otherwise = [(d.seen, f"`{d.here}`", f"`{d.there}`", f"`{d.here}`") for d in NAMED_OTHERWISE]
+    columns = ("seen", "reason here", "counts as, of the public reasons", "sent to the public service")
+    return table(columns, own + otherwise)
 
 
 def failure_entries() -> str:

@@ -5,9 +5,9 @@ ends a run, docs/failure-reasons.md and the runbook are derived from these entri
 """
 
 from enum import Enum, StrEnum
-from typing import Self
+from typing import Final, NamedTuple, Self
 
-__all__ = ["FailureReason", "Fault", "RejectionReason"]
+__all__ = ["NAMED_OTHERWISE", "Difference", "FailureReason", "Fault", "RejectionReason"]
 
 
 class Fault(Enum):
@@ -27,7 +27,8 @@ class FailureReason(StrEnum):
     """Why an execution failed: ``failure_reason`` on the wire, and a label of the metrics.
 
     An entry is: value, fault, whether the same run may succeed when it is tried again; then for
-    people, in Markdown: what was ``seen``, what that ``means``, and the ``fix``.
+    people, in Markdown: what was ``seen``, what that ``means``, and the ``fix``. A reason that the
+    public protocol does not have ends with the value of the ``public`` one that it counts as.
     """
 
     _value_: str
@@ -36,12 +37,16 @@ class FailureReason(StrEnum):
     seen: str
     means: str
     fix: str
+    public: str
 
-    def __new__(cls, value: str, fault: Fault, retryable: bool, seen: str, means: str, fix: str) -> Self:
+    def __new__(
+        cls, value: str, fault: Fault, retryable: bool, seen: str, means: str, fix: str, public: str = ""
+    ) -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.fault, member.retryable = fault, retryable
         member.seen, member.means, member.fix = seen, means, fix
+        member.public = public or value
         return member
 
     # In the order of a task's life: the task as a whole, images, containers, the backends' commands,
@@ -86,6 +91,7 @@ class FailureReason(StrEnum):
         "Tasks of the direct backend cannot outlive their worker. Processes that were left are ended.",
         "Find out what ended the worker (out of memory, a crash, a restart of the host), and run the task"
         " again.",
+        "unknown",
     )
     IMAGE_PULL = (
         "image_pull",
@@ -252,6 +258,7 @@ class FailureReason(StrEnum):
         "`DisruptionTarget` with `PreemptionByScheduler`, or Pod reason `Preempting`",
         "A Pod of a higher priority took the place.",
         "`retry_on_disruption`, or a `priorityClassName` in `pod_template`.",
+        "evicted",
     )
     NODE_LOST = (
         "node_lost",
@@ -262,6 +269,7 @@ class FailureReason(StrEnum):
         " it within ten",
         "The node shut down, is gone, or does not answer.",
         "`retry_on_disruption`; see `kubectl get nodes`.",
+        "job_failed",
     )
     POD_MISSING = (
         "pod_missing",
@@ -272,6 +280,7 @@ class FailureReason(StrEnum):
         " refuses it. The worker waits for room in a quota as long as for a node, `unschedulable_timeout`.",
         "Find out who deletes Pods; raise the quota; change `pod_template` as the policy demands"
         " (`oz-agent-worker doctor`).",
+        "job_failed",
     )
     POD_WATCH = (
         "pod_watch",
@@ -316,6 +325,7 @@ class FailureReason(StrEnum):
         "an init container has not started in ten minutes, and no image is being pulled",
         "The Pod is stuck: it has no network address, or a sidecar never becomes ready.",
         "Read the last warning in the message; `kubectl describe pod` has the rest.",
+        "init_container",
     )
     ACTIVE_DEADLINE = (
         "active_deadline",
@@ -336,8 +346,40 @@ class FailureReason(StrEnum):
     )
 
 
+class Difference(NamedTuple):
+    """What this worker reports with another reason of the public protocol than the public worker.
+
+    ``seen`` is Markdown for people.
+    """
+
+    seen: str
+    here: FailureReason
+    there: FailureReason
+
+
+#: Both names are public ones, so these are reported to the public service as well.
+NAMED_OTHERWISE: Final = (
+    Difference(
+        "the agent of the direct backend ended with an exit code other than 0",
+        FailureReason.CONTAINER_EXIT,
+        FailureReason.AGENT_INVOCATION,
+    ),
+    Difference(
+        "Kubernetes: an init container `copy-sidecar-…` failed",
+        FailureReason.SIDECAR_PREP,
+        FailureReason.INIT_CONTAINER,
+    ),
+    Difference(
+        "Kubernetes: `setup_command` failed", FailureReason.SETUP_COMMAND, FailureReason.INIT_CONTAINER
+    ),
+)
+
+
 class RejectionReason(StrEnum):
-    """Why a worker hands an assignment back: ``reason`` on the wire, and a label of the metrics."""
+    """Why a worker hands an assignment back: ``reason`` on the wire, and a label of the metrics.
+
+    The public protocol has ``at_capacity`` alone, as which each of them counts.
+    """
 
     AT_CAPACITY = "at_capacity"
     """All of the worker's slots are taken."""

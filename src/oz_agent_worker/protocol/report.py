@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .failure_reasons import RejectionReason
 from .frames import ExecutionKey, TaskClaimed, TaskCompleted, TaskFailed, TaskRejected
 from .outcome import Outcome, TaskResult
 
@@ -27,23 +28,32 @@ def claim(key: ExecutionKey, worker_id: str, *, extended: bool) -> TaskClaimed:
 
 
 def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected:
-    """Return the frame that hands a task back: it stays queued at the control plane."""
+    """Return the frame that hands a task back: it stays queued at the control plane.
+
+    ``reason`` is for a peer that negotiated ``ack`` (``extended``); the public protocol has one.
+    """
     return TaskRejected(
-        task_id=key.task_id, reason=reason, execution_id=key.execution_id if extended else None
+        task_id=key.task_id,
+        reason=reason if extended else RejectionReason.AT_CAPACITY.value,
+        execution_id=key.execution_id if extended else None,
     )
 
 
 def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:
-    """Return the frame that ends a task; ``ack_id`` is for a peer that negotiated ``ack``."""
+    """Return the frame that ends a task; ``ack_id`` is for a peer that negotiated ``ack``.
+
+    To any other peer the failure reason is one of the public protocol.
+    """
     key, outcome = report.key, report.outcome
     # A text of the operating system may hold surrogates, which are not valid UTF-8 (PEP 383).
     message = outcome.for_owner().encode("utf-8", "replace").decode()
     execution_id = key.execution_id if ack_id is not None else None
     if outcome.result is TaskResult.FAILED:
+        reason = outcome.reason
         return TaskFailed(
             task_id=key.task_id,
             message=message,
-            failure_reason=outcome.reason.value if outcome.reason else None,
+            failure_reason=None if reason is None else reason.public if ack_id is None else reason.value,
             exit_code=outcome.exit_code or None,
             execution_id=execution_id,
             ack_id=ack_id,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-__all__ = ["CANCELLATION", "MEMBERS", "SHOWN", "UNREAD", "type_faults"]
+__all__ = ["CANCELLATION", "FAILURE_REASONS", "MEMBERS", "SHOWN", "UNREAD", "type_faults"]
 
 #: The members of ``task_assignment``.
 MEMBERS: Final = {
@@ -61,6 +61,40 @@ MEMBERS: Final = {
     "instance_shape.vcpus": "integer",
     "instance_shape.memory_gb": "integer",
 }
+#: Every ``failure_reason`` of the public protocol.
+FAILURE_REASONS: Final = frozenset(
+    {
+        "unknown",
+        "task_timeout",
+        "task_cancelled",
+        "graceful_shutdown",
+        "image_pull",
+        "sidecar_prep",
+        "container_create",
+        "container_start",
+        "container_wait",
+        "container_exit",
+        "container_oom",
+        "workspace_setup",
+        "setup_command",
+        "agent_invocation",
+        "teardown_command",
+        "dispatch_command",
+        "dispatch_timeout",
+        "cancel_command",
+        "job_create",
+        "job_watch",
+        "job_failed",
+        "evicted",
+        "pod_watch",
+        "unschedulable",
+        "volume_mount",
+        "init_container",
+        "invalid_image",
+        "active_deadline",
+        "cleanup",
+    }
+)
 #: The members of ``task_cancellation``.
 CANCELLATION: Final = {"task_id": "string"}
 

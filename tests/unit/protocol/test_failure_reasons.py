@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from oz_agent_worker.protocol.failure_reasons import FailureReason, Fault
-from scripts.docs.tables import failure_table
+from oz_agent_worker.protocol.failure_reasons import NAMED_OTHERWISE, FailureReason, Fault
+from scripts.docs.tables import failure_table, public_reasons_table
+
+from .public_schema import FAILURE_REASONS
 
 SOURCE = Path(__file__).parents[3] / "src" / "oz_agent_worker"
 TESTS = Path(__file__).parents[2]
@@ -38,6 +40,32 @@ def test_an_entry_is_complete(reason: FailureReason) -> None:
 def test_a_run_may_be_tried_again_unless_its_agent_or_its_user_ended_it(reason: FailureReason) -> None:
     final = {FailureReason.TASK_CANCELLED, FailureReason.INVALID_IMAGE}
     assert reason.retryable is (reason.fault is Fault.INFRASTRUCTURE and reason not in final)
+
+
+def test_every_reason_of_the_public_protocol_is_known() -> None:
+    assert set(FailureReason) >= FAILURE_REASONS
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_a_reason_counts_as_one_of_the_public_protocol(reason: FailureReason) -> None:
+    assert reason.public in FAILURE_REASONS
+    assert (reason.public == reason) is (reason in FAILURE_REASONS)
+    row = f"| {reason.seen} | `{reason}` | `{reason.public}` | `{reason.public}` |\n"
+    assert (row in public_reasons_table()) is (reason not in FAILURE_REASONS)
+
+
+@pytest.mark.parametrize("own", [reason for reason in FailureReason if reason not in FAILURE_REASONS])
+def test_what_may_be_tried_again_is_not_lost_by_the_public_name(own: FailureReason) -> None:
+    (public,) = (reason for reason in FailureReason if reason == own.public)
+    assert (public.fault, public.retryable) == (own.fault, own.retryable)
+
+
+def test_what_the_public_worker_names_otherwise_is_public_on_both_sides() -> None:
+    for difference in NAMED_OTHERWISE:
+        assert {difference.here, difference.there} <= FAILURE_REASONS
+        assert f"| {difference.seen} | `{difference.here}` |" in public_reasons_table()
+    agent = NAMED_OTHERWISE[0]
+    assert (agent.here, agent.there) == (FailureReason.CONTAINER_EXIT, FailureReason.AGENT_INVOCATION)
 
 
 def given_in(node: ast.AST) -> Iterator[str]:

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.frames import encode_frame
+from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
+from oz_agent_worker.protocol.frames import TaskFailed, encode_frame
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed, succeeded
 from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
 from oz_agent_worker.protocol.task_text import TaskText
+
+from .public_schema import FAILURE_REASONS
 
 KEY = ExecutionKey("run-1", "exec-1")
 
@@ -30,6 +32,23 @@ def test_claim() -> None:
         "type": "task_claimed",
         "data": {"task_id": "run-1", "worker_id": "w", "execution_id": "exec-1"},
     }
+
+
+@pytest.mark.parametrize("reason", RejectionReason)
+def test_a_public_peer_gets_the_public_reason_of_a_rejection(reason: RejectionReason) -> None:
+    assert rejection(KEY, reason, extended=False).reason == "at_capacity"
+    assert rejection(KEY, reason, extended=True).reason == reason
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_a_public_peer_gets_public_failure_reasons_alone(reason: FailureReason) -> None:
+    report = TerminalReport(KEY, failed(reason, "it broke"))
+    public, extended = terminal_frame(report, ack_id=None), terminal_frame(report, ack_id="a1")
+    assert isinstance(public, TaskFailed)
+    assert isinstance(extended, TaskFailed)
+    assert public.failure_reason in FAILURE_REASONS
+    assert (public.failure_reason, extended.failure_reason) == (reason.public, reason)
+    assert public.message == extended.message == "it broke"
 
 
 def test_rejection() -> None:
