@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import AgentUsageError
+from .json_input import loads
 
 __all__ = ["McpServer", "decode_servers", "decode_servers_argument"]
 
@@ -34,7 +35,7 @@ def decode_servers_argument(text: str) -> Mapping[str, Any]:
         AgentUsageError: not a JSON object. The message does not quote the text, which may hold secrets.
     """
     try:
-        servers = json.loads(text)
+        servers = loads(text)
     except (ValueError, RecursionError):
         servers = None
     if not isinstance(servers, dict):

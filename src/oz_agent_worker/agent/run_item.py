@@ -1,11 +1,11 @@
 """The run as the control plane describes it, decoded and checked."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import FetchError
+from .json_input import loads
 
 __all__ = ["RunItem", "decode_run_item"]
 
@@ -32,7 +32,7 @@ def decode_run_item(body: bytes, run_id: str) -> RunItem:
             does not show its value.
     """
     try:
-        item = json.loads(body)
+        item = loads(body)
     except (ValueError, RecursionError):
         raise FetchError("the control plane's answer is no JSON: is the server root URL right?") from None
     if not isinstance(item, dict):

@@ -16,7 +16,7 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
 from oz_agent_worker.common.proxy import Proxy, proxy_for
-from oz_agent_worker.errors import AuthRefusedError, OzError
+from oz_agent_worker.errors import AuthRefusedError, OzError, UsageError
 
 from .context import Target
 
@@ -78,7 +78,10 @@ class ApiClient:
             # Sent only when set: other control planes may refuse a member that they do not know.
             body["safe_to_retry"] = True
         # msgspec writes non-ASCII letters as they are; \u escapes would triple a prompt's length.
-        content = aiohttp.BytesPayload(msgspec.json.encode(body), content_type="application/json")
+        try:
+            content = aiohttp.BytesPayload(msgspec.json.encode(body), content_type="application/json")
+        except UnicodeEncodeError:
+            raise UsageError("an argument is not UTF-8 text, and a run has text alone") from None
         return await self._object("POST", "/agent/runs", data=content)
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
@@ -192,7 +195,10 @@ def _delays() -> Iterator[float]:
 
 
 def _run_path(run_id: str) -> str:
-    return f"/agent/runs/{quote(run_id, safe='')}"
+    try:
+        return f"/agent/runs/{quote(run_id, safe='')}"
+    except UnicodeEncodeError:
+        raise UsageError(f"{run_id!r} is no run's ID: it is not UTF-8 text") from None
 
 
 async def _refusal(url: str, response: aiohttp.ClientResponse) -> OzError:

@@ -1,5 +1,6 @@
 """Output of the commands: tables for people, JSON for programs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -35,8 +36,11 @@ output_option = click.option(
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    """Print a value as indented JSON. A path whose bytes are not UTF-8 is escaped, as in ``"\\udcff"``."""
+    try:
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    except UnicodeEncodeError:
+        click.echo(json.dumps(value, indent=2))
 
 
 def echo_json_line(value: Any) -> None:

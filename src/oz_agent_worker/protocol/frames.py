@@ -400,6 +400,20 @@ _CONTROL_PLANE = _decoders(TaskAssignment, TaskCancellation, Ack)
 _WORKER = _decoders(TaskClaimed, TaskRejected, TaskCompleted, TaskFailed, TaskLog, WorkerHello, Heartbeat)
 
 
+#: An escape of JSON; the group is half of a surrogate pair without its other half (RFC 8259, 8.2).
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+
+
+def _without_halves(raw: bytes) -> bytes:
+    """JSON with U+FFFD where half of a character is escaped, as programs in Go read it (encoding/json).
+
+    A sender that cuts a title after so many UTF-16 units writes such halves.
+    """
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
+
+
 def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) -> Any:
     raw = frame.encode("utf-8", "surrogatepass") if isinstance(frame, str) else frame
     size = len(raw)
@@ -407,7 +421,10 @@ def _decode(frame: str | bytes, decoders: dict[str, msgspec.json.Decoder[Any]]) 
         raise FrameError("?", size, f"larger than the limit of {MAX_FRAME_BYTES} bytes")
     try:
         raw.decode()  # ``Raw`` members are not decoded, but must be text as well
-        envelope = _envelope_decoder.decode(raw)
+        try:
+            envelope = _envelope_decoder.decode(raw)
+        except msgspec.DecodeError:
+            envelope = _envelope_decoder.decode(_without_halves(raw))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FrameError("?", size, f"not a frame: {error}") from None
     decoder = decoders.get(envelope.type)

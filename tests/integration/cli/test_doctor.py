@@ -117,6 +117,24 @@ async def test_a_report_for_programs(configure: Any, doctor: Doctor, node: Any) 
     assert "Kubernetes v1." in found["API server"]["detail"]
 
 
+async def test_warnings_about_the_settings_are_a_warning(tmp_path: Path, doctor: Doctor) -> None:
+    path = tmp_path / "worker.yaml"
+    path.write_text(f"worker_id: my worker\nbackend:\n  direct: {{workspace_root: {tmp_path}/w}}\n---\n")
+    done = await doctor(str(path), "--env", "A=1,B=2", "--output", "json")
+    found = checks_by_name(done)["configuration"]
+    assert found["verdict"] == "warn"
+    summary, *warnings = found["detail"].splitlines()
+    assert summary == f"{path}: backend direct, worker ID my worker"
+    begins = (f"{path}:4: a second", "worker ID 'my worker' contains", "--env A: a comma is followed")
+    assert all(warning.startswith(begin) for warning, begin in zip(warnings, begins, strict=True))
+    assert "--strict" in found["fix"]
+    strict = await doctor(str(path), "--env", "A=1,B=2", "--strict", "--output", "json")
+    (refused,) = checks_by_name(strict).values()
+    assert refused["verdict"] == "fail"
+    assert refused["detail"].splitlines()[1:] == [f"  {warning}" for warning in warnings]
+    assert strict.returncode == 3
+
+
 def failures(done: Done) -> dict[str, dict[str, str]]:
     assert done.returncode == 3, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"] == "fail"

@@ -1,5 +1,6 @@
 """The user's commands where their input or their reader is not as it should be."""
 
+import json
 import os
 import pty
 import subprocess
@@ -138,3 +139,28 @@ def test_what_cannot_be_had_is_a_usage_error(
     assert done.returncode == 2
     assert message.format(file=file) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("run", "hello", "--title", "a\udcff"), 2),
+        (("runs", "a\udcff"), 2),
+        (("logs", "a\udcff"), 2),
+        (("cancel", "a\udcff"), 1),  # as with any run that it cannot cancel
+    ],
+)
+def test_an_argument_whose_bytes_are_no_text_is_refused(
+    plane: ControlPlane, arguments: tuple[str, ...], status: int
+) -> None:
+    """K8: Python reads such bytes as halves of characters, and no encoder takes these."""
+    done = oz(*arguments, env=plane.env(), check=False)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert "is not UTF-8 text" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_path_whose_bytes_are_no_text_is_escaped_in_json(plane: ControlPlane) -> None:
+    done = oz("doctor", "--config-file", "/no/\udcff", "--output", "json", env=plane.env(), check=False)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["checks"][0]["detail"] == "config file /no/\udcff: no such file"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol import frames
+from oz_agent_worker.protocol.assignment import parse_assignment
 from oz_agent_worker.protocol.frames import (
     MAX_FRAME_BYTES,
     Ack,
@@ -309,7 +310,6 @@ def test_the_largest_frame_is_16_mib() -> None:
     "frame",
     [
         '{"type":"task_cancellation","data":{"task_id":"\ud800"}}',  # no text at all
-        '{"type":"task_cancellation","data":{"task_id":"\\ud800"}}',  # JSON, but no text
         b'{"type":"task_cancellation","data":{"task_id":"\xff"}}',
         # Members that are taken over unread must be text as well.
         b'{"type":"task_assignment","data":{"task":{"agent_config_snapshot":{"mcp_servers":{"a":"\xff"}}}}}',
@@ -351,3 +351,32 @@ def test_capabilities_survive_the_header(capabilities: frozenset[Capability]) ->
 
 def test_capabilities_are_written_in_one_order() -> None:
     assert format_capabilities(set(Capability)) == "ack, hello, logs"
+
+
+@pytest.mark.parametrize(
+    ("escapes", "text"),
+    [
+        (r"\ud83c\udf89", "\U0001f389"),
+        (r"cut \ud83c", "cut \ufffd"),
+        (r"\udf89 x", "\ufffd x"),
+        (r"\uD83C\ud83c\uDF89", "\ufffd\U0001f389"),
+        (r"\\ud83c", r"\ud83c"),
+        (r"\\\ud83c", "\\\ufffd"),
+    ],
+)
+def test_half_of_a_character_does_not_make_a_frame_unusable(escapes: str, text: str) -> None:
+    """K8: a title that was cut after so many UTF-16 units ends with one; Go reads U+FFFD."""
+    data = (
+        f'{{"task_id":"t","task":{{"id":"t","title":"{escapes}",'
+        f'"agent_config_snapshot":{{"mcp_servers":{{"a":"{escapes}"}}}}}},"env_vars":{{"A":"{escapes}"}}}}'
+    )
+    frame = decode_control_plane_frame(f'{{"type":"task_assignment","data":{data}}}')
+    assert isinstance(frame, TaskAssignment)
+    assert frame.env_vars == {"A": Secret(text)}
+    assert encode_frame(frame).encode()
+    assert parse_assignment(frame).env["A"] == Secret(text)
+
+
+def test_half_of_a_character_does_not_hide_another_fault() -> None:
+    with pytest.raises(FrameError, match="not a frame"):
+        decode_control_plane_frame(r'{"type":"ack","data":{"x":"\ud83c"}')

@@ -1,11 +1,11 @@
 """``command``: the operator's own program, from the template in ``OZ_AGENT_COMMAND``."""
 
-import json
 import re
 import shlex
 from typing import Final
 
 from oz_agent_worker.agent.errors import AgentUsageError
+from oz_agent_worker.agent.json_input import loads
 
 from .base import MAX_ARGUMENT_BYTES, PROMPT_FILE, Harness, HarnessInput, Invocation, encode
 
@@ -50,7 +50,7 @@ def _words(template: str) -> list[str]:
             "the harness 'command' needs OZ_AGENT_COMMAND, for example: my-agent --file {prompt_file}"
         )
     try:
-        words = json.loads(template) if template.startswith("[") else shlex.split(template)
+        words = loads(template) if template.startswith("[") else shlex.split(template)
     except ValueError as error:
         raise AgentUsageError(f"OZ_AGENT_COMMAND cannot be read: {error}") from error
     if not words or not all(isinstance(word, str) for word in words) or not words[0]:

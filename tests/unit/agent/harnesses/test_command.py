@@ -14,6 +14,7 @@ from .inputs import LONG_PROMPT, harness_input
     [
         ("agent 'two words' {run_id}", ("agent", "two words", "r1")),
         ('["agent", "{model}", "--t={title}"]', ("agent", "m", "--t=T")),
+        (r'["agent", "\ud83c\udf89", "\ud83c"]', ("agent", "\U0001f389", "\ufffd")),
         ("agent {{run_id}} {other} {}", ("agent", "{r1}", "{other}", "{}")),
     ],
 )
