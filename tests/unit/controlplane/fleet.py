@@ -20,7 +20,9 @@ from oz_agent_worker.protocol.frames import (
     TaskLog,
     TaskRejected,
     WorkerHello,
+    encode_frame,
 )
+from tests.unit.protocol.public_schema import frame_faults
 
 from .plane import heard
 
@@ -76,6 +78,8 @@ class Worker:
         """Take what the control plane sent."""
         assert self.connection is not None
         for frame in heard(self.connection):
+            if not self.peer.sent_hello:
+                assert frame_faults(encode_frame(frame)) == [], "it negotiated nothing"
             match frame:
                 case TaskAssignment():
                     execution = (frame.task_id or "", frame.execution_id or "")
@@ -166,5 +170,5 @@ class Worker:
             message="",
             task_state=cancelled,
             execution_id=self._named(execution),
-            ack_id="1",
+            ack_id="1" if self.peer.sent_hello else None,
         )

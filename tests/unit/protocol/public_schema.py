@@ -4,12 +4,21 @@ A path is the names from ``data`` down, joined by dots; ``[]`` stands for the it
 The types are those that the public worker decodes. It drops a frame with any other.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-__all__ = ["CANCELLATION", "FAILURE_REASONS", "MEMBERS", "SHOWN", "UNREAD", "type_faults"]
+__all__ = [
+    "CANCELLATION",
+    "FAILURE_REASONS",
+    "MEMBERS",
+    "SHOWN",
+    "UNREAD",
+    "frame_faults",
+    "type_faults",
+]
 
 #: The members of ``task_assignment``.
 MEMBERS: Final = {
@@ -110,7 +119,25 @@ UNREAD: Final = (
 #: What a worker only shows or measures: of another type than a string it counts as absent.
 SHOWN: Final = ("task.title", "task.created_at")
 
+#: The frames that a control plane sends, with their members and those that must be there.
+_FRAMES: Final = {
+    "task_assignment": (MEMBERS, {"task_id", "task"}),
+    "task_cancellation": (CANCELLATION, {"task_id"}),
+}
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+def frame_faults(text: str) -> list[str]:
+    """Return what the public protocol does not have in the text of a control plane's frame.
+
+    That is another type of frame, a member that is missing, or one of ``type_faults``.
+    """
+    frame = json.loads(text, parse_constant=lambda constant: {"not JSON": constant})
+    if set(frame) != {"type", "data"} or frame["type"] not in _FRAMES:
+        return [f"frame {frame.get('type')}"]
+    members, required = _FRAMES[frame["type"]]
+    missing = [f"no {name}" for name in sorted(required - set(frame["data"]))]
+    return missing + type_faults(frame["data"], members)
 
 
 def type_faults(data: dict[str, Any], members: dict[str, str] = MEMBERS) -> list[str]:

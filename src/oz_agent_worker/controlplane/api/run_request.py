@@ -184,6 +184,7 @@ CONFIG_FIELDS: Final = {
 }
 
 _decoder = msgspec.json.Decoder(RunRequest)
+_server_decoder = msgspec.json.Decoder(dict[str, Any])
 _PATH: Final = re.compile(r"^(?P<what>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 
 
@@ -226,7 +227,18 @@ def _check(request: RunRequest) -> None:
         raise invalid(
             "config.worker_host: worker IDs that begin with warp are reserved; none can connect here"
         )
+    _check_servers((request.config and request.config.mcp_servers) or {})
     _check_metadata(request.metadata or {})
+
+
+def _check_servers(servers: dict[str, Raw]) -> None:
+    """Check that each MCP server is an object that the agent can read. Raises ProblemError."""
+    for name, server in servers.items():
+        try:
+            _server_decoder.decode(server)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise invalid(f"config.mcp_servers.{name[:64]}: {what}") from error
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:

@@ -54,6 +54,16 @@ def test_null_counts_as_absent() -> None:
             400,
             "config.session_sharing.public_access: Invalid enum value 'ALL'",
         ),
+        (
+            {"prompt": "p", "config": {"mcp_servers": {"a": {}, "b": 1}}},
+            400,
+            "config.mcp_servers.b: Expected `object`, got `int`",
+        ),
+        (
+            b'{"prompt": "p", "config": {"mcp_servers": {"a": {"port": 1e999}}}}',
+            400,
+            "config.mcp_servers.a: Number out of range",
+        ),
         ({"prompt": "p", "config": {"worker_host": "warp-1"}}, 400, "config.worker_host: worker IDs"),
         ({}, 400, "prompt: required unless a skill is given"),
         ({"prompt": "  \n"}, 400, "prompt: required unless a skill is given"),
