@@ -11,7 +11,7 @@ __all__ = ["INFRASTRUCTURE", "TASKS_OWN", "chosen", "per_second", "quantile", "r
 _INFO: Final = ' * on (job, instance) group_left (worker_id) oz_worker_info{worker_id=~"$worker_id"}'
 
 #: Failures of the tasks' own, which no operator can prevent.
-TASKS_OWN: Final = "container_exit|container_oom|task_timeout|active_deadline"
+TASKS_OWN: Final = "container_exit|container_oom|task_timeout|task_too_large|active_deadline"
 #: Selects the infrastructure's failures, and not the tasks' own. The alert rules have the same selector.
 INFRASTRUCTURE: Final = f'phase!="cleanup", reason!~"{TASKS_OWN}|task_cancelled|graceful_shutdown"'
 

@@ -51,7 +51,7 @@ PROBLEM_KINDS: Final = (
     ("403", Code.NOT_AUTHORIZED, "a workload token, for anything but its own run"),
     ("404", Code.RESOURCE_NOT_FOUND, "no such run, no such path"),
     ("405", Code.OPERATION_NOT_SUPPORTED, "the path does not have this method; `Allow` lists those it has"),
-    ("409", Code.CONFLICT, "a run that is `PENDING` cannot be cancelled yet"),
+    ("409", Code.CONFLICT, "a run that is `PENDING` at a public worker cannot be cancelled yet"),
     (
         "413",
         Code.INVALID_REQUEST,

@@ -93,6 +93,17 @@ class FailureReason(StrEnum):
         " again.",
         "unknown",
     )
+    TASK_TOO_LARGE = (
+        "task_too_large",
+        _AGENT,
+        False,
+        "an argument or a variable of the task is longer than Linux passes to a program, or its Job or Secret"
+        " is larger than the cluster stores",
+        "The assignment cannot be carried out as it is; nothing was started. The message names what is too"
+        " large, its size and the limit.",
+        "Hand the named value over in another way: a prompt may have any size, a file in the image or a"
+        " volume too.",
+    )
     IMAGE_PULL = (
         "image_pull",
         _INFRASTRUCTURE,

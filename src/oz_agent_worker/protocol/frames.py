@@ -277,12 +277,16 @@ class TaskClaimed(_Frame, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TaskRejected(_Frame, frozen=True, omit_defaults=True, kw_only=True):
-    """The worker hands a task back; it stays queued. ``reason`` is a ``RejectionReason``."""
+    """The worker hands a task back; it stays queued. ``reason`` is a ``RejectionReason``.
+
+    ``message`` says what happened.
+    """
 
     kind: ClassVar[str] = "task_rejected"
 
     task_id: str
     reason: str
+    message: LenientText = None  # negotiated (ack)
     execution_id: str | None = None  # negotiated (ack)
 
 

@@ -27,16 +27,16 @@ def claim(key: ExecutionKey, worker_id: str, *, extended: bool) -> TaskClaimed:
     )
 
 
-def rejection(key: ExecutionKey, reason: str, *, extended: bool) -> TaskRejected:
+def rejection(key: ExecutionKey, reason: str, message: str | None = None, *, extended: bool) -> TaskRejected:
     """Return the frame that hands a task back: it stays queued at the control plane.
 
-    ``reason`` is for a peer that negotiated ``ack`` (``extended``); the public protocol has one.
+    ``reason`` and ``message``, which says what happened, are for a peer that negotiated ``ack``
+    (``extended``); the public protocol has one reason.
     """
-    return TaskRejected(
-        task_id=key.task_id,
-        reason=reason if extended else RejectionReason.AT_CAPACITY.value,
-        execution_id=key.execution_id if extended else None,
-    )
+    if not extended:
+        return TaskRejected(task_id=key.task_id, reason=RejectionReason.AT_CAPACITY.value)
+    text = message.encode("utf-8", "replace").decode() if message else None
+    return TaskRejected(task_id=key.task_id, reason=reason, message=text, execution_id=key.execution_id)
 
 
 def terminal_frame(report: TerminalReport, *, ack_id: str | None) -> TaskCompleted | TaskFailed:

@@ -180,9 +180,9 @@ class Session:
 
     # ------------------------------------------------------------------------ out
 
-    def reject(self, key: ExecutionKey, reason: str) -> None:
+    def reject(self, key: ExecutionKey, reason: str, message: str | None = None) -> None:
         """Hand a task back. It is sent on this connection or never."""
-        self._pending.append(_text(rejection(key, reason, extended=self._extended), key))
+        self._pending.append(_text(rejection(key, reason, message, extended=self._extended), key))
 
     def data_to_send(self, now: float) -> Iterator[Text | Ping]:
         """Yield what is to be written; an item counts as written when it is yielded.

@@ -176,10 +176,10 @@ class Connection:
         """Write what is due."""
         self._wake.set()
 
-    def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
-        """Hand a task back, on the connection that it was assigned on."""
+    def reject(self, key: ExecutionKey, reason: RejectionReason, message: str | None = None) -> None:
+        """Hand a task back, on the connection that it was assigned on; ``message`` says what happened."""
         if self._session is not None:
-            self._session.reject(key, reason)
+            self._session.reject(key, reason, message)
             self.wake()
 
     def reconnect_now(self) -> None:

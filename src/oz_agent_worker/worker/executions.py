@@ -15,10 +15,20 @@ class ActiveExecution:
     """One execution that the worker holds.
 
     ``ended``: its outcome is known, and it takes no slot any more. ``shutting_down``: it is ended
-    because the worker shuts down.
+    because the worker shuts down. ``launch_cancelled`` is there while its work is being launched.
     """
 
-    __slots__ = ("claimed", "delivered", "ended", "execution", "key", "shutting_down", "stop_reason", "task")
+    __slots__ = (
+        "claimed",
+        "delivered",
+        "ended",
+        "execution",
+        "key",
+        "launch_cancelled",
+        "shutting_down",
+        "stop_reason",
+        "task",
+    )
 
     def __init__(self, key: ExecutionKey) -> None:
         self.key = key
@@ -26,6 +36,7 @@ class ActiveExecution:
         self.ended = False
         self.delivered = asyncio.Event()
         self.execution: Execution | None = None
+        self.launch_cancelled: asyncio.Event | None = None
         self.stop_reason: str | None = None
         self.shutting_down = False
         self.task: asyncio.Task[None] | None = None

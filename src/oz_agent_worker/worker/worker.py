@@ -61,8 +61,8 @@ class FrameSender(Protocol):
     def wake(self) -> None:
         """Write what is due in the outbox and the logs."""
 
-    def reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
-        """Hand a task back to the control plane."""
+    def reject(self, key: ExecutionKey, reason: RejectionReason, message: str | None = None) -> None:
+        """Hand a task back to the control plane; ``message`` says what happened."""
 
 
 class Worker:
@@ -163,9 +163,9 @@ class Worker:
         """
         return any(not run.delivered.is_set() for run in self._runs.of_task(task_id))
 
-    def _reject(self, key: ExecutionKey, reason: RejectionReason) -> None:
+    def _reject(self, key: ExecutionKey, reason: RejectionReason, message: str | None = None) -> None:
         logger.info("Task %s rejected: %s", key, reason)
-        self.connection.reject(key, reason)
+        self.connection.reject(key, reason, message)
         self._notify(TaskEvent(EventKind.REJECTED, key, reason.value))
 
     def _cancel(self, task_id: str, execution_id: str | None) -> None:
@@ -222,7 +222,10 @@ class Worker:
         """
         try:
             spec = build_task_spec(assignment, self._settings.tasks)
-            run.execution = await self._backend.launch(spec, output)
+            run.launch_cancelled = asyncio.Event()
+            if run.stop_reason is not None:
+                run.launch_cancelled.set()
+            run.execution = await self._backend.launch(spec, output, run.launch_cancelled)
         except AssignmentError as error:
             return _unusable(str(error))
         except OwnedByAnotherWorkerError as error:
@@ -233,7 +236,9 @@ class Worker:
             if error.outcome is not None:
                 return error.outcome
             logger.warning("Task %s was not started: %s", run.key, error)
-            self._reject(run.key, RejectionReason.BACKEND_UNAVAILABLE)
+            self._reject(run.key, RejectionReason.BACKEND_UNAVAILABLE, str(error))
+        finally:
+            run.launch_cancelled = None
         return None
 
     async def _resume(self, run: ActiveExecution, found: AdoptableExecution) -> None:
@@ -268,6 +273,8 @@ class Worker:
     def _stop(self, run: ActiveExecution, reason: str) -> None:
         """End the work, now or as soon as it exists."""
         run.stop_reason = run.stop_reason or reason
+        if run.launch_cancelled is not None:
+            run.launch_cancelled.set()
         if run.execution is not None:
             self._side_task(run.key, run.execution.stop(reason), f"stop-{run.key}")
 

@@ -121,9 +121,11 @@ async def test_errors_are_the_clients_own(sdk: AsyncOzAPI) -> None:
         await sdk.agent.run(prompt="p", parent_run_id="nobody")
 
 
-async def test_cancelling_a_pending_run_conflicts(sdk: AsyncOzAPI, worker: Connect) -> None:
+async def test_cancelling_a_pending_run_of_a_public_worker_conflicts(
+    sdk: AsyncOzAPI, worker: Connect
+) -> None:
     run_id = (await sdk.agent.run(prompt="p")).run_id
-    async with worker() as w:
+    async with worker(capacity=None) as w:
         task = await w.assignment()
         with pytest.raises(oz_agent_sdk.ConflictError):
             await sdk.agent.runs.cancel(run_id)

@@ -181,6 +181,42 @@ async def test_cancelling_a_running_run_is_the_workers_to_confirm(
     assert (await sdk.agent.runs.retrieve(run_id)).state == "CANCELLED"
 
 
+@pytest.mark.parametrize("answer", ["claims", "rejects"])
+async def test_a_run_that_its_worker_has_not_answered_yet_is_cancelled(
+    sdk: AsyncOzAPI, worker: Connect, reaches: Reaches, answer: str
+) -> None:
+    """K5: a worker may try for a long time to create a Job."""
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker() as w:
+        task = await w.assignment()
+        await sdk.agent.runs.cancel(run_id)
+        expected = {"task_id": run_id, "execution_id": task["execution_id"]}
+        assert await w.receive("task_cancellation") == expected
+        asked = await sdk.agent.runs.retrieve(run_id)
+        assert asked.state == "PENDING"
+        assert asked.status_message is not None
+        assert "Cancellation requested" in asked.status_message.message
+        if answer == "claims":
+            await w.claim(task)
+            assert await w.receive("task_cancellation") == expected
+            await w.complete(task, task_state="CANCELLED")
+        else:
+            await w.reject(task)
+        await reaches(run_id, "CANCELLED")
+
+
+async def test_a_rejection_says_what_happened(sdk: AsyncOzAPI, worker: Connect, reaches: Reaches) -> None:
+    """K5: the cluster's words are in the run."""
+    run_id = (await sdk.agent.run(prompt="p")).run_id
+    async with worker() as w:
+        task = await w.assignment()
+        said = {"reason": "backend_unavailable", "message": 'failed calling webhook "a.b.c"'}
+        await w.send("task_rejected", task_id=run_id, execution_id=task["execution_id"], **said)
+        queued = await reaches(run_id, "QUEUED")
+    expected = 'rejected the run: backend_unavailable: failed calling webhook "a.b.c"'
+    assert expected in queued.status_message.message
+
+
 async def test_a_cancellation_waits_for_a_worker_that_is_away(
     sdk: AsyncOzAPI, worker: Connect, reaches: Reaches
 ) -> None:

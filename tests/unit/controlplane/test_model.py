@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 
 from oz_agent_worker.controlplane.rules.ownership import Peer
 from oz_agent_worker.controlplane.rules.run_states import IN_FLIGHT, TERMINAL, RunState, can_move
+from oz_agent_worker.controlplane.store import reports
 from oz_agent_worker.controlplane.store.tables import runs, workload_tokens
 from oz_agent_worker.controlplane.times import micros
 from oz_agent_worker.protocol.frames import TaskClaimed, WorkerFrame
@@ -103,7 +104,7 @@ class ControlPlaneModel(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         plane, run_id = self._plane, data.draw(st.sampled_from(self._living()))
         run = self._do(plane.cancel(run_id))
-        if run.state in (RunState.CLAIMED, RunState.INPROGRESS):
+        if reports.is_cancellable(run):
             plane.connections.cancel(run.ref, run.worker_id)
 
     @precondition(lambda self: self._living())

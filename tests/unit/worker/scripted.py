@@ -84,6 +84,7 @@ class ScriptedBackend:
         self.early_output = b""
         self.on_stop: Outcome | None = None
         self.stop_error: Exception | None = None
+        self.cancelled: asyncio.Event | None = None
 
     async def start(self, found: Callable[[AdoptableExecution], None]) -> None:
         pass
@@ -94,8 +95,11 @@ class ScriptedBackend:
     async def close(self) -> None:
         pass
 
-    async def launch(self, spec: TaskSpec, output: OutputSink) -> ScriptedExecution:
+    async def launch(
+        self, spec: TaskSpec, output: OutputSink, cancelled: asyncio.Event | None = None
+    ) -> ScriptedExecution:
         self.launched.append(spec.key)
+        self.cancelled = cancelled
         if self.early_output:
             output.write(self.early_output)
         if step := self.launch_steps.get(spec.key.task_id):
@@ -115,6 +119,7 @@ class Bench:
     outbox: Outbox = field(default_factory=Outbox)
     logs: LogBuffers = field(default_factory=LogBuffers)
     rejections: list[tuple[ExecutionKey, str]] = field(default_factory=list)
+    messages: list[str | None] = field(default_factory=list)
     wakes: int = 0
     worker_events: list[WorkerEvent] = field(default_factory=list)
 
@@ -130,8 +135,9 @@ class Bench:
     def wake(self) -> None:
         self.wakes += 1
 
-    def reject(self, key: ExecutionKey, reason: str) -> None:
+    def reject(self, key: ExecutionKey, reason: str, message: str | None = None) -> None:
         self.rejections.append((key, reason))
+        self.messages.append(message)
 
     def assign(self, task_id: str, execution_id: str | None = None) -> None:
         self.worker.on_event(Assigned(assignment(task_id, execution_id)))

@@ -106,7 +106,7 @@ class RunsApi:
             raise not_found(run_id)
         if run.state in TERMINAL:
             raise invalid("The run has ended.")
-        if run.state is RunState.PENDING:
+        if run.state is RunState.PENDING and not reports.is_cancellable(run):
             detail = "The run was sent to a worker: try again until the worker answers or the lease ends."
             raise ProblemError(409, Code.CONFLICT, detail, retryable=True)
         if run.state is RunState.QUEUED:

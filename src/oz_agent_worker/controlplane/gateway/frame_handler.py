@@ -190,7 +190,8 @@ class FrameHandler:
             connection.cancel(ref)
 
     async def _on_rejected(self, connection: WorkerConnection, frame: TaskRejected) -> None:
-        ref, reason = _ref(frame), storable(frame.reason)
+        ref = _ref(frame)
+        reason = storable(f"{frame.reason}: {frame.message}" if frame.message else frame.reason)
         now, lease_until = self._clock(), self._lease_keeper.lease_until
         if self._connections.is_elsewhere(ref.run_id, connection) or not await self._database.write(
             queue.reject, ref, connection.peer, reason, now, lease_until

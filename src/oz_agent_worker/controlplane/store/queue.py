@@ -148,7 +148,10 @@ def return_unclaimed(connection: Connection, run_ids: Collection[str], now: int)
     """Put unclaimed runs back into the queue; returns those that were still unclaimed, as they were."""
     returned = [run for run in lock_runs(connection, run_ids) if run.state is RunState.PENDING]
     for run in returned:
-        put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
+        if run.cancel_requested:
+            _cancel_unstarted(connection, run, now)
+        else:
+            put_back(connection, run, now, f"Worker {run.worker_id} did not claim the run in time.")
     return returned
 
 
@@ -167,8 +170,7 @@ def reject(
         return False
     message = f"Worker {peer.worker_id} rejected the run: {reason}"
     if run.cancel_requested:
-        how = f"worker {peer.worker_id} had not started it"
-        move(connection, run, RunState.CANCELLED, now, message=cancellation_message(run.cancelled_by, how))
+        _cancel_unstarted(connection, run, now)
     elif run.resent:
         _await_answer(connection, run, now, lease_until, message)
     else:
@@ -192,11 +194,19 @@ def withdraw(connection: Connection, refs: Collection[ExecutionRef], now: int, l
             continue
         if run.resent or run.lease_until is not None:
             _await_answer(connection, run, now, lease_until, None)
+        elif run.cancel_requested:
+            _cancel_unstarted(connection, run, now)
         else:
             drop_workload_tokens(connection, run.id)
             move(connection, run, RunState.QUEUED, now, **_NO_OWNER, not_before=now)
             returned.append(run.id)
     return returned
+
+
+def _cancel_unstarted(connection: Connection, run: RunRecord, now: int) -> None:
+    """Cancel, as requested, a run that its worker has not started."""
+    message = cancellation_message(run.cancelled_by, f"worker {run.worker_id} had not started it")
+    move(connection, run, RunState.CANCELLED, now, message=message)
 
 
 def put_back(connection: Connection, run: RunRecord, now: int, message: str, **values: object) -> None:

@@ -12,6 +12,7 @@ from oz_agent_worker.controlplane.rules.ownership import (
     decide_report,
 )
 from oz_agent_worker.controlplane.rules.run_states import (
+    IN_FLIGHT,
     TERMINAL,
     RunOutcome,
     RunState,
@@ -28,6 +29,7 @@ __all__ = [
     "cancel",
     "claim",
     "finish",
+    "is_cancellable",
     "pending_cancellations",
 ]
 
@@ -71,7 +73,7 @@ def claim(
         set_holder(connection, run, peer)
         return ClaimResult(accepted=True, why="again", cancel=run.cancel_requested)
     move(connection, run, RunState.CLAIMED, now, **owned_by(peer), message=None)
-    return ClaimResult(accepted=True, why="claimed")
+    return ClaimResult(accepted=True, why="claimed", cancel=run.cancel_requested)
 
 
 def finish(
@@ -113,27 +115,36 @@ def cancel(
 ) -> RunRecord | None:
     """Cancel a run on request; returns it as it was before, None for an unknown run.
 
-    A queued run is cancelled at once. For a running one the request is stored: its worker must
-    be asked to stop it. A public worker need not answer, so that its run waits until ``lease_until``
-    at most. A pending run is left as it is until its worker claims it or its lease ends, and so
-    is one that has ended. ``by`` is the name of the API key; the first request counts.
+    A queued run is cancelled at once. For one in flight the request is stored, if it ``is_cancellable``:
+    its worker must be asked to stop it. A public worker need not answer, so that its run waits until
+    ``lease_until`` at most. Any other is left as it is. ``by`` is the name of the API key; the first
+    request counts.
     """
     run = lock_run(connection, run_id)
     if run is not None and run.state is RunState.QUEUED:
         message = cancellation_message(by, "no worker had it")
         move(connection, run, RunState.CANCELLED, now, message=message, cancelled_by=by)
-    elif run is not None and run.state in _RUNNING and not run.cancel_requested:
+    elif run is not None and is_cancellable(run) and not run.cancel_requested:
         wait = {"away_since": now, "lease_until": min(run.lease_until or lease_until, lease_until)}
         values = {"cancel_requested": True, "cancelled_by": by} | (wait if run.is_public else {})
         change(connection, run, **values, updated_at=now)
     return run
 
 
+def is_cancellable(run: RunRecord) -> bool:
+    """Whether the worker of a run in flight can be asked to stop it.
+
+    A public worker ignores that before it has claimed the run, and answers nothing.
+    """
+    pending = run.state is RunState.PENDING and run.owner is not None and run.owner.sent_hello
+    return run.state in _RUNNING or pending
+
+
 def pending_cancellations(connection: Connection, worker_id: str) -> list[str]:
     """Runs of a worker that it must be asked to stop."""
     statement = select(runs.c.id).where(
         runs.c.worker_id == worker_id,
-        runs.c.state.in_([s.value for s in _RUNNING]),
+        runs.c.state.in_([s.value for s in sorted(IN_FLIGHT)]),
         runs.c.cancel_requested,
     )
     return list(connection.execute(statement.order_by(runs.c.seq)).scalars())

@@ -15,6 +15,7 @@ and the work then goes on. If a backend's work dies with the worker, ``survives_
 false, and the worker stops such tasks when it shuts down.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -150,10 +151,14 @@ class Backend(Protocol):
         """
         ...
 
-    async def launch(self, spec: TaskSpec, output: OutputSink) -> Execution:
+    async def launch(
+        self, spec: TaskSpec, output: OutputSink, cancelled: asyncio.Event | None = None
+    ) -> Execution:
         """Start the work and return as soon as it exists.
 
-        Launching an execution that exists already is harmless: it is adopted.
+        Launching an execution that exists already is harmless: it is adopted. When ``cancelled`` is
+        set, this ends as soon as it is certain whether the work exists: it waits for nothing else, and
+        tries nothing again.
 
         Raises:
             LaunchError: nothing was started.

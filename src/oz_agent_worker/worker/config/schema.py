@@ -163,7 +163,7 @@ class KubernetesConfig:
     )
     unschedulable_timeout: float = key(
         shapes.duration(),
-        "How long a Pod may wait for a node, or for room in a quota; 0s or less is no limit.",
+        "How long a task may wait for a node, or for room in a quota; 0s or less is no limit.",
         30.0,
     )
     scale_up_timeout: float = key(

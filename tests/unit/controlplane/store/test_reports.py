@@ -6,7 +6,7 @@ from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunOutcome, 
 from oz_agent_worker.controlplane.store import queue, reports
 from oz_agent_worker.controlplane.store.reports import ClaimResult, ReportResult
 
-from .support import GRACE, T0, S, add_run, give, state_before, stored
+from .support import GRACE, HOST, PUBLIC, T0, S, add_run, give, state_before, stored
 
 DONE = RunOutcome(state=RunState.SUCCEEDED, message="done", exit_code=0)
 CANCELLED = RunOutcome(state=RunState.CANCELLED, message="")
@@ -15,9 +15,9 @@ FAILED = RunOutcome(
 )
 
 
-def a_pending_run(connection: Connection) -> str:
+def a_pending_run(connection: Connection, peer: Peer = PUBLIC) -> str:
     run_id = add_run(connection)
-    give(connection, run_id)
+    give(connection, run_id, peer)
     return run_id
 
 
@@ -131,10 +131,45 @@ def test_cancelling_in_the_queue_is_done_at_once(connection: Connection) -> None
     assert stored(connection, run_id) == run
 
 
-def test_cancelling_on_the_way_to_a_worker_must_wait(connection: Connection) -> None:
+def test_cancelling_on_the_way_to_a_public_worker_must_wait(connection: Connection) -> None:
     run_id = a_pending_run(connection)
-    assert state_before(reports.cancel(connection, run_id, T0, T0 + GRACE)) is RunState.PENDING
+    run = reports.cancel(connection, run_id, T0, T0 + GRACE)
+    assert run is not None
+    assert run.state is RunState.PENDING
+    assert not reports.is_cancellable(run)
+    assert not stored(connection, run_id).cancel_requested
+
+
+@pytest.mark.parametrize("answer", ["claims", "rejects", "is silent"])
+def test_cancelling_on_the_way_to_a_worker_is_remembered_until_it_answers(
+    connection: Connection, answer: str
+) -> None:
+    """K5: its worker may be busy for minutes with the creation of a Job."""
+    run_id = a_pending_run(connection, HOST)
+    run = reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    assert run is not None
+    assert reports.is_cancellable(run)
     assert stored(connection, run_id).state is RunState.PENDING
+    assert reports.pending_cancellations(connection, HOST.worker_id) == [run_id]
+    if answer == "claims":
+        assert reports.claim(connection, ExecutionRef(run_id), HOST, T0).cancel
+        return
+    if answer == "rejects":
+        assert queue.reject(connection, ExecutionRef(run_id), HOST, "backend_unavailable", T0, T0)
+    else:
+        assert [r.id for r in queue.return_unclaimed(connection, [run_id], T0)] == [run_id]
+    ended = stored(connection, run_id)
+    assert ended.state is RunState.CANCELLED
+    assert ended.message == 'Cancelled with the API key "alice"; worker w had not started it.'
+
+
+def test_a_cancelled_assignment_that_was_not_sent_is_not_queued_again(connection: Connection) -> None:
+    """K5: its connection was closed before it."""
+    run_id = a_pending_run(connection, HOST)
+    run = reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    assert run is not None
+    queue.withdraw(connection, [run.ref], T0, T0)
+    assert stored(connection, run_id).state is RunState.CANCELLED
 
 
 def test_cancelling_at_a_worker_is_remembered_until_the_worker_says_so(connection: Connection) -> None:

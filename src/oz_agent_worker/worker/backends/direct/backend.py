@@ -118,7 +118,9 @@ class DirectBackend:
         self._scanning = asyncio.create_task(self._keep_scanning(found))
         logger.info("Tasks run on this host with %s", agent)
 
-    async def launch(self, spec: TaskSpec, output: OutputSink) -> HostExecution:
+    async def launch(
+        self, spec: TaskSpec, output: OutputSink, cancelled: asyncio.Event | None = None
+    ) -> HostExecution:
         """Write the record, make the workspace, and start the task.
 
         An execution that an earlier worker began does not run again: it is adopted as found.

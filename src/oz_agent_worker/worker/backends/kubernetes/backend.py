@@ -1,15 +1,17 @@
 """The Kubernetes backend: each task a Job, one watch for all Jobs and one for all their Pods."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.errors import PreflightError
 from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
@@ -30,13 +32,15 @@ from .api.stats import ApiStats
 from .event_reader import EventReader, EventSettings
 from .execution import ExecutionContext, KubernetesExecution
 from .inspection.evidence import EvidenceCollector, EvidenceKeeper, EvidenceSettings
-from .job_creation import JobLookup, create_environment_secret, create_or_adopt
+from .job_creation import CreatedJob, JobLookup, create_or_adopt
 from .log_follower import LogFollowers, LogSettings
 from .manifest.job import JobPlan, plan_job
 from .manifest.naming import job_name, label_selector
 from .objects import JobView
 from .preflight.permissions import explain_error
 from .preflight.preflight import Preflight, PreflightSettings
+from .quota_wait import QuotaWait, created_when_there_is_room
+from .secret_creation import create_environment_secret
 from .status.policy import ObservationPolicy, observation_policy
 from .watch.job_index import JobIndex
 from .watch.monitor import JobMonitor
@@ -148,30 +152,68 @@ class KubernetesBackend:
             raise
         _logger.info("Kubernetes API server %s (%s)", credentials.server, credentials.description)
 
-    async def launch(self, spec: TaskSpec, output: OutputSink) -> KubernetesExecution:
+    async def launch(
+        self, spec: TaskSpec, output: OutputSink, cancelled: asyncio.Event | None = None
+    ) -> KubernetesExecution:
         """Create the execution's Job, or adopt the one that exists; one request in the usual case.
 
         A second request creates the Secret of its variables, where the configuration asks for one.
+        Where a quota has no room for either, this waits as long as a Pod waits for room.
 
         Raises:
             LaunchError: with an outcome where no Job can be made of the task or the API server
-                refuses it; without one where the API server cannot be reached.
+                refuses it; without one where the API server cannot be reached or refuses for now, or
+                the task was cancelled.
             OwnedByAnotherWorkerError: the Job is another worker's.
         """
         context, adoption = self._context, self._adoption
         if context is None or adoption is None:
             raise LaunchError("the Kubernetes backend is not started")
         lookup = JobLookup(context.index.job, adoption.objection)
-        with adoption.launching(job_name(spec.key)):
-            async with self._launches:
+        given_up = cancelled or asyncio.Event()
+
+        async def create() -> CreatedJob:
+            async with self._place(given_up):
                 plan = self._plan(spec)
-                created = await create_or_adopt(context.client, plan, lookup)
-                await create_environment_secret(context.client, plan, created)
+                created = await create_or_adopt(context.client, plan, lookup, given_up)
+                await create_environment_secret(context.client, plan, created, given_up)
+            return created
+
+        with adoption.launching(job_name(spec.key)):
+            created = await created_when_there_is_room(create, self._quota_wait(context), given_up)
             job = created.job.metadata
             adoption.mark_owned(job.name, job.uid)
         self._notify(TaskEvent(EventKind.JOB_NAMED, spec.key, job.name))
         return KubernetesExecution(
             context, job.name, job.uid or "", created.since, output, adopted=created.adopted
+        )
+
+    @contextlib.asynccontextmanager
+    async def _place(self, cancelled: asyncio.Event) -> AsyncIterator[None]:
+        """Hold one of the places for launches.
+
+        Raises:
+            LaunchError: the task was cancelled while it waited for one.
+        """
+        taking = asyncio.create_task(self._launches.acquire())
+        try:
+            if not await ends_before(taking, cancelled):
+                raise LaunchError("the task was cancelled before its Job was created")
+            yield
+        finally:
+            await cancel_and_wait(taking)
+            if not taking.cancelled():
+                self._launches.release()
+
+    def _quota_wait(self, context: ExecutionContext) -> QuotaWait:
+        def kept() -> list[str]:
+            return [job.metadata.name for job in context.index.jobs() if end_condition(job) is not None]
+
+        return QuotaWait(
+            namespace=context.namespace,
+            timeout=context.policy.unschedulable_timeout,
+            kept=kept,
+            ttl=self._config.ttl_seconds_after_finished if self._cleanup else None,
         )
 
     def watches(self) -> Sequence[WatchStatus]:

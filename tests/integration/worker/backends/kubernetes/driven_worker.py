@@ -49,6 +49,7 @@ class DrivenWorker:
         self.claims: list[ExecutionKey] = []
         self.reports: list[tuple[ExecutionKey, Outcome]] = []
         self.rejections: list[ExecutionKey] = []
+        self.messages: list[str] = []
         settings = WorkerSettings(worker_id="worker-a", max_concurrent_tasks=0, tasks=TASKS)
         self.worker = Worker(backend, settings, self.outbox, LogBuffers())
         self.worker.connection = self
@@ -63,9 +64,10 @@ class DrivenWorker:
             else:
                 self.reports.append((item.key, item.outcome))
 
-    def reject(self, rejected: ExecutionKey, reason: str) -> None:
-        """Record a rejected execution."""
+    def reject(self, rejected: ExecutionKey, reason: str, message: str | None = None) -> None:
+        """Record a rejected execution, and why."""
         self.rejections.append(rejected)
+        self.messages.append(message or reason)
 
     def assign(self, name: str) -> None:
         """Assign a task."""

@@ -169,7 +169,7 @@ async def test_a_refused_secret_leaves_no_job_however_long_its_deletion_takes(
     async with running_backend(
         server.kubeconfig(tmp_path), "ns", settings=impatient, task_env_secret=True
     ) as backend:
-        server.faults["create", "secrets"].append(says(403, "Forbidden", "exceeded quota"))
+        server.faults["create", "secrets"].append(says(403, "Forbidden", "a policy says no"))
         server.faults["delete", "jobs"].extend([breaks] * 20)
         with pytest.raises(LaunchError) as caught:
             await backend.launch(task("run"), NoOutput())

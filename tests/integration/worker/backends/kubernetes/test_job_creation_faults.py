@@ -12,6 +12,7 @@ from oz_agent_worker.worker.backends.base import LaunchError
 from tests.integration.worker.backends.harness import eventually
 
 from .api_server import ApiServer, answers_and_breaks, breaks, forbidden, says
+from .driven_worker import DrivenWorker
 from .scripted import JOB, Start, ended, launch
 from .worker import IMPATIENT
 
@@ -66,17 +67,53 @@ async def test_a_creation_that_may_have_come_about_is_asked_for_until_it_is_know
 ) -> None:
     async with start(IMPATIENT) as backend:
         server.deaf = True
-        server.faults["create", "jobs"].extend([answers_and_breaks] + [breaks] * 30)
+        server.faults["create", "jobs"].extend([answers_and_breaks] + [breaks] * 500)
+        server.faults["get", "jobs"].extend([breaks] * 5)
         await launch(backend)
-    assert server.asked("create", "jobs") == 32
     assert server.asked("delete", "jobs") == 0
 
 
-async def test_a_creation_that_never_came_about_is_made_good(server: ApiServer, start: Start) -> None:
+async def test_a_creation_that_never_came_about_goes_back_to_the_queue(
+    server: ApiServer, start: Start
+) -> None:
+    """K5: after the patience a read settles it."""
     async with start(IMPATIENT) as backend:
-        server.faults["create", "jobs"].extend([breaks] * 30)
-        await launch(backend)
-    assert server.names() == [JOB]
+        server.faults["create", "jobs"].extend([breaks] * 500)
+        with pytest.raises(LaunchError, match="could not be created") as caught:
+            await launch(backend)
+    assert caught.value.outcome is None
+    assert server.names() == []
+    assert server.asked("get", "jobs") > 0
+
+
+async def test_a_worker_takes_a_cancellation_while_a_creation_is_tried_again(
+    server: ApiServer, start: Start
+) -> None:
+    """K5: a webhook that fails closed hinders every creation."""
+    async with start() as backend:
+        worker = DrivenWorker(backend)
+        said = 'Internal error occurred: failed calling webhook "a.b.c": failed to call webhook'
+        server.faults["create", "jobs"].extend([says(500, "InternalError", said)] * 5000)
+        worker.assign("run")
+        await eventually(lambda: server.asked("create", "jobs") > 2)
+        worker.cancel("run")
+        assert await worker.ended("run") is TaskResult.CANCELLED
+    assert server.names() == []
+    assert server.asked("get", "jobs") == 0
+
+
+async def test_a_task_that_cannot_be_created_for_now_is_rejected_with_the_cluster_s_words(
+    server: ApiServer, start: Start
+) -> None:
+    """K5: they are for the run, which waits in the queue."""
+    async with start(IMPATIENT) as backend:
+        worker = DrivenWorker(backend)
+        said = 'Internal error occurred: failed calling webhook "a.b.c": failed to call webhook'
+        server.faults["create", "jobs"].extend([says(500, "InternalError", said)] * 5000)
+        worker.assign("run")
+        await eventually(lambda: worker.rejections != [])
+        assert said in worker.messages[0]
+    assert worker.claims == []
 
 
 @pytest.mark.parametrize("created", [True, False])
@@ -84,7 +121,7 @@ async def test_a_refusal_after_a_lost_answer_is_believed_when_no_job_exists(
     server: ApiServer, start: Start, created: bool
 ) -> None:
     """A quota may be used up by the very Job whose creation was not heard of."""
-    quota = says(403, "Forbidden", "exceeded quota")
+    quota = says(403, "Forbidden", "exceeded quota" if created else "a policy says no")
     async with start() as backend:
         server.deaf = True
         server.faults["create", "jobs"].extend([answers_and_breaks if created else breaks, quota])
@@ -92,8 +129,7 @@ async def test_a_refusal_after_a_lost_answer_is_believed_when_no_job_exists(
         if created:
             await launch(backend)
         else:
-            server.faults["create", "jobs"].append(quota)
-            with pytest.raises(LaunchError, match="exceeded quota") as caught:
+            with pytest.raises(LaunchError, match="a policy says no") as caught:
                 await launch(backend)
             assert caught.value.outcome is not None
 

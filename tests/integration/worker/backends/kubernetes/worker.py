@@ -42,6 +42,7 @@ QUICK = BackendSettings(
     precedence=5.0,
     client=ClientSettings(
         request_timeout=HANG_TIMEOUT,
+        in_doubt=0.3,
         create=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),
         delete=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),
         read=RetryPolicy(budget=HANG_TIMEOUT, first=0.02, longest=0.2),

@@ -1,7 +1,6 @@
 """A Job is created once, or the one that exists is adopted, whatever becomes of the requests."""
 
 import asyncio
-import logging
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from oz_agent_worker.worker.backends.base import LaunchError, OwnedByAnotherWork
 from oz_agent_worker.worker.backends.kubernetes.job_creation import (
     CreatedJob,
     JobLookup,
-    create_environment_secret,
+    NoRoomError,
     create_or_adopt,
 )
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import JobPlan, plan_job
@@ -23,7 +22,6 @@ from .memory_api import LOST_ANSWER, NO_ROLES_YET, REFUSED, Fault, MemoryApi, co
 from .samples import job_view, task_spec
 
 CONFIG = KubernetesConfig(namespace="agents")
-WITH_SECRET = KubernetesConfig(namespace="agents", task_env_secret=True)
 QUOTA = Fault(403, 'jobs "x" is forbidden: exceeded quota: small, requested: jobs=1, used: jobs=1')
 
 
@@ -55,8 +53,13 @@ def lookup() -> Lookup:
     return Lookup()
 
 
-async def create(api: MemoryApi, lookup: Lookup, planned: JobPlan | None = None) -> CreatedJob:
-    return await create_or_adopt(await connected(api), planned or plan(), lookup())
+async def create(
+    api: MemoryApi,
+    lookup: Lookup,
+    planned: JobPlan | None = None,
+    cancelled: asyncio.Event | None = None,
+) -> CreatedJob:
+    return await create_or_adopt(await connected(api), planned or plan(), lookup(), cancelled)
 
 
 def elapsed() -> float:
@@ -125,7 +128,7 @@ async def test_a_refusal_after_a_job_that_has_gone_is_believed_at_once(
 ) -> None:
     api.fail("POST jobs", Fault(409, "exists"))
     api.fail("POST jobs", QUOTA)
-    with pytest.raises(LaunchError, match="exceeded quota"):
+    with pytest.raises(NoRoomError, match="exceeded quota"):
         await create(api, lookup)
     assert api.requests == ["POST jobs", "GET jobs", "POST jobs"]
 
@@ -156,9 +159,45 @@ async def test_a_job_that_may_exist_is_asked_for_however_long_it_takes(
 ) -> None:
     api.fail("POST jobs", LOST_ANSWER)
     api.fail("POST jobs", REFUSED, 200)
+    api.fail("GET jobs", REFUSED, 100)
     assert not (await create(api, lookup)).adopted
     assert elapsed() > 120
     assert [r.getMessage() for r in caplog.records if "not known whether" in r.getMessage()] != []
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        Fault(),
+        Fault(504, "Timeout: request did not complete within requested timeout", "Timeout"),
+        Fault(500, "etcdserver: request timed out", "InternalError"),
+        Fault(503, "no healthy upstream"),
+    ],
+    ids=["no answer", "504", "etcd", "a proxy"],
+)
+@in_virtual_time
+async def test_a_read_settles_a_lost_creation_after_the_patience(
+    api: MemoryApi, lookup: Lookup, lost: Fault
+) -> None:
+    """K5: not before the API server has given up the last request that was lost."""
+    api.fail("POST jobs", lost, 1000)
+    with pytest.raises(LaunchError, match="could not be created") as caught:
+        await create(api, lookup)
+    assert caught.value.outcome is None
+    posted = api.requests.count("POST jobs")
+    assert posted < 40
+    assert api.requests[posted:] == ["GET jobs"] * (len(api.requests) - posted)
+    assert 65.0 + 20.0 < elapsed() < 65.0 + 30.0 + 5.0
+
+
+@in_virtual_time
+async def test_a_job_that_a_lost_request_creates_late_is_found(api: MemoryApi, lookup: Lookup) -> None:
+    """K5: an API server may carry out what its client has given up."""
+    api.fail("POST jobs", Fault(), 1000)
+    planned = plan()
+    asyncio.get_running_loop().call_later(80.0, lambda: api.add_job(planned.job))
+    assert (await create(api, lookup, planned)).job.metadata.uid == "uid-1"
+    assert elapsed() < 86.0
 
 
 @in_virtual_time
@@ -194,17 +233,18 @@ async def test_a_refusal_after_a_lost_answer_may_be_the_effect_of_the_own_job(
     assert api.requests == ["POST jobs", "POST jobs", "GET jobs"]
 
 
+@pytest.mark.parametrize("fault", [QUOTA, Fault(422, "spec is not valid")], ids=["quota", "invalid"])
 @in_virtual_time
-async def test_a_refusal_after_a_lost_answer_is_believed_once_no_job_is_found(
-    api: MemoryApi, lookup: Lookup
+async def test_a_refusal_after_a_lost_answer_is_believed_once_no_job_can_come(
+    api: MemoryApi, lookup: Lookup, fault: Fault
 ) -> None:
     api.fail("POST jobs", Fault())
-    api.fail("POST jobs", QUOTA, 2)
+    api.fail("POST jobs", fault)
     api.fail("GET jobs", Fault(422, "unreadable"))
-    with pytest.raises(LaunchError, match="exceeded quota") as caught:
+    with pytest.raises(LaunchError, match=fault.message[-10:]):
         await create(api, lookup)
-    assert caught.value.outcome is not None
-    assert api.requests == ["POST jobs", "POST jobs", "GET jobs", "POST jobs", "GET jobs"]
+    assert api.requests.count("POST jobs") == 2
+    assert 65.0 < elapsed() < 75.0
 
 
 # Refusals and patience -------------------------------------------------------------------------
@@ -236,8 +276,25 @@ async def test_retry_after_is_the_least_pause(api: MemoryApi, lookup: Lookup) ->
     assert 7.0 <= elapsed() < 8.0
 
 
+#: The API server's answers for webhooks that cannot be called, and others before anything is stored.
+WEBHOOK = (
+    'Internal error occurred: failed calling webhook "%s": failed to call webhook: Post "https://hook.ns.svc'
+    ':443/?timeout=10s": %s'
+)
+EXPLAINED = {
+    "closed port": Fault(500, WEBHOOK % ("a.b.c", "dial tcp 10.0.0.1:443: connect: connection refused")),
+    "webhook's time-out": Fault(500, WEBHOOK % ("a.b.c", "context deadline exceeded")),
+    "webhook that denies with 503": Fault(503, 'admission webhook "a.b.c" denied the request: starting'),
+    "etcd is full": Fault(500, "etcdserver: mvcc: database space exceeded"),
+    "plugin": Fault(403, 'jobs.batch "x" is forbidden: not yet ready to handle request'),
+    "busy": Fault(429, "busy"),
+}
+
+
 @pytest.mark.parametrize(
-    "fault", [REFUSED, NO_ROLES_YET, Fault(429, "busy")], ids=["away", "no roles", "busy"]
+    "fault",
+    [REFUSED, NO_ROLES_YET, *EXPLAINED.values()],
+    ids=["away", "no roles", *EXPLAINED],
 )
 @in_virtual_time
 async def test_a_job_that_was_certainly_not_created_goes_back_to_the_queue(
@@ -248,6 +305,103 @@ async def test_a_job_that_was_certainly_not_created_goes_back_to_the_queue(
         await create(api, lookup)
     assert caught.value.outcome is None
     assert 20.0 < elapsed() <= 30.0
+    assert api.requests.count("GET jobs") == 0
+
+
+@pytest.mark.parametrize("fault", EXPLAINED.values(), ids=EXPLAINED)
+@in_virtual_time
+async def test_the_server_s_words_are_in_the_log_at_once_and_in_the_error(
+    api: MemoryApi, lookup: Lookup, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
+    """K5: an answer that explains itself is not a lost one."""
+    api.fail("POST jobs", fault, 1000)
+    creation = asyncio.create_task(create(api, lookup))
+    await asyncio.sleep(0.01)
+    assert [r.getMessage() for r in caplog.records if fault.message in r.getMessage()] != []
+    with pytest.raises(LaunchError) as caught:
+        await creation
+    assert fault.message in str(caught.value)
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+    assert "not known whether" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(500, "etcdserver: request is too large", "InternalError"),
+        Fault(500, "rpc error: trying to send message larger than max (2,097,200 vs. 2,097,152)"),
+        Fault(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"),
+    ],
+    ids=["etcd", "etcd's client", "413"],
+)
+@in_virtual_time
+async def test_a_job_that_is_too_large_fails_the_task_at_once(
+    api: MemoryApi, lookup: Lookup, fault: Fault
+) -> None:
+    """K12: with a reason that says that another try does not help."""
+    api.fail("POST jobs", fault)
+    with pytest.raises(LaunchError, match="larger than the cluster stores") as caught:
+        await create(api, lookup)
+    assert caught.value.outcome is not None
+    assert caught.value.outcome.reason is FailureReason.TASK_TOO_LARGE
+    assert (api.requests, elapsed()) == (["POST jobs"], 0.0)
+
+
+# Cancellation ----------------------------------------------------------------------------------
+
+
+def cancel_after(seconds: float) -> asyncio.Event:
+    cancelled = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, cancelled.set)
+    return cancelled
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [EXPLAINED["closed port"], REFUSED, Fault(429, "busy", retry_after="20"), NO_ROLES_YET],
+    ids=["webhook", "away", "busy", "no roles"],
+)
+@in_virtual_time
+async def test_a_cancellation_ends_a_creation_at_once(api: MemoryApi, lookup: Lookup, fault: Fault) -> None:
+    """K5: even in a long pause; what was certainly not created needs no read."""
+    api.fail("POST jobs", fault, 1000)
+    with pytest.raises(LaunchError, match="cancelled before") as caught:
+        await create(api, lookup, cancelled=cancel_after(3.0))
+    assert caught.value.outcome is None
+    assert elapsed() == 3.0
+    assert api.requests.count("GET jobs") == 0
+
+
+@in_virtual_time
+async def test_a_cancelled_job_that_a_lost_request_has_created_is_found_at_once(
+    api: MemoryApi, lookup: Lookup
+) -> None:
+    """K5: the worker then deletes it."""
+    api.fail("POST jobs", LOST_ANSWER)
+    api.fail("POST jobs", REFUSED, 1000)
+    assert not (await create(api, lookup, cancelled=cancel_after(3.0))).adopted
+    assert elapsed() == 3.0
+
+
+@in_virtual_time
+async def test_a_cancelled_job_that_may_still_come_is_waited_for(api: MemoryApi, lookup: Lookup) -> None:
+    """K5: nothing is created any more, and what cannot come any more is not waited for."""
+    api.fail("POST jobs", Fault())
+    api.fail("POST jobs", EXPLAINED["closed port"], 1000)
+    cancelled = cancel_after(3.0)
+    with pytest.raises(LaunchError, match="cancelled before"):
+        await create(api, lookup, cancelled=cancelled)
+    assert 65.0 <= elapsed() < 71.0
+
+
+@in_virtual_time
+async def test_a_task_that_is_cancelled_beforehand_is_not_created(api: MemoryApi, lookup: Lookup) -> None:
+    """K5: nothing is sent."""
+    cancelled = asyncio.Event()
+    cancelled.set()
+    with pytest.raises(LaunchError, match="cancelled before"):
+        await create(api, lookup, cancelled=cancelled)
+    assert api.requests == []
 
 
 @in_virtual_time
@@ -256,72 +410,3 @@ async def test_a_server_that_does_not_know_its_roles_yet_is_waited_for(
 ) -> None:
     api.fail("POST jobs", NO_ROLES_YET, 3)
     assert not (await create(api, lookup)).adopted
-
-
-# The Secret of the variables -------------------------------------------------------------------
-
-
-async def create_both(api: MemoryApi, lookup: Lookup, planned: JobPlan) -> None:
-    client = await connected(api)
-    created = await create_or_adopt(client, planned, lookup())
-    await create_environment_secret(client, planned, created)
-
-
-@in_virtual_time
-async def test_the_secret_belongs_to_the_job(api: MemoryApi, lookup: Lookup) -> None:
-    planned = plan(WITH_SECRET)
-    await create_both(api, lookup, planned)
-    assert planned.secret_name is not None
-    assert api.secrets == {planned.secret_name: planned.environment_secret(planned.secret_name, "uid-1")}
-
-
-@in_virtual_time
-async def test_without_the_setting_there_is_no_secret(api: MemoryApi, lookup: Lookup) -> None:
-    await create_both(api, lookup, plan())
-    assert api.requests == ["POST jobs"]
-
-
-@in_virtual_time
-async def test_the_secret_of_a_job_is_created_however_long_the_server_is_away(
-    api: MemoryApi, lookup: Lookup
-) -> None:
-    api.fail("POST secrets", REFUSED, 100)
-    await create_both(api, lookup, plan(WITH_SECRET))
-    assert len(api.secrets) == 1
-    assert elapsed() > 120
-
-
-@in_virtual_time
-async def test_without_its_secret_the_job_is_taken_back(api: MemoryApi, lookup: Lookup) -> None:
-    api.fail("POST secrets", Fault(403, "exceeded quota: secrets=0"))
-    api.fail("DELETE jobs", REFUSED, 3)
-    with pytest.raises(LaunchError, match=r"exceeded quota.*the permission to create secrets") as caught:
-        await create_both(api, lookup, plan(WITH_SECRET))
-    assert caught.value.outcome is not None
-    assert (api.jobs, api.secrets) == ({}, {})
-
-
-@in_virtual_time
-async def test_a_job_that_cannot_be_taken_back_is_logged(
-    api: MemoryApi, lookup: Lookup, caplog: pytest.LogCaptureFixture
-) -> None:
-    api.fail("POST secrets", Fault(422, "too large"))
-    api.fail("DELETE jobs", Fault(403, "a webhook says no"))
-    with pytest.raises(LaunchError, match=r"too large$"):
-        await create_both(api, lookup, plan(WITH_SECRET))
-    assert "remains although its task was not started" in caplog.text
-
-
-@in_virtual_time
-async def test_an_adopted_job_gets_the_secret_that_it_names(
-    api: MemoryApi, lookup: Lookup, caplog: pytest.LogCaptureFixture
-) -> None:
-    earlier = plan_job(task_spec(), WITH_SECRET, worker_id="w", cleanup=True, unique="dead", owner="gone")
-    api.add_job(earlier.job)
-    await create_both(api, lookup, plan())  # the setting is off by now
-    assert list(api.secrets) == [earlier.secret_name]
-    with caplog.at_level(logging.WARNING):
-        api.fail("POST secrets", Fault(403, "not any more"))
-        await create_both(api, lookup, plan())
-    assert "of an adopted Job cannot be created" in caplog.text
-    assert len(api.jobs) == 1

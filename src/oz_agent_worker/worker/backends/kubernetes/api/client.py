@@ -58,7 +58,9 @@ class ClientSettings:
     """How many requests may be in flight, how long each may take (seconds), and how each kind is retried.
 
     More than 32 requests in flight only add latency (measured on one API server). A followed log may
-    be silent for ``log_silence`` before its connection counts as lost.
+    be silent for ``log_silence`` before its connection counts as lost. A request whose answer was lost may
+    be carried out within ``in_doubt``: by then the API server has given it up (kube-apiserver,
+    ``--request-timeout``, 60 s).
     """
 
     in_flight: int = 32
@@ -66,6 +68,7 @@ class ClientSettings:
     request_timeout: float = 30.0
     log_timeout: float = 60.0
     log_silence: float = 300.0
+    in_doubt: float = 65.0
     create: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=30.0))
     delete: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=300.0, longest=15.0))
     read: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=10.0))
@@ -156,10 +159,12 @@ class KubernetesClient:
         request = rest.create(JOBS, namespace, manifest)
         return rest.decode(request, await self._send(request, self.settings.create), JOBS.decoder)
 
-    async def create_secret(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+    async def create_secret(
+        self, namespace: str, manifest: Mapping[str, Any], policy: RetryPolicy | None = None
+    ) -> None:
         """Create a Secret where it does not exist: no two Secrets of tasks have the same name."""
         with suppress(AlreadyExistsError):
-            await self._send(rest.create(SECRETS, namespace, manifest), self.settings.create)
+            await self._send(rest.create(SECRETS, namespace, manifest), policy or self.settings.create)
 
     async def get_job(self, namespace: str, name: str) -> JobView:
         """Read a Job."""

@@ -1,10 +1,16 @@
 """How a request to the API server can fail: one tree of errors with ``ApiError`` as its root.
 
 ``transient`` says whether the same request may succeed later, ``ambiguous`` whether the server may
-have carried it out although it failed. No error contains the body of a request: bodies hold the
-secrets of tasks.
+have carried it out although it failed. So a request that failed is one of three:
+
+- lost (``ambiguous``): only a read shows what became of it;
+- refused for now (``transient`` alone): nothing was done, and the server says why;
+- refused for good (neither).
+
+No error contains the body of a request: bodies hold the secrets of tasks.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -22,6 +28,7 @@ __all__ = [
     "NotFoundError",
     "ServerError",
     "Status",
+    "TooLargeError",
     "TooManyRequestsError",
     "UnauthorizedError",
     "UnreachableError",
@@ -31,6 +38,18 @@ __all__ = [
 
 #: How much of an API server's message an error keeps, in characters.
 MAX_MESSAGE: Final = 1000
+
+#: Answers with 5xx of a server that has not begun to store: admission comes before storage, and etcd
+#: refuses these before it proposes them (k8s.io/apiserver, admission/plugin/webhook/errors;
+#: go.etcd.io/etcd, api/v3rpc/rpctypes). ``etcdserver: request timed out`` is none of them.
+_NOTHING_DONE: Final = re.compile(
+    r"failed calling webhook|denied the request|conversion webhook for .* failed"
+    r"|etcdserver: (?:mvcc: database space exceeded|too many requests)"
+)
+#: etcd's refusals of an object that is too large, which come with 500: by the server, and by its client.
+_TOO_LARGE: Final = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+#: A plugin of an API server that has just started (k8s.io/apiserver, admission.Handler.WaitForReady).
+_NOT_READY: Final = "not yet ready to handle request"
 
 
 class StatusDetails(msgspec.Struct, frozen=True, rename="camel"):
@@ -127,11 +146,21 @@ class TooManyRequestsError(ApiStatusError):
     transient = True
 
 
+class TooLargeError(ApiStatusError):
+    """413, or etcd's refusal: the object is larger than the API server or etcd takes."""
+
+
 class ServerError(ApiStatusError):
-    """5xx: the server failed; it may have carried the request out."""
+    """5xx: the server failed. It may have carried the request out, unless its message shows otherwise."""
 
     transient = True
     ambiguous = True
+
+    def __init__(
+        self, code: int, reason: str, message: str, *, verb: str, path: str, retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, reason, message, verb=verb, path=path, retry_after=retry_after)
+        self.ambiguous = _NOTHING_DONE.search(message) is None
 
 
 _BY_CODE: Final[dict[int, type[ApiStatusError]]] = {
@@ -140,6 +169,7 @@ _BY_CODE: Final[dict[int, type[ApiStatusError]]] = {
     404: NotFoundError,
     409: ConflictError,
     410: GoneError,
+    413: TooLargeError,
     422: InvalidError,
     429: TooManyRequestsError,
 }
@@ -153,6 +183,8 @@ def status_error(
     ``retry_after`` is the header's; without it the one of the Status counts.
     """
     kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiStatusError)
+    if kind is ServerError and _TOO_LARGE.search(status.message or ""):
+        kind = TooLargeError
     if kind is ConflictError and status.reason == "AlreadyExists":
         kind = AlreadyExistsError
     if retry_after is None and status.details and status.details.retry_after_seconds:
@@ -161,5 +193,7 @@ def status_error(
     error = kind(code, reason, status.message or "no message", verb=verb, path=path, retry_after=retry_after)
     if kind is ConflictError and verb == "create":
         # Two creations updated a ResourceQuota at once: the next attempt decides.
+        error.transient = True
+    if kind is ForbiddenError and _NOT_READY in error.message:
         error.transient = True
     return error

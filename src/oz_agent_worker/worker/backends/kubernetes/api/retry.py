@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from oz_agent_worker.common.backoff import full_jitter
 
-from .errors import ApiError, ForbiddenError, UnauthorizedError
+from .errors import ApiError, ApiStatusError, ForbiddenError, UnauthorizedError
 
 __all__ = [
     "ONCE",
@@ -28,6 +28,7 @@ __all__ = [
     "RetryPolicy",
     "delays",
     "is_about_the_worker",
+    "is_explained",
     "is_missing_permission",
     "retry_until_decided",
     "retrying",
@@ -74,6 +75,11 @@ def is_about_the_worker(error: ApiError) -> bool:
     No task fails for it.
     """
     return is_missing_permission(error) or isinstance(error, UnauthorizedError)
+
+
+def is_explained(error: ApiError) -> bool:
+    """Whether the API server answered that it refuses for now, and why: nothing was done."""
+    return isinstance(error, ApiStatusError) and error.transient and not error.ambiguous
 
 
 class GracePeriod:
@@ -141,26 +147,33 @@ async def retry_until_decided(
     *,
     patience: float,
     wanted: Callable[[], bool] = lambda: True,
+    explained_is_final: bool = False,
 ) -> None:
     """Call ``send`` until it succeeds, or is not ``wanted`` any more, however long the API server is away.
 
     For requests that something depends on: the deletion of a Job, the Secret that a Pod waits for.
-    ``send`` has the client's own retries and pauses. ``what`` names the request in the log.
-    A refusal of the worker itself may pass for ``patience`` seconds.
+    ``send`` has the client's own retries and pauses. ``what`` names the request in the log, in which
+    a failure is a warning when it begins and when its kind changes.
+    A refusal of the worker itself may pass for ``patience`` seconds. With ``explained_is_final``, so may
+    one that the API server explains (``is_explained``).
 
     Raises:
         ApiError: the API server refused.
     """
     refused = GracePeriod(patience)
+    warned: tuple[type[ApiError], int] | None = None
     while wanted():
         try:
             await send()
             return
         except ApiError as error:
-            if is_about_the_worker(error):
+            if is_about_the_worker(error) or (explained_is_final and is_explained(error)):
                 if refused.is_over():
                     raise
                 await asyncio.sleep(_REFUSAL_PAUSE)
             elif not error.transient:
                 raise
-            _logger.warning("%s failed and is tried again: %s", what, error)
+            kind = (type(error), getattr(error, "code", 0))
+            level = logging.DEBUG if kind == warned else logging.WARNING
+            warned = kind
+            _logger.log(level, "%s failed and is tried again: %s", what, error)
