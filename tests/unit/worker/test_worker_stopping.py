@@ -238,3 +238,29 @@ async def test_an_assignment_right_before_the_shutdown_leaves_no_loose_end() -> 
     await bench.worker.drain(0.0)
     gc.collect()  # a coroutine that never ran would warn here
     assert bench.worker.active == 0
+
+
+async def test_a_cancellation_reaches_a_launch() -> None:
+    """K5: a backend that tries to start the work again and again tries no more."""
+    bench, step = Bench(), Step()
+    bench.backend.launch_steps["t"] = step
+    bench.assign("t")
+    await settle()
+    event = bench.backend.cancelled
+    assert event is not None
+    assert not event.is_set()
+    bench.cancel("t")
+    assert event.is_set()
+    step.end(LaunchError("the task was cancelled before its Job was created"))
+    await settle()
+    (report,) = [item for _, item in bench.outbox.due(1) if isinstance(item, TerminalReport)]
+    assert report.outcome == cancelled("Task was cancelled before it started")
+
+
+async def test_what_hindered_a_launch_is_said_with_the_rejection() -> None:
+    """K5: in the cluster's words."""
+    bench = Bench()
+    bench.backend.launch_steps["t"] = Step(error=LaunchError('failed calling webhook "a.b.c"'))
+    bench.assign("t")
+    await settle()
+    assert bench.messages == ['failed calling webhook "a.b.c"']
