@@ -103,6 +103,7 @@ class FailureReason(StrEnum):
         " large, its size and the limit.",
         "Hand the named value over in another way: a prompt may have any size, a file in the image or a"
         " volume too.",
+        "agent_invocation",
     )
     IMAGE_PULL = (
         "image_pull",

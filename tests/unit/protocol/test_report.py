@@ -8,7 +8,7 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
 from oz_agent_worker.protocol.frames import TaskFailed, encode_frame
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, failed, succeeded
-from oz_agent_worker.protocol.report import TerminalReport, rejection, terminal_frame
+from oz_agent_worker.protocol.report import ExecutionKey, TerminalReport, claim, rejection, terminal_frame
 from oz_agent_worker.protocol.task_text import TaskText
 
 from .public_schema import FAILURE_REASONS
@@ -116,6 +116,11 @@ def test_a_message_that_is_no_text_can_be_sent() -> None:
 def test_only_an_extended_peer_hears_what_happened() -> None:
     """K5: towards the public service the frames are exactly the public ones."""
     public = json.loads(encode_frame(rejection(KEY, "backend_unavailable", "no \udcff", extended=False)))
-    assert public["data"] == {"task_id": "run-1", "reason": "backend_unavailable"}
+    assert public["data"] == {"task_id": "run-1", "reason": "at_capacity"}
     extended = json.loads(encode_frame(rejection(KEY, "backend_unavailable", "no \udcff", extended=True)))
-    assert extended["data"] == {**public["data"], "message": "no ?", "execution_id": "exec-1"}
+    assert extended["data"] == {
+        "task_id": "run-1",
+        "reason": "backend_unavailable",
+        "message": "no ?",
+        "execution_id": "exec-1",
+    }
