@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from .source import read_source
-from .written import defaults_yaml, reference, schema_json, values_yaml
+from .written import reference, schema_json, template_yaml, values_yaml
 
 __all__ = ["CHARTS", "chart_files", "chart_reference"]
 
@@ -29,7 +29,7 @@ def chart_files(folder: Path) -> dict[Path, str]:
     return {
         folder / "values.yaml": values_yaml(source),
         folder / "values.schema.json": schema_json(source),
-        folder / "files/defaults.yaml": defaults_yaml(source),
+        folder / "files/schema.yaml": template_yaml(source),
     }
 
 

@@ -2,7 +2,7 @@
 
 ``$ref`` to one of the file's definitions is replaced by the definition, so that a description
 beside it counts (draft 7 ignores the neighbours of a ``$ref``). ``$config`` is replaced by a key
-of the worker's config file (``config_keys``). An object that lists its properties is closed.
+of the worker's config file (``config_keys``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,6 @@ from .config_keys import config_values
 __all__ = [
     "SourceError",
     "Value",
-    "closed_schema",
-    "fallbacks",
-    "may_be_null",
     "read_source",
     "values",
 ]
@@ -79,43 +76,6 @@ def values(source: Mapping[str, Any], prefix: str = "", *, deep: bool = False) -
         yield value
         if deep and value.is_group:
             yield from values(schema, f"{value.path}.", deep=True)
-
-
-def may_be_null(schema: Mapping[str, Any]) -> bool:
-    """Whether null has a meaning of its own, and is not the same as the default."""
-    kinds = schema.get("type")
-    return isinstance(kinds, list) and "null" in kinds
-
-
-def fallbacks(source: Mapping[str, Any], section: str = "") -> Iterator[dict[str, Any]]:
-    """The defaults of missing values: the ``values`` of each ``section``, given by its dotted path.
-
-    Those that are ``nullable`` apply only if their whole section is missing.
-    """
-    prefix = f"{section}." if section else ""
-    below = list(values(source, prefix))
-    leaves = [value for value in below if not value.is_group]
-    yield {
-        "section": section,
-        "values": {value.name: value.schema["default"] for value in leaves},
-        "nullable": [value.name for value in leaves if may_be_null(value.schema)],
-    }
-    for value in below:
-        if value.is_group:
-            yield from fallbacks(value.schema, value.path)
-
-
-def closed_schema(schema: Any) -> Any:
-    """The JSON Schema, with ``additionalProperties: false`` in every object that lists its properties."""
-    if isinstance(schema, list):
-        return [closed_schema(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    # A default is data, not a schema.
-    closed = {key: item if key == "default" else closed_schema(item) for key, item in schema.items()}
-    if isinstance(schema.get("properties"), dict):
-        closed.setdefault("additionalProperties", False)
-    return closed
 
 
 def _resolved(node: Any, definitions: Mapping[str, Any]) -> Any:

@@ -9,9 +9,10 @@ import yaml
 
 from scripts.docs.markdown import table
 
-from .source import Value, closed_schema, fallbacks, values
+from .accepted import accepted_schema, template_schema
+from .source import Value, values
 
-__all__ = ["defaults_yaml", "reference", "schema_json", "values_yaml"]
+__all__ = ["reference", "schema_json", "template_yaml", "values_yaml"]
 
 _WIDTH: Final = 100
 _INDENT: Final = "  "
@@ -21,12 +22,12 @@ _OTHERS: Final = "Names"
 
 def schema_json(source: Mapping[str, Any]) -> str:
     """values.schema.json."""
-    return json.dumps(closed_schema(dict(source)), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(accepted_schema(source), indent=2, ensure_ascii=False) + "\n"
 
 
-def defaults_yaml(source: Mapping[str, Any]) -> str:
-    """files/defaults.yaml, from which templates take the defaults of missing values."""
-    return f"{_HEADER}{_as_yaml(list(fallbacks(source)))}\n"
+def template_yaml(source: Mapping[str, Any]) -> str:
+    """files/schema.yaml, by which templates bring the values into form."""
+    return f"{_HEADER}{_as_yaml(template_schema(source))}\n"
 
 
 def values_yaml(source: Mapping[str, Any]) -> str:

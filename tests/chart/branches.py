@@ -3,7 +3,8 @@
 Every ``if`` and ``with`` gets a note at its beginning, at each ``else`` and, where there is
 none, at an ``else`` of its own. A note sets a key below ``$.Values``, which Helm hands to all
 templates as one and the same map; a template that is rendered last prints them. Branches
-that end in ``fail`` are left out: nothing can be printed after them.
+that end in ``fail`` are left out: nothing can be printed after them. So is the template that brings
+the values into form: its parts are called with single values, where no note can be set.
 """
 
 import re
@@ -13,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 __all__ = ["Instrumented", "branches_taken", "instrument", "instrumented_text"]
 
 _ACTION: Final = re.compile(r"\{\{(?P<left>-?)\s*(?P<body>/\*.*?\*/|.*?)\s*(?P<right>-?)\}\}", re.DOTALL)
 _FAIL: Final = re.compile(r"\s*\{\{-?\s*fail ")
 _NOTES: Final = "branchesTaken"
+_WITHOUT_VALUES: Final = "_values.tpl"
 _PRINTED: Final = """\
 apiVersion: v1
 kind: Branches
@@ -42,7 +46,9 @@ def instrument(chart: Path, folder: Path) -> Instrumented:
     names: set[str] = set()
     for path in sorted(chart.glob("templates/**/*.*")):
         name = str(path.relative_to(chart / "templates"))
-        text, found = instrumented_text(path.read_text(encoding="utf-8"), name)
+        text, found = path.read_text(encoding="utf-8"), set[str]()
+        if name != _WITHOUT_VALUES:
+            text, found = instrumented_text(text, name)
         names |= found
         (templates / name).unlink()
         (deeper / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +104,10 @@ def _allow_notes(folder: Path) -> None:
     (folder / "values.schema.json").unlink()
     with (folder / "values.yaml").open("a", encoding="utf-8") as values:
         values.write(f"\n{_NOTES}: {{}}\n")
+    known = folder / "files/schema.yaml"
+    schema = yaml.safe_load(known.read_text(encoding="utf-8"))
+    schema["values"][_NOTES] = {"kind": "any", "default": {}}
+    known.write_text(yaml.safe_dump(schema), encoding="utf-8")
 
 
 def branches_taken(objects: Iterable[Mapping[str, Any]]) -> frozenset[str]:

@@ -4,7 +4,7 @@
 {{- if not $worker.workerId -}}
 {{- fail "worker.workerId is required: --set worker.workerId=NAME, one release a worker ID" -}}
 {{- end -}}
-{{- if hasPrefix "warp" (lower $worker.workerId) -}}
+{{- if hasPrefix "warp" $worker.workerId -}}
 {{- fail (printf "worker.workerId is %q: IDs that begin with `warp` are reserved" $worker.workerId) -}}
 {{- end -}}
 {{- if not .Values.image.tag -}}
@@ -18,8 +18,8 @@
 {{- fail (printf "metrics.prometheusRule.create needs metrics.exporter prometheus or otlp: with %s no Prometheus has what its alerts are about" $metrics.exporter) -}}
 {{- end -}}
 {{- if and $worker.health.enabled (eq (include "oz-agent-worker.scraped" .) "true") -}}
-{{- if eq (int $worker.health.port) (int .Values.metrics.port) -}}
-{{- fail (printf "worker.health.port and metrics.port are both %d: they must differ" (int .Values.metrics.port)) -}}
+{{- if eq $worker.health.port .Values.metrics.port -}}
+{{- fail (printf "worker.health.port and metrics.port are both %d: they must differ" .Values.metrics.port) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

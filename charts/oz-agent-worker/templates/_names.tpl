@@ -26,6 +26,13 @@
 {{- default (printf "%s-config" (include "oz-agent-worker.fullname" .)) .Values.worker.existingConfigMap -}}
 {{- end -}}
 
+{{/* The public chart, too, has a name of its own for a Secret that it creates without one. */}}
+{{- define "oz-agent-worker.apiKeySecretName" -}}
+{{- $secret := .Values.warp.apiKeySecret -}}
+{{- $default := $secret.create | ternary (printf "%s-api-key" (include "oz-agent-worker.fullname" .)) "oz-agent-worker" -}}
+{{- default $default $secret.name -}}
+{{- end -}}
+
 {{/* A Service's name has 63 characters at most. */}}
 {{- define "oz-agent-worker.metricsName" -}}
 {{- printf "%s-metrics" (include "oz-agent-worker.fullname" . | trunc 55 | trimSuffix "-") -}}
@@ -80,16 +87,16 @@ contains the release's namespace: several releases of one name may use one names
 
 {{/* Labels that never change during the life of a release. */}}
 {{- define "oz-agent-worker.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "oz-agent-worker.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "oz-agent-worker.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* For objects only: with the chart's version in a Pod's labels every upgrade would restart the Pod. */}}
 {{- define "oz-agent-worker.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{ include "oz-agent-worker.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}
 
 {{/* The test's Pod has a name of its own: no selector of the worker may match it. */}}
@@ -98,10 +105,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "oz-agent-worker.testLabels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "oz-agent-worker.testName" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/name: {{ include "oz-agent-worker.testName" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}
 
 {{/* The Pod stays until the next test, for its log. */}}

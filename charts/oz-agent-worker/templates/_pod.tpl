@@ -7,7 +7,7 @@
 {{/* Pull secrets, each given as a name or as {name}. */}}
 {{- define "oz-agent-worker.pullSecrets" -}}
 {{- range .Values.image.pullSecrets }}
-- name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
+- name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | quote }}
 {{- end }}
 {{- end -}}
 
@@ -34,8 +34,8 @@
 - name: WARP_API_KEY
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.warp.apiKeySecret.name }}
-      key: {{ .Values.warp.apiKeySecret.key }}
+      name: {{ include "oz-agent-worker.apiKeySecretName" . | quote }}
+      key: {{ .Values.warp.apiKeySecret.key | quote }}
 - name: OZ_POD_NAME
   valueFrom:
     fieldRef:
@@ -49,12 +49,12 @@
     fieldRef:
       fieldPath: metadata.uid
 - name: OTEL_METRICS_EXPORTER
-  value: {{ .Values.metrics.enabled | ternary .Values.metrics.exporter "none" }}
+  value: {{ .Values.metrics.enabled | ternary .Values.metrics.exporter "none" | quote }}
 {{- if eq (include "oz-agent-worker.scraped" .) "true" }}
 - name: OTEL_EXPORTER_PROMETHEUS_HOST
   value: 0.0.0.0
 - name: OTEL_EXPORTER_PROMETHEUS_PORT
-  value: {{ .Values.metrics.port | toString | quote }}
+  value: {{ .Values.metrics.port | quote }}
 {{- end }}
 {{- end -}}
 
@@ -114,9 +114,9 @@ certificate of a kubeconfig is a file while it is loaded.
 {{- define "oz-agent-worker.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "oz-agent-worker.configMapName" . }}
+    name: {{ include "oz-agent-worker.configMapName" . | quote }}
 {{- range $name, $path := include "oz-agent-worker.writable" . | fromYaml }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   emptyDir: {}
 {{- end }}
 {{- with .Values.worker.extraVolumes }}
@@ -129,8 +129,8 @@ certificate of a kubeconfig is a file while it is loaded.
   mountPath: /etc/oz-agent-worker
   readOnly: true
 {{- range $name, $path := include "oz-agent-worker.writable" . | fromYaml }}
-- name: {{ $name }}
-  mountPath: {{ $path }}
+- name: {{ $name | quote }}
+  mountPath: {{ $path | quote }}
 {{- end }}
 {{- with .Values.worker.extraVolumeMounts }}
 {{ toYaml . }}

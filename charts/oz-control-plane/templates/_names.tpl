@@ -33,19 +33,19 @@
 
 {{/* The Service as every namespace of the cluster reaches it. */}}
 {{- define "oz-control-plane.url" -}}
-{{- printf "http://%s.%s.svc:%d" (include "oz-control-plane.fullname" .) .Release.Namespace (int .Values.controlPlane.port) -}}
+{{- printf "http://%s.%s.svc:%d" (include "oz-control-plane.fullname" .) .Release.Namespace .Values.controlPlane.port -}}
 {{- end -}}
 
 {{/* What never changes while a release lives. */}}
 {{- define "oz-control-plane.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "oz-control-plane.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "oz-control-plane.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Of objects alone: with the chart's version in a Pod's labels, each upgrade would restart it. */}}
 {{- define "oz-control-plane.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{ include "oz-control-plane.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end -}}

@@ -7,15 +7,15 @@
 {{/* Pull secrets, each given as a name or as {name}. */}}
 {{- define "oz-control-plane.pullSecrets" -}}
 {{- range .Values.image.pullSecrets }}
-- name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") }}
+- name: {{ kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name") | quote }}
 {{- end }}
 {{- end -}}
 
 {{/* Where the API key is. */}}
 {{- define "oz-control-plane.apiKey" -}}
 secretKeyRef:
-  name: {{ .Values.apiKeySecret.name }}
-  key: {{ .Values.apiKeySecret.key }}
+  name: {{ .Values.apiKeySecret.name | quote }}
+  key: {{ .Values.apiKeySecret.key | quote }}
 {{- end -}}
 
 {{- define "oz-control-plane.ownEnv" -}}
@@ -26,8 +26,8 @@ secretKeyRef:
   {{- if .Values.database.urlSecret.name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.database.urlSecret.name }}
-      key: {{ .Values.database.urlSecret.key }}
+      name: {{ .Values.database.urlSecret.name | quote }}
+      key: {{ .Values.database.urlSecret.key | quote }}
   {{- else }}
   value: sqlite:////var/lib/oz/control-plane.db
   {{- end }}
@@ -59,7 +59,7 @@ secretKeyRef:
 - name: data
   {{- if .Values.persistence.enabled }}
   persistentVolumeClaim:
-    claimName: {{ include "oz-control-plane.claimName" . }}
+    claimName: {{ include "oz-control-plane.claimName" . | quote }}
   {{- else }}
   emptyDir: {}
   {{- end }}

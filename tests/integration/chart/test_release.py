@@ -1,10 +1,13 @@
 """Install, upgrade and uninstall with real Helm."""
 
+import re
+import shutil
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm
+from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm, HelmError
 from tests.cluster.errors import ApiError
 from tests.cluster.rest import RestClient, wait_for
 
@@ -163,3 +166,23 @@ def test_both_charts_install_with_two_commands(helm: Helm, admin: RestClient, ba
     helm.run("install", "oz-agent-worker", WORKER, "--namespace", bare, *sets)
     secrets = [name for name in objects_in(admin, bare) if name == "secrets/oz-agent-worker"]
     assert len(secrets) == 1
+
+
+def test_a_stale_value_of_a_release_is_found_and_removed(
+    helm: Helm, admin: RestClient, namespace: str
+) -> None:
+    older = helm.home.parent / WORKER.name
+    shutil.copytree(WORKER, older)
+    schema = yaml.safe_load((older / "files/schema.yaml").read_text())
+    schema["values"]["worker"]["values"]["replicas"] = {"kind": "integer", "default": 1}
+    (older / "files/schema.yaml").write_text(yaml.safe_dump(schema))
+    helm.run("install", "rel", older, "--namespace", namespace, *NEEDED, "--set=worker.replicas=2")
+    upgrade = ("upgrade", "rel", WORKER, "--namespace", namespace, "--reset-then-reuse-values")
+    with pytest.raises(HelmError) as refused:
+        helm.run(*upgrade, "--dry-run=client")
+    assert "worker.replicas: known here are" in str(refused.value)
+    (argument,) = re.findall(r"--set (\S+)", str(refused.value))
+    helm.run(*upgrade, f"--set={argument}")
+    assert "replicas" not in helm.run("get", "values", "rel", "--namespace", namespace)
+    helm.run(*upgrade)
+    assert deployment(admin, namespace, "rel-oz-agent-worker")["spec"]["replicas"] == 1

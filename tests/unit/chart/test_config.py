@@ -91,7 +91,7 @@ def test_a_kubeconfig_arrives(helm: Helm) -> None:
     ("key", "value", "read"),
     [
         ("kubernetesBackend.activeDeadlineSeconds", None, ("active_deadline_seconds", None)),
-        ("kubernetesBackend.ttlSecondsAfterFinished", 0, ("ttl_seconds_after_finished", 0)),
+        ("kubernetesBackend.ttlSecondsAfterFinished", 60, ("ttl_seconds_after_finished", 60)),
         ("kubernetesBackend.unschedulableTimeout", "0s", ("unschedulable_timeout", 0.0)),
         ("kubernetesBackend.useImageVolumes", True, ("use_image_volumes", True)),
         ("kubernetesBackend.terminationGracePeriodSeconds", 0, ("termination_grace_period_seconds", 0)),

@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 import yaml
 
-from scripts.chart_values.source import Value, may_be_null, read_source, values
+from scripts.chart_values.accepted import may_be_null
+from scripts.chart_values.source import Value, read_source, values
 from tests.chart.helm_cli import CONTROL_PLANE, WORKER, Helm, HelmError
 
 #: Values with which all that can be made is made, so that nearly every value is used.

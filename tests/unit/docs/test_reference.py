@@ -70,7 +70,7 @@ def test_files_that_are_behind_are_named(tmp_path: Path) -> None:
     late.write_text(read(late).replace("--host", "--hosts"))
     names = {path.relative_to(tmp_path).as_posix() for path, _ in behind(tmp_path)}
     missing = {f"charts/{chart}/{name}" for chart in ("oz-agent-worker", "oz-control-plane")
-               for name in ("values.yaml", "values.schema.json", "files/defaults.yaml")}  # fmt: skip
+               for name in ("values.yaml", "values.schema.json", "files/schema.yaml")}  # fmt: skip
     assert names == {"docs/commands.md", "charts/oz-agent-worker/files/dashboard.json"} | missing
 
 
