@@ -23,6 +23,7 @@ __all__ = [
     "on_problem",
     "on_unexpected",
     "problem_response",
+    "without_nul",
 ]
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,13 @@ class ProblemError(Exception):
 def invalid(detail: str) -> ProblemError:
     """The problem of a request that is not valid (400)."""
     return ProblemError(400, Code.INVALID_REQUEST, detail)
+
+
+def without_nul(field: str, text: str) -> str:
+    """Return a text that every database can store and compare. Raises ProblemError (400)."""
+    if "\0" in text:
+        raise invalid(f"{field}: contains a NUL character")
+    return text
 
 
 def not_found(run_id: str) -> ProblemError:

@@ -8,6 +8,7 @@ from io import BytesIO
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.app import ControlPlane
@@ -33,6 +34,8 @@ MEMBERS = {"type", "title", "status", "detail", "instance", "error", "retryable"
         ("GET", "agent/runs?cursor=AAAA", 400),
         ("GET", "agent/runs?stat=QUEUED", 400),
         ("POST", "agent/runs", 400),
+        ("GET", "agent/runs?name=%00", 400),
+        ("GET", f"agent/runs?q={'+'.join(map(str, range(1200)))}", 400),
     ],
 )
 async def test_every_error_is_a_problem(
@@ -44,6 +47,40 @@ async def test_every_error_is_a_problem(
     assert set(problem) == MEMBERS
     assert problem["status"] == status
     assert problem["instance"] == f"/api/v1/{path.partition('?')[0]}"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/logs"), ("POST", "/cancel")])
+async def test_a_run_id_with_nul_is_refused(http: aiohttp.ClientSession, method: str, path: str) -> None:
+    """P8: PostgreSQL cannot look for it."""
+    async with http.request(method, URL(f"agent/runs/a%00b{path}", encoded=True)) as response:
+        problem = await response.json(content_type=None)
+    assert (response.status, problem["detail"]) == (400, "run_id: contains a NUL character")
+
+
+@pytest.mark.parametrize(
+    ("parent", "detail"),
+    [
+        ("", "parent_run_id: is empty"),
+        ("nobody", "parent_run_id: there is no run nobody"),
+        ("a\0", "parent_run_id: contains a NUL character"),
+    ],
+)
+async def test_a_parent_must_exist(http: aiohttp.ClientSession, parent: str, detail: str) -> None:
+    """P8: an empty ID is no ID."""
+    async with http.post("agent/runs", json={"prompt": "p", "parent_run_id": parent}) as response:
+        problem = await response.json(content_type=None)
+    assert (response.status, problem["detail"]) == (400, detail)
+
+
+@pytest.mark.parametrize("event_id", ["9" * 5000, "0" * 5000, "-1", "9" * 19])
+async def test_a_last_event_id_that_is_none(http: aiohttp.ClientSession, event_id: str) -> None:
+    """P8: a number of any length."""
+    async with http.post("agent/runs", json={"prompt": "p", "config": {"worker_host": "nobody"}}) as response:
+        run_id = (await response.json())["run_id"]
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": event_id}
+    async with http.get(f"agent/runs/{run_id}/logs", headers=headers) as response:
+        problem = await response.json(content_type=None)
+    assert (response.status, problem["detail"].partition(":")[0]) == (400, "Last-Event-ID")
 
 
 async def test_a_wrong_method_names_the_right_ones(http: aiohttp.ClientSession) -> None:

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
 
-from oz_agent_worker.controlplane.problems import invalid
+from oz_agent_worker.controlplane.problems import invalid, without_nul
 from oz_agent_worker.controlplane.rules.run_states import RunState
 from oz_agent_worker.controlplane.store.cursor import decode_cursor
 from oz_agent_worker.controlplane.store.run_list import RunQuery, SortBy
@@ -19,6 +19,8 @@ T = TypeVar("T")
 LARGEST_PAGE: Final = 500
 _DEFAULT_PAGE: Final = 20
 _LARGEST_METADATA: Final = 5
+#: Each word is looked for in three columns of every run; a database also limits the size of a condition.
+_MOST_WORDS: Final = 32
 _METADATA: Final = re.compile(r"metadata\[(?P<key>[^\]]*)\]")
 
 #: Parameters that compare one column, and the column.
@@ -45,7 +47,7 @@ PARAMETERS: Final = {
     "created_after": "Runs created after this RFC 3339 time.",
     "created_before": "Runs created before this RFC 3339 time.",
     "updated_after": "Runs updated after this RFC 3339 time.",
-    "q": "Words; the title, the prompt or the skill contains each of them.",
+    "q": "Words, 32 at most; the title, the prompt or the skill contains each of them.",
     "title": "Exactly this title.",
     "name": "Exactly this name.",
     "model_id": "Exactly this model.",
@@ -73,19 +75,23 @@ def parse_run_query(params: QueryParams) -> RunQuery:
     Raises:
         ProblemError: 400; the detail begins with the parameter's name.
     """
-    for name in params:
+    for name, value in params.multi_items():
         if name not in PARAMETERS and not _METADATA.fullmatch(name):
             raise invalid(f"{name}: there is no such parameter")
+        without_nul(name.replace("\0", "?"), name + value)
     # Every run here is executed by a worker, so none is local.
     location = _choice("execution_location", params.get("execution_location", "REMOTE"), ("LOCAL", "REMOTE"))
     equals = [(_EQUAL[name], params[name]) for name in params if name in _EQUAL]
     return RunQuery(
-        states=tuple(RunState(_choice("state", value, tuple(RunState))) for value in params.getlist("state")),
+        states=tuple(
+            RunState(_choice("state", value, tuple(RunState)))
+            for value in dict.fromkeys(params.getlist("state"))
+        ),
         equals=tuple((c, None if (c, v) == ("environment_id", _NO_ENVIRONMENT) else v) for c, v in equals),
         created_after=_decode(params, "created_after", parse_time),
         created_before=_decode(params, "created_before", parse_time),
         updated_after=_decode(params, "updated_after", parse_time),
-        search=tuple(params.get("q", "").split()),
+        search=_words(params.get("q", "")),
         metadata=_metadata(params),
         ancestor_run_id=params.get("ancestor_run_id"),
         nothing=not _FOREIGN.isdisjoint(params) or location == "LOCAL",
@@ -94,6 +100,13 @@ def parse_run_query(params: QueryParams) -> RunQuery:
         after=_decode(params, "cursor", decode_cursor) if params.get("cursor") else None,
         limit=_decode(params, "limit", _page_size) or _DEFAULT_PAGE,
     )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(text.split()))
+    if len(words) > _MOST_WORDS:
+        raise invalid(f"q: has {len(words)} words, and {_MOST_WORDS} are allowed")
+    return words
 
 
 def _metadata(params: QueryParams) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from oz_agent_worker.common.aio import wait_for_event
 from oz_agent_worker.controlplane.auth import authenticate_reader
 from oz_agent_worker.controlplane.gateway.services import Services
-from oz_agent_worker.controlplane.problems import invalid, not_found
+from oz_agent_worker.controlplane.problems import invalid, not_found, without_nul
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL
 from oz_agent_worker.controlplane.store import logs, runs
 from oz_agent_worker.controlplane.store.database import Database
@@ -33,7 +33,7 @@ async def log_response(request: Request, services: Services) -> Response:
     """The whole output; a stream of it with ``follow=1`` or ``Accept: text/event-stream``."""
     run_id, database = request.path_params["run_id"], services.database
     await authenticate_reader(request, database, run_id)
-    if await database.read(logs.read_page, run_id, 0) is None:
+    if await database.read(logs.read_page, without_nul("run_id", run_id), 0) is None:
         raise not_found(run_id)
     headers = {"Cache-Control": "no-store"}
     follow = request.query_params.get("follow", "").lower() in ("1", "true")

@@ -1,12 +1,13 @@
 """Decodes and checks the body of a request to create a run."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid
+from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, without_nul
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
 __all__ = ["CONFIG_FIELDS", "REQUEST_FIELDS", "RunConfig", "RunRequest", "decode_run_request"]
@@ -216,9 +217,8 @@ def _check(request: RunRequest) -> None:
         raise ProblemError(422, Code.OPERATION_NOT_SUPPORTED, detail)
     if not (request.prompt or "").strip() and request.skill_spec is None:
         raise invalid("prompt: required unless a skill is given (skill, config.skill_spec or config.skills)")
-    for path, text in (("prompt", request.prompt), ("title", request.title)):
-        if "\0" in (text or ""):
-            raise invalid(f"{path}: contains a NUL character")
+    for path, text in _texts(request, ""):
+        without_nul(path, text)
     size = len(msgspec.json.encode((request.prompt, request.title, request.config)))
     if size > _LARGEST_TASK:
         detail = f"prompt: with the configuration {size} bytes of JSON, and {_LARGEST_TASK} fit an assignment"
@@ -229,6 +229,18 @@ def _check(request: RunRequest) -> None:
         )
     _check_servers((request.config and request.config.mcp_servers) or {})
     _check_metadata(request.metadata or {})
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text of a request, with its path; what is kept as raw JSON and the metadata are left out."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _texts(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, path)
 
 
 def _check_servers(servers: dict[str, Raw]) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from oz_agent_worker.controlplane.auth import ApiUser, authenticate_reader, authenticate_user
 from oz_agent_worker.controlplane.gateway.services import Services
-from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, not_found
+from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, not_found, without_nul
 from oz_agent_worker.controlplane.rules.run_states import TERMINAL, RunState
 from oz_agent_worker.controlplane.store import reports, runs
 from oz_agent_worker.controlplane.store.cursor import CursorError, encode_cursor
@@ -55,8 +55,11 @@ class RunsApi:
         user = await authenticate_user(request, self._database)
         asked = decode_run_request(await _body(request))
         new = _new_run(asked, user, request.headers.get(_SOURCE_HEADER, "API").upper())
-        if new.parent_run_id and not await self._database.read(runs.exists, new.parent_run_id):
-            raise invalid(f"parent_run_id: there is no run {new.parent_run_id[:64]}")
+        parent = new.parent_run_id
+        if parent == "":
+            raise invalid("parent_run_id: is empty")
+        if parent and not await self._database.read(runs.exists, parent):
+            raise invalid(f"parent_run_id: there is no run {parent[:64]}")
         await self._database.write(runs.create, new, asked.metadata or {}, self._services.clock())
         self._services.wake()
         target = f"worker {new.worker_host}" if new.worker_host else "any worker"
@@ -85,7 +88,7 @@ class RunsApi:
         """One run, with its whole prompt."""
         run_id = request.path_params["run_id"]
         await authenticate_reader(request, self._database, run_id)
-        run = await self._database.read(runs.get, run_id)
+        run = await self._database.read(runs.get, without_nul("run_id", run_id))
         if run is None:
             raise not_found(run_id)
         metadata = await self._database.read(runs.metadata_of, [run_id])
@@ -98,7 +101,7 @@ class RunsApi:
     async def cancel(self, request: Request) -> Response:
         """Cancel a run, or ask its worker to stop it."""
         user = await authenticate_user(request, self._database)
-        run_id = request.path_params["run_id"]
+        run_id = without_nul("run_id", request.path_params["run_id"])
         now = self._services.clock()
         lease_until = now + micros(self._services.settings.worker_grace)
         run = await self._database.write(reports.cancel, run_id, now, lease_until, user.name)

@@ -38,6 +38,9 @@ def decode_cursor(text: str) -> Cursor:
         raise CursorError("is too long")
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        return _decoder.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
+        cursor = _decoder.decode(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (UnicodeError, binascii.Error, msgspec.DecodeError) as error:
         raise CursorError("is not a cursor that this server gave") from error
+    if any(isinstance(key, str) and "\0" in key for key in cursor.keys):
+        raise CursorError("is not a cursor that this server gave")
+    return cursor

@@ -154,8 +154,11 @@ def metadata_of(connection: Connection, run_ids: Iterable[str]) -> dict[str, dic
 def lock_run(connection: Connection, run_id: str) -> RunRecord | None:
     """Read a run's record and lock it until the transaction ends.
 
-    PostgreSQL locks the row. SQLite has no row locks and needs none: it has one writer.
+    PostgreSQL locks the row. SQLite has no row locks and needs none: it has one writer. An ID with
+    NUL is nobody's: a worker may send one, and PostgreSQL refuses to look for it.
     """
+    if "\0" in run_id:
+        return None
     row = connection.execute(_LOCKED_RECORD, {"run_id": run_id}).mappings().one_or_none()
     if row is None:
         return None

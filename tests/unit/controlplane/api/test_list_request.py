@@ -60,6 +60,12 @@ def test_a_filter_on_what_no_run_has_matches_nothing(query: str) -> None:
     assert parse_run_query(QueryParams(query)).nothing
 
 
+def test_what_is_said_twice_is_looked_for_once() -> None:
+    query = parse_run_query(QueryParams("state=QUEUED&state=ERROR&state=QUEUED&q=" + "+".join(["w"] * 1200)))
+    assert (query.states, query.search) == ((RunState.QUEUED, RunState.ERROR), ("w",))
+    assert len(parse_run_query(QueryParams("q=" + "+".join(f"w{n}" for n in range(32)))).search) == 32
+
+
 def test_every_run_is_remote() -> None:
     assert not parse_run_query(QueryParams("execution_location=REMOTE")).nothing
 
@@ -80,6 +86,17 @@ def test_every_run_is_remote() -> None:
         ("cursor=x", "cursor: is not a cursor"),
         ("execution_location=MOON", "execution_location: must be one of LOCAL, REMOTE"),
         ("&".join(f"metadata[k{i}]=v" for i in range(6)), "metadata: at most 5"),
+        # P8: what PostgreSQL refuses to compare, and more words than SQLite takes in one condition.
+        ("title=a%00b", "title: contains a NUL character"),
+        ("title=a&title=%00", "title: contains a NUL character"),
+        ("q=a+%00", "q: contains a NUL character"),
+        ("ancestor_run_id=%00", "ancestor_run_id: contains a NUL character"),
+        ("metadata[k]=%00", "metadata[k]: contains a NUL character"),
+        ("metadata[%00]=v", "metadata[?]: contains a NUL character"),
+        ("cursor=%00", "cursor: contains a NUL character"),
+        ("cursor=" + encode_cursor(Cursor("title", True, ("a\0", 1))), "cursor: is not a cursor"),
+        ("q=" + "+".join(f"w{n}" for n in range(33)), "q: has 33 words, and 32 are allowed"),
+        ("q=" + "+".join(f"w{n}" for n in range(1200)), "q: has 1200 words, and 32 are allowed"),
     ],
 )
 def test_refusals_name_the_parameter(query: str, detail: str) -> None:

@@ -87,6 +87,39 @@ def test_refusals_name_the_field(body: Any, status: int, detail: str) -> None:
     assert problem.detail.startswith(detail)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "prompt",
+        "title",
+        "conversation_id",
+        "parent_run_id",
+        "skill",
+        "config.name",
+        "config.model_id",
+        "config.environment_id",
+        "config.skill_spec",
+        "config.worker_host",
+        "config.base_prompt",
+        "config.harness.model_id",
+        "config.inference_providers.aws.region",
+    ],
+)
+def test_a_nul_is_refused_wherever_it_is(path: str) -> None:
+    """P8: PostgreSQL cannot store it."""
+    value: Any = "a\0b"
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    problem = refusal({"prompt": "p"} | value)
+    assert (problem.status, problem.detail) == (400, f"{path}: contains a NUL character")
+
+
+def test_a_nul_in_a_list_is_refused() -> None:
+    assert refusal({"prompt": "p", "config": {"skills": ["a", "\0"]}}).detail == (
+        "config.skills: contains a NUL character"
+    )
+
+
 def test_what_says_nothing_is_taken() -> None:
     decode_run_request(
         b'{"prompt": "p", "attachments": [], "mode": "normal", "interactive": false, "team": true}'

@@ -208,5 +208,13 @@ def test_a_worker_may_cancel_a_run_without_a_request(connection: Connection) -> 
     assert stored(connection, run_id).message == "Cancelled by worker w: the host is drained."
 
 
+def test_a_worker_may_name_a_run_that_no_database_can_look_for(connection: Connection) -> None:
+    """P8: its frame has no effect, and its connection stays open."""
+    ref = ExecutionRef("a\0b", "e\0")
+    assert reports.claim(connection, ref, Peer("w"), T0).why == "no such run"
+    assert reports.finish(connection, ref, Peer("w"), CANCELLED, T0).why == "no such run"
+    assert not queue.reject(connection, ref, Peer("w"), "full", T0, T0)
+
+
 def test_a_run_that_does_not_exist_cannot_be_cancelled(connection: Connection) -> None:
     assert reports.cancel(connection, "nothing", T0, T0 + GRACE) is None
