@@ -129,7 +129,8 @@ class FailureReason(StrEnum):
         True,
         "an init container `copy-sidecar-…` failed",
         "A sidecar's files could not be copied into the task's Pod.",
-        "Give the sidecar's image `/bin/sh` and `cp`, or set `use_image_volumes`.",
+        "Give the sidecar's image `/bin/sh` and `cp`, for the nodes' CPU architecture, or set"
+        " `use_image_volumes`.",
     )
     CONTAINER_CREATE = (
         "container_create",
@@ -160,7 +161,7 @@ class FailureReason(StrEnum):
         "container_exit",
         _AGENT,
         False,
-        "a container ended with an exit code other than 0",
+        "the container `task` ended with an exit code other than 0",
         "The agent failed. Above 128 a signal ended it: 137 is SIGKILL, 143 SIGTERM.",
         "Read its log; `oz-agent-worker explain TASK` shows where to find it.",
     )
@@ -293,6 +294,17 @@ class FailureReason(StrEnum):
         "Find out who deletes Pods; raise the quota; change `pod_template` as the policy demands"
         " (`oz-agent-worker doctor`).",
         "job_failed",
+    )
+    POD_REPLACED = (
+        "pod_replaced",
+        _INFRASTRUCTURE,
+        True,
+        "the Job has another Pod than the one that started the task, and `retry_on_disruption` does not"
+        " allow it",
+        "Somebody removed the first Pod by force and took away its finalizer, or the Job was suspended and"
+        " resumed: the Job controller made another. The Job is deleted at once, so that the task does not"
+        " run twice.",
+        "Find out who removes Pods; see what the first attempt has done before you run the task again.",
     )
     POD_WATCH = (
         "pod_watch",

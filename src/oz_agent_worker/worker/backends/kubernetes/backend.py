@@ -22,7 +22,7 @@ from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, WatchSta
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 from .adoption.adoption import Adoption
-from .adoption.decision import AdoptionPolicy, end_condition
+from .adoption.decision import AdoptionPolicy
 from .adoption.liveness import AdoptionQueries, LivenessSettings, OwnerLiveness, ServerClock
 from .adoption.self_identity import own_instance, this_machine
 from .api.client import ClientSettings, KubernetesClient
@@ -41,6 +41,7 @@ from .preflight.permissions import explain_error
 from .preflight.preflight import Preflight, PreflightSettings
 from .quota_wait import QuotaWait, created_when_there_is_room
 from .secret_creation import create_environment_secret
+from .status.job_state import end_condition
 from .status.policy import ObservationPolicy, observation_policy
 from .watch.job_index import JobIndex
 from .watch.monitor import JobMonitor

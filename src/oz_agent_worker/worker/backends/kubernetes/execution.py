@@ -11,7 +11,6 @@ from oz_agent_worker.protocol.outcome import Outcome, TaskResult, cancelled, fai
 from oz_agent_worker.worker.backends.base import OutputSink
 from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, ignore_event
 
-from .adoption.decision import end_condition
 from .api.client import KubernetesClient
 from .api.errors import ApiError
 from .api.retry import retry_until_decided
@@ -20,7 +19,9 @@ from .inspection.event_history import outcome_from_events
 from .inspection.evidence import EvidenceKeeper
 from .log_follower import LogFollower, LogFollowers
 from .objects import JobView, PodView, last_pod
+from .status.ending import end_of_task
 from .status.evaluate import Evaluation, Observation, evaluate
+from .status.job_state import Stage, end_condition, job_state
 from .status.policy import ObservationPolicy
 from .watch.job_index import JobIndex
 
@@ -92,8 +93,9 @@ class KubernetesExecution:
 
     A failure can be certain before the Job ends: an image cannot be pulled, or no node takes the
     Pod. Such a Job is deleted before ``wait`` returns (unless ``cleanup`` is off), because the task
-    may be running elsewhere by the time this Job would start. A Job that failed by itself stays for
-    its TTL.
+    may be running elsewhere by the time this Job would start. If the Job has a Pod too many, that is
+    done at once, and with ``cleanup`` off too. A Job whose task has ended and that goes on is deleted by
+    ``release``. A Job that failed by itself stays for its TTL.
 
     ``adopted``: another worker created the Job. If that worker is gone, several workers with its ID
     may follow the Job, and only the worker that deletes it knows the reason. ``created_at`` is when
@@ -217,6 +219,8 @@ class KubernetesExecution:
             context.notify(TaskEvent(EventKind.JOB_NAMED, job.metadata.key, self._name))
         ended = end_condition(job) if self._adopted and job is not None else None
         outcome = await self._decided()
+        if outcome.reason is FailureReason.POD_REPLACED and self._may_run():
+            await self._delete_failed()
         outcome = await outcome_from_events(
             outcome, context.client, context.namespace, self._job(), self._pods()
         )
@@ -228,7 +232,7 @@ class KubernetesExecution:
             if context.evidence is not None:
                 ended_at = ended.last_transition_time if ended is not None else None
                 await context.evidence.keep(self._name, outcome, ended_before=ended_at)
-            if context.cleanup and self._may_run():
+            if context.cleanup and self._may_start():
                 await self._delete_failed()
         context.index.remove_handler(self._name, self)
         context.events.forget(self.uid)
@@ -246,15 +250,18 @@ class KubernetesExecution:
         if self._stopping is not None and (self._deleted or self._gone):
             return cancelled(self._stopping), None
         context, now = self._context, self._context.clock()
-        observed = Observation(self._job(), self._pods(), context.events.facts(self.uid))
+        facts, replaced = context.events.facts(self.uid), context.index.replaced(self._name, self.uid)
+        observed = Observation(self._job(), self._pods(), facts, replaced)
         evaluation = evaluate(observed, self._first_seen, now, context.policy)
-        if evaluation.phase == "running":
+        if evaluation.stage in {Stage.RUNNING, Stage.ENDING}:
             self._note_start()
         if evaluation.outcome is not None:
             pause = self._until_pods_settle(evaluation, now)
+            if pause is None and evaluation.end is not None and evaluation.end.finding is not None:
+                _logger.info("Job %s: %s", self._name, evaluation.end.finding.statement())
             return (evaluation.outcome, None) if pause is None else (None, pause)
         if self._gone:
-            return self._evaluate_deleted(now)
+            return self._evaluate_deleted(evaluation, now)
         self._note_problems(evaluation, now)
         again = evaluation.recheck_at
         pauses = [] if again is None else [max(0.0, again - now)]
@@ -263,13 +270,15 @@ class KubernetesExecution:
             pauses += [] if pause is None else [pause]
         return None, min(pauses, default=None)
 
-    def _evaluate_deleted(self, now: float) -> tuple[Outcome | None, float | None]:
+    def _evaluate_deleted(self, evaluation: Evaluation, now: float) -> tuple[Outcome | None, float | None]:
         """Evaluate a Job that this execution has not deleted."""
         if self._gone_at is None:
             self._gone_at = now
         pause = self._gone_at + self._context.precedence - now
         if self._adopted and pause > 0:
             return None, pause
+        if evaluation.end is not None and evaluation.end.undisturbed:
+            return evaluation.end.outcome, None
         message = "The Job was deleted by somebody else before it ended"
         return failed(FailureReason.JOB_FAILED, message), None
 
@@ -295,7 +304,7 @@ class KubernetesExecution:
         """
         assert evaluation.outcome is not None
         of_interest = self._output.wanted is not False or evaluation.outcome.result is TaskResult.FAILED
-        if evaluation.phase != "finished" or self._gone or not of_interest:
+        if evaluation.stage is not Stage.ENDED or self._gone or not of_interest:
             return None
         last = last_pod(self._pods())
         if last is not None and last.has_ended:
@@ -321,6 +330,12 @@ class KubernetesExecution:
             return False
         job = self._job()
         return job is None or end_condition(job) is None
+
+    def _may_start(self) -> bool:
+        """Whether the Job may yet start the task, or go on with it."""
+        job = self._job()
+        ends = job is not None and end_of_task(job_state(job, self._pods()), self._context.policy) is not None
+        return self._may_run() and not ends
 
     def _may_be_stopped(self) -> bool:
         return self._outcome is None and self._may_run()

@@ -28,6 +28,7 @@ __all__ = [
     "EventSeries",
     "EventSource",
     "EventView",
+    "JobSpec",
     "JobStatus",
     "JobView",
     "Labels",
@@ -39,6 +40,7 @@ __all__ = [
     "Running",
     "Terminated",
     "Waiting",
+    "in_order",
     "last_pod",
     "last_seen",
 ]
@@ -119,10 +121,18 @@ class JobStatus(_View, frozen=True):
     failed: int | None = None
 
 
+class JobSpec(_View, frozen=True):
+    """``spec`` of a Job (batch/v1, JobSpec)."""
+
+    backoff_limit: int | None = None
+    """How many of its Pods may fail before the Job does."""
+
+
 class JobView(_View, frozen=True):
     """A Job (batch/v1, Job)."""
 
     metadata: ObjectMeta = ObjectMeta()
+    spec: JobSpec | None = None
     status: JobStatus | None = None
 
     def __post_init__(self) -> None:
@@ -133,9 +143,10 @@ class JobView(_View, frozen=True):
         """The Job's conditions, whatever their status."""
         return (self.status.conditions if self.status else None) or ()
 
-    def condition(self, kind: str) -> Condition | None:
-        """The condition of this type that is ``True``, if there is one."""
-        return next((c for c in self.conditions if c.type == kind and c.status == "True"), None)
+    def condition(self, *kinds: str) -> Condition | None:
+        """The condition of one of these types that is ``True``, the first type's first, if there is one."""
+        holds = {c.type: c for c in self.conditions if c.status == "True"}
+        return next((holds[kind] for kind in kinds if kind in holds), None)
 
 
 class Waiting(_View, frozen=True):
@@ -236,6 +247,7 @@ class PodSpec(_View, frozen=True):
 
     node_name: str | None = None
     init_containers: tuple[ContainerSpec, ...] | None = None
+    termination_grace_period_seconds: int | None = None
 
 
 class PodView(_View, frozen=True):
@@ -288,6 +300,11 @@ class PodView(_View, frozen=True):
     def all_container_statuses(self) -> tuple[ContainerStatus, ...]:
         """The init containers, and then the others."""
         return (*self.init_container_statuses, *self.container_statuses)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a container of it, an init container included, has run."""
+        return any(c.has_started or c.last_terminated for c in self.all_container_statuses)
 
     @property
     def node_name(self) -> str:
@@ -348,9 +365,27 @@ def _share_words(pod: PodView) -> None:
                 _share(container, "name")
 
 
+def _age(pod: PodView) -> tuple[str, bool, str]:
+    """Order the Pods of a Job by their creation.
+
+    Times of creation are whole seconds. Of two Pods of one second the one that has ended is the older
+    one, and the UID makes the order the same at each look.
+    """
+    return pod.metadata.creation_timestamp or "", not pod.has_ended, pod.identity
+
+
+def in_order(pods: Iterable[PodView]) -> tuple[PodView, ...]:
+    """The Pods of a Job, the oldest first."""
+    return tuple(sorted(pods, key=_age))
+
+
 def last_pod(pods: Iterable[PodView]) -> PodView | None:
-    """The newest Pod of a Job; where the Job has replaced a Pod, the last one decides the outcome."""
-    return max(pods, key=lambda pod: pod.metadata.creation_timestamp or "", default=None)
+    """The Pod of a Job that decides the outcome: the newest.
+
+    A second Pod that has not started counts less than one that runs: the Job controller may have made it
+    by mistake, and takes it away again.
+    """
+    return max(pods, key=lambda pod: (pod.has_started and not pod.has_ended, _age(pod)), default=None)
 
 
 class ObjectReference(_View, frozen=True):

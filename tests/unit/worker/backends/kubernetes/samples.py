@@ -46,9 +46,14 @@ def pod(**status: Any) -> PodView:
     return msgspec.convert({"metadata": metadata, "spec": spec, "status": status}, PodView)
 
 
-def job(*conditions: dict[str, Any]) -> JobView:
-    """A Job with these conditions."""
-    return msgspec.convert({"metadata": {"name": "oz-task-1"}, "status": {"conditions": conditions}}, JobView)
+def job(*conditions: dict[str, Any], retries: int = 0) -> JobView:
+    """A Job with these conditions, whose Pod may be started again so often."""
+    document = {
+        "metadata": {"name": "oz-task-1", "uid": "job-1"},
+        "spec": {"backoffLimit": retries},
+        "status": {"conditions": conditions},
+    }
+    return msgspec.convert(document, JobView)
 
 
 def job_view(manifest: dict[str, Any]) -> JobView:
@@ -56,9 +61,11 @@ def job_view(manifest: dict[str, Any]) -> JobView:
     return msgspec.convert(manifest, JobView)
 
 
-def failed_job(reason: str = "BackoffLimitExceeded", message: str = "Job has reached its limit") -> JobView:
+def failed_job(
+    reason: str = "BackoffLimitExceeded", message: str = "Job has reached its limit", *, retries: int = 0
+) -> JobView:
     """A Job whose condition ``Failed`` holds."""
-    return job({"type": "Failed", "status": "True", "reason": reason, "message": message})
+    return job({"type": "Failed", "status": "True", "reason": reason, "message": message}, retries=retries)
 
 
 def terminated(name: str, exit_code: int, **more: Any) -> dict[str, Any]:

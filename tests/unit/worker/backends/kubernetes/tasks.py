@@ -18,7 +18,11 @@ JOB_UID = "uid-job"
 
 
 def task_job(
-    *conditions: dict[str, Any], task_id: str = "run-1", execution_id: str = "exec-1", **more: Any
+    *conditions: dict[str, Any],
+    task_id: str = "run-1",
+    execution_id: str = "exec-1",
+    retries: int = 0,
+    **more: Any,
 ) -> TaskJob:
     """A Job of worker ``w1`` with these conditions; ``more`` is metadata."""
     status = {
@@ -36,7 +40,9 @@ def task_job(
         "annotations": {"oz.warp.dev/task-id": task_id, "oz.warp.dev/execution-id": execution_id},
         **more,
     }
-    return msgspec.convert({"metadata": metadata, "status": status}, TaskJob)
+    return msgspec.convert(
+        {"metadata": metadata, "spec": {"backoffLimit": retries}, "status": status}, TaskJob
+    )
 
 
 def task_pod(

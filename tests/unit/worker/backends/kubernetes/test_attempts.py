@@ -14,9 +14,13 @@ from .samples import failed_job, job, pod, running, terminated, waiting
 
 POLICY = ObservationPolicy(unschedulable_timeout=30.0)
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
-LIMIT = failed_job("BackoffLimitExceeded", "Job has reached the specified backoff limit")
-POLICY_SAYS_NO = failed_job("PodFailurePolicy", "Container task for pod a/b failed with exit code 1")
-TARGET = job({"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"})
+LIMIT = failed_job("BackoffLimitExceeded", "Job has reached the specified backoff limit", retries=1)
+POLICY_SAYS_NO = failed_job(
+    "PodFailurePolicy", "Container task for pod a/b failed with exit code 1", retries=1
+)
+TARGET = job({"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"}, retries=1)
+GOES_ON = job(retries=1)
+COMPLETE = job({"type": "Complete", "status": "True"}, retries=1)
 
 
 def attempt(number: int, **status: Any) -> PodView:
@@ -35,19 +39,19 @@ def evaluated(job: JobView, *pods: PodView) -> Evaluation:
 
 @pytest.mark.parametrize("before", [DRAINED, EVICTED])
 @pytest.mark.parametrize(
-    ("second", "phase"),
+    ("second", "stage"),
     [
-        ((), "running"),
+        ((), "pending"),
         ((attempt(2, phase="Pending"),), "pending"),
         ((attempt(2, phase="Running", containerStatuses=[running("task")]),), "running"),
     ],
     ids=["backing off", "pending", "running"],
 )
 def test_while_the_job_goes_on_no_attempt_before_fails_it(
-    before: PodView, second: tuple[PodView, ...], phase: str
+    before: PodView, second: tuple[PodView, ...], stage: str
 ) -> None:
-    seen = evaluated(job(), before, *second)
-    assert (seen.outcome, seen.phase) == (None, phase)
+    seen = evaluated(GOES_ON, before, *second)
+    assert (seen.outcome, seen.stage) == (None, stage)
 
 
 def test_a_job_that_is_about_to_fail_goes_on_until_its_pods_have_ended() -> None:
@@ -90,14 +94,14 @@ def test_the_last_attempt_decides(
 
 def test_a_task_that_succeeds_after_a_disruption_succeeds() -> None:
     second = attempt(2, phase="Succeeded", containerStatuses=[terminated("task", 0)])
-    outcome = evaluated(job({"type": "Complete", "status": "True"}), EVICTED, second).outcome
+    outcome = evaluated(COMPLETE, EVICTED, second).outcome
     assert outcome is not None
     assert outcome.result is TaskResult.SUCCEEDED
 
 
 def test_an_attempt_that_cannot_start_is_in_problem_whatever_became_of_the_one_before() -> None:
     second = attempt(2, phase="Pending", containerStatuses=[waiting("task", "InvalidImageName")])
-    outcome = evaluated(job(), EVICTED, second).outcome
+    outcome = evaluated(GOES_ON, EVICTED, second).outcome
     assert outcome is not None
     assert outcome.reason is FailureReason.INVALID_IMAGE
 
@@ -106,4 +110,12 @@ def test_the_last_pod_is_the_newest() -> None:
     second = attempt(2)
     assert last_pod([second, EVICTED]) is second
     assert last_pod([PodView(), EVICTED]) is EVICTED
+    # Of two of one second the one that has not ended is the newer one, in whatever order they come.
+    beside = attempt(1, phase="Pending")
+    assert last_pod([EVICTED, beside]) is last_pod([beside, EVICTED]) is beside
+
+
+def test_a_second_pod_that_has_not_started_counts_less_than_the_first_that_runs() -> None:
+    first = attempt(1, phase="Running", containerStatuses=[running("task")])
+    assert last_pod([first, attempt(2, phase="Pending")]) is first
     assert last_pod([]) is None

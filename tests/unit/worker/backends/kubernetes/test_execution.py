@@ -72,15 +72,29 @@ class Bench:
         assert view is not None
         self.index.on_job_change(Change(view, deleted=True))
 
-    def pod(self, phase: str, *containers: dict[str, Any], **status: Any) -> None:
-        """The watch reports the Job's Pod."""
+    def pod(
+        self,
+        phase: str,
+        *containers: dict[str, Any],
+        name: str = "pod-1",
+        deleted: bool = False,
+        metadata: dict[str, Any] | None = None,
+        **status: Any,
+    ) -> None:
+        """The watch reports a Pod of the Job."""
         labels = {"job-name": PLAN.name, "batch.kubernetes.io/controller-uid": UID}
         pod = {
-            "metadata": {"name": "pod-1", "uid": "pod-uid", "namespace": "agents", "labels": labels},
+            "metadata": {
+                "name": name,
+                "uid": name,
+                "namespace": "agents",
+                "labels": labels,
+                **(metadata or {}),
+            },
             "spec": {"nodeName": "node-1"},
             "status": {"phase": phase, "containerStatuses": list(containers), **status},
         }
-        self.index.on_pod_change(Change(msgspec.convert(pod, PodView)))
+        self.index.on_pod_change(Change(msgspec.convert(pod, PodView), deleted=deleted))
 
     def kinds(self) -> list[EventKind]:
         return [event.kind for event in self.worker_events if isinstance(event, TaskEvent)]
@@ -301,6 +315,123 @@ async def test_a_job_that_failed_and_cannot_be_deleted_is_deleted_on_release(
     assert len(api.jobs) == 1
     await bench.execution.release(outcome)
     assert api.jobs == {}
+
+
+# An end before that of the Job --------------------------------------------------------------------
+
+GOES_ON = (terminated("task", 0), running("proxy"))
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0, None), (3, FailureReason.CONTAINER_EXIT)])
+@pytest.mark.parametrize("cleanup", [True, False])
+@in_virtual_time
+async def test_k10_the_end_of_the_container_task_is_the_tasks_end(
+    api: MemoryApi, cleanup: bool, code: int, reason: FailureReason | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its Job is deleted when the result is delivered, so that what is beside it does not run on."""
+    caplog.set_level("INFO")
+    bench = await begin(api, cleanup=cleanup)
+    later(5, (bench.pod, "Running", running("task"), running("proxy")))
+    later(9, (bench.pod, "Running", terminated("task", code), running("proxy")))
+    outcome, after = await bench.ends()
+    assert (outcome.reason, outcome.exit_code, after) == (reason, code or None, 39.0)
+    assert "beside it `proxy` still runs" in caplog.text
+    assert bench.deletions() == 0
+    await bench.execution.release(outcome)
+    assert bench.deletions() == (1 if cleanup else 0)
+
+
+@in_virtual_time
+async def test_k10_the_end_is_the_same_where_the_others_end_in_time(api: MemoryApi) -> None:
+    bench = await begin(api)
+    later(5, (bench.pod, "Running", *GOES_ON))
+    later(20, (bench.pod, "Failed", terminated("task", 0), terminated("proxy", 143)), (bench.job, FAILED))
+    assert await bench.ends() == (succeeded(), 20.0)
+
+
+@in_virtual_time
+async def test_k10_the_log_is_read_to_its_end_before_the_job_goes(api: MemoryApi) -> None:
+    api.logs["pod-1"] = b"2026-01-01T12:00:01.000000000Z hello\n"
+    sink = Sink()
+    bench = await begin(api, output=sink)
+    bench.pod("Running", *GOES_ON)
+    outcome, _ = await bench.ends()
+    assert (outcome, sink.written) == (succeeded(), b"hello\n")
+    assert bench.deletions() == 0
+
+
+@pytest.mark.parametrize(
+    ("conditions", "after"),
+    [([], 125.0), ([{"type": "SuccessCriteriaMet", "status": "True"}], 35.0)],
+    ids=["no controller", "a finalizer that stays"],
+)
+@in_virtual_time
+async def test_k6_a_pod_that_has_ended_decides(
+    api: MemoryApi, conditions: list[dict[str, Any]], after: float
+) -> None:
+    bench = await begin(api)
+    later(5, (bench.pod, "Succeeded", terminated("task", 0)), (bench.job, *conditions))
+    assert await bench.ends() == (succeeded(), after)
+
+
+@in_virtual_time
+async def test_a_task_that_had_ended_when_its_job_was_deleted_has_ended(api: MemoryApi) -> None:
+    bench = await begin(api)
+    later(5, (bench.pod, "Running", *GOES_ON))
+    later(9, (bench.gone,))
+    assert await bench.ends() == (succeeded(), 9.0)
+
+
+@in_virtual_time
+async def test_a_task_that_ended_after_its_job_was_deleted_was_ended(api: MemoryApi) -> None:
+    bench = await begin(api)
+    deleted = {"deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePeriodSeconds": 30}
+    later(5, (bench.pod, "Running", *GOES_ON), (bench.gone,))
+    bench.pod("Running", terminated("task", 0, finishedAt="2026-01-01T12:00:09Z"), metadata=deleted)
+    later(4, (bench.gone,))
+    assert (await bench.ends())[0].reason is FailureReason.JOB_FAILED
+
+
+# A Pod too many ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cleanup", [True, False])
+@in_virtual_time
+async def test_k9_a_second_pod_ends_the_task_before_it_starts(api: MemoryApi, cleanup: bool) -> None:
+    bench = await begin(api, cleanup=cleanup)
+    bench.pod("Running", running("task"))
+    later(5, (lambda: bench.pod("Running", running("task"), deleted=True),))
+    later(6, (lambda: bench.pod("Pending", waiting("task", "ContainerCreating"), name="pod-2"),))
+    outcome, after = await bench.ends()
+    assert (outcome.reason, after) == (FailureReason.POD_REPLACED, 6.0)
+    assert "another Pod, pod-2" in outcome.message
+    # At once, and with cleanup off as well: it is no tidying up.
+    assert (bench.deletions(), api.jobs) == (1, {})
+    await bench.execution.release(outcome)
+    assert bench.deletions() == 1
+
+
+@in_virtual_time
+async def test_k9_a_second_pod_that_has_succeeded_is_no_success(api: MemoryApi) -> None:
+    bench = await begin(api)
+    bench.pod("Running", running("task"))
+    bench.pod("Running", running("task"), deleted=True)
+    bench.pod("Succeeded", terminated("task", 0), name="pod-2")
+    bench.job(COMPLETE)
+    outcome, _ = await bench.ends()
+    assert (outcome.reason, bench.deletions()) == (FailureReason.POD_REPLACED, 0)
+
+
+@in_virtual_time
+async def test_k9_a_pod_that_is_made_by_mistake_and_taken_away_fails_nothing(api: MemoryApi) -> None:
+    """The API server died before it answered the creation of the first."""
+    bench = await begin(api)
+    bench.pod("Running", running("task"))
+    later(5, (lambda: bench.pod("Pending", waiting("task", "ContainerCreating"), name="pod-2"),))
+    deleted = {"deletionTimestamp": "2026-01-01T12:00:00Z"}
+    later(8, (lambda: bench.pod("Pending", name="pod-2", metadata=deleted),))
+    later(40, (bench.pod, "Succeeded", terminated("task", 0)), (bench.job, COMPLETE))
+    assert await bench.ends() == (succeeded(), 40.0)
 
 
 # Deletion by another ---------------------------------------------------------------------------

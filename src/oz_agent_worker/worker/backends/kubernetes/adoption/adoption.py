@@ -14,6 +14,7 @@ from oz_agent_worker.common.aio import cancel_and_wait, wait_for_event
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash, label_safe
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
 
@@ -28,7 +29,6 @@ from .decision import (
     Liveness,
     Wait,
     decide,
-    end_condition,
     superseded_jobs,
 )
 from .liveness import AdoptionQueries, OwnerLiveness
@@ -271,10 +271,16 @@ class Adoption:
 
     async def _read_server_clock(self) -> None:
         """Learn the API server's time before the age of an ended Job counts; local clocks differ."""
-        jobs = map(self._index.job, self._candidates)
-        if not self._queries.server_clock.known and any(job and end_condition(job) for job in jobs):
+        jobs = filter(None, map(self._index.job, self._candidates))
+        if not self._queries.server_clock.known and any(map(self._has_ended, jobs)):
             with contextlib.suppress(ApiError):
                 await self._queries.read_clock()
+
+    def _state(self, job: JobView) -> JobState:
+        return job_state(job, self._index.pods(job.metadata.name, job.metadata.uid or ""))
+
+    def _has_ended(self, job: JobView) -> bool:
+        return self._state(job).stage in {Stage.ENDING, Stage.ENDED}
 
     async def _check_secret(self, job: JobView, candidate: _Candidate, this_round: _Round) -> None:
         name = job.metadata.name
@@ -293,16 +299,17 @@ class Adoption:
         name, uid = job.metadata.name, job.metadata.uid
         owner = self._owners.last_known(candidate.owner)
         assert owner is not None, "an owner is looked up before its Jobs are decided on"
-        ended_elsewhere = owner is not Liveness.ALIVE and end_condition(job) is not None
+        state = self._state(job)
+        ended_elsewhere = owner is not Liveness.ALIVE and state.stage in {Stage.ENDING, Stage.ENDED}
         context = JobContext(
             owner=owner,
             now=self._queries.server_clock.now(),
             superseded=ended_elsewhere and name in this_round.superseded,
-            started=any(pod.phase not in ("", "Pending") for pod in self._index.pods(name, uid or "")),
+            started=any(pod.phase not in ("", "Pending") for pod in state.pods),
             secret=candidate.secret,
             known_for=self._clock() - candidate.since,
         )
-        decision = decide(job, self._worker_label, context, self._policy)
+        decision = decide(state, self._worker_label, context, self._policy)
         match decision:
             case Wait(seconds):
                 candidate.at = math.inf if seconds is None else self._clock() + seconds

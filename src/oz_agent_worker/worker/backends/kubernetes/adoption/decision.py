@@ -1,8 +1,8 @@
 """What becomes of a Job that this worker did not create: adopt it, wait, or ignore it. Pure.
 
 Two rules come first: an execution is never started again, and never reported with two different
-ends. A Job runs without any worker, so waiting costs nothing but time. How a Job has ended follows
-from the Job alone, so two workers that report it say the same.
+ends. A Job runs without any worker, so waiting costs nothing but time. How a task has ended follows
+from its Job and Pods alone (``status.job_state``), so two workers that report it say the same.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
-from oz_agent_worker.worker.backends.kubernetes.objects import Condition, JobView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, end_condition
 
 from .instance import UNAVAILABLE, Machine, ProcessInstance
 
@@ -26,12 +27,13 @@ __all__ = [
     "Liveness",
     "Wait",
     "decide",
-    "end_condition",
     "process_liveness",
     "superseded_jobs",
 ]
 
-_ENDS: Final = ("Complete", "Failed")
+_FIRST: Final = ("", "")
+#: Comes after every time.
+_NEVER: Final = "~"
 
 
 class Liveness(Enum):
@@ -112,9 +114,11 @@ class JobContext:
     known_for: float
 
 
-def decide(job: JobView, worker_label: str, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:
+def decide(
+    state: JobState, worker_label: str, context: JobContext, policy: AdoptionPolicy
+) -> AdoptionDecision:
     """Decide on a Job with this worker's hash; ``worker_label`` is the worker's ID as a label holds it."""
-    metadata = job.metadata
+    job, metadata = state.job, state.job.metadata
     if (metadata.labels.worker_id if metadata.labels else None) != worker_label:
         return Ignore(IgnoreReason.NOT_MINE)
     if metadata.key is None:
@@ -124,17 +128,20 @@ def decide(job: JobView, worker_label: str, context: JobContext, policy: Adoptio
         return Ignore(IgnoreReason.DELETING)
     if context.owner is Liveness.ALIVE:
         return Wait()
-    end = end_condition(job)
-    if end is not None:
-        return _decide_ended(_age(end, context.now), context, policy)
+    if context.superseded and state.stage in {Stage.ENDING, Stage.ENDED}:
+        return Ignore(IgnoreReason.SUPERSEDED)
+    if state.stage is Stage.ENDED:
+        return _decide_ended(_age(state, context.now), context, policy)
     if context.owner is Liveness.UNKNOWN:
-        return Wait()
+        # A task that has ended and whose Job has not is that owner's to report as well.
+        if state.ended_at is None or state.stage is not Stage.ENDING:
+            return Wait()
+        left = policy.orphan_grace - _age(state, context.now)
+        return Wait(left) if left > 0 else Adopt()
     return _decide_active(job, context, policy)
 
 
 def _decide_ended(age: float, context: JobContext, policy: AdoptionPolicy) -> AdoptionDecision:
-    if context.superseded:
-        return Ignore(IgnoreReason.SUPERSEDED)
     if age > policy.report_window:
         return Ignore(IgnoreReason.TOO_OLD)
     if context.owner is Liveness.UNKNOWN and age < policy.orphan_grace:
@@ -153,16 +160,9 @@ def _decide_active(job: JobView, context: JobContext, policy: AdoptionPolicy) ->
     return Wait(left) if left > 0 else Adopt()
 
 
-def end_condition(job: JobView) -> Condition | None:
-    """Return the condition of a Job that has ended; its last transition is the time of the end."""
-    return next((end for end in map(job.condition, _ENDS) if end is not None), None)
-
-
-def _age(end: Condition, now: datetime) -> float:
-    """Return the seconds since an end; an end without a time counts as now."""
-    if end.last_transition_time is None:
-        return 0.0
-    return (now - datetime.fromisoformat(end.last_transition_time)).total_seconds()
+def _age(state: JobState, now: datetime) -> float:
+    """Return the seconds since a task's end; an end without a time counts as now."""
+    return (now - state.ended_at).total_seconds() if state.ended_at is not None else 0.0
 
 
 def superseded_jobs(jobs: Iterable[JobView], worker_label: str) -> frozenset[str]:
@@ -172,16 +172,27 @@ def superseded_jobs(jobs: Iterable[JobView], worker_label: str) -> frozenset[str
     execution would count as the end of the last.
     """
     mine = [job for job in jobs if job.metadata.labels and job.metadata.labels.worker_id == worker_label]
-    newest: dict[str, str] = {}
+    newest: dict[str, tuple[str, str]] = {}
     for job in mine:
         if job.metadata.key is not None:
-            task, created = job.metadata.key.task_id, job.metadata.creation_timestamp or ""
-            newest[task] = max(newest.get(task, ""), created)
+            task = job.metadata.key.task_id
+            newest[task] = max(newest.get(task, _FIRST), _order(job))
     return frozenset(
         job.metadata.name
         for job in mine
-        if job.metadata.key and (job.metadata.creation_timestamp or "") < newest[job.metadata.key.task_id]
+        if job.metadata.key and _order(job) < newest[job.metadata.key.task_id]
     )
+
+
+def _order(job: JobView) -> tuple[str, str]:
+    """Order the Jobs of one task by their creation.
+
+    Times are whole seconds. The executions of a task follow each other, so of two Jobs that were created
+    in one second the one that ended first is the earlier one.
+    """
+    end = end_condition(job)
+    ended = (end.last_transition_time or _NEVER) if end is not None else _NEVER
+    return job.metadata.creation_timestamp or "", ended
 
 
 def process_liveness(owner: ProcessInstance, machine: Machine, started: str | None) -> Liveness:

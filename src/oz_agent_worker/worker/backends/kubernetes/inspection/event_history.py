@@ -17,6 +17,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.failure import (
     is_unexplained,
     pods_of_job,
 )
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import job_state
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .task_jobs import TaskJob, pod_base, pod_prefix
@@ -57,7 +58,7 @@ async def outcome_from_events(
     A worker that adopts an ended Job needs this: the earlier worker may have seen the Pod's end and
     reported it, and an execution is not reported with two different ends.
     """
-    failure = job.condition("Failed") if job is not None else None
+    failure = job_state(job, tuple(pods)).cause if job is not None else None
     if job is None or failure is None or not is_unexplained(outcome, pods):
         return outcome
     try:

@@ -10,16 +10,18 @@ from datetime import datetime
 
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import failed
+from oz_agent_worker.protocol.outcome import TaskResult, describe_exit_code, failed
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
+from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
-from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure
 from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster, quoted
+from oz_agent_worker.worker.backends.kubernetes.status.own_end import task_end
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .task_jobs import TaskJob
-from .task_state import State, is_ordinary, state_of, task_problems
+from .task_state import State, is_ordinary, outcome_of, state_of, task_problems
 from .timeline import TimelineEntry, timeline
 
 __all__ = ["Explanation", "TaskSnapshot", "explain"]
@@ -79,9 +81,16 @@ class _Answer:
 def explain(snapshot: TaskSnapshot) -> Explanation:
     """Explain a task whose Job exists."""
     job = snapshot.job
-    state = state_of(job, snapshot.pods)
-    active = state in {State.PENDING, State.RUNNING}
-    answer = _explain_active(state, snapshot) if active else _explain_ended(state, snapshot)
+    state = state_of(job, snapshot.pods, snapshot.policy)
+    view = job_state(job, snapshot.pods)
+    if view.stage is Stage.ENDED:
+        answer = _explain_ended(view, snapshot)
+    elif job.metadata.deletion_timestamp is not None:
+        answer = _explain_deleted(snapshot)
+    elif view.stage is Stage.ENDING:
+        answer = _explain_ending(view, snapshot)
+    else:
+        answer = _explain_active(view, snapshot)
     return Explanation(
         task_id=job.key.task_id,
         execution_id=job.key.execution_id,
@@ -98,46 +107,82 @@ def explain(snapshot: TaskSnapshot) -> Explanation:
     )
 
 
-def _explain_ended(state: State, snapshot: TaskSnapshot) -> _Answer:
-    job, pods = snapshot.job, snapshot.pods
-    if (failure := job.condition("Failed")) is not None and state is State.FAILED:
-        outcome = explain_failure(failure, pods, snapshot.events)
+def _explain_ended(view: JobState, snapshot: TaskSnapshot) -> _Answer:
+    final, outcome = view.final, outcome_of(view, snapshot.policy, snapshot.events)
+    assert final is not None
+    assert outcome is not None
+    ago = _ago(snapshot, final.last_transition_time)
+    if outcome.result is not TaskResult.SUCCEEDED:
         reason = outcome.reason.value if outcome.reason else ""
-        ago = _ago(snapshot, failure.last_transition_time)
         return _Answer(f"failed{ago} ({reason}): {outcome.for_owner()}", reason)
-    if (end := job.condition("Complete")) is not None:
-        return _Answer(
-            f"succeeded{_ago(snapshot, end.last_transition_time)}{_on_node(last_pod(pods))}",
-            advice="its Job goes when the control plane has the result; one that stays was not delivered"
-            " yet, or cleanup is off",
-        )
-    says = f"is being ended: its Job was deleted{_ago(snapshot, job.metadata.deletion_timestamp)}"
-    names = [pod.metadata.name for pod in pods if not pod.has_ended]
+    beside = "; its Job failed, because another container did" if not view.has_succeeded else ""
+    return _Answer(
+        f"succeeded{ago}{_on_node(view.last)}{beside}",
+        advice="its Job goes when the control plane has the result; one that stays was not delivered"
+        " yet, or cleanup is off",
+    )
+
+
+def _explain_deleted(snapshot: TaskSnapshot) -> _Answer:
+    says = f"is being ended: its Job was deleted{_ago(snapshot, snapshot.job.metadata.deletion_timestamp)}"
+    names = [pod.metadata.name for pod in snapshot.pods if not pod.has_ended]
     return _Answer(f"{says}, and its Pod {names[-1]} has its grace period to end" if names else says)
 
 
-def _explain_active(state: State, snapshot: TaskSnapshot) -> _Answer:
-    suspended = snapshot.job.condition("Suspended")
-    if suspended is not None:
+def _explain_ending(view: JobState, snapshot: TaskSnapshot) -> _Answer:
+    """Explain a task that has ended, and whose Job has not."""
+    end, outcome = end_of_task(view, snapshot.policy), outcome_of(view, snapshot.policy, snapshot.events)
+    if end is not None and end.finding is not None and outcome is not None:
+        reason = outcome.reason.value if outcome.reason else ""
+        result = f"failed ({reason})" if reason else "succeeded"
         return _Answer(
-            f"is held back: its Job is suspended{quote_cluster(suspended.reason, suspended.message)}",
+            f"has {result}, and its Job has not ended: {end.finding.statement()}",
+            reason,
+            end.finding.advice,
+            f"the worker reports the end when this has lasted {end.grace:g} s, and then deletes the Job",
+        )
+    problem = _worst_problem(snapshot)
+    if problem is not None:
+        return replace(problem, says=f"ends: {problem.says}")
+    ended = task_end(view.last) if view.last is not None else None
+    how = f": its container `task` ended with {describe_exit_code(ended.code)}" if ended is not None else ""
+    return _Answer(f"is being ended{how}")
+
+
+def _worst_problem(snapshot: TaskSnapshot) -> _Answer | None:
+    problems = task_problems(snapshot.job, snapshot.pods, snapshot.policy, snapshot.events)
+    answers = (_explain_problem(problem, facts, snapshot) for problem, facts in problems)
+    return next(filter(None, answers), None)
+
+
+def _explain_active(view: JobState, snapshot: TaskSnapshot) -> _Answer:
+    suspended, runs = snapshot.job.condition("Suspended"), view.stage is Stage.RUNNING
+    if suspended is not None and surplus_pod(view, snapshot.policy) is None:
+        quote = quote_cluster(suspended.reason, suspended.message)
+        return _Answer(
+            f"runs, but its Job is suspended{quote}"
+            if runs
+            else f"is held back: its Job is suspended{quote}",
             advice="a queue such as Kueue does this until there is room: see the one that the Job's labels"
             " name",
         )
-    verb = "runs, but" if state is State.RUNNING else "waits:"
-    for problem, facts in task_problems(snapshot.job, snapshot.pods, snapshot.policy, snapshot.events):
-        answer = _explain_problem(problem, facts, snapshot)
-        if answer is not None:
-            return replace(answer, says=f"{verb} {answer.says}")
-    pod = last_pod(snapshot.pods)
+    problem = _worst_problem(snapshot)
+    if problem is not None:
+        return replace(problem, says=f"{'runs, but' if runs else 'waits:'} {problem.says}")
+    pod = view.last
     if pod is None:
         advice = "if this continues, see whether kube-controller-manager runs"
         return _Answer("waits: its Job has no Pod yet", advice=advice)
-    if state is State.RUNNING:
+    if pod.has_ended:
+        quote = quote_cluster(pod.reason, pod.message)
+        return _Answer(f"waits: its Pod {pod.metadata.name} failed{quote}, and its Job starts another")
+    if runs:
         starts = (c.running.started_at for c in pod.container_statuses if c.running)
         started = min(filter(None, starts), default=None)
         since = f" for {short_span(_seconds_since(snapshot, started))}" if started else ""
-        return _Answer(f"runs{since}{_on_node(pod)}, in Pod {pod.metadata.name}")
+        verdict = view.verdict
+        ends = f"; its Job is about to end{quote_cluster(verdict.reason, verdict.message)}" if verdict else ""
+        return _Answer(f"runs{since}{_on_node(pod)}, in Pod {pod.metadata.name}{ends}")
     if pod.node_name:
         return _Answer(f"starts{_on_node(pod)}: {_startup_step(pod)}")
     return _Answer(f"waits: its Pod {pod.metadata.name} has no node yet")

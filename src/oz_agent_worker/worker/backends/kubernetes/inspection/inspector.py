@@ -80,7 +80,7 @@ class Inspector:
         return TaskRow(
             task_id=job.key.task_id,
             execution_id=job.key.execution_id,
-            state=state_of(job, pods),
+            state=state_of(job, pods, self._policy),
             reason=reason_of(job, pods, self._policy, events),
             created=job.metadata.creation_timestamp,
             pod=pod.metadata.name if pod else "",

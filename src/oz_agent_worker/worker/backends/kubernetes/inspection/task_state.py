@@ -7,10 +7,13 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
+from oz_agent_worker.protocol.outcome import Outcome, TaskResult
+from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, event_facts
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure, is_unexplained
 from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
@@ -22,6 +25,7 @@ __all__ = [
     "is_ordinary",
     "is_starting",
     "lost_its_pods",
+    "outcome_of",
     "reason_of",
     "state_of",
     "task_problems",
@@ -34,8 +38,8 @@ _STEPS: Final = ("/starting/", "/pulling/")
 class State(StrEnum):
     """The state of a task.
 
-    ``ending``: its Job is being deleted, and its Pod has its grace period. ``gone``: its Job does
-    not exist; only events mention it.
+    ``ending``: the task has ended, and its Job has not; or its Job is being deleted, and its Pod has its
+    grace period. ``gone``: its Job does not exist; only events mention it.
     """
 
     PENDING = "pending"
@@ -46,16 +50,35 @@ class State(StrEnum):
     GONE = "gone"
 
 
-def state_of(job: TaskJob, pods: Sequence[PodView]) -> State:
+_STATES: Final = {
+    Stage.CREATING: State.PENDING,
+    Stage.PENDING: State.PENDING,
+    Stage.RUNNING: State.RUNNING,
+    Stage.ENDING: State.ENDING,
+    Stage.ENDED: State.FAILED,
+}
+
+
+def outcome_of(
+    state: JobState, policy: ObservationPolicy, events: Iterable[EventView] = ()
+) -> Outcome | None:
+    """Return how a task ended, as the worker reports it, or will after a grace; ``None`` while it goes on."""
+    if state.stage not in {Stage.ENDING, Stage.ENDED}:
+        return None
+    surplus, end = surplus_pod(state, policy), end_of_task(state, policy, events)
+    if surplus is not None and surplus.grace <= 0:
+        return surplus.outcome
+    return end.outcome if end is not None else None
+
+
+def state_of(job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy) -> State:
     """Return the state of a task."""
-    if job.condition("Complete") is not None:
-        return State.SUCCEEDED
-    if job.condition("Failed") is not None:
-        return State.FAILED
-    if job.metadata.deletion_timestamp is not None:
-        return State.ENDING
-    last = last_pod(pods)
-    return State.RUNNING if last is not None and last.phase not in {"", "Pending"} else State.PENDING
+    state = job_state(job, tuple(pods))
+    if state.stage is Stage.ENDED:
+        outcome = outcome_of(state, policy)
+        succeeded = outcome is not None and outcome.result is TaskResult.SUCCEEDED
+        return State.SUCCEEDED if succeeded else State.FAILED
+    return State.ENDING if job.metadata.deletion_timestamp is not None else _STATES[state.stage]
 
 
 def reason_of(
@@ -66,13 +89,16 @@ def reason_of(
     Empty if nothing is wrong. ``events`` are those of the Job and its Pods, as far as they are known:
     only events show some problems, and how Pods that are gone ended.
     """
-    failure = job.condition("Failed")
-    if failure is not None:
-        outcome = explain_failure(failure, pods, events)
-        return outcome.reason.value if outcome.reason else ""
-    if state_of(job, pods) not in {State.PENDING, State.RUNNING}:
+    state = job_state(job, tuple(pods))
+    if job.metadata.deletion_timestamp is not None and state.final is None:
         return ""
-    if job.condition("Suspended") is not None:
+    outcome = outcome_of(state, policy, events)
+    if outcome is not None:
+        return outcome.reason.value if outcome.reason else ""
+    surplus = surplus_pod(state, policy)
+    if surplus is not None:
+        return surplus.reason.value
+    if job.condition("Suspended") is not None and state.stage is Stage.PENDING:
         return "suspended"
     for problem, facts in task_problems(job, pods, policy, events):
         if (facts.warning and not facts.pulling) or not is_ordinary(problem):
@@ -96,7 +122,9 @@ def task_problems(
         return event_facts(uid, by_object[uid], 0.0) if by_object[uid] else NOT_READ
 
     of_job = facts_about(job.metadata.uid or "")
-    found = [(problem, of_job) for problem in missing_pod_problems(job, pods, policy, of_job)]
+    surplus = surplus_pod(job_state(job, tuple(pods)), policy)
+    found = [(surplus, of_job)] if surplus is not None else []
+    found += [(problem, of_job) for problem in missing_pod_problems(job, pods, policy, of_job)]
     for pod in pods:
         of_pod = facts_about(pod.identity)
         found += [(problem, of_pod) for problem in pod_problems(pod, policy, of_pod)]
@@ -105,7 +133,7 @@ def task_problems(
 
 def lost_its_pods(job: TaskJob, pods: Sequence[PodView]) -> bool:
     """Whether a task failed and only events can show why."""
-    failure = job.condition("Failed")
+    failure = job_state(job, tuple(pods)).cause
     return failure is not None and is_unexplained(explain_failure(failure, pods), pods)
 
 

@@ -11,6 +11,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
     EventView,
     PodView,
     Terminated,
+    in_order,
     last_seen,
 )
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
@@ -46,7 +47,7 @@ def timeline(
             yield _condition_entry(about, condition)
     if job.metadata.deletion_timestamp:
         yield TimelineEntry(about, "deleted", job.metadata.deletion_timestamp)
-    for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
+    for pod in in_order(pods):
         yield from _pod_entries(pod)
     yield from event_entries(events)
     if unread:

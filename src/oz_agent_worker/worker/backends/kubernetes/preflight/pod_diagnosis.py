@@ -10,6 +10,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodVie
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.pending import no_node
+from oz_agent_worker.worker.backends.kubernetes.status.start_errors import start_advice
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import is_own_container
@@ -82,6 +83,9 @@ def explain_outcome(
         return Finding(what, message, _pull_advice(message, key, config))
     if waiting:
         name, why, message = waiting[0]
+        if reason is FailureReason.CONTAINER_START:
+            what = f"container `{name}` of a task's Pod cannot be started"
+            return Finding(what, f"{why}: {message}".rstrip(": "), start_advice(message))
         return Finding(
             f"container `{name}` of a task's Pod cannot be created",
             f"{why}: {message}".rstrip(": "),
@@ -175,8 +179,8 @@ def explain_standstill(seconds: float, pods: Sequence[PodView], events: Sequence
         return Finding(
             f"the preflight Pod did not end within {seconds:g} s: container `{running[0]}` still runs",
             quote,
-            "a task is over when all containers of its Pod have ended: where one serves the others,"
-            " make it an init container with restartPolicy: Always (a native sidecar)",
+            "where a container serves the others, make it an init container with restartPolicy: Always (a"
+            " native sidecar), which ends with the task",
         )
     if quote.startswith(_VOLUMES):
         return _volume_not_mounted(quote)

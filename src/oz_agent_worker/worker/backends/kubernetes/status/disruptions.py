@@ -13,7 +13,14 @@ from .finding import Finding, PodProblem
 from .messages import cluster_message, quote_cluster
 from .policy import ObservationPolicy
 
-__all__ = ["DISRUPTION_EVENTS", "disruption", "disruption_from_events", "lost_pod_problems"]
+__all__ = [
+    "DISRUPTION_EVENTS",
+    "disruption",
+    "disruption_from_events",
+    "disruption_target",
+    "is_disrupted",
+    "lost_pod_problems",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ _LIMIT_TEXTS: Final = ("exceeds the limit", "exceeds the total limit", "exceeded
 
 def disruption(pod: PodView) -> Outcome | None:
     """Return the outcome of a Pod that was disrupted; ``None`` where it ended by itself."""
-    target = _target(pod)
+    target = disruption_target(pod)
     kind = _BY_POD_REASON.get(pod.reason or "")
     if kind is not None:
         return _outcome(_specific(kind, pod.message), pod, pod.reason, pod.message)
@@ -108,6 +115,11 @@ def disruption(pod: PodView) -> Outcome | None:
         return _outcome(kind, pod, target.reason, target.message)
     # Pod garbage collector: it sets no condition on the Pods of a node that is out of service.
     return _outcome(_UNCONFIRMED, pod, None, None) if unconfirmed and pod.phase == "Failed" else None
+
+
+def is_disrupted(pod: PodView) -> bool:
+    """Whether the cluster ends the Pod, or has ended it, for reasons of its own."""
+    return (pod.reason or "") in _BY_POD_REASON or disruption_target(pod) is not None
 
 
 def disruption_from_events(events: Sequence[EventView]) -> Outcome | None:
@@ -145,7 +157,7 @@ def lost_pod_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[PodPr
     """Yield the problem of a Pod whose node does not confirm its end, or reports nothing at all."""
     if pod.has_ended:
         return
-    target = _target(pod)
+    target = disruption_target(pod)
     grace = float(pod.metadata.deletion_grace_period_seconds or 0) + policy.lost_timeout
     quote = cluster_message(pod.reason, pod.message)
     if pod.metadata.deletion_timestamp:
@@ -172,7 +184,7 @@ def _on(pod: PodView) -> str:
     return f" {pod.node_name}" if pod.node_name else ""
 
 
-def _target(pod: PodView) -> Condition | None:
+def disruption_target(pod: PodView) -> Condition | None:
     """The condition that announces a disruption; a disruption that did not come about sets it to False."""
     target = pod.condition("DisruptionTarget")
     return target if target is not None and target.status == "True" else None

@@ -1,29 +1,28 @@
 """Evaluates the state of a task's Job and Pods. Pure.
 
-Only evidence about the task itself fails it. Every task ends with a condition of its Job; before
-that, a Pod with a problem fails its task when the problem has lasted too long. The worker measures
-that by its own clock, from when it first saw the problem: a skew of the API server's clock must not
-fail a task. The caller keeps these times; ``Evaluation.problems`` says which to keep.
+Only evidence about the task itself fails it. A task ends with a condition of its Job, or, where that
+stays away, by its own container or Pod after a grace (``ending``). Before, a Pod with a problem fails
+its task when the problem has lasted too long. The worker measures that by its own clock, from when it
+first saw the state: a skew of the API server's clock must not fail a task. The caller keeps these
+times; ``Evaluation.problems`` says which to keep.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from oz_agent_worker.protocol.outcome import Outcome, succeeded
-from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView, last_pod
+from oz_agent_worker.protocol.outcome import Outcome
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 
+from .ending import End, end_of_task, surplus_pod
 from .events import NOT_READ, EventFacts
-from .failure import explain_failure
 from .finding import PodProblem
+from .job_state import Stage, job_state
 from .pending import missing_pod_problems
 from .policy import ObservationPolicy
 from .waiting import pod_problems
 
-__all__ = ["Evaluation", "Observation", "TaskPhase", "evaluate"]
-
-TaskPhase = Literal["creating", "pending", "running", "finished"]
+__all__ = ["Evaluation", "Observation", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +30,22 @@ class Observation:
     """The latest known state of one execution: its Job, and the Pods of that Job.
 
     ``events`` are the facts from the object whose events were last read: ``NOT_READ`` where none were
-    read, ``None`` where they cannot be read.
+    read, ``None`` where they cannot be read. ``replaced`` is how many Pods of the Job are gone that may
+    have started work.
     """
 
     job: JobView | None
     pods: tuple[PodView, ...] = ()
     events: EventFacts | None = None
+    replaced: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The meaning of an observation.
 
-    ``outcome`` is set once the task has ended or cannot run. ``recheck_at`` is when, in the seconds
+    ``outcome`` is set once the task has ended or cannot run. ``end`` is how it ends, or will end when a
+    grace is over: then nothing of the task can start any more. ``recheck_at`` is when, in the seconds
     of ``now``, the same observation may mean something else; ``None`` where time alone changes
     nothing. ``problems`` are the keys of the present problems. ``read_events_of`` is the UID of the
     object whose events should be read, empty where none should.
@@ -51,9 +53,10 @@ class Evaluation:
 
     outcome: Outcome | None
     recheck_at: float | None
-    phase: TaskPhase
+    stage: Stage
     problems: frozenset[str] = frozenset()
     read_events_of: str = ""
+    end: End | None = None
 
 
 def evaluate(
@@ -67,24 +70,29 @@ def evaluate(
     """
     job = observation.job
     if job is None:
-        return Evaluation(None, None, "creating")
-    ended = _job_end(job, observation.pods)
-    if ended is not None:
-        return Evaluation(ended, None, "finished")
-    last = last_pod(observation.pods)
-    phase: TaskPhase = "running" if last is not None and last.phase not in {"", "Pending"} else "pending"
+        return Evaluation(None, None, Stage.CREATING)
+    state = job_state(job, observation.pods, observation.replaced)
+    surplus = surplus_pod(state, policy)
+    if surplus is not None and surplus.grace <= 0:
+        return Evaluation(surplus.outcome, None, state.stage, frozenset({surplus.key}))
+    end = end_of_task(state, policy)
+    if end is not None:
+        return _evaluate_end(end, first_seen, now, state.stage)
     problems = _problems(job, observation, policy)
+    if surplus is not None:
+        problems.append(surplus)
     if not problems:
-        return Evaluation(None, None, phase)
-    return _evaluate_problems(problems, first_seen, now, phase, observation.events, policy)
+        return Evaluation(None, None, state.stage)
+    return _evaluate_problems(problems, first_seen, now, state.stage, observation.events, policy)
 
 
-def _job_end(job: JobView, pods: tuple[PodView, ...]) -> Outcome | None:
-    """The outcome by the Job's condition ``Complete`` or ``Failed`` (batch/v1), which never changes again."""
-    if job.condition("Complete") is not None:
-        return succeeded()
-    failure = job.condition("Failed")
-    return explain_failure(failure, pods) if failure is not None else None
+def _evaluate_end(end: End, first_seen: Mapping[str, float], now: float, stage: Stage) -> Evaluation:
+    """End the task when its Job has had its time to say so."""
+    over_at = first_seen.get(end.key, now) + end.grace
+    keys = frozenset({end.key} if end.key else ())
+    if over_at <= now:
+        return Evaluation(end.outcome, None, stage, keys, end=end)
+    return Evaluation(None, over_at, stage, keys, end=end)
 
 
 def _problems(job: JobView, observation: Observation, policy: ObservationPolicy) -> list[PodProblem]:
@@ -103,7 +111,7 @@ def _evaluate_problems(
     problems: list[PodProblem],
     first_seen: Mapping[str, float],
     now: float,
-    phase: TaskPhase,
+    stage: Stage,
     events: EventFacts | None,
     policy: ObservationPolicy,
 ) -> Evaluation:
@@ -129,6 +137,6 @@ def _evaluate_problems(
         ends.append((over_at, problem))
     first, worst = min(ends, key=lambda end: end[0])
     if first <= now:
-        return Evaluation(worst.outcome, None, phase, keys)
+        return Evaluation(worst.outcome, None, stage, keys)
     coming = [moment for moment in (first, *moments) if now < moment < math.inf]
-    return Evaluation(None, min(coming, default=None), phase, keys, read_events_of)
+    return Evaluation(None, min(coming, default=None), stage, keys, read_events_of)

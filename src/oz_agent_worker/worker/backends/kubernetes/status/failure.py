@@ -1,4 +1,7 @@
-"""Why a Job failed: from its Pod first, which is more precise, then from the Job's condition. Pure.
+"""How a Job that failed ended its task: by the task's own end, its Pod, or the Job's condition. Pure.
+
+A Job fails with any of its containers, the task only with the container ``task``: how that ended by
+itself decides (``own_end``).
 
 A preempted or evicted Pod is deleted, and its status with it. Its events stay for an hour
 (kube-apiserver, ``--event-ttl``), so they explain the end of a Job without a Pod. An eviction
@@ -7,11 +10,10 @@ through the API, such as by ``kubectl drain``, leaves no event of its own.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code, failed
+from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code, failed, succeeded
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import (
     Condition,
@@ -25,6 +27,8 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
 
 from .disruptions import disruption, disruption_from_events
 from .messages import container_reason, quote_cluster, task_text
+from .own_end import UNSEEN, ended_by_deletion, own_end, past_deadline
+from .start_errors import start_advice, wrong_architecture
 from .waiting import START_FAILURES
 
 __all__ = ["events_of_last_pod", "explain_failure", "gone_pods", "is_unexplained", "pods_of_job"]
@@ -34,36 +38,37 @@ _EXIT_ADVICE: Final = {
     127: "`/agent/entrypoint.sh` or a program that it calls is missing from the image or the sidecars",
 }
 
-#: The reason of an end that the kubelet did not see: then the message is the kubelet's own.
-_UNSEEN: Final = "ContainerStatusUnknown"
 _DELETER: Final = "Find out who deletes Pods, and run the task again"
-#: Exit codes of a container that ended by SIGTERM or SIGKILL.
-_SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
-_CLOCK_SKEW: Final = timedelta(seconds=60)
 #: The most deleted Pods of a Job whose events are read: the newest ones.
 _MAX_GONE: Final = 10
 # Job controller: the message of the event ``SuccessfulCreate``.
 _CREATED: Final = re.compile(r"Created pod: (\S+)")
 #: Reasons of a Job that failed with its Pod (batch/v1, JobReasonBackoffLimitExceeded and PodFailurePolicy).
 _POD_COUNTS: Final = frozenset({"BackoffLimitExceeded", "PodFailurePolicy"})
+#: A container that ended: its status, its end, whether it is an init container.
+_End: TypeAlias = tuple[ContainerStatus, Terminated, bool]
 
 
 def explain_failure(
-    condition: Condition, pods: Sequence[PodView], events: Iterable[EventView] = ()
+    condition: Condition | None, pods: Sequence[PodView], events: Iterable[EventView] = ()
 ) -> Outcome:
-    """Return the outcome of a Job whose condition ``Failed`` holds.
+    """Return the outcome of a Job that failed; a task whose own container ended with 0 has succeeded.
 
+    ``condition`` is the Job's, ``None`` where the Job controller has not spoken and its Pod failed.
     Only the Job's last Pod counts: Pods before it were disrupted, and the Job started another.
     Where no Pod is left, ``events`` (about the Job and its Pods) show whether the last one was
     disrupted.
     """
     pod = last_pod(pods)
+    own = own_end(pod, condition) if pod is not None else None
+    if pod is not None and own is not None:
+        return succeeded() if own.code == 0 else _end_of_task(pod, condition)
     # Past its deadline the Job controller ends the Pods, so the deadline comes before the ends of
     # containers. A disruption or the OOM killer is never an effect of the deadline.
     outcome = (
-        (pod and (disruption(pod) or _out_of_memory(pod)))
+        (pod and (disruption(pod) or _out_of_memory(_ends(pod))))
         or _deadline(condition, pod)
-        or (pod and _container_end(pod))
+        or (pod and _container_end(pod, condition, _ends(pod)))
         or _job_failure(condition, pod)
     )
     if not is_unexplained(outcome, pods):
@@ -71,9 +76,17 @@ def explain_failure(
     return disruption_from_events(events_of_last_pod(events)) or outcome
 
 
-def _out_of_memory(pod: PodView) -> Outcome | None:
+def _end_of_task(pod: PodView, condition: Condition | None) -> Outcome:
+    """The failure of the container ``task``, which ended by itself."""
+    ends = [end for end in _ends(pod) if end[0].name == TASK_CONTAINER and not end[2]]
+    outcome = _out_of_memory(ends) or _container_end(pod, condition, ends)
+    assert outcome is not None
+    return outcome
+
+
+def _out_of_memory(ends: Iterable[_End]) -> Outcome | None:
     """core/v1, ContainerStateTerminated.reason ``OOMKilled``, set by the container runtime."""
-    for container, ended, _ in _ends(pod):
+    for container, ended, _ in ends:
         if ended.reason == "OOMKilled":
             text = (
                 f"Container `{container.name}` was killed because it used more memory than its limit"
@@ -84,9 +97,9 @@ def _out_of_memory(pod: PodView) -> Outcome | None:
     return None
 
 
-def _deadline(condition: Condition, pod: PodView | None) -> Outcome | None:
+def _deadline(condition: Condition | None, pod: PodView | None) -> Outcome | None:
     """batch/v1, JobReasonDeadlineExceeded; or the Pod's own activeDeadlineSeconds (kubelet)."""
-    passed = next((seen for seen in (condition, pod) if seen and seen.reason == "DeadlineExceeded"), None)
+    passed = past_deadline(pod, condition)
     if passed is None:
         return None
     waiting = ""
@@ -101,27 +114,26 @@ def _deadline(condition: Condition, pod: PodView | None) -> Outcome | None:
     return failed(FailureReason.ACTIVE_DEADLINE, text)
 
 
-def _container_end(pod: PodView) -> Outcome | None:
+def _container_end(pod: PodView, condition: Condition | None, ends: Iterable[_End]) -> Outcome | None:
     """core/v1, ContainerStateTerminated of a container that did not end well."""
-    for container, ended, init in _ends(pod):
+    for container, ended, init in ends:
         if ended.reason in START_FAILURES:
             # Nothing ran: the exit code (128) and the message are the runtime's.
             reason = container_reason(container.name, FailureReason.CONTAINER_START, init=init)
             quote = quote_cluster(ended.reason, ended.message)
-            return failed(
-                reason,
-                f"Container `{container.name}` could not be started{quote}: check that its image has the"
-                " program that its command names",
-            )
+            text = f"Container `{container.name}` could not be started{quote}: {start_advice(ended.message)}"
+            return failed(reason, text)
         if ended.code != 0:
-            return _exited(pod, container, ended, init=init)
+            return _exited(pod, condition, container, ended, init=init)
     return None
 
 
-def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init: bool) -> Outcome:
+def _exited(
+    pod: PodView, condition: Condition | None, container: ContainerStatus, ended: Terminated, *, init: bool
+) -> Outcome:
     code = ended.code
     reason = container_reason(container.name, FailureReason.CONTAINER_EXIT, init=init)
-    if _ended_by_deletion(pod, ended):
+    if ended_by_deletion(pod, ended, condition):
         text = (
             f"The Pod was deleted by somebody while container `{container.name}` ran, which ended with"
             f" {describe_exit_code(code)}: find out who deletes Pods, and run the task again"
@@ -129,13 +141,14 @@ def _exited(pod: PodView, container: ContainerStatus, ended: Terminated, *, init
         return failed(FailureReason.POD_MISSING, text, exit_code=code)
     # The message of an end is what the container wrote: its termination message, or the end of its log
     # (core/v1, terminationMessagePolicy). "Error" is what runtimes report for any exit code but 0.
-    unseen = ended.reason == _UNSEEN
+    unseen = ended.reason == UNSEEN
     runtime_reason = ended.reason if ended.reason != "Error" else None
     quote = quote_cluster(runtime_reason, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
+    advice = wrong_architecture(ended.message) or _advice(pod, container.name, reason, code)
     return failed(
         reason,
-        f"{text}: {_advice(pod, container.name, reason, code)}",
+        f"{text}: {advice}",
         exit_code=code,
         task_text=None if unseen else task_text(ended.message),
     )
@@ -152,30 +165,14 @@ def _advice(pod: PodView, container: str, reason: FailureReason, code: int) -> s
     return f"its log shows why (kubectl logs{namespace} {pod.metadata.name} -c {container})"
 
 
-def _ended_by_deletion(pod: PodView, ended: Terminated) -> bool:
-    """Whether a container ended because its Pod was deleted, and not before.
-
-    A deletion's time is that of its request plus the grace period (meta/v1,
-    ObjectMeta.deletionTimestamp). The node's clock may differ from the API server's, so a container
-    that ended by SIGTERM or SIGKILL counts even if it ended up to a minute before the request.
-    """
-    deleted, grace = pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds
-    if not deleted:
-        return False
-    if not ended.finished_at:
-        return True
-    requested = datetime.fromisoformat(deleted) - timedelta(seconds=grace or 0)
-    skew = _CLOCK_SKEW if ended.code in _SIGNALS_OF_DELETION else timedelta()
-    return datetime.fromisoformat(ended.finished_at) >= requested - skew
-
-
-def _job_failure(condition: Condition, pod: PodView | None) -> Outcome:
+def _job_failure(condition: Condition | None, pod: PodView | None) -> Outcome:
     """batch/v1, JobCondition ``Failed`` with nothing in a Pod that explains it."""
-    text = f"The Job failed{quote_cluster(condition.reason, condition.message)}"
+    reason, message = (condition.reason, condition.message) if condition is not None else (None, None)
+    text = f"The Job failed{quote_cluster(reason, message)}" if condition is not None else "The Pod failed"
     if pod is not None and (pod.reason or pod.message):
         # Such as the kubelet's UnexpectedAdmissionError or OutOfcpu.
         text += f", its Pod says{quote_cluster(pod.reason, pod.message)}"
-    elif pod is None and condition.reason in _POD_COUNTS:
+    elif pod is None and reason in _POD_COUNTS:
         gone = "its Pod is gone, which knew why: it was deleted, drained, or lost with its node"
         return failed(FailureReason.POD_MISSING, f"{text}, and {gone}. {_DELETER}")
     elif pod is not None and pod.metadata.deletion_timestamp:
@@ -183,7 +180,7 @@ def _job_failure(condition: Condition, pod: PodView | None) -> Outcome:
     return failed(FailureReason.JOB_FAILED, f"{text}: its events show more (kubectl describe job)")
 
 
-def _ends(pod: PodView) -> Iterator[tuple[ContainerStatus, Terminated, bool]]:
+def _ends(pod: PodView) -> Iterator[_End]:
     """Yield the containers that ended, as (status, end, is an init container), by what they explain.
 
     An init container that failed is why the task never ran. Then the task's own end comes before

@@ -18,6 +18,11 @@ class ObservationPolicy:
     - ``refusal_grace``: Pods that the cluster does not admit.
     - ``stuck_timeout``: no progress, and nothing that says why.
     - ``lost_timeout``: a node that does not answer.
+    - ``teardown_grace``: the other containers of the Pod go on after the container ``task`` has ended; the
+      Pod's own grace period where that is longer.
+    - ``announced_grace``: the Job has announced its end, no Pod of it runs, and it does not end.
+    - ``controller_timeout``: the Pod has ended, and the Job controller takes no note.
+    - ``surplus_grace``: a second Pod has not started and is not removed while the first one goes on.
 
     The events of a Pod are read when its problem has lasted ``ask_after`` seconds, and once more when
     its grace is over; that last read may take ``ask_patience`` seconds.
@@ -29,6 +34,10 @@ class ObservationPolicy:
     refusal_grace: float = 10.0
     stuck_timeout: float = 600.0
     lost_timeout: float = 300.0
+    teardown_grace: float = 30.0
+    announced_grace: float = 30.0
+    controller_timeout: float = 120.0
+    surplus_grace: float = 30.0
     ask_after: float = 10.0
     ask_patience: float = 30.0
 

@@ -20,6 +20,7 @@ from .finding import Finding, PodProblem
 from .messages import cluster_message, container_reason, task_text
 from .pending import scheduling_problems, startup_problems
 from .policy import ObservationPolicy
+from .start_errors import start_advice
 
 __all__ = ["START_FAILURES", "pod_problems"]
 
@@ -63,7 +64,7 @@ _CREATE: Final = _WaitingKind(
 _START: Final = _WaitingKind(
     FailureReason.CONTAINER_START,
     "container `{name}` cannot be started",
-    "check that its image has the program that its command names",
+    "",  # by the runtime's message: start_errors
 )
 _HOOK: Final = _WaitingKind(
     FailureReason.CONTAINER_START,
@@ -140,7 +141,11 @@ def _container_problems(pod: PodView, policy: ObservationPolicy) -> Iterator[Pod
             f"{pod.identity}/{container.name}/{kind.reason.value}",
             0.0 if final else policy.pull_grace,
             failure,
-            Finding(kind.what.format(name=container.name), quote, kind.advice),
+            Finding(
+                kind.what.format(name=container.name),
+                quote,
+                start_advice(message) if kind is _START else kind.advice,
+            ),
             text=task_text(message) if kind.quotes else None,
         )
 

@@ -51,6 +51,7 @@ class JobIndex:
         self._jobs: dict[str, JobView] = {}
         self._pods: dict[str, tuple[PodView, ...]] = {}
         self._deleted_pods: dict[str, PodView] = {}
+        self._replaced: dict[str, frozenset[str]] = {}
         self._handlers: dict[str, tuple[JobHandler, ...]] = {}
         self._listener: JobListener | None = None
 
@@ -76,6 +77,15 @@ class JobIndex:
         deleted = self._deleted_pods.get(name)
         return existing or ((deleted,) if deleted is not None and deleted.job_uid in (None, uid) else ())
 
+    def replaced(self, name: str, uid: str) -> int:
+        """How many deleted Pods of the Job may have started work; what ``pods`` returns is left out.
+
+        They are counted while the Job has a handler.
+        """
+        shown = {_mark(pod) for pod in self.pods(name, uid)}
+        of_job = (mark for mark in self._replaced.get(name, ()) if mark.endswith(f"/{uid}"))
+        return sum(mark not in shown for mark in of_job)
+
     def add_handler(self, name: str, handler: JobHandler) -> None:
         """Call ``handler`` for the Job ``name`` from now on."""
         self._handlers[name] = (*self._handlers.get(name, ()), handler)
@@ -88,6 +98,7 @@ class JobIndex:
         else:
             self._handlers.pop(name, None)
             self._deleted_pods.pop(name, None)
+            self._replaced.pop(name, None)
 
     def has_handler(self, name: str) -> bool:
         """Whether the Job ``name`` has a handler."""
@@ -133,8 +144,12 @@ class JobIndex:
             self._pods[name] = pods
         else:
             self._pods.pop(name, None)
-        if change.deleted and pod.has_ended and name in self._handlers:
-            self._deleted_pods[name] = pod
+        if change.deleted and name in self._handlers:
+            if pod.has_ended:
+                self._deleted_pods[name] = pod
+            # A Pod that is gone from its node without an end may have started after the node's last report.
+            if pod.has_started or (pod.node_name and not pod.has_ended):
+                self._replaced[name] = self._replaced.get(name, frozenset()) | {_mark(pod)}
         if change.deleted or before is None or before.spec != pod.spec or _has_changed(before, pod):
             for handler in self._handlers.get(name, ()):
                 handler.on_update()
@@ -150,6 +165,11 @@ class JobIndex:
                 handler.on_delete(None)
         if self._listener is not None:
             self._listener.on_relist()
+
+
+def _mark(pod: PodView) -> str:
+    """Identify a Pod and its Job."""
+    return f"{pod.identity}/{pod.job_uid}"
 
 
 def _has_changed(before: JobView | PodView, after: JobView | PodView) -> bool:

@@ -22,7 +22,9 @@ from oz_agent_worker.worker.backends.kubernetes.adoption.decision import (
     superseded_jobs,
 )
 from oz_agent_worker.worker.backends.kubernetes.adoption.instance import UNAVAILABLE, Machine, ProcessInstance
-from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import job_state
+from tests.unit.worker.backends.kubernetes.samples import running
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULES = AdoptionPolicy(orphan_grace=600, report_window=3600, secret_grace=120)
@@ -41,7 +43,7 @@ def job(*, ended: float | None = None, kind: str = "Complete", name: str = "j", 
 
 def decided(of: JobView, owner: Liveness, **context: Any) -> AdoptionDecision:
     usual = {"superseded": False, "started": True, "secret": None, "known_for": 0.0}
-    return decide(of, "w", JobContext(owner=owner, now=NOON, **usual | context), RULES)
+    return decide(job_state(of, ()), "w", JobContext(owner=owner, now=NOON, **usual | context), RULES)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +147,15 @@ def test_the_rules_above_all(
     context = JobContext(
         owner=owner, now=NOON, superseded=superseded, started=started, secret=secret, known_for=later
     )
-    decision = decide(job(ended=ended), "w", context, RULES)
+    decision = decide(job_state(job(ended=ended), ()), "w", context, RULES)
     if owner is ALIVE or (owner is UNKNOWN and ended is None):
         assert decision == Wait(), "a Job that may have a worker which is alive is touched by no other"
     if isinstance(decision, Wait) and decision.seconds is not None:
         assert decision.seconds > 0
         then = replace(context, now=NOON + timedelta(seconds=decision.seconds))
-        assert not isinstance(decide(job(ended=ended), "w", then, RULES), Wait), "one wait is enough"
+        assert not isinstance(decide(job_state(job(ended=ended), ()), "w", then, RULES), Wait), (
+            "one wait is enough"
+        )
 
 
 def listed(*jobs: tuple[str, str, str]) -> list[JobView]:
@@ -172,8 +176,56 @@ def test_all_but_the_last_execution_of_a_task_are_superseded_jobs() -> None:
     assert superseded_jobs([job(annotations=None)], "w") == frozenset()
 
 
-def test_of_two_in_one_second_neither_is_dropped() -> None:
-    assert superseded_jobs(listed(("a1", "a", "01"), ("a2", "a", "01")), "w") == frozenset()
+def test_of_two_of_one_second_the_one_that_ended_first_is_superseded() -> None:
+    """K13: times are whole seconds, and the executions of a task follow each other."""
+    first, second = listed(("a1", "a", "01"), ("a2", "a", "01"))
+    assert superseded_jobs([first, second], "w") == frozenset()
+    ended, later = (msgspec.structs.replace(first, status=job(ended=age).status) for age in (9, 5))
+    for both in ([ended, second], [second, ended]):
+        assert superseded_jobs(both, "w") == {"a1"}
+    both_ended = [ended, msgspec.structs.replace(second, status=later.status)]
+    assert superseded_jobs(both_ended, "w") == {"a1"}
+    timeless = msgspec.convert({"conditions": [{"type": "Failed", "status": "True"}]}, type(ended.status))
+    assert superseded_jobs([ended, msgspec.structs.replace(second, status=timeless)], "w") == {"a1"}
+
+
+def finished(ago: float | None, **status: Any) -> PodView:
+    """A Pod whose container ``task`` ended so many seconds before noon, and beside it another runs."""
+    at = (NOON - timedelta(seconds=ago)).isoformat() if ago is not None else None
+    end = {"name": "task", "state": {"terminated": {"exitCode": 0, "finishedAt": at}}}
+    status = {"phase": "Running", "containerStatuses": [end, running("proxy")], **status}
+    return msgspec.convert({"metadata": {"uid": "p", "name": "p"}, "status": status}, PodView)
+
+
+@pytest.mark.parametrize(
+    ("of", "pods", "owner", "context", "decision"),
+    [
+        # K10: the task has ended, and a container beside it runs on.
+        (job(), (finished(5),), SELF, {}, Adopt()),
+        (job(), (finished(9000),), GONE, {}, Adopt()),
+        (job(), (finished(5),), ALIVE, {}, Wait()),
+        (job(), (finished(5),), UNKNOWN, {}, Wait(595)),
+        (job(), (finished(600),), UNKNOWN, {}, Adopt()),
+        (job(), (finished(None),), UNKNOWN, {}, Wait()),
+        (job(), (finished(600),), UNKNOWN, {"superseded": True}, Ignore(IgnoreReason.SUPERSEDED)),
+        (job(), (finished(600),), GONE, {"superseded": True}, Ignore(IgnoreReason.SUPERSEDED)),
+        # K6: announced, and never declared.
+        (job(ended=5, kind="SuccessCriteriaMet"), (), UNKNOWN, {}, Wait(595)),
+        (job(ended=600, kind="FailureTarget"), (), UNKNOWN, {}, Adopt()),
+        (job(ended=600, kind="FailureTarget"), (msgspec.convert({}, PodView),), UNKNOWN, {}, Wait()),
+        (job(ended=9000, kind="SuccessCriteriaMet"), (), GONE, {}, Adopt()),
+    ],
+)
+def test_a_task_that_has_ended_before_its_job(
+    of: JobView,
+    pods: tuple[PodView, ...],
+    owner: Liveness,
+    context: dict[str, Any],
+    decision: AdoptionDecision,
+) -> None:
+    usual = {"superseded": False, "started": True, "secret": None, "known_for": 0.0}
+    given_context = JobContext(owner=owner, now=NOON, **usual | context)
+    assert decide(job_state(of, pods), "w", given_context, RULES) == decision
 
 
 HERE = Machine("host", "boot", "4026531836")

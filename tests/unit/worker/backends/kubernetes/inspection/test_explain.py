@@ -199,6 +199,112 @@ ROWS = {
         (State.PENDING, ""),
         "starts on node node-1: its init container `setup` runs.",
     ),
+    "K10: the task has ended, and a container beside it runs on": (
+        facts(
+            task_job(),
+            task_pod("Running", containerStatuses=[terminated("task", 0), running("proxy")]),
+        ),
+        (State.ENDING, ""),
+        "has succeeded, and its Job has not ended: its container `task` ended with exit code 0; beside it"
+        " `proxy` still runs.",
+    ),
+    "K10: the task has failed, and a container beside it runs on": (
+        facts(
+            task_job(),
+            task_pod("Running", containerStatuses=[terminated("task", 3), running("proxy")]),
+        ),
+        (State.ENDING, "container_exit"),
+        "has failed (container_exit), and its Job has not ended: its container `task` ended with exit code 3",
+    ),
+    "K10: the task succeeded, and its Job failed": (
+        facts(
+            task_job(FAILED),
+            task_pod("Failed", containerStatuses=[terminated("task", 0), terminated("proxy", 143)]),
+        ),
+        (State.SUCCEEDED, ""),
+        "succeeded 5m ago on node node-1; its Job failed, because another container did.",
+    ),
+    "K6: announced, and never declared": (
+        facts(
+            task_job({"type": "SuccessCriteriaMet", "status": "True", "reason": "CompletionsReached"}),
+            task_pod("Succeeded", containerStatuses=[terminated("task", 0)]),
+        ),
+        (State.ENDING, ""),
+        "has succeeded, and its Job has not ended: its Job is about to end and does not, though no Pod of it"
+        " runs (SuccessCriteriaMet (CompletionsReached)).",
+    ),
+    "K6: the Job controller does not run": (
+        facts(task_job(), task_pod("Failed", containerStatuses=[terminated("task", 3)])),
+        (State.ENDING, "container_exit"),
+        "has failed (container_exit), and its Job has not ended: its Pod oz-task-run-1-abcde has ended"
+        " (Failed), and the Job controller has not taken note.",
+    ),
+    "its Job is about to fail, and its Pod has its grace period": (
+        facts(
+            task_job({"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded"}),
+            task_pod("Running", containerStatuses=[running("task")]),
+        ),
+        (State.RUNNING, ""),
+        "runs for 12h on node node-1, in Pod oz-task-run-1-abcde; its Job is about to end"
+        " (DeadlineExceeded).",
+    ),
+    "K9: a second Pod": (
+        facts(
+            task_job(),
+            task_pod("Running", metadata={"uid": "uid-0"}, containerStatuses=[running("task")]),
+            task_pod(
+                "Running",
+                metadata={"creationTimestamp": LATER, "name": "second"},
+                containerStatuses=[running("task")],
+            ),
+        ),
+        (State.RUNNING, "pod_replaced"),
+        "runs, but the Job controller made another Pod, second, though the task may be started once only",
+    ),
+    "K9: a second Pod, and both have ended": (
+        facts(
+            task_job(COMPLETE),
+            task_pod("Failed", metadata={"uid": "uid-0"}, containerStatuses=[terminated("task", 1)]),
+            task_pod(
+                "Succeeded", metadata={"creationTimestamp": LATER}, containerStatuses=[terminated("task", 0)]
+            ),
+        ),
+        (State.FAILED, "pod_replaced"),
+        "failed 5m ago (pod_replaced): The Job controller made another Pod",
+    ),
+    "evicted, and started again soon": (
+        facts(task_job(retries=1), task_pod("Failed", reason="Evicted", message="The node was low")),
+        (State.PENDING, ""),
+        "waits: its Pod oz-task-run-1-abcde failed (Evicted: The node was low), and its Job starts another.",
+    ),
+    "suspended while it runs": (
+        facts(
+            task_job({"type": "Suspended", "status": "True", "reason": "JobSuspended"}),
+            task_pod("Running", containerStatuses=[running("task")]),
+        ),
+        (State.RUNNING, ""),
+        "runs, but its Job is suspended (JobSuspended).",
+    ),
+    "ended by a deletion, beside a container that still runs": (
+        facts(
+            task_job(),
+            task_pod(
+                "Running",
+                metadata={"deletionTimestamp": "2026-01-01T12:10:20Z", "deletionGracePeriodSeconds": 30},
+                containerStatuses=[terminated("task", 143), running("proxy")],
+            ),
+        ),
+        (State.ENDING, ""),
+        "ends: its Pod is being deleted, and has 20s left to end.",
+    ),
+    "a container that nobody saw end": (
+        facts(
+            task_job(),
+            task_pod("Running", containerStatuses=[terminated("task", 137, reason="ContainerStatusUnknown")]),
+        ),
+        (State.ENDING, ""),
+        "is being ended.",
+    ),
     "cancelled": (
         facts(
             task_job(deletionTimestamp=LATER),
@@ -236,6 +342,14 @@ def test_one_causal_answer(known: TaskSnapshot, state: tuple[State, str], says: 
         (ROWS["an image that cannot be pulled"][0], "", "when this has lasted 60 s"),
         (ROWS["an image that is being pulled"][0], "", ""),
         (ROWS["suspended"][0], "a queue such as Kueue", ""),
+        (
+            ROWS["K10: the task has ended, and a container beside it runs on"][0],
+            "a native sidecar",
+            "the worker reports the end when this has lasted 30 s, and then deletes the Job",
+        ),
+        (ROWS["K6: the Job controller does not run"][0], "kube-controller-manager", "lasted 120 s"),
+        (ROWS["K6: announced, and never declared"][0], "job-tracking", "lasted 30 s"),
+        (ROWS["K9: a second Pod"][0], "", "the worker fails the task at once"),
     ],
 )
 def test_what_to_do_and_how_long_the_worker_looks_on(known: TaskSnapshot, advice: str, outlook: str) -> None:
@@ -248,7 +362,7 @@ def test_what_to_do_and_how_long_the_worker_looks_on(known: TaskSnapshot, advice
 def test_the_last_pod_of_a_task_that_was_started_again_counts() -> None:
     first = task_pod("Failed", reason="Evicted", metadata={"uid": "uid-0", "name": "first"})
     second = task_pod("Running", metadata={"creationTimestamp": LATER}, containerStatuses=[running("task")])
-    answer = explain(facts(task_job(), first, second))
+    answer = explain(facts(task_job(retries=1), first, second))
     assert answer.state is State.RUNNING
     assert "in Pod oz-task-run-1-abcde" in answer.headline
     assert [e.about for e in answer.evidence if e.about.startswith("Pod")] == [

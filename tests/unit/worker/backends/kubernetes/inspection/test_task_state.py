@@ -57,7 +57,7 @@ ROWS: dict[str, tuple[Any, list[Any], State, str]] = {
 def test_a_task_as_state_and_reason(
     job: Any, pods: list[Any], state: State, reason: str, patience: float
 ) -> None:
-    assert state_of(job, pods) is state
+    assert state_of(job, pods, ObservationPolicy(unschedulable_timeout=patience)) is state
     assert reason_of(job, pods, ObservationPolicy(unschedulable_timeout=patience)) == reason
 
 

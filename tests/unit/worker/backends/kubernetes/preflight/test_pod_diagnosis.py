@@ -217,12 +217,22 @@ def event(reason: str, message: str, kind: str = "Warning", at: str = "2026-01-0
     return msgspec.convert(fields, EventView)
 
 
+def test_a_program_of_another_architecture() -> None:
+    """K14: not a Secret that is missing."""
+    message = 'exec: "/bin/sh": exec format error'
+    waits = pod(phase="Pending", containerStatuses=[waiting("task", "RunContainerError", message)])
+    outcome = failed(FailureReason.CONTAINER_START, "x")
+    text = str(explain_outcome(outcome, [waits], {}, KubernetesConfig()))
+    assert text.startswith("container `task` of a task's Pod cannot be started\n")
+    assert "another CPU architecture than the node's" in text
+
+
 def test_a_pod_that_does_not_end() -> None:
     stuck = pod(phase="Running", containerStatuses=[running("dind"), terminated("task", 0)])
     assert str(explain_standstill(300, [stuck], [])) == (
         "the preflight Pod did not end within 300 s: container `dind` still runs\n"
-        "  fix: a task is over when all containers of its Pod have ended: where one serves the others,"
-        " make it an init container with restartPolicy: Always (a native sidecar)"
+        "  fix: where a container serves the others, make it an init container with restartPolicy: Always (a"
+        " native sidecar), which ends with the task"
     )
 
 

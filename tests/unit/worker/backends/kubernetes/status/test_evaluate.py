@@ -20,6 +20,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.events import (
     ScaleUp,
     unreadable,
 )
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
 
@@ -41,7 +42,7 @@ def evaluated(
 
 
 @pytest.mark.parametrize(
-    ("job_view", "pods", "phase"),
+    ("job_view", "pods", "stage"),
     [
         (None, (), "creating"),
         (job(), (), "pending"),
@@ -49,16 +50,14 @@ def evaluated(
         (job(), (pod(),), "pending"),
         (job(), (pod(phase="Running", containerStatuses=[running("task")]),), "running"),
         (job({"type": "Complete", "status": "False"}), (), "pending"),
-        # The container ended, but the Job controller has not spoken: the Job is the record.
-        (job(), (pod(phase="Failed", containerStatuses=[terminated("task", 1)]),), "running"),
         # Announced, but not yet final (batch/v1, JobSuccessCriteriaMet and JobFailureTarget).
         (job({"type": "SuccessCriteriaMet", "status": "True"}), (pod(phase="Running"),), "running"),
         (job({"type": "FailureTarget", "status": "True"}), (pod(phase="Running"),), "running"),
     ],
 )
-def test_a_task_that_goes_its_way(job_view: JobView | None, pods: tuple[PodView, ...], phase: str) -> None:
+def test_a_task_that_goes_its_way(job_view: JobView | None, pods: tuple[PodView, ...], stage: str) -> None:
     seen = evaluated(job_view, *pods)
-    assert (seen.outcome, seen.phase) == (None, phase)
+    assert (seen.outcome, seen.stage) == (None, stage)
     # Time alone fails such a task only where nothing at all happens.
     assert seen.recheck_at is None or seen.recheck_at == 1000.0 + POLICY.stuck_timeout
 
@@ -67,14 +66,14 @@ def test_a_complete_job_succeeded() -> None:
     seen = evaluated(job({"type": "Complete", "status": "True"}), pod(phase="Succeeded"))
     assert seen.outcome is not None
     assert seen.outcome.result is TaskResult.SUCCEEDED
-    assert (seen.phase, seen.recheck_at) == ("finished", None)
+    assert (seen.stage, seen.recheck_at) == ("ended", None)
 
 
 def test_a_failed_job_is_explained() -> None:
     seen = evaluated(failed_job(), pod(phase="Failed", containerStatuses=[terminated("task", 3)]))
     assert seen.outcome is not None
     assert (seen.outcome.reason, seen.outcome.exit_code) == (FailureReason.CONTAINER_EXIT, 3)
-    assert seen.phase == "finished"
+    assert seen.stage == "ended"
 
 
 def test_the_end_of_the_job_counts_more_than_a_problem() -> None:
@@ -87,7 +86,7 @@ def test_the_end_of_the_job_counts_more_than_a_problem() -> None:
 
 def test_a_problem_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     first = evaluated(job(), PULLING, now=1000.0)
-    assert first == Evaluation(None, 1060.0, "pending", frozenset({"uid-1/task/image_pull"}))
+    assert first == Evaluation(None, 1060.0, Stage.PENDING, frozenset({"uid-1/task/image_pull"}))
     seen = dict.fromkeys(first.problems, 1000.0)
     assert evaluated(job(), PULLING, seen=seen, now=1059.9) == first
     last = evaluated(job(), PULLING, seen=seen, now=1060.0)
@@ -102,13 +101,16 @@ def test_a_problem_keeps_its_key_while_the_clusters_message_changes() -> None:
 
 
 def test_the_soonest_of_several_problems_says_when_to_look_again() -> None:
+    may_start_twice = job(retries=1)
     other = pod(
         phase="Running",
         metadata={"uid": "uid-2", "creationTimestamp": "2026-01-01T00:00:10Z"},
         containerStatuses=[waiting("helper", "CreateContainerError"), running("task")],
     )
-    seen = evaluated(job(), PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0)
-    assert (seen.outcome, seen.recheck_at, seen.phase) == (None, 1040.0, "running")
+    seen = evaluated(
+        may_start_twice, PULLING, other, seen={"uid-2/helper/container_create": 980.0}, now=1000.0
+    )
+    assert (seen.outcome, seen.recheck_at, seen.stage) == (None, 1040.0, "running")
     assert len(seen.problems) == 2
 
 
@@ -122,7 +124,7 @@ def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
 
 def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
     patient = ObservationPolicy(unschedulable_timeout=0.0)
-    assert evaluate(Observation(job(), (STUCK,)), {}, 1e9, patient) == Evaluation(None, None, "pending")
+    assert evaluate(Observation(job(), (STUCK,)), {}, 1e9, patient) == Evaluation(None, None, Stage.PENDING)
 
 
 @given(st.floats(min_value=-1e6, max_value=1e6))
@@ -153,7 +155,9 @@ def with_events(
 
 
 def test_events_are_asked_for_only_once_a_problem_lasts() -> None:
-    assert with_events(NOT_READ, now=1000.0) == Evaluation(None, 1010.0, "pending", frozenset({FITS_NOWHERE}))
+    assert with_events(NOT_READ, now=1000.0) == Evaluation(
+        None, 1010.0, Stage.PENDING, frozenset({FITS_NOWHERE})
+    )
     seen = with_events(NOT_READ, now=1010.0)
     assert (seen.read_events_of, seen.recheck_at, seen.outcome) == ("uid-1", 1030.0, None)
 
@@ -201,7 +205,7 @@ def test_a_job_without_a_pod_is_asked_about_by_its_own_name() -> None:
         {"metadata": {"name": "j", "uid": "job-1"}, "status": {"startTime": "2026-01-01T12:00:00Z"}}, JobView
     )
     seen = with_events(NOT_READ, now=1010.0, pods=(), job_view=bare)
-    assert (seen.read_events_of, seen.phase) == ("job-1", "pending")
+    assert (seen.read_events_of, seen.stage) == ("job-1", "pending")
     denied = EventFacts(about="job-1", read_at=1010.0, refusal=Refusal.FINAL, refused="no")
     outcome = with_events(denied, now=1010.1, pods=(), job_view=bare).outcome
     assert outcome is not None

@@ -68,9 +68,10 @@ NATIVE = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}, {"nam
         (ended(OOM, reason="Evicted"), FailureReason.EVICTED, None),
         (ended(terminated("task", 1), reason="DeadlineExceeded"), FailureReason.ACTIVE_DEADLINE, None),
         (ended(terminated("task", 128, reason="StartError")), FailureReason.CONTAINER_START, None),
-        (ended(terminated("helper", 2), terminated("task", 0)), FailureReason.CONTAINER_EXIT, 2),
+        (ended(terminated("helper", 2), running("task")), FailureReason.NODE_LOST, None),
+        (ended(terminated("helper", 2), waiting("task", "x")), FailureReason.CONTAINER_EXIT, 2),
         (ended(terminated("helper", 2), terminated("task", 5)), FailureReason.CONTAINER_EXIT, 5),
-        (ended(terminated("task", 0)), FailureReason.JOB_FAILED, None),
+        (ended(terminated("task", 0), reason="Evicted"), FailureReason.EVICTED, None),
         (ended(reason="UnexpectedAdmissionError", message="no gpu"), FailureReason.JOB_FAILED, None),
         (ended(running("task"), metadata=GONE), FailureReason.NODE_LOST, None),
         (pod(phase="Running", metadata=GONE), FailureReason.POD_MISSING, None),
@@ -255,7 +256,7 @@ def init_ended(name: str, code: int, **more: Any) -> PodView:
         lambda code: init_ended("warm", code),
         lambda code: ended(terminated("task", code, message=CANARY)),
         lambda code: ended(terminated("task", code, message=CANARY, reason="Whatever")),
-        lambda code: ended(terminated("helper", code, message=CANARY), terminated("task", 0)),
+        lambda code: ended(terminated("helper", code, message=CANARY), waiting("task", "x")),
     ],
     ids=["setup", "copy", "template's init", "task", "unknown reason", "template's own"],
 )
@@ -288,7 +289,10 @@ DELETED_AT_NOON = {"deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePe
     ("code", "finished", "reason"),
     [
         (1, "2026-01-01T11:59:59Z", FailureReason.CONTAINER_EXIT),
-        (1, "2026-01-01T12:00:00Z", FailureReason.POD_MISSING),
+        # K13: whole seconds. What ended in the second of the request has ended by itself, unless by a signal.
+        (1, "2026-01-01T12:00:00Z", FailureReason.CONTAINER_EXIT),
+        (143, "2026-01-01T12:00:00Z", FailureReason.POD_MISSING),
+        (1, "2026-01-01T12:00:01Z", FailureReason.POD_MISSING),
         (143, "2026-01-01T12:00:05Z", FailureReason.POD_MISSING),
         # The node's clock may be behind that of the API server.
         (143, "2026-01-01T11:59:30Z", FailureReason.POD_MISSING),

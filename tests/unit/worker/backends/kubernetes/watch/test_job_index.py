@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.objects import (
@@ -5,6 +6,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
     JobView,
     Labels,
     ObjectMeta,
+    PodSpec,
     PodStatus,
     PodView,
 )
@@ -97,6 +99,46 @@ def test_a_deleted_pod_is_forgotten_unless_it_shows_how_its_running_job_ended(
     index.on_pod_change(Change(pod("q", "Pending"), deleted=True))
     index.remove_handler("j", handler)
     assert index.pods("j", "u-1") == ()
+
+
+def bound(view: PodView, *, started: bool = False) -> PodView:
+    """The Pod, on a node."""
+    state: dict[str, object] = {"running": {}} if started else {"waiting": {}}
+    found = [{"name": "task", "state": state}]
+    status = msgspec.convert({"phase": view.phase, "containerStatuses": found}, PodStatus)
+    return msgspec.structs.replace(view, spec=PodSpec(node_name="n"), status=status)
+
+
+@pytest.mark.parametrize(
+    ("gone", "replaced"),
+    [
+        (bound(pod("p"), started=True), 1),
+        (bound(pod("p", "Pending")), 1),  # it may have started since its node's last report
+        (pod("p", "Pending"), 0),  # it had no node
+        (bound(pod("p", "Failed")), 0),  # refused by its node
+        (bound(pod("p", "Failed"), started=True), 1),
+        (bound(pod("p", job_uid="u-0"), started=True), 0),
+    ],
+)
+def test_k9_the_pods_that_are_gone_are_counted(
+    index: JobIndex, handler: Recorder, gone: PodView, replaced: int
+) -> None:
+    index.on_pod_change(Change(gone))
+    assert index.replaced("j", "u-1") == 0
+    index.on_pod_change(Change(gone, deleted=True))
+    # The last one that had ended is shown, and so is none that is gone.
+    assert index.replaced("j", "u-1") == (0 if gone.has_ended else replaced)
+    index.on_pod_change(Change(pod("q")))
+    assert index.replaced("j", "u-1") == replaced
+    # A list from an older cache may show it again.
+    index.on_pod_change(Change(gone))
+    assert index.replaced("j", "u-1") == 0
+    index.on_pod_change(Change(gone, deleted=True))
+    assert index.replaced("j", "u-1") == replaced
+    index.remove_handler("j", handler)
+    assert index.replaced("j", "u-1") == 0
+    index.on_pod_change(Change(gone, deleted=True))
+    assert index.replaced("j", "u-1") == 0
 
 
 def test_a_pod_without_a_job_calls_no_handler(index: JobIndex, handler: Recorder) -> None:

@@ -1,0 +1,137 @@
+"""What a cluster says of a task's Job: one model for the worker, for adoption and for people. Pure.
+
+A Job ends in steps. The container ``task`` ends, then the other containers of its Pod, and with them
+the Pod. The Job controller announces the end (``SuccessCriteriaMet``, ``FailureTarget``), and declares
+it when nothing of the Job is left to end or to count (``Complete``, ``Failed``). Any step may stay
+away: a container runs on, a webhook keeps a finalizer, the Job controller does not run.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
+from oz_agent_worker.worker.backends.kubernetes.objects import (
+    Condition,
+    JobView,
+    PodView,
+    Terminated,
+    in_order,
+    last_pod,
+)
+
+from .own_end import own_end, task_end
+
+__all__ = ["JobState", "Stage", "end_condition", "job_state"]
+
+# batch/v1: JobComplete, JobFailed, JobSuccessCriteriaMet, JobFailureTarget.
+_FINAL: Final = ("Complete", "Failed")
+_ANNOUNCED: Final = (*_FINAL, "SuccessCriteriaMet", "FailureTarget")
+_SUCCESSES: Final = frozenset({"Complete", "SuccessCriteriaMet"})
+
+
+class Stage(StrEnum):
+    """How far a task has come. ``ENDING``: the task itself has ended, and its Job has not."""
+
+    CREATING = "creating"
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+def end_condition(job: JobView) -> Condition | None:
+    """Return the condition of a Job that has ended; its last transition is the time of the end."""
+    return job.condition(*_FINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A Job and its Pods, the oldest first (``job_state``).
+
+    ``replaced`` is how many of its Pods are gone that may have started work.
+    """
+
+    job: JobView
+    pods: tuple[PodView, ...] = ()
+    replaced: int = 0
+
+    @property
+    def last(self) -> PodView | None:
+        """The Pod that decides the outcome (``objects.last_pod``)."""
+        return last_pod(self.pods)
+
+    @property
+    def final(self) -> Condition | None:
+        """The condition that ends the Job, ``Complete`` or ``Failed``: it never changes again."""
+        return end_condition(self.job)
+
+    @property
+    def verdict(self) -> Condition | None:
+        """What the Job controller has decided: the final condition, or the one that announces it."""
+        return self.job.condition(*_ANNOUNCED)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the Job controller has decided that the Job succeeded."""
+        return self.verdict is not None and self.verdict.type in _SUCCESSES
+
+    @property
+    def cause(self) -> Condition | None:
+        """The earliest condition by which the Job controller failed the Job: its time is the decision's."""
+        return self.job.condition("FailureTarget", "Failed")
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a Pod exists that has not ended."""
+        return any(not pod.has_ended for pod in self.pods)
+
+    @property
+    def own_end(self) -> Terminated | None:
+        """How the container ``task`` of the last Pod ended by itself, if it did."""
+        return own_end(self.last, self.cause) if self.last is not None else None
+
+    @property
+    def retries(self) -> int:
+        """How often the Job may start its Pod again (``retry_on_disruption``)."""
+        return (self.job.spec.backoff_limit if self.job.spec else None) or 0
+
+    @property
+    def stage(self) -> Stage:
+        """How far the task has come."""
+        if self.final is not None:
+            return Stage.ENDED
+        pod = self.last
+        if self.own_end is not None or (self.verdict is not None and not self.may_run):
+            return Stage.ENDING
+        if pod is None or pod.phase in {"", "Pending"}:
+            return Stage.PENDING
+        if pod.has_ended:
+            # Without retries no Pod follows the one that has ended.
+            return Stage.PENDING if self.retries and pod.phase == "Failed" else Stage.ENDING
+        task = next((c for c in pod.container_statuses if c.name == TASK_CONTAINER), None)
+        if task is not None and task.terminated is not None:
+            return Stage.ENDING
+        return Stage.RUNNING if task is None or task.running is not None else Stage.PENDING
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the task ended, by the clock of whoever says so; ``None`` where it has not, or nobody says."""
+        said = self.final or (self.verdict if not self.may_run else None)
+        if said is not None:
+            time = said.last_transition_time
+        else:
+            ended = task_end(self.last) if self.last is not None else None
+            time = ended.finished_at if ended is not None else None
+        return datetime.fromisoformat(time) if time else None
+
+    def neighbours(self) -> tuple[str, ...]:
+        """The containers beside ``task`` that run, by the last Pod's status."""
+        statuses = self.last.container_statuses if self.last is not None else ()
+        return tuple(c.name for c in statuses if c.name != TASK_CONTAINER and c.running)
+
+
+def job_state(job: JobView, pods: tuple[PodView, ...], replaced: int = 0) -> JobState:
+    """Put together what is known of a Job; ``pods`` in any order."""
+    return JobState(job, in_order(pods), replaced)

@@ -1,0 +1,108 @@
+"""What a cluster says of a Job: the stage of its task, in one place."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage, end_condition, job_state
+from tests.unit.worker.backends.kubernetes.samples import job, pod, running, terminated, waiting
+
+NOON = "2026-01-01T12:00:00Z"
+
+
+def condition(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "status": "True", **more}
+
+
+RUNS = pod(phase="Running", containerStatuses=[running("task")])
+GOES_ON = pod(phase="Running", containerStatuses=[terminated("task", 0), running("proxy")])
+KILLED = pod(
+    phase="Running",
+    metadata={"deletionTimestamp": NOON},
+    containerStatuses=[terminated("task", 143), running("proxy")],
+)
+EVICTED = pod(phase="Failed", reason="Evicted")
+ENDS = pod(phase="Failed", containerStatuses=[terminated("task", 3)])
+
+
+@pytest.mark.parametrize(
+    ("conditions", "pods", "retries", "stage"),
+    [
+        ([], [], 0, Stage.PENDING),
+        ([], [pod()], 0, Stage.PENDING),
+        ([], [pod(phase="Pending")], 0, Stage.PENDING),
+        ([], [pod(phase="Running")], 0, Stage.RUNNING),
+        ([], [pod(phase="Unknown")], 0, Stage.RUNNING),
+        ([], [RUNS], 0, Stage.RUNNING),
+        (
+            [],
+            [pod(phase="Running", containerStatuses=[waiting("task", "x"), running("proxy")])],
+            0,
+            Stage.PENDING,
+        ),
+        ([condition("FailureTarget")], [RUNS], 0, Stage.RUNNING),
+        # K10
+        ([], [GOES_ON], 0, Stage.ENDING),
+        ([], [KILLED], 0, Stage.ENDING),
+        # K6
+        ([condition("SuccessCriteriaMet")], [pod(phase="Succeeded")], 0, Stage.ENDING),
+        ([condition("FailureTarget")], [], 0, Stage.ENDING),
+        ([], [pod(phase="Succeeded")], 0, Stage.ENDING),
+        ([], [pod(phase="Succeeded")], 1, Stage.ENDING),
+        ([], [EVICTED], 0, Stage.ENDING),
+        ([], [EVICTED], 1, Stage.PENDING),
+        ([], [ENDS], 1, Stage.ENDING),
+        ([condition("Complete")], [RUNS], 0, Stage.ENDED),
+        ([condition("SuccessCriteriaMet"), condition("Complete")], [], 0, Stage.ENDED),
+        ([condition("Failed")], [], 0, Stage.ENDED),
+        ([{"type": "Failed", "status": "False"}], [RUNS], 0, Stage.RUNNING),
+    ],
+)
+def test_the_stage_of_a_task(
+    conditions: list[dict[str, Any]], pods: list[PodView], retries: int, stage: Stage
+) -> None:
+    assert job_state(job(*conditions, retries=retries), tuple(pods)).stage is stage
+
+
+def test_conditions_count_in_their_order() -> None:
+    both = job(condition("SuccessCriteriaMet"), condition("Complete"))
+    assert job_state(both, ()).verdict is end_condition(both)
+    failing = job(condition("Failed", reason="b"), condition("FailureTarget", reason="a"))
+    state = job_state(failing, ())
+    assert (state.verdict and state.verdict.reason, state.cause and state.cause.reason) == ("b", "a")
+    assert (state.has_succeeded, job_state(both, ()).has_succeeded) == (False, True)
+    assert job_state(job(condition("SuccessCriteriaMet")), ()).has_succeeded
+    assert not job_state(job(), ()).has_succeeded
+
+
+@pytest.mark.parametrize(
+    ("conditions", "pods", "ended"),
+    [
+        ([], [RUNS], False),
+        ([condition("Complete", lastTransitionTime=NOON)], [RUNS], True),
+        ([condition("Complete")], [RUNS], False),
+        ([condition("FailureTarget", lastTransitionTime=NOON)], [], True),
+        ([condition("FailureTarget", lastTransitionTime=NOON)], [RUNS], False),
+        ([], [pod(phase="Running", containerStatuses=[terminated("task", 0, finishedAt=NOON)])], True),
+        ([], [GOES_ON], False),
+        ([], [], False),
+    ],
+)
+def test_when_a_task_ended(conditions: list[dict[str, Any]], pods: list[PodView], ended: bool) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert job_state(job(*conditions), tuple(pods)).ended_at == (noon if ended else None)
+
+
+def test_the_containers_beside_the_task_that_run() -> None:
+    assert job_state(job(), (GOES_ON,)).neighbours() == ("proxy",)
+    assert job_state(job(), (RUNS,)).neighbours() == ()
+    assert job_state(job(), ()).neighbours() == ()
+
+
+def test_pods_are_in_the_order_of_their_creation() -> None:
+    old, new = (pod(metadata={"uid": uid, "creationTimestamp": NOON[:-2] + uid + "Z"}) for uid in "12")
+    for pods in ((old, new), (new, old)):
+        assert job_state(job(), pods).pods == (old, new)
+        assert job_state(job(), pods).last is new
