@@ -96,9 +96,11 @@ def compare(
     for submission in submissions:
         submitted.add(submission.run_id)
         own = starts.get(submission.run_id, {})
+        doubled = False
         for why, excused in _doubled(submission.plan, own, outages, aftermath):
             (comparison.doubled if excused else comparison.ran_twice).append(_bad(submission, why))
-        _judge_end(submission, by_id.get(submission.run_id), own, comparison, backend)
+            doubled = doubled or excused
+        _judge_end(submission, by_id.get(submission.run_id), own, comparison, backend, doubled=doubled)
     for run_id in starts.keys() - submitted:
         comparison.wrong_state.append(Bad(run_id, "", "ran and was never submitted"))
     stored = Counter(run.title for run in by_id.values())
@@ -147,6 +149,8 @@ def _judge_end(
     starts: Mapping[str, Sequence[Record]],
     comparison: Comparison,
     backend: str,
+    *,
+    doubled: bool,
 ) -> None:
     if run is None:
         comparison.lost.append(_bad(submission, "is unknown to the control plane"))
@@ -158,7 +162,7 @@ def _judge_end(
         comparison.lost.append(_bad(submission, "succeeded and never ran"))
     elif _as_planned(submission, run):
         return
-    elif _may_degrade(submission, run, backend):
+    elif _may_degrade(submission, run, backend, doubled=doubled):
         comparison.degraded.append(ended)
     elif run.error_code in LOST_REASONS:
         comparison.lost.append(ended)
@@ -187,15 +191,18 @@ def _as_planned(submission: Submission, run: RunView) -> bool:
             return False
 
 
-def _may_degrade(submission: Submission, run: RunView, backend: str) -> bool:
+def _may_degrade(submission: Submission, run: RunView, backend: str, *, doubled: bool) -> bool:
     """Whether kills may have made this of the plan, as docs/reliability.md promises.
 
     Kubernetes: a failure that is certain while the Job goes on is reported after the Job was
     deleted. A worker that dies between the two leaves no record, and the control plane ends the
-    run as lost. Direct: a task does not outlive its worker.
+    run as lost. A task of which the Job controller has started two Pods (``doubled``) fails, or is lost
+    in the same way. Direct: a task does not outlive its worker.
     """
     if run.state != "ERROR":
         return False
+    if doubled and run.error_code in {"pod_replaced", *LOST_REASONS}:
+        return True
     if backend == "direct":
         return run.error_code in INTERRUPTED_REASONS
     return submission.plan.end in (End.IMAGE_PULL, End.UNSCHEDULABLE) and run.error_code in LOST_REASONS

@@ -161,7 +161,7 @@ class FailureReason(StrEnum):
         "container_exit",
         _AGENT,
         False,
-        "the container `task` ended with an exit code other than 0",
+        "the task's container ended with an exit code other than 0",
         "The agent failed. Above 128 a signal ended it: 137 is SIGKILL, 143 SIGTERM.",
         "Read its log; `oz-agent-worker explain TASK` shows where to find it.",
     )

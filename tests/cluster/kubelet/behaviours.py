@@ -8,6 +8,7 @@ from .states import Pod
 
 __all__ = [
     "always",
+    "beside",
     "by_annotation",
     "by_image",
     "by_label",
@@ -94,6 +95,25 @@ def runs_until_cancelled(*, output: str | bytes = b"") -> Script:
         await run.run()
         run.write(output)
         await _for_ever()
+
+    return script
+
+
+def beside(
+    exit_code: int, others: int | None = None, *, after: float = 0.0, output: str | bytes = b""
+) -> Script:
+    """End the main container; the others end with ``others``, or run until the Pod is deleted."""
+
+    async def script(run: PodRun) -> None:
+        await run.run()
+        run.write(output)
+        await asyncio.sleep(after)
+        await run.end(run.main, exit_code)
+        if others is None:
+            await _for_ever()
+        for container in run.pod["spec"]["containers"]:
+            if container["name"] != run.main:
+                await run.end(container["name"], others or 0)
 
     return script
 

@@ -145,6 +145,12 @@ class PodRun:
         self._end_sidecars()
         await self.publish()
 
+    async def end(self, name: str, exit_code: int = 0) -> None:
+        """One container ends; the others go on, and the Pod with them."""
+        self._states[name] = self._terminated(name, exit_code, "", "")
+        self.open_log(name).close()
+        await self.publish()
+
     async def evict(self, message: str) -> None:
         """The node takes the Pod down, its containers killed."""
         self._facts = replace(self._facts, reason="Evicted", message=message)

@@ -154,3 +154,22 @@ def test_a_second_pod_of_one_job_after_an_outage_is_the_job_controllers(
     starts = [pod("p1", 9.0, owner=second.owner and "job"), second]
     comparison = compare([Submission(PLAN, "r")], starts, [DONE], backend="kubernetes", outages=outages)
     assert (len(comparison.doubled), len(comparison.ran_twice)) == ((1, 0) if excused else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("code", "outages", "degraded"),
+    [
+        ("pod_replaced", [10.0], True),
+        ("worker_lost", [10.0], True),
+        ("pod_replaced", [], False),
+        ("job_failed", [10.0], False),
+    ],
+)
+def test_a_task_whose_pod_the_job_controller_doubled_may_fail_for_that(
+    code: str, outages: list[float], degraded: bool
+) -> None:
+    run = replace(DONE, state="ERROR", error_code=code)
+    starts = [pod("p1", 9.0), pod("p2", 12.0)]
+    comparison = compare([Submission(PLAN, "r")], starts, [run], backend="kubernetes", outages=outages)
+    assert len(comparison.degraded) == degraded
+    assert len(comparison.wrong_state) + len(comparison.lost) == 1 - degraded

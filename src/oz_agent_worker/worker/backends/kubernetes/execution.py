@@ -21,7 +21,7 @@ from .log_follower import LogFollower, LogFollowers
 from .objects import JobView, PodView, last_pod
 from .status.ending import end_of_task
 from .status.evaluate import Evaluation, Observation, evaluate
-from .status.job_state import Stage, end_condition, job_state
+from .status.job_state import TaskStage, end_condition, job_state
 from .status.policy import ObservationPolicy
 from .watch.job_index import JobIndex
 
@@ -253,7 +253,7 @@ class KubernetesExecution:
         facts, replaced = context.events.facts(self.uid), context.index.replaced(self._name, self.uid)
         observed = Observation(self._job(), self._pods(), facts, replaced)
         evaluation = evaluate(observed, self._first_seen, now, context.policy)
-        if evaluation.stage in {Stage.RUNNING, Stage.ENDING}:
+        if evaluation.stage in {TaskStage.RUNNING, TaskStage.ENDING}:
             self._note_start()
         if evaluation.outcome is not None:
             pause = self._until_pods_settle(evaluation, now)
@@ -304,7 +304,7 @@ class KubernetesExecution:
         """
         assert evaluation.outcome is not None
         of_interest = self._output.wanted is not False or evaluation.outcome.result is TaskResult.FAILED
-        if evaluation.stage is not Stage.ENDED or self._gone or not of_interest:
+        if evaluation.stage is not TaskStage.ENDED or self._gone or not of_interest:
             return None
         last = last_pod(self._pods())
         if last is not None and last.has_ended:

@@ -14,7 +14,7 @@ from oz_agent_worker.common.aio import cancel_and_wait, wait_for_event
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash, label_safe
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, job_state
 from oz_agent_worker.worker.backends.kubernetes.watch.job_index import JobIndex
 from oz_agent_worker.worker.backends.kubernetes.watch.store import Change
 
@@ -280,7 +280,7 @@ class Adoption:
         return job_state(job, self._index.pods(job.metadata.name, job.metadata.uid or ""))
 
     def _has_ended(self, job: JobView) -> bool:
-        return self._state(job).stage in {Stage.ENDING, Stage.ENDED}
+        return self._state(job).stage in {TaskStage.ENDING, TaskStage.ENDED}
 
     async def _check_secret(self, job: JobView, candidate: _Candidate, this_round: _Round) -> None:
         name = job.metadata.name
@@ -300,7 +300,7 @@ class Adoption:
         owner = self._owners.last_known(candidate.owner)
         assert owner is not None, "an owner is looked up before its Jobs are decided on"
         state = self._state(job)
-        ended_elsewhere = owner is not Liveness.ALIVE and state.stage in {Stage.ENDING, Stage.ENDED}
+        ended_elsewhere = owner is not Liveness.ALIVE and state.stage in {TaskStage.ENDING, TaskStage.ENDED}
         context = JobContext(
             owner=owner,
             now=self._queries.server_clock.now(),

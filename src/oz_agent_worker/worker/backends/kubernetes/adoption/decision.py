@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, end_condition
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, end_condition
 
 from .instance import UNAVAILABLE, Machine, ProcessInstance
 
@@ -128,13 +128,13 @@ def decide(
         return Ignore(IgnoreReason.DELETING)
     if context.owner is Liveness.ALIVE:
         return Wait()
-    if context.superseded and state.stage in {Stage.ENDING, Stage.ENDED}:
+    if context.superseded and state.stage in {TaskStage.ENDING, TaskStage.ENDED}:
         return Ignore(IgnoreReason.SUPERSEDED)
-    if state.stage is Stage.ENDED:
+    if state.stage is TaskStage.ENDED:
         return _decide_ended(_age(state, context.now), context, policy)
     if context.owner is Liveness.UNKNOWN:
         # A task that has ended and whose Job has not is that owner's to report as well.
-        if state.ended_at is None or state.stage is not Stage.ENDING:
+        if state.ended_at is None or state.stage is not TaskStage.ENDING:
             return Wait()
         left = policy.orphan_grace - _age(state, context.now)
         return Wait(left) if left > 0 else Adopt()

@@ -15,7 +15,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodVie
 from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
 from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster, quoted
 from oz_agent_worker.worker.backends.kubernetes.status.own_end import task_end
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
@@ -83,11 +83,11 @@ def explain(snapshot: TaskSnapshot) -> Explanation:
     job = snapshot.job
     state = state_of(job, snapshot.pods, snapshot.policy)
     view = job_state(job, snapshot.pods)
-    if view.stage is Stage.ENDED:
+    if view.stage is TaskStage.ENDED:
         answer = _explain_ended(view, snapshot)
     elif job.metadata.deletion_timestamp is not None:
         answer = _explain_deleted(snapshot)
-    elif view.stage is Stage.ENDING:
+    elif view.stage is TaskStage.ENDING:
         answer = _explain_ending(view, snapshot)
     else:
         answer = _explain_active(view, snapshot)
@@ -156,7 +156,7 @@ def _worst_problem(snapshot: TaskSnapshot) -> _Answer | None:
 
 
 def _explain_active(view: JobState, snapshot: TaskSnapshot) -> _Answer:
-    suspended, runs = snapshot.job.condition("Suspended"), view.stage is Stage.RUNNING
+    suspended, runs = snapshot.job.condition("Suspended"), view.stage is TaskStage.RUNNING
     if suspended is not None and surplus_pod(view, snapshot.policy) is None:
         quote = quote_cluster(suspended.reason, suspended.message)
         return _Answer(

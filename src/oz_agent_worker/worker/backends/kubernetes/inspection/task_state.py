@@ -13,7 +13,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, event_facts
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure, is_unexplained
 from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, Stage, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.pending import missing_pod_problems
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
@@ -51,11 +51,11 @@ class State(StrEnum):
 
 
 _STATES: Final = {
-    Stage.CREATING: State.PENDING,
-    Stage.PENDING: State.PENDING,
-    Stage.RUNNING: State.RUNNING,
-    Stage.ENDING: State.ENDING,
-    Stage.ENDED: State.FAILED,
+    TaskStage.CREATING: State.PENDING,
+    TaskStage.PENDING: State.PENDING,
+    TaskStage.RUNNING: State.RUNNING,
+    TaskStage.ENDING: State.ENDING,
+    TaskStage.ENDED: State.FAILED,
 }
 
 
@@ -63,7 +63,7 @@ def outcome_of(
     state: JobState, policy: ObservationPolicy, events: Iterable[EventView] = ()
 ) -> Outcome | None:
     """Return how a task ended, as the worker reports it, or will after a grace; ``None`` while it goes on."""
-    if state.stage not in {Stage.ENDING, Stage.ENDED}:
+    if state.stage not in {TaskStage.ENDING, TaskStage.ENDED}:
         return None
     surplus, end = surplus_pod(state, policy), end_of_task(state, policy, events)
     if surplus is not None and surplus.grace <= 0:
@@ -74,7 +74,7 @@ def outcome_of(
 def state_of(job: TaskJob, pods: Sequence[PodView], policy: ObservationPolicy) -> State:
     """Return the state of a task."""
     state = job_state(job, tuple(pods))
-    if state.stage is Stage.ENDED:
+    if state.stage is TaskStage.ENDED:
         outcome = outcome_of(state, policy)
         succeeded = outcome is not None and outcome.result is TaskResult.SUCCEEDED
         return State.SUCCEEDED if succeeded else State.FAILED
@@ -98,7 +98,7 @@ def reason_of(
     surplus = surplus_pod(state, policy)
     if surplus is not None:
         return surplus.reason.value
-    if job.condition("Suspended") is not None and state.stage is Stage.PENDING:
+    if job.condition("Suspended") is not None and state.stage is TaskStage.PENDING:
         return "suspended"
     for problem, facts in task_problems(job, pods, policy, events):
         if (facts.warning and not facts.pulling) or not is_ordinary(problem):

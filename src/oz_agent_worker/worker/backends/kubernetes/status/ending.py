@@ -19,14 +19,14 @@ from .messages import quote_cluster
 from .own_end import ended_by_deletion, own_end
 from .policy import ObservationPolicy
 
-__all__ = ["End", "end_of_task", "surplus_pod"]
+__all__ = ["TaskEnd", "end_of_task", "surplus_pod"]
 
 #: Kubernetes' default of a Pod's ``terminationGracePeriodSeconds``.
 _POD_GRACE = 30
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class TaskEnd:
     """How a task ends if its Job says nothing else within ``grace`` seconds.
 
     ``key`` names the state across observations. ``finding`` says what the Job waits for; ``None`` where
@@ -40,17 +40,19 @@ class End:
     undisturbed: bool = True
 
 
-def end_of_task(state: JobState, policy: ObservationPolicy, events: Iterable[EventView] = ()) -> End | None:
+def end_of_task(
+    state: JobState, policy: ObservationPolicy, events: Iterable[EventView] = ()
+) -> TaskEnd | None:
     """Return how the task ends, as far as that is certain; ``None`` while it goes on.
 
     ``events`` are about the Job and its Pods: they explain the end of a Job without a Pod.
     """
     if state.final is not None:
-        return End(_outcome(state, events))
+        return TaskEnd(_outcome(state, events))
     pod, own = state.last, state.own_end
     if state.verdict is not None and not state.may_run:
         key = f"{state.job.metadata.uid}/announced"
-        return End(_outcome(state, events), policy.announced_grace, key, _announced(state))
+        return TaskEnd(_outcome(state, events), policy.announced_grace, key, _announced(state))
     if pod is None:
         return None
     undisturbed = own is not None and not ended_by_deletion(pod, own, state.cause)
@@ -59,12 +61,14 @@ def end_of_task(state: JobState, policy: ObservationPolicy, events: Iterable[Eve
         if own is None and pod.phase == "Failed" and state.retries:
             return None
         key = f"{pod.identity}/ended"
-        return End(_outcome(state, events), policy.controller_timeout, key, _unheard(pod), undisturbed)
+        return TaskEnd(_outcome(state, events), policy.controller_timeout, key, _unheard(pod), undisturbed)
     if own is None:
         return None
     grace = pod.spec.termination_grace_period_seconds if pod.spec else None
     teardown = max(policy.teardown_grace, float(_POD_GRACE if grace is None else grace))
-    return End(_outcome(state, events), teardown, f"{pod.identity}/task", _goes_on(state, own), undisturbed)
+    return TaskEnd(
+        _outcome(state, events), teardown, f"{pod.identity}/task", _goes_on(state, own), undisturbed
+    )
 
 
 def _outcome(state: JobState, events: Iterable[EventView]) -> Outcome:

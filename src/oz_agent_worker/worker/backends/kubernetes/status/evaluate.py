@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 
-from .ending import End, end_of_task, surplus_pod
+from .ending import TaskEnd, end_of_task, surplus_pod
 from .events import NOT_READ, EventFacts
 from .finding import PodProblem
-from .job_state import Stage, job_state
+from .job_state import TaskStage, job_state
 from .pending import missing_pod_problems
 from .policy import ObservationPolicy
 from .waiting import pod_problems
@@ -53,10 +53,10 @@ class Evaluation:
 
     outcome: Outcome | None
     recheck_at: float | None
-    stage: Stage
+    stage: TaskStage
     problems: frozenset[str] = frozenset()
     read_events_of: str = ""
-    end: End | None = None
+    end: TaskEnd | None = None
 
 
 def evaluate(
@@ -70,7 +70,7 @@ def evaluate(
     """
     job = observation.job
     if job is None:
-        return Evaluation(None, None, Stage.CREATING)
+        return Evaluation(None, None, TaskStage.CREATING)
     state = job_state(job, observation.pods, observation.replaced)
     surplus = surplus_pod(state, policy)
     if surplus is not None and surplus.grace <= 0:
@@ -86,8 +86,8 @@ def evaluate(
     return _evaluate_problems(problems, first_seen, now, state.stage, observation.events, policy)
 
 
-def _evaluate_end(end: End, first_seen: Mapping[str, float], now: float, stage: Stage) -> Evaluation:
-    """End the task when its Job has had its time to say so."""
+def _evaluate_end(end: TaskEnd, first_seen: Mapping[str, float], now: float, stage: TaskStage) -> Evaluation:
+    """TaskEnd the task when its Job has had its time to say so."""
     over_at = first_seen.get(end.key, now) + end.grace
     keys = frozenset({end.key} if end.key else ())
     if over_at <= now:
@@ -111,7 +111,7 @@ def _evaluate_problems(
     problems: list[PodProblem],
     first_seen: Mapping[str, float],
     now: float,
-    stage: Stage,
+    stage: TaskStage,
     events: EventFacts | None,
     policy: ObservationPolicy,
 ) -> Evaluation:

@@ -23,7 +23,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
 
 from .own_end import own_end, task_end
 
-__all__ = ["JobState", "Stage", "end_condition", "job_state"]
+__all__ = ["JobState", "TaskStage", "end_condition", "job_state"]
 
 # batch/v1: JobComplete, JobFailed, JobSuccessCriteriaMet, JobFailureTarget.
 _FINAL: Final = ("Complete", "Failed")
@@ -31,7 +31,7 @@ _ANNOUNCED: Final = (*_FINAL, "SuccessCriteriaMet", "FailureTarget")
 _SUCCESSES: Final = frozenset({"Complete", "SuccessCriteriaMet"})
 
 
-class Stage(StrEnum):
+class TaskStage(StrEnum):
     """How far a task has come. ``ENDING``: the task itself has ended, and its Job has not."""
 
     CREATING = "creating"
@@ -98,22 +98,22 @@ class JobState:
         return (self.job.spec.backoff_limit if self.job.spec else None) or 0
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> TaskStage:
         """How far the task has come."""
         if self.final is not None:
-            return Stage.ENDED
+            return TaskStage.ENDED
         pod = self.last
         if self.own_end is not None or (self.verdict is not None and not self.may_run):
-            return Stage.ENDING
+            return TaskStage.ENDING
         if pod is None or pod.phase in {"", "Pending"}:
-            return Stage.PENDING
+            return TaskStage.PENDING
         if pod.has_ended:
             # Without retries no Pod follows the one that has ended.
-            return Stage.PENDING if self.retries and pod.phase == "Failed" else Stage.ENDING
+            return TaskStage.PENDING if self.retries and pod.phase == "Failed" else TaskStage.ENDING
         task = next((c for c in pod.container_statuses if c.name == TASK_CONTAINER), None)
         if task is not None and task.terminated is not None:
-            return Stage.ENDING
-        return Stage.RUNNING if task is None or task.running is not None else Stage.PENDING
+            return TaskStage.ENDING
+        return TaskStage.RUNNING if task is None or task.running is not None else TaskStage.PENDING
 
     @property
     def ended_at(self) -> datetime | None:

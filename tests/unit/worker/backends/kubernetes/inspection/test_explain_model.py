@@ -20,7 +20,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import Task
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State, outcome_of, reason_of
 from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, evaluate
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import TaskStage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
 from tests.unit.worker.backends.kubernetes.tasks import CREATED, LATER, NOW, facts, task_job, task_pod
@@ -109,8 +109,8 @@ def test_nothing_runs_by_any_account_where_no_container_of_the_task_runs(
     assert runs or answer.state is not State.RUNNING
     assert (" runs" in answer.headline.split("run-1", 1)[1][:5]) == (answer.state is State.RUNNING)
     seen = evaluate(Observation(job, found), {}, 0.0, POLICY)
-    assert (seen.stage is Stage.RUNNING) == (answer.state is State.RUNNING)
-    assert seen.stage is not Stage.ENDED or answer.state in {State.SUCCEEDED, State.FAILED}
+    assert (seen.stage is TaskStage.RUNNING) == (answer.state is State.RUNNING)
+    assert seen.stage is not TaskStage.ENDED or answer.state in {State.SUCCEEDED, State.FAILED}
 
 
 @settings(max_examples=600)
@@ -178,5 +178,7 @@ def test_a_task_that_has_ended_is_adopted_and_one_of_unknown_owner_never_while_i
     assert decided(Liveness.GONE) == Adopt()
     seen = evaluate(Observation(job, found), {}, 0.0, POLICY)
     adopted = decided(Liveness.UNKNOWN) == Adopt()
-    assert not (adopted and seen.stage in {Stage.PENDING, Stage.RUNNING})
-    assert adopted or not (seen.stage is Stage.ENDED or (seen.end is not None and state.ended_at is not None))
+    assert not (adopted and seen.stage in {TaskStage.PENDING, TaskStage.RUNNING})
+    assert adopted or not (
+        seen.stage is TaskStage.ENDED or (seen.end is not None and state.ended_at is not None)
+    )

@@ -8,9 +8,9 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
-from oz_agent_worker.worker.backends.kubernetes.status.ending import End, end_of_task, surplus_pod
+from oz_agent_worker.worker.backends.kubernetes.status.ending import TaskEnd, end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Evaluation, Observation, evaluate
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import TaskStage, job_state
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import (
     event,
@@ -35,7 +35,7 @@ def beside(code: int, *others: dict[str, Any], phase: str = "Running", **more: A
     return pod(phase=phase, containerStatuses=[*others, terminated("task", code)], **more)
 
 
-def end_of(of: JobView, *pods: PodView) -> End | None:
+def end_of(of: JobView, *pods: PodView) -> TaskEnd | None:
     return end_of_task(job_state(of, pods), POLICY)
 
 
@@ -110,7 +110,7 @@ def test_how_a_task_ends(
     assert (after.recheck_at, after.end) == (None, end)
     if grace:
         keys = frozenset({key})
-        assert before == Evaluation(None, 1000.0 + grace, Stage.ENDING, keys, end=end)
+        assert before == Evaluation(None, 1000.0 + grace, TaskStage.ENDING, keys, end=end)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from oz_agent_worker.worker.backends.kubernetes.status.events import (
     ScaleUp,
     unreadable,
 )
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import TaskStage
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 from tests.unit.worker.backends.kubernetes.samples import failed_job, job, pod, running, terminated, waiting
 
@@ -86,7 +86,7 @@ def test_the_end_of_the_job_counts_more_than_a_problem() -> None:
 
 def test_a_problem_has_its_grace_from_when_the_worker_first_saw_it() -> None:
     first = evaluated(job(), PULLING, now=1000.0)
-    assert first == Evaluation(None, 1060.0, Stage.PENDING, frozenset({"uid-1/task/image_pull"}))
+    assert first == Evaluation(None, 1060.0, TaskStage.PENDING, frozenset({"uid-1/task/image_pull"}))
     seen = dict.fromkeys(first.problems, 1000.0)
     assert evaluated(job(), PULLING, seen=seen, now=1059.9) == first
     last = evaluated(job(), PULLING, seen=seen, now=1060.0)
@@ -124,7 +124,9 @@ def test_a_pod_without_a_node_fails_after_the_unschedulable_timeout() -> None:
 
 def test_an_unschedulable_timeout_of_zero_never_ends() -> None:
     patient = ObservationPolicy(unschedulable_timeout=0.0)
-    assert evaluate(Observation(job(), (STUCK,)), {}, 1e9, patient) == Evaluation(None, None, Stage.PENDING)
+    assert evaluate(Observation(job(), (STUCK,)), {}, 1e9, patient) == Evaluation(
+        None, None, TaskStage.PENDING
+    )
 
 
 @given(st.floats(min_value=-1e6, max_value=1e6))
@@ -156,7 +158,7 @@ def with_events(
 
 def test_events_are_asked_for_only_once_a_problem_lasts() -> None:
     assert with_events(NOT_READ, now=1000.0) == Evaluation(
-        None, 1010.0, Stage.PENDING, frozenset({FITS_NOWHERE})
+        None, 1010.0, TaskStage.PENDING, frozenset({FITS_NOWHERE})
     )
     seen = with_events(NOT_READ, now=1010.0)
     assert (seen.read_events_of, seen.recheck_at, seen.outcome) == ("uid-1", 1030.0, None)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import Stage, end_condition, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import TaskStage, end_condition, job_state
 from tests.unit.worker.backends.kubernetes.samples import job, pod, running, terminated, waiting
 
 NOON = "2026-01-01T12:00:00Z"
@@ -30,38 +30,38 @@ ENDS = pod(phase="Failed", containerStatuses=[terminated("task", 3)])
 @pytest.mark.parametrize(
     ("conditions", "pods", "retries", "stage"),
     [
-        ([], [], 0, Stage.PENDING),
-        ([], [pod()], 0, Stage.PENDING),
-        ([], [pod(phase="Pending")], 0, Stage.PENDING),
-        ([], [pod(phase="Running")], 0, Stage.RUNNING),
-        ([], [pod(phase="Unknown")], 0, Stage.RUNNING),
-        ([], [RUNS], 0, Stage.RUNNING),
+        ([], [], 0, TaskStage.PENDING),
+        ([], [pod()], 0, TaskStage.PENDING),
+        ([], [pod(phase="Pending")], 0, TaskStage.PENDING),
+        ([], [pod(phase="Running")], 0, TaskStage.RUNNING),
+        ([], [pod(phase="Unknown")], 0, TaskStage.RUNNING),
+        ([], [RUNS], 0, TaskStage.RUNNING),
         (
             [],
             [pod(phase="Running", containerStatuses=[waiting("task", "x"), running("proxy")])],
             0,
-            Stage.PENDING,
+            TaskStage.PENDING,
         ),
-        ([condition("FailureTarget")], [RUNS], 0, Stage.RUNNING),
+        ([condition("FailureTarget")], [RUNS], 0, TaskStage.RUNNING),
         # K10
-        ([], [GOES_ON], 0, Stage.ENDING),
-        ([], [KILLED], 0, Stage.ENDING),
+        ([], [GOES_ON], 0, TaskStage.ENDING),
+        ([], [KILLED], 0, TaskStage.ENDING),
         # K6
-        ([condition("SuccessCriteriaMet")], [pod(phase="Succeeded")], 0, Stage.ENDING),
-        ([condition("FailureTarget")], [], 0, Stage.ENDING),
-        ([], [pod(phase="Succeeded")], 0, Stage.ENDING),
-        ([], [pod(phase="Succeeded")], 1, Stage.ENDING),
-        ([], [EVICTED], 0, Stage.ENDING),
-        ([], [EVICTED], 1, Stage.PENDING),
-        ([], [ENDS], 1, Stage.ENDING),
-        ([condition("Complete")], [RUNS], 0, Stage.ENDED),
-        ([condition("SuccessCriteriaMet"), condition("Complete")], [], 0, Stage.ENDED),
-        ([condition("Failed")], [], 0, Stage.ENDED),
-        ([{"type": "Failed", "status": "False"}], [RUNS], 0, Stage.RUNNING),
+        ([condition("SuccessCriteriaMet")], [pod(phase="Succeeded")], 0, TaskStage.ENDING),
+        ([condition("FailureTarget")], [], 0, TaskStage.ENDING),
+        ([], [pod(phase="Succeeded")], 0, TaskStage.ENDING),
+        ([], [pod(phase="Succeeded")], 1, TaskStage.ENDING),
+        ([], [EVICTED], 0, TaskStage.ENDING),
+        ([], [EVICTED], 1, TaskStage.PENDING),
+        ([], [ENDS], 1, TaskStage.ENDING),
+        ([condition("Complete")], [RUNS], 0, TaskStage.ENDED),
+        ([condition("SuccessCriteriaMet"), condition("Complete")], [], 0, TaskStage.ENDED),
+        ([condition("Failed")], [], 0, TaskStage.ENDED),
+        ([{"type": "Failed", "status": "False"}], [RUNS], 0, TaskStage.RUNNING),
     ],
 )
 def test_the_stage_of_a_task(
-    conditions: list[dict[str, Any]], pods: list[PodView], retries: int, stage: Stage
+    conditions: list[dict[str, Any]], pods: list[PodView], retries: int, stage: TaskStage
 ) -> None:
     assert job_state(job(*conditions, retries=retries), tuple(pods)).stage is stage
 
