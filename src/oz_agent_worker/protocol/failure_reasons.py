@@ -305,6 +305,7 @@ class FailureReason(StrEnum):
         " resumed: the Job controller made another. The Job is deleted at once, so that the task does not"
         " run twice.",
         "Find out who removes Pods; see what the first attempt has done before you run the task again.",
+        "job_failed",
     )
     POD_WATCH = (
         "pod_watch",
