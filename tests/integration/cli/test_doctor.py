@@ -307,7 +307,7 @@ def test_the_direct_backend_and_a_control_plane_that_is_not_there(tmp_path: Path
     done = oz_doctor(tmp_path, "--config-file", str(config), "--web-socket-url", url, "-o", "json")
     assert list(failures(done)) == ["control plane"]
     found = checks_by_name(done)
-    assert found["agent"]["detail"] == "/bin/true"
+    assert found["agent"]["detail"] == "/bin/true (backend.direct.oz_path)"
     assert found["workspaces"]["verdict"] == "ok"
     assert found["journal"]["detail"].endswith(" can be created")
     assert "free on" in found["free space"]["detail"]

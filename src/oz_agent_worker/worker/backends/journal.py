@@ -57,6 +57,8 @@ State = TypeVar("State", bound=msgspec.Struct)
 
 _RECORD: Final = ".json"
 _NEW: Final = ".new-"
+#: The largest record that is read, in bytes: of a message of an outcome, and of some sessions.
+_MAX_RECORD: Final = 16 * 1024 * 1024
 _IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -170,9 +172,12 @@ class Journal(Generic[State]):
         finally:
             _discard(written, lock)
         for path in self.folder.glob(f"{_NEW}*"):
-            left = lock_file(path)
-            if left is not None:
-                _discard(path, left)
+            try:
+                left = lock_file(path)
+                if left is not None:
+                    _discard(path, left)
+            except OSError as error:
+                logger.warning("Cannot remove %s: %s", path, error.strerror)
 
     def identity(self) -> str:
         """The journal's name, 32 random hexadecimal digits that are drawn once for a folder.
@@ -191,7 +196,7 @@ class Journal(Generic[State]):
                 _sync_folder(self.folder)
             finally:
                 _discard(written, lock)
-        name = path.read_bytes().decode(errors="replace").strip()
+        name = _read_small(path).decode(errors="replace").strip()
         if _IDENTITY.fullmatch(name) is None:
             raise JournalError(f"{path} is damaged: it does not contain 32 hexadecimal digits")
         return name
@@ -270,6 +275,8 @@ class Journal(Generic[State]):
             status = os.fstat(lock)
             if not stat.S_ISREG(status.st_mode):
                 raise _unreadable(path, "it is not a regular file")
+            if status.st_size > _MAX_RECORD:
+                raise _unreadable(path, f"it is larger than {_MAX_RECORD} bytes")
             record = self._records.decode(os.pread(lock, status.st_size, 0))
             state = self._states.decode(record.state)
             key = ExecutionKey(record.task_id, record.execution_id)
@@ -277,10 +284,17 @@ class Journal(Generic[State]):
                 raise _unreadable(path, f"it is the record of {key}, which has another file name")
         except BaseException as error:
             os.close(lock)
-            if isinstance(error, (OSError, ValueError)):  # msgspec's errors are ValueErrors
+            # msgspec's errors are ValueErrors, but for JSON that is nested too deep.
+            if isinstance(error, (OSError, ValueError, RecursionError)):
                 raise _unreadable(path, str(error)) from error
             raise
         return JournalRecord(path, lock, key, state, record.outcome)
+
+
+def _read_small(path: Path) -> bytes:
+    """Read a file of a line; of another one its beginning. What is in its place is never waited for."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        return file.read(256) or b""
 
 
 def _encode(key: ExecutionKey, state: msgspec.Struct, outcome: Outcome | None) -> bytes:

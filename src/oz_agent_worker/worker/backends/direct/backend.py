@@ -78,7 +78,7 @@ class DirectBackend:
         self._commands = TaskCommands(
             worker=self._environ,
             setup_command=config.setup_command,
-            teardown_command=config.teardown_command,
+            teardown_command=config.teardown_command if cleanup else None,
             grace=grace,
             teardown_timeout=teardown_timeout,
             notify=notify,
@@ -113,8 +113,10 @@ class DirectBackend:
         self._root.prepare()
         self._instance = self._records.open()
         self._agent = agent.path
+        if self._config.teardown_command and not self._cleanup:
+            logger.warning("backend.direct.teardown_command does not run: --no-cleanup leaves all as it is")
         await self._records.scan(found, self._follow)
-        self._removing = asyncio.create_task(asyncio.to_thread(self._root.remove_leftovers))
+        self._removing = asyncio.create_task(self._remove_leftovers())
         self._scanning = asyncio.create_task(self._keep_scanning(found))
         logger.info("Tasks run on this host with %s", agent)
 
@@ -151,6 +153,12 @@ class DirectBackend:
         self._records.close()
         if self._removing is not None:
             await self._removing
+
+    async def _remove_leftovers(self) -> None:
+        try:
+            await asyncio.to_thread(self._root.remove_leftovers)
+        except Exception as error:  # noqa: BLE001  what others left is no reason to end
+            logger.warning("Cannot remove what interrupted removals left: %r", error)
 
     async def _keep_scanning(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Scan at intervals: another worker of this ID over this root may die and not come back."""
@@ -207,5 +215,6 @@ class DirectBackend:
         async with self._removals:
             try:
                 await asyncio.to_thread(lock.remove, workspace=self._cleanup)
-            except OSError as error:
-                logger.warning("Cannot remove what task %s left: %s", key, error.strerror)
+            except Exception as error:  # noqa: BLE001  the task is reported: what it leaves must not fail it
+                why = getattr(error, "strerror", None) or repr(error)
+                logger.warning("Cannot remove what task %s left: %s", key, why)

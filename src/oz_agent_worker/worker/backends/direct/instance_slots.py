@@ -13,7 +13,8 @@ A worker that finds the records of a dead worker therefore takes that worker's s
 gives it back when the last of the records is removed. A worker that starts meanwhile gets another.
 """
 
-import itertools
+import errno
+import logging
 import os
 import threading
 from collections import Counter
@@ -24,7 +25,13 @@ from oz_agent_worker.worker.backends.journal import lock_file
 
 __all__ = ["InstanceSlots"]
 
+logger = logging.getLogger(__name__)
+
 _NOT_OPEN: Final = -1
+#: No host has as many live workers over one journal.
+_MAX_SLOTS: Final = 10_000
+#: Errors that are those of one file, not of the folder or the process.
+_SPOILED: Final = frozenset({errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EPERM})
 
 
 class InstanceSlots:
@@ -41,13 +48,23 @@ class InstanceSlots:
         self._uses: Counter[int] = Counter()
 
     def open(self) -> None:
-        """Take the lowest slot that is free, until ``close``.
+        """Take the lowest slot that is free, until ``close``. A slot whose file is spoiled is nobody's.
 
         Raises:
             OSError: no slot can be taken.
         """
         with self._guard:
-            self.own = next(slot for slot in itertools.count() if self._take(slot))
+            self.own = next(slot for slot in range(_MAX_SLOTS) if self._take_sound(slot))
+
+    def _take_sound(self, slot: int) -> bool:
+        try:
+            return self._take(slot)
+        except OSError as error:
+            if error.errno not in _SPOILED or slot == _MAX_SLOTS - 1:
+                raise
+            path = self._folder / f"slot-{slot}"
+            logger.warning("%s cannot be locked, the next slot is used: %s", path, error.strerror)
+            return False
 
     def hold(self, slot: int | None) -> bool:
         """Take a slot, counted, until ``let_go``; False while another live process has it.

@@ -171,6 +171,7 @@ class RecordStore:
         self._root = root
         self._journal = Journal(root.journal(worker_id), DirectState)
         self._slots = InstanceSlots(self._journal.folder)
+        self._refused: set[ExecutionKey] = set()
         self._not_followed: dict[ExecutionKey, RecordLock] = {}
 
     def open(self) -> str:
@@ -273,7 +274,9 @@ class RecordStore:
             except HeldError:
                 continue
             except OSError as error:
-                logger.warning("Cannot adopt task %s yet: %s", record.key, error.strerror)
+                level = logging.DEBUG if record.key in self._refused else logging.WARNING
+                self._refused.add(record.key)  # a scan finds it again every few seconds
+                logger.log(level, "Cannot adopt task %s yet: %s", record.key, error.strerror)
         return taken
 
     def take(self, key: ExecutionKey) -> RecordLock | None:

@@ -6,6 +6,7 @@ from typing import Any
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.direct.backend import DirectBackend
+from oz_agent_worker.worker.backends.direct.workspace import WorkspaceRoot
 from oz_agent_worker.worker.config.schema import DirectConfig
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Recorder, Scratch, leave_alone
@@ -50,16 +51,22 @@ class Host:
         return backend
 
     def workspaces(self) -> list[str]:
-        """Name the files under the workspace root, except journals."""
-        return sorted(path.name for path in self.root.iterdir() if not path.name.startswith(".journal-"))
+        """Name the files under the workspace root, except the worker's own."""
+        own = (".journal-", ".task-")
+        return sorted(path.name for path in self.root.iterdir() if not path.name.startswith(own))
+
+    def private(self, task_id: str = "run") -> Path:
+        """Return the folder with the worker's own files for a task."""
+        return WorkspaceRoot(self.root, holder="test").private(task_id)
 
     def records(self) -> list[Path]:
         """Return the records of executions in the journals under the workspace root."""
         return journalled(self.root)
 
     def left(self) -> list[str]:
-        """Name the workspaces and records of executions."""
-        return self.workspaces() + [record.name for record in self.records()]
+        """Name the workspaces, the worker's own files for them, and the records of executions."""
+        private = sorted(path.name for path in self.root.glob(".task-*"))
+        return self.workspaces() + private + [record.name for record in self.records()]
 
     async def close(self) -> None:
         """Close every backend."""

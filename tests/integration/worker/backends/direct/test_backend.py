@@ -203,20 +203,20 @@ async def test_the_agent_sees_exactly_this_environment(host: Host) -> None:
     backend, output = await host.backend(), Recorder()
     spec = task_spec(environment={"A": "1"}, harness="claude")
     await run(backend, spec, output)
-    workspace = host.root / spec.key.task_id
+    workspace, private = host.root / spec.key.task_id, host.private(spec.key.task_id)
     shells_own = {"PWD", "SHLVL", "_", "OLDPWD"}
     found = {n: v for n, v in entries(output.data).items() if n not in shells_own}
     assert re.fullmatch("[0-9a-f]{32}", found.pop("OZ_EXECUTION_MARK"))
     assert found == {
         "PATH": WORKER_ENVIRON["PATH"],
         "A": "1",
-        "GIT_CONFIG_GLOBAL": str(workspace / ".oz/gitconfig"),
-        "CLAUDE_CONFIG_DIR": str(workspace / ".oz/claude"),
+        "GIT_CONFIG_GLOBAL": str(private / "gitconfig"),
+        "CLAUDE_CONFIG_DIR": str(private / "claude"),
         "OZ_AGENT_GRACE_SECONDS": "0.24",  # of the 0.3 s between TERM and KILL
         "OZ_WORKSPACE_ROOT": str(workspace),
         "OZ_WORKER_BACKEND": "direct",
         "OZ_RUN_ID": spec.key.task_id,
-        "OZ_ENVIRONMENT_FILE": str(workspace / ".oz/environment"),
+        "OZ_ENVIRONMENT_FILE": str(private / "environment"),
     }
 
 
@@ -273,7 +273,7 @@ async def test_what_a_killed_worker_left_running_is_ended_by_the_next_execution(
     host.agent('note again "$(ps -o pid= -p "$(head -n 1 "$scratch/orphan")")"')
     spec = task_spec()
     await run(await host.backend(cleanup=False), spec)
-    mark = f"OZ_ENVIRONMENT_FILE={host.root}/{spec.key.task_id}/.oz/environment"
+    mark = f"OZ_ENVIRONMENT_FILE={host.private(spec.key.task_id)}/environment"
     orphaned_process = await asyncio.create_subprocess_exec("env", mark, "sleep", "300")
     host.scratch.folder.joinpath("orphan").write_text(f"{orphaned_process.pid}\n")
     await eventually(lambda: mark.encode() in Path(f"/proc/{orphaned_process.pid}/environ").read_bytes())

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,6 +12,7 @@ from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.direct.backend import DirectBackend
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Recorder, is_running, task_spec
+from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host, entries, run
 
@@ -25,6 +27,17 @@ async def test_the_setup_command_sees_the_workers_environment_without_its_key(ho
     found = entries(output.data)
     assert (found["WORKER_ONLY"], found["A"]) == (WORKER_ENVIRON["WORKER_ONLY"], "1")
     assert "WARP_API_KEY" not in found
+
+
+async def test_the_setup_command_can_clone_into_the_workspace(host: Host) -> None:
+    source = host.folder / "source"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q", str(source)], ["-C", str(source), "commit", "-qm", "c", "--allow-empty"]):
+        subprocess.run([*git, *command], check=True, timeout=HANG_TIMEOUT)
+    host.agent("git log --format=%s; git status --short")
+    backend, output = await host.backend(setup=f"git clone -q --depth 1 'file://{source}' ."), Recorder()
+    outcome = await run(backend, task_spec(harness="claude"), output)
+    assert (outcome.result, output.data) == (TaskResult.SUCCEEDED, b"c\n")
 
 
 async def test_what_the_setup_command_exports_reaches_agent_and_teardown(host: Host) -> None:

@@ -62,7 +62,7 @@ def assert_nothing_left(host: Host) -> None:
     assert host.workspaces() == []
     assert host.records() == []
     # By a variable of the task's other than its mark.
-    variable = f"OZ_ENVIRONMENT_FILE={host.root}/run/.oz/environment"
+    variable = f"OZ_ENVIRONMENT_FILE={host.private()}/environment"
     assert ProcessSet(variable.encode()).find() == {}
 
 

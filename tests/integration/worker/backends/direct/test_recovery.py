@@ -160,12 +160,12 @@ async def test_a_recorded_outcome_is_reported_and_nothing_runs_again(host: Host,
 
 async def test_teardown_runs_with_what_the_setup_exported(host: Host, dead: DeadWorker) -> None:
     dead.leave()
-    (host.root / "run/.oz/environment").write_text("EXPORTED='a b'\n")
+    (host.private() / "environment").write_text("EXPORTED='a b'\n")
     teardown = 'echo "$EXPORTED,$OZ_RUN_ID,$WORKER_ONLY,${WARP_API_KEY-none},$CLAUDE_CONFIG_DIR"; pwd'
     output = Recorder()
     await follow(host, output, teardown=teardown)
     folder = host.root / "run"
-    assert output.data == f"a b,run,not for agents,none,{folder}/.oz/claude\n{folder}\n".encode()
+    assert output.data == f"a b,run,not for agents,none,{host.private()}/claude\n{folder}\n".encode()
 
 
 async def test_teardown_leaves_nothing_running_and_is_marked_itself(host: Host, dead: DeadWorker) -> None:
@@ -180,7 +180,7 @@ async def test_teardown_runs_with_the_lines_of_a_half_written_file(
     host: Host, dead: DeadWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead.leave()
-    (host.root / "run/.oz/environment").write_text("A=1\nEXPORTED='hidden")
+    (host.private() / "environment").write_text("A=1\nEXPORTED='hidden")
     await follow(host, teardown='note teardown "$A ${EXPORTED-none}"')
     assert host.scratch.lines("teardown") == ["1 none"]
     assert "line 2: EXPORTED: the ' quote is not closed" in caplog.text
@@ -191,8 +191,8 @@ async def test_teardown_runs_without_a_file_that_cannot_be_read(
     host: Host, dead: DeadWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead.leave()
-    (host.root / "run/.oz/environment").unlink()
-    os.mkfifo(host.root / "run/.oz/environment")
+    (host.private() / "environment").unlink()
+    os.mkfifo(host.private() / "environment")
     await follow(host, teardown='note teardown "${EXPORTED-none}"')
     assert host.scratch.lines("teardown") == ["none"]
     assert "without what the setup command exported: it is not a regular file" in caplog.text

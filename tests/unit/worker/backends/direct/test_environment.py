@@ -10,14 +10,16 @@ from oz_agent_worker.worker.backends.direct.workspace import Workspace
 from tests.integration.worker.backends.harness import task_spec
 
 WORKER = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "WARP_API_KEY": "worker", "OZ_RUN_ID": "outer"}
-WORKSPACE = Workspace(folder=Path("/ws/t"), directory=Path("/ws/t"), reused=False, lock=-1)
+WORKSPACE = Workspace(
+    folder=Path("/ws/t"), private=Path("/ws/own"), directory=Path("/ws/t"), reused=False, lock=-1
+)
 OWN = {
     "OZ_WORKSPACE_ROOT": "/ws/t",
     "OZ_WORKER_BACKEND": "direct",
     "OZ_RUN_ID": "t",
-    "OZ_ENVIRONMENT_FILE": "/ws/t/.oz/environment",
+    "OZ_ENVIRONMENT_FILE": "/ws/own/environment",
     "OZ_EXECUTION_MARK": "m",
-    "GIT_CONFIG_GLOBAL": "/ws/t/.oz/gitconfig",
+    "GIT_CONFIG_GLOBAL": "/ws/own/gitconfig",
 }
 FILES = {"OZ_AGENT_GRACE_SECONDS": "8"}
 
@@ -64,7 +66,7 @@ def test_a_setup_command_may_choose_the_home_of_the_harness_and_the_task_may_not
     harness: str, home: str
 ) -> None:
     environment = layers(harness=harness, environment={home: "/task"})
-    assert environment.of_agent(WORKER, {})[home] == f"/ws/t/.oz/{harness}"
+    assert environment.of_agent(WORKER, {})[home] == f"/ws/own/{harness}"
     assert environment.of_agent(WORKER, {home: Secret("/setup")})[home] == "/setup"
 
 
@@ -73,8 +75,8 @@ def test_a_setup_command_may_choose_the_home_of_the_harness_and_the_task_may_not
     [
         (None, {}),
         ("gemini", {}),
-        ("claude", {"CLAUDE_CONFIG_DIR": "/ws/t/.oz/claude"}),
-        ("codex", {"CODEX_HOME": "/ws/t/.oz/codex"}),
+        ("claude", {"CLAUDE_CONFIG_DIR": "/ws/own/claude"}),
+        ("codex", {"CODEX_HOME": "/ws/own/codex"}),
     ],
 )
 def test_a_harness_has_its_home_in_the_workspace(harness: str | None, homes: dict[str, str]) -> None:
@@ -84,7 +86,7 @@ def test_a_harness_has_its_home_in_the_workspace(harness: str | None, homes: dic
 
 def test_what_a_dead_worker_leaves_is_all_but_the_tasks_own_variables() -> None:
     found = task_environment(ExecutionKey("t", "t"), "codex", WORKSPACE, grace=10.0, mark="m")
-    homes = {"CODEX_HOME": "/ws/t/.oz/codex"}
+    homes = {"CODEX_HOME": "/ws/own/codex"}
     expected = {"HOME": "/home/w", "PATH": "/bin", "LANG": "C", "C": "setup"} | FILES | homes | OWN
     assert found.of_teardown(WORKER, {"C": Secret("setup")}) == expected
 
@@ -95,7 +97,9 @@ def test_a_representation_shows_no_value() -> None:
 
 
 def test_what_the_setup_command_was_given_counts_for_what_its_file_says(tmp_path: Path) -> None:
-    workspace = Workspace(folder=tmp_path, directory=tmp_path, reused=False, lock=-1)
+    workspace = Workspace(
+        folder=tmp_path, private=tmp_path / "own", directory=tmp_path, reused=False, lock=-1
+    )
     workspace.environment_file.parent.mkdir()
     workspace.environment_file.write_text("A=$LANG-$T\nGIT_CONFIG_GLOBAL=/etc/gitconfig\nOZ_RUN_ID=t\n")
     spec = task_spec(task_id="t", environment={"T": "task"})

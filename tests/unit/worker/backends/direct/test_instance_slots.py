@@ -32,6 +32,21 @@ def test_each_that_lives_has_the_lowest_that_is_free(begin: Begin) -> None:
     assert [begin().own, begin().own, begin().own] == [0, 1, 3]
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/nowhere/x")])
+def test_a_slot_whose_file_somebody_spoiled_is_nobodys(
+    begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "slot-0")
+    assert [begin().own, begin().own] == [1, 2]
+    assert "slot-0 cannot be locked, the next slot is used" in caplog.text
+
+
+def test_an_error_that_is_not_the_files_ends_the_search(tmp_path: Path) -> None:
+    slots = InstanceSlots(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError):
+        slots.open()
+
+
 def test_a_slot_of_one_that_lives_is_not_to_be_had(begin: Begin) -> None:
     first, second = begin(), begin()
     assert not second.hold(first.own)

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def test_a_target_that_is_missing_is_a_diagnosis(tmp_path: Path) -> None:
 def test_a_workspace_is_named_after_its_run_and_private(root: WorkspaceRoot, tmp_path: Path) -> None:
     workspace = root.open(key("run", "execution"), "claude")
     assert workspace.folder == workspace.directory == tmp_path / "ws" / "run"
+    assert list(workspace.folder.iterdir()) == []
     assert not workspace.reused
     assert mode(workspace.folder) == mode(workspace.harness_home("claude")) == 0o700
     assert mode(workspace.environment_file) == mode(workspace.git_config) == 0o600
@@ -183,42 +184,101 @@ def test_a_workspace_on_a_read_only_file_system_is_not_reopened(
         root.reopen("run")
 
 
-def test_a_link_in_its_place_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
+# What somebody else left in a workspace's place
+
+
+def test_a_link_in_its_place_is_left_alone(root: WorkspaceRoot, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o755)
     (tmp_path / "ws" / "run").symlink_to(elsewhere)
-    with pytest.raises(NotPrivateError, match="is not a folder"):
-        root.open(key("run"))
+    with taken(root, "run") as workspace:
+        assert workspace.folder.name.startswith("run-")
     assert list(elsewhere.iterdir()) == []
     assert mode(elsewhere) == 0o755
 
 
-def test_links_below_it_are_refused_or_replaced(root: WorkspaceRoot, tmp_path: Path) -> None:
+def spoil_link(workspace: Workspace, victim: Path) -> None:
+    lock = workspace.private / "lock"
+    lock.unlink()
+    lock.symlink_to(victim)
+
+
+def spoil_private(workspace: Workspace, victim: Path) -> None:
+    shutil.rmtree(workspace.private)
+    workspace.private.symlink_to(victim.parent)
+
+
+def spoil_folder(workspace: Workspace, victim: Path) -> None:
+    workspace.folder.rmdir()
+    workspace.folder.touch()
+
+
+def spoil_lock(workspace: Workspace, victim: Path) -> None:
+    (workspace.private / "lock").unlink()
+    (workspace.private / "lock").mkdir()
+
+
+def spoil_file(workspace: Workspace, victim: Path) -> None:
+    workspace.git_config.unlink()
+    workspace.git_config.mkdir()
+
+
+def give_away_folder(workspace: Workspace, victim: Path) -> None:
+    os.chown(workspace.folder, NOBODY, NOBODY)
+
+
+def give_away_private(workspace: Workspace, victim: Path) -> None:
+    os.chown(workspace.private, NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [spoil_link, spoil_private, spoil_folder, spoil_lock, spoil_file, give_away_folder, give_away_private],
+)
+def test_a_task_whose_folder_somebody_spoiled_runs_beside_it(
+    root: WorkspaceRoot,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Workspace, Path], None],
+) -> None:
+    if spoil in (give_away_folder, give_away_private) and os.geteuid() != 0:
+        pytest.skip("only root gives files away")
     victim = tmp_path / "victim"
     victim.write_text("untouched")
-    with taken(root, "run") as workspace:
-        private = workspace.environment_file.parent
-    workspace.environment_file.unlink()
-    workspace.environment_file.symlink_to(victim)
-    with taken(root, "run"):
-        assert not workspace.environment_file.is_symlink()
-    (private / "lock").unlink()
-    (private / "lock").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic links"):
-        root.open(key("run"))
-    shutil.rmtree(private)
-    private.symlink_to(tmp_path)
-    with pytest.raises(NotPrivateError, match="is not a folder"):
-        root.open(key("run"))
+    with taken(root, "run", "first") as first:
+        pass
+    spoil(first, victim)
+    names: list[str] = []
+    workspace = root.open(key("run", "second"), chosen=names.append)
+    assert workspace.folder.name.startswith("run-")
+    assert names == ["run", workspace.folder.name]
+    assert "Task run/second gets a folder beside run, which cannot be used" in caplog.text
+    workspace.remove()
     assert victim.read_text() == "untouched"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_another_users_folder_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
-    (tmp_path / "ws" / "run").mkdir()
-    os.chown(tmp_path / "ws" / "run", NOBODY, NOBODY)
-    with pytest.raises(NotPrivateError, match="belongs to another user"):
-        root.open(key("run"))
+def test_links_in_place_of_its_files_are_replaced(root: WorkspaceRoot, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    with taken(root, "run") as workspace:
+        pass
+    workspace.environment_file.unlink()
+    workspace.environment_file.symlink_to(victim)
+    with taken(root, "run") as again:
+        assert again.folder == workspace.folder
+        assert not again.environment_file.is_symlink()
+    assert victim.read_text() == "untouched"
+
+
+def test_a_task_both_of_whose_folders_are_spoiled_is_refused(root: WorkspaceRoot, tmp_path: Path) -> None:
+    with taken(root, "run", "first"), taken(root, "run", "second") as second:
+        pass
+    shutil.rmtree(tmp_path / "ws" / "run")
+    (tmp_path / "ws" / "run").touch()
+    shutil.rmtree(second.folder)
+    second.folder.touch()
+    with pytest.raises(NotPrivateError, match="is not a folder"):
+        root.open(key("run", "second"))
 
 
 def test_a_refusal_leaves_no_lock_behind(root: WorkspaceRoot) -> None:
@@ -226,11 +286,50 @@ def test_a_refusal_leaves_no_lock_behind(root: WorkspaceRoot) -> None:
         pass
     workspace.git_config.unlink()
     workspace.git_config.mkdir()
-    with pytest.raises(IsADirectoryError):
-        root.open(key("run"))
+    with taken(root, "run") as beside:
+        assert beside.folder != workspace.folder
     workspace.git_config.rmdir()
     with taken(root, "run") as again:
         assert again.folder == workspace.folder
+
+
+def test_links_in_a_circle_are_no_end_of_the_worker(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    root = WorkspaceRoot(tmp_path / "ws", target, holder="w")
+    root.prepare()
+    (tmp_path / "ws" / "run").symlink_to(tmp_path / "ws" / "back")
+    (tmp_path / "ws" / "back").symlink_to(tmp_path / "ws" / "run")
+    with taken(root, "run") as workspace:
+        assert workspace.folder.name.startswith("run-")
+
+
+# Its end
+
+
+def test_what_is_private_goes_when_its_folder_is_gone(root: WorkspaceRoot, tmp_path: Path) -> None:
+    with taken(root, "gone") as gone, taken(root, "kept") as kept:
+        pass
+    gone.folder.rmdir()  # as an operator's cron job does
+    with taken(root, "held") as held:
+        held.folder.rmdir()
+        root.remove_leftovers()
+        left = {path.name for path in (tmp_path / "ws").iterdir()}
+        assert left == {"kept", kept.private.name, held.private.name}
+
+
+def test_a_removal_that_was_cut_between_the_folders_is_taken_up_again(
+    root: WorkspaceRoot, tmp_path: Path
+) -> None:
+    with taken(root, "run") as workspace:
+        pass
+    workspace.folder.rename(tmp_path / "ws" / ".removed-1")
+    again = root.reopen("run")
+    assert again is not None
+    again.remove()
+    root.remove_leftovers()
+    assert list((tmp_path / "ws").iterdir()) == []
+    assert root.reopen("run") is None
 
 
 def test_a_root_that_vanished_is_the_systems_error(root: WorkspaceRoot, tmp_path: Path) -> None:
@@ -246,7 +345,7 @@ def test_with_a_target_tasks_run_there_and_their_files_are_separate(tmp_path: Pa
     root.prepare()
     workspace = root.open(key("run"))
     assert workspace.directory == target
-    assert workspace.git_config.is_relative_to(tmp_path / "ws" / "run")
+    assert workspace.git_config.is_relative_to(tmp_path / "ws")
     (target / "kept").touch()
     workspace.remove()
     assert [p.name for p in target.iterdir()] == ["kept"]
@@ -322,3 +421,27 @@ def test_read_only_folders_are_removed_too(unprivileged: Path) -> None:
         shutil.rmtree(tree)
     remove_tree(tree)
     assert list(unprivileged.iterdir()) == []
+
+
+def test_a_tree_deeper_than_the_stack_is_removed(root: WorkspaceRoot, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    workspace = root.open(key("run"))
+    descriptor = os.open(workspace.folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=descriptor)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.symlink(kept, "link", dir_fd=deeper)
+        os.close(descriptor)
+        descriptor = deeper
+    os.close(descriptor)
+    workspace.remove()
+    assert list((tmp_path / "ws").iterdir()) == []
+    assert (kept / "file").exists()
+
+
+def test_a_file_in_place_of_a_folder_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    remove_tree(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
