@@ -114,7 +114,11 @@ async def _answer(connection: PeerConnection) -> None:
             "allowed is a Kubernetes quantity such as 10Gi or 500M",
         ),
         ("worker_id: warp-1\n", ("--backend", "direct"), "worker ID 'warp-1': IDs that begin with `warp`"),
-        ("", ("--backend", "direct"), "a worker ID is required: give --worker-id, or worker_id"),
+        (
+            "cleanup: true\n",
+            ("--backend", "direct"),
+            "a worker ID is required: give --worker-id, or worker_id",
+        ),
         ("worker_id: w\n", ("--backend", "docker"), "the docker backend is not part of this version"),
         (
             "worker_id: w\nbackend: {command: {dispatch_command: x}}\n",
