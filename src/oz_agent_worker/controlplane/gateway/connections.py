@@ -188,6 +188,11 @@ class Connections:
         order = sorted(self._connections.values(), key=lambda c: (c.last_served, c.number))
         return [c.snapshot(now) for c in order if not c.closing.is_set()]
 
+    def shift_opened(self, length: int, *, latest: int) -> None:
+        """Move the times at which connections were opened by a time that does not count, up to ``latest``."""
+        for connection in self._connections.values():
+            connection.opened_at = min(latest, connection.opened_at + length)
+
     def next_ready(self, now: int) -> int | None:
         """The time at which the next pause of a connection ends."""
         pauses = (c.capacity.ready_at for c in self._connections.values())

@@ -54,7 +54,10 @@ class LeaseKeeper:
 
     async def resume(self) -> None:
         """Continue leases after a time in which no control plane ran. Raises SQLAlchemyError."""
+        before = self._checkpoint
         await self._go_on(lease_queries.resume)
+        # Leases began later by as much as does not count.
+        self._connections.shift_opened(self._checkpoint - before, latest=self._checkpoint)
 
     async def _go_on(self, operation: Callable[[Connection, int, int], None]) -> None:
         now = self._clock()

@@ -108,6 +108,37 @@ async def test_after_a_restart_of_the_control_plane_it_has_as_long(plane: Plane)
     assert await state(again, execution) is RunState.SUCCEEDED
 
 
+async def test_a_stall_of_the_control_plane_takes_nothing_from_it(plane: Plane) -> None:
+    """P16: its connection was opened after the break, and still is when the break has moved on."""
+    first, execution = await claimed_by(plane, PUBLIC)
+    await plane.leave(first)
+    plane.worker()
+    await plane.step(60)
+    plane.pass_time(3600)
+    await plane.step()
+    for _ in range((LONG - 60 - GRACE // 4) // 60):
+        await plane.step(60)
+    assert await state(plane, execution) is RunState.CLAIMED
+    for _ in range(GRACE // 60):
+        await plane.step(60)
+    assert await state(plane, execution) is RunState.ERROR
+
+
+async def test_a_stall_makes_no_other_process_of_the_id_a_sign_of_life(plane: Plane) -> None:
+    """P16: it was there long before the break."""
+    other = plane.worker(limit=1)
+    other.capacity = other.capacity.rejected(0, plane.now)
+    first, execution = await claimed_by(plane, PUBLIC)
+    await plane.step(1000)
+    await plane.leave(first)
+    await plane.step(60)
+    plane.pass_time(3600)
+    await plane.step()
+    for _ in range(GRACE // 60):
+        await plane.step(60)
+    assert await state(plane, execution) is RunState.ERROR
+
+
 @pytest.mark.parametrize("away", [1, GRACE - 1])
 async def test_the_end_counts_whatever_connection_it_comes_on(plane: Plane, away: int) -> None:
     """P16: a blip; the process still runs its task and reports when it ends."""
