@@ -87,7 +87,7 @@ def evaluate(
 
 
 def _evaluate_end(end: TaskEnd, first_seen: Mapping[str, float], now: float, stage: TaskStage) -> Evaluation:
-    """TaskEnd the task when its Job has had its time to say so."""
+    """End the task when its Job has had its time to say so."""
     over_at = first_seen.get(end.key, now) + end.grace
     keys = frozenset({end.key} if end.key else ())
     if over_at <= now:
