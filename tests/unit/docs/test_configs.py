@@ -27,7 +27,7 @@ def test_yaml_is_yaml(block: Block) -> None:
 @pytest.mark.parametrize("block", CONFIGS, ids=str)
 def test_a_config_is_one_that_the_worker_takes(block: Block) -> None:
     config, problems = parse_file(block.content, str(block))
-    assert problems.found == []
+    assert (problems.found, problems.warnings) == ([], [])
     assert config.worker_id == "my-worker"
 
 

@@ -17,7 +17,9 @@ _SECONDS: Final = {
     for unit in units.split()
 }  # fmt: skip
 _UNIT: Final = "(" + "|".join(sorted(_SECONDS, key=len, reverse=True)) + ")"
-_DURATION: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)" + _UNIT)
+_PART: Final = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)" + _UNIT
+_DURATION: Final = re.compile(f"(?:{_PART})+")
+_PARTS: Final = re.compile(_PART)
 _HUMANTIME: Final = re.compile(rf"0|([0-9]+ *{_UNIT} *)+")
 #: What ``parse_duration`` takes, units aside.
 DURATION_SCHEMA: Final = {
@@ -37,10 +39,9 @@ def parse_duration(value: str) -> float | None:
     sign, rest = (-1.0 if compact[:1] == "-" else 1.0), compact[compact[:1] in {"+", "-"} :]
     if rest == "0":
         return 0.0
-    parts = list(_DURATION.finditer(rest))
-    if not parts or "".join(m.group(0) for m in parts) != rest:
+    if not _DURATION.fullmatch(rest):
         return None
-    seconds = sum(float(m.group(1)) * _SECONDS[m.group(2)] for m in parts)
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(rest))
     return sign * seconds if seconds <= _LONGEST else None
 
 

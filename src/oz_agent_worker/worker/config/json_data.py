@@ -5,6 +5,7 @@ Programs in Go convert such scalars when they decode them into the API's types, 
 them works there.
 """
 
+import contextlib
 import math
 from typing import Any, Final
 
@@ -98,6 +99,10 @@ class _Reader:
         value = plain(node)
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
             return int(value)  # as Go writes it: 1e3 is 1000
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            with contextlib.suppress(OverflowError):
+                return float(value)  # as Go does
+            value = math.inf
         is_json = math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int)
         if not is_json:
             self._problems.note(path, node, f"read {shown(node.value)}, which JSON does not have: quote it")

@@ -125,6 +125,8 @@ def resolve(
     backend = _adjusted(backend, flags, environ, problems)
     given = (*entries, *env_flags(flags.env, environ, problems))
     environment = _resolved(given, environ, backend, problems)
+    if (flags.max_concurrent_tasks or 0) >= 2**63:
+        _flag(problems, "--max-concurrent-tasks", str(flags.max_concurrent_tasks), "a number of 64 bits")
     _check_idle(flags.idle_on_complete, problems)
     web_socket_url = _url("--web-socket-url", flags.web_socket_url, problems, "wss", "ws")
     server_root_url = _url("--server-root-url", flags.server_root_url, problems, "https", "http")

@@ -44,7 +44,8 @@ def plain(node: yaml.Node) -> Any:
     loader = Loader("")
     try:
         return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError):
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # Such as `!!bool x`, for which PyYAML raises a KeyError.
         return getattr(node, "value", None)
     finally:
         loader.dispose()
@@ -69,8 +70,10 @@ def _canonical(value: Any) -> str | None:
     match value:
         case bool():
             return "true" if value else "false"
-        case int() | str():
-            return str(value)
+        case int():
+            return str(value) if abs(value) < 2**63 else None
+        case str():
+            return value
         case float():
             return repr(value).removesuffix(".0")
         case _:
@@ -98,7 +101,10 @@ def shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # of thousands of digits
+        return "a number"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

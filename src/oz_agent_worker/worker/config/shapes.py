@@ -191,10 +191,11 @@ def count() -> Shape[int]:
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number, also one that is written as 4.0 or 1e3."""
+    """A whole number of 64 bits, also one that is written as 4.0 or 1e3."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        value = int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if is_whole else None
 
 
 def choice(*allowed: str) -> Shape[str]:

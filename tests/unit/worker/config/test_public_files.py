@@ -266,6 +266,12 @@ def test_flags(flags: dict[str, Any], path: str, value: Any, warning: str | None
     assert all(found.startswith(str(warning)) for found in config.warnings)
 
 
+def test_a_number_of_more_than_64_bits_is_refused() -> None:
+    assert joined("{}", max_concurrent_tasks=2**63)[1] == [
+        f"--max-concurrent-tasks: read '{2**63}', allowed is a number of 64 bits"
+    ]
+
+
 def test_max_concurrent_tasks_below_0_beats_the_file() -> None:
     assert joined("max_concurrent_tasks: 4", max_concurrent_tasks=-1)[0].max_concurrent_tasks == 0
 
