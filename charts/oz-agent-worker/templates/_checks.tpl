@@ -7,6 +7,9 @@
 {{- if hasPrefix "warp" $worker.workerId -}}
 {{- fail (printf "worker.workerId is %q: IDs that begin with `warp` are reserved" $worker.workerId) -}}
 {{- end -}}
+{{- if not .Values.enabled -}}
+{{- fail "enabled is false and has no effect here: the parent chart has to name it as the condition of its dependency" -}}
+{{- end -}}
 {{- if not .Values.image.tag -}}
 {{- fail "image.tag is required: --set image.tag=VERSION, to choose the version" -}}
 {{- end -}}

@@ -13,9 +13,11 @@ All templates share one map of values and are rendered in no defined order, so e
 {{- if not (hasKey .Values $done) -}}
 {{- $schema := .Files.Get "files/schema.yaml" | fromYaml -}}
 {{- $found := dict "unknown" list -}}
-{{- include "oz-control-plane.value" (dict "in" (dict "values" .Values) "key" "values" "schema" $schema "path" "" "found" $found) -}}
+{{- /* The name of the chart, if it is another's subchart. */ -}}
+{{- $at := .Template.BasePath | trimSuffix "/templates" | splitList "/charts/" | rest | join "." -}}
+{{- include "oz-control-plane.value" (dict "in" (dict "values" .Values) "key" "values" "schema" $schema "path" $at "found" $found) -}}
 {{- if $found.unknown -}}
-{{- $message := include "oz-control-plane.unknown" (dict "unknown" $found.unknown "schema" $schema) -}}
+{{- $message := include "oz-control-plane.unknown" (dict "unknown" $found.unknown "schema" $schema "path" $at) -}}
 {{- fail $message -}}
 {{- /* `helm lint` reports a `fail` as information and goes on; this it reports as an error. */ -}}
 unknown values: [
@@ -135,12 +137,13 @@ A scalar as the text that was meant. Helm has the numbers of a values file as fl
 {{/* The message about names that the chart does not know. */}}
 {{- define "oz-control-plane.unknown" -}}
 {{- $schema := .schema -}}
+{{- $at := .path -}}
 {{- $nulls := list -}}
 {{- $lines := list -}}
 {{- range .unknown -}}
 {{- $path := list .section .name | compact | join "." -}}
 {{- $near := include "oz-control-plane.nearest" . -}}
-{{- $meant := include "oz-control-plane.paths" (dict "schema" $schema "name" .name "path" "") | splitList "\n" | compact -}}
+{{- $meant := include "oz-control-plane.paths" (dict "schema" $schema "name" .name "path" $at) | splitList "\n" | compact -}}
 {{- if gt (len $meant) 1 -}}
 {{- $meant = list -}}
 {{- end -}}

@@ -30,7 +30,7 @@ UNKNOWN: tuple[tuple[str, Any, str], ...] = (
     ("kubernetesBackend.cleanup", True, "did you mean worker.cleanup?"),
     # Like nothing here.
     ("worker.replicas", 2, "known here are affinity, cleanup, deploymentAnnotations, "),
-    ("replicaCount", 2, "known here are fullnameOverride, global, image, "),
+    ("replicaCount", 2, "known here are enabled, fullnameOverride, global, "),
 )
 
 
@@ -65,7 +65,7 @@ def test_so_is_one_within_an_entry(helm: Helm, path: str, value: Any, line: str)
     ("path", "hint"),
     [
         ("controlPlane.maxStart", "did you mean controlPlane.maxStarts?"),
-        ("networkPolicy.enabled", "did you mean persistence.enabled?"),
+        ("networkPolicy.enabled", "known here are clients, create, database, "),
         ("database.url", "did you mean database.urlSecret?"),
         ("replicas", "known here are apiKeySecret, controlPlane, "),
     ],
