@@ -16,11 +16,11 @@ _SECONDS: Final = {
     )
     for unit in units.split()
 }  # fmt: skip
-_UNIT: Final = "(" + "|".join(sorted(_SECONDS, key=len, reverse=True)) + ")"
-_PART: Final = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)" + _UNIT
+# A number and letters; whether these are a unit is looked up.
+_PART: Final = "([0-9]+(?:\\.[0-9]*)?|\\.[0-9]+)([A-Za-z\u00b5\u03bc]+)"
 _DURATION: Final = re.compile(f"(?:{_PART})+")
 _PARTS: Final = re.compile(_PART)
-_HUMANTIME: Final = re.compile(rf"0|([0-9]+ *{_UNIT} *)+")
+_HUMANTIME: Final = re.compile("0|(?:[0-9]+ *[a-zA-Z\u00b5\u03bc]+ *)+")
 #: What ``parse_duration`` takes, units aside.
 DURATION_SCHEMA: Final = {
     "type": "string",
@@ -39,20 +39,26 @@ def parse_duration(value: str) -> float | None:
     sign, rest = (-1.0 if compact[:1] == "-" else 1.0), compact[compact[:1] in {"+", "-"} :]
     if rest == "0":
         return 0.0
-    if not _DURATION.fullmatch(rest):
+    parts = _PARTS.findall(rest) if _DURATION.fullmatch(rest) else ()
+    if not parts or not all(unit in _SECONDS for _, unit in parts):
         return None
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PARTS.findall(rest))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     return sign * seconds if seconds <= _LONGEST else None
 
 
 def is_no_duration(value: str) -> bool:
     """Whether a text is a duration neither of humantime nor of Go, or below 0."""
-    seconds = 0.0 if _HUMANTIME.fullmatch(value) else parse_duration(value)
+    seconds = 0.0 if _is_humantime(value) else parse_duration(value)
     return seconds is None or seconds < 0
 
 
 def idle_warning(value: str) -> str | None:
     """What may be wrong with a duration that an agent reads; agents read humantime (a Rust crate)."""
-    if _HUMANTIME.fullmatch(value):
+    if _is_humantime(value):
         return None
     return f"{value!r} is passed on as it is, and an agent may not read it: write it such as 45m or 1h 30m"
+
+
+def _is_humantime(value: str) -> bool:
+    parts = _PARTS.findall(value.replace(" ", ""))
+    return bool(_HUMANTIME.fullmatch(value)) and all(unit in _SECONDS for _, unit in parts)

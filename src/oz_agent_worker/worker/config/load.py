@@ -5,7 +5,6 @@ are collected, so that one run shows every one.
 """
 
 import dataclasses
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +160,7 @@ def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_ke
             f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved",
         ),
         (
-            any(unicodedata.category(c) in {"Cc", "Cs"} for c in worker_id),
+            not _is_utf_8(worker_id) or any(c < " " or "\x7f" <= c <= "\x9f" for c in worker_id),
             f"worker ID {worker_id!r}: control characters, and bytes that are not UTF-8, are not allowed",
         ),
         (

@@ -360,7 +360,8 @@ SHAPES: list[Shape[Any]] = [
     shapes.text(), shapes.word(), shapes.boolean(), shapes.integer(minimum=0), shapes.count(),
     shapes.duration(), shapes.humantime(), shapes.choice("a"), shapes.volume(), shapes.raw_mapping(),
     shapes.environment(), shapes.mapping_of(shapes.text()), shapes.list_of(shapes.text()),
-    kubernetes_shapes.labels(), kubernetes_shapes.quantity(), kubernetes_shapes.resources(), kubernetes_shapes.pod_template(),
+    kubernetes_shapes.labels(), kubernetes_shapes.quantity(), kubernetes_shapes.resources(),
+    kubernetes_shapes.pod_template(),
 ]  # fmt: skip
 
 
