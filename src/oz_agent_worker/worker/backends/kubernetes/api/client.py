@@ -2,9 +2,8 @@
 
 import asyncio
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -12,39 +11,25 @@ from typing import Any, Final, Self, Unpack
 
 import aiohttp
 
-from oz_agent_worker import __version__
-from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
 
 from . import rest
-from .credentials import Credentials, CredentialsError
+from .connections import Connections, new_session
+from .credentials import Credentials
 from .errors import (
     AlreadyExistsError,
     ConflictError,
     NotFoundError,
-    UnauthorizedError,
-    UnreachableError,
-    UntrustedServerError,
 )
 from .log_tail import read_end
-from .pool import Pool
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ListOptions, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
-from .stats import NO_ANSWER, ApiStats
-from .transport import is_tls_failure, is_untrusted, open_socket, silence_limit
+from .stats import ApiStats
+from .transport import silence_limit
 
 __all__ = ["ClientSettings", "KubernetesClient"]
-
-#: Errors of a connection that could not be opened: no request was sent.
-_NEVER_SENT: Final = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ClientHttpProxyError,
-)
-
-USER_AGENT: Final = f"oz-agent-worker/{__version__}"
 
 #: The most of a container's log that is kept, in bytes.
 LOG_LIMIT: Final = 1024 * 1024
@@ -96,8 +81,13 @@ class KubernetesClient:
         self.settings = settings or ClientSettings()
         self.stats = stats or ApiStats()
         self._places = asyncio.Semaphore(self.settings.in_flight)
-        self._pools: list[Pool] = []
-        self._proxy_options = proxy_options(credentials.proxy)
+        self._connections = Connections(
+            credentials,
+            self.stats,
+            self._new_session,
+            connect_timeout=self.settings.connect_timeout,
+            request_timeout=self.settings.request_timeout,
+        )
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -114,40 +104,15 @@ class KubernetesClient:
         Raises:
             CredentialsError: the certificates cannot be loaded.
         """
-        self._pools.append(self._new_pool())
+        self._connections.open()
 
     async def close(self) -> None:
         """Close every connection; harmless when closed already."""
-        pools, self._pools = self._pools, []
-        for pool in pools:
-            await pool.close()
-
-    def _new_pool(self) -> Pool:
-        ssl_context = self.credentials.ssl_context()
-        return Pool(self._new_session(ssl_context), self.credentials.context_version)
+        await self._connections.close()
 
     def _new_session(self, ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
-        # The semaphore limits requests. The pool has no limit, so that watches never wait for a connection.
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, ssl=True if ssl_context is None else ssl_context, socket_factory=open_socket
-            ),
-            headers={"User-Agent": USER_AGENT},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-
-    def _current_pool(self) -> Pool:
-        """The pool to send with; another TLS context means another pool.
-
-        A connection keeps the certificates that it was opened with. The pool before is closed when the
-        last of its requests has ended: watches and followed logs live on in it.
-        """
-        assert self._pools, "the client is not open"
-        if self.credentials.context_version != self._pools[-1].version:
-            self._pools[-1].retire()
-            self._pools = [pool for pool in self._pools if not pool.closed]
-            self._pools.append(self._new_pool())
-        return self._pools[-1]
+        """Make the session of a pool; tests have one without a socket."""
+        return new_session(ssl_context)
 
     async def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> JobView:
         """Create a Job.
@@ -269,9 +234,8 @@ class KubernetesClient:
 
         async def read_once(request: Request) -> LogTail:
             log = LogTail(limit_bytes, after)
-            timeout = self._timeout(self.settings.log_timeout)
-            async with self._places, self._open(request, timeout) as response:
-                async for chunk in self._chunks(response):
+            async with self._places, self._connections.send(request, self.settings.log_timeout) as response:
+                async for chunk in self._connections.chunks(response):
                     log.feed(chunk)
             return log
 
@@ -291,9 +255,9 @@ class KubernetesClient:
         request = rest.read_log(namespace, pod, container, follow=True, timestamps=True, since=since)
         silence = self.settings.log_silence
         # The kubelet sends its headers with the log's first line, which may come late.
-        async with self._open(request, self._timeout(None), patience=silence) as response:
+        async with self._connections.send(request, None, patience=silence) as response:
             with silence_limit(response.content, silence) as on_data:
-                yield self._chunks(response, on_data)
+                yield self._connections.chunks(response, on_data)
 
     @asynccontextmanager
     async def watch(
@@ -318,20 +282,17 @@ class KubernetesClient:
             resource_version=resource_version,
             timeout_seconds=timeout_seconds,
         )
-        async with self._open(request, self._timeout(None)) as response:
+        async with self._connections.send(request, None) as response:
             with silence_limit(response.content, silence) as on_data:
-                yield self._chunks(response, on_data)
+                yield self._connections.chunks(response, on_data)
 
     async def exchange(self, request: Request, policy: RetryPolicy | None = None) -> Answer:
         """Send a prepared request until it succeeds or the policy (``read``) gives up."""
 
         async def attempt() -> Answer:
-            timeout = self._timeout(self.settings.request_timeout)
-            async with self._places, self._open(request, timeout) as response:
-                try:
-                    body = await response.read()
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    raise self._unreachable(error) from error
+            timeout = self.settings.request_timeout
+            async with self._places, self._connections.send(request, timeout) as response:
+                body = await self._connections.read(response)
                 warnings = rest.warning_texts(response.headers.getall("Warning", ()))
                 return Answer(body, warnings, response.headers.get("Date"))
 
@@ -339,108 +300,3 @@ class KubernetesClient:
 
     async def _send(self, request: Request, policy: RetryPolicy | None = None) -> bytes:
         return (await self.exchange(request, policy)).body
-
-    @asynccontextmanager
-    async def _open(
-        self, request: Request, timeout: aiohttp.ClientTimeout, *, patience: float | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send one request and keep its successful answer open.
-
-        The answer may take ``patience`` seconds to begin, ``settings.request_timeout`` by default.
-        """
-        patience = patience or self.settings.request_timeout
-        with ExitStack() as pool:
-            response = await self._answered(request, timeout, patience, pool)
-            try:
-                yield response
-            finally:
-                # An answer that was read to its end has returned its connection to the pool. Any other
-                # one, such as a watch, is aborted: closing TLS properly could outlive the event loop.
-                if response.connection is not None and response.connection.transport is not None:
-                    response.connection.transport.abort()
-                response.close()
-
-    async def _answered(
-        self, request: Request, timeout: aiohttp.ClientTimeout, patience: float, pool: ExitStack
-    ) -> aiohttp.ClientResponse:
-        """Send a request; once more, with the credentials as they are by then, where these were refused.
-
-        Tokens expire, and certificates are replaced, at any time: a 401 renews them, and so does a
-        server that cannot be verified.
-        """
-        version = self.credentials.context_version
-        try:
-            return await self._attempt(request, timeout, patience, pool, renew=False)
-        except UnauthorizedError:
-            return await self._attempt(request, timeout, patience, pool, renew=True)
-        except UnreachableError as error:
-            if not is_tls_failure(error.__cause__):
-                raise
-            self.credentials.read_again()
-            if error.ambiguous or self.credentials.context_version == version:
-                raise
-        return await self._attempt(request, timeout, patience, pool, renew=False)
-
-    async def _attempt(
-        self,
-        request: Request,
-        timeout: aiohttp.ClientTimeout,
-        patience: float,
-        pool: ExitStack,
-        *,
-        renew: bool,
-    ) -> aiohttp.ClientResponse:
-        """Send a request; ``pool`` keeps its connection's pool open, and lets go of it on an error."""
-        code, began = NO_ANSWER, time.monotonic()
-        try:
-            # Until its headers arrive even a watch is a request like any other.
-            async with asyncio.timeout(patience):
-                headers = await self.credentials.headers(force_refresh=renew)
-                session = pool.enter_context(self._current_pool().in_use())
-                response = await session.request(
-                    request.method,
-                    self.credentials.server + request.path,
-                    params=request.query,
-                    data=request.body,
-                    headers={"Accept": request.accept, "Content-Type": "application/json", **headers},
-                    timeout=timeout,
-                    allow_redirects=False,
-                    server_hostname=self.credentials.tls_server_name,
-                    **self._proxy_options,
-                )
-                code = response.status
-                if code >= 300:
-                    retry_after = response.headers.get("Retry-After")
-                    raise rest.error_of(request, code, await response.read(), retry_after)
-        except CredentialsError as error:
-            raise UnreachableError(self.credentials.server, str(error)) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error) from error
-        finally:
-            self.stats.answered(request.verb, request.resource, code, time.monotonic() - began)
-            if not 0 < code < 300:
-                pool.close()
-        return response
-
-    async def _chunks(
-        self, response: aiohttp.ClientResponse, on_data: Callable[[], None] = lambda: None
-    ) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; ``on_data`` is called before each chunk."""
-        try:
-            while chunk := await response.content.readany():
-                on_data()
-                yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._unreachable(error) from error
-
-    def _timeout(self, total: float | None) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=total, sock_connect=self.settings.connect_timeout)
-
-    def _unreachable(self, error: Exception) -> UnreachableError:
-        never_sent = isinstance(error, _NEVER_SENT)
-        cause = failure_text(error, self.credentials.proxy)
-        if is_untrusted(error):
-            # The file is named: it is the one to look at.
-            cause += f"; it was verified against {self.credentials.trust}"
-            return UntrustedServerError(self.credentials.server, cause, ambiguous=not never_sent)
-        return UnreachableError(self.credentials.server, cause, ambiguous=not never_sent)
