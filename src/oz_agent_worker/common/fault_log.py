@@ -45,7 +45,14 @@ class FaultLog:
         """For how many seconds the present fault has lasted; 0 where there is none."""
         return 0.0 if self._began is None else self._clock() - self._began
 
-    def failed(self, problem: str, cause: object, *, traceback: BaseException | None = None) -> None:
+    def failed(
+        self,
+        problem: str,
+        cause: object,
+        *,
+        level: int = logging.WARNING,
+        traceback: BaseException | None = None,
+    ) -> None:
         """Note that it fails: ``problem`` (``is interrupted``) names the kind; ``cause`` says why this time.
 
         Until ``works``, further calls are about the same fault. The first line has the ``traceback`` of
@@ -61,32 +68,37 @@ class FaultLog:
         lasts = now - self._began
         if problem not in self._problems:
             self._problems.add(problem)
-            self._warn(f"{problem}: {cause}", traceback)
+            self._log(level, f"{problem}: {cause}", traceback)
         elif self._faults == 2 and not self._is_logged:
-            self._warn(
+            self._log(
+                level,
                 f"{problem} again, {short_span(now - self._ended_at)} after the last time: {cause}. From here"
-                " on short faults are counted, and logged once an hour"
+                " on short faults are counted, and logged once an hour",
             )
         elif lasts >= _LASTING and (not self._is_logged or now - self._logged_at >= _EVERY):
-            self._warn(f"{problem}, for {short_span(lasts)} so far: {cause}")
+            self._log(level, f"{problem}, for {short_span(lasts)} so far: {cause}")
         elif not self._is_logged and now - self._logged_at >= _EVERY:
             often = f"{self._counted} times in {short_span(now - self._logged_at)}"
-            self._warn(f"{problem}, {often}; the last time: {cause}")
+            self._log(level, f"{problem}, {often}; the last time: {cause}")
             self._is_logged = False  # its end is worth no line
 
-    def occurred(self, problem: str, cause: object) -> None:
+    def occurred(self, problem: str, cause: object, *, traceback: BaseException | None = None) -> None:
         """Note a fault that has no duration, such as an event that cannot be read."""
-        self.failed(problem, cause)
+        self.failed(problem, cause, traceback=traceback)
         self._began, self._ended_at = None, self._clock()
 
-    def works(self) -> None:
-        """Note that it works: the fault is over, or there was none."""
+    def works(self) -> bool:
+        """Note that it works: the fault is over, or there was none.
+
+        Returns false where the fault that is over was counted and not logged: so is its end.
+        """
         now = self._clock()
         if self._began is not None:
             if self._is_logged:
                 self._logger.info("%s works again, after %s", self._subject, short_span(now - self._began))
             self._began, self._ended_at = None, now
-        elif self._faults and now - self._ended_at >= _CALM:
+            return self._is_logged
+        if self._faults and now - self._ended_at >= _CALM:
             if self._faults > 1:
                 self._logger.info(
                     "%s has worked for %s, after %d faults",
@@ -95,12 +107,13 @@ class FaultLog:
                     self._faults,
                 )
             self._reset()
+        return True
 
     def _reset(self) -> None:
         """Forget what was logged: the next fault is the first."""
         self._problems: set[str] = set()
         self._faults = self._counted = 0
 
-    def _warn(self, text: str, traceback: BaseException | None = None) -> None:
-        self._logger.warning("%s %s", self._subject, text, exc_info=traceback)
+    def _log(self, level: int, text: str, traceback: BaseException | None = None) -> None:
+        self._logger.log(level, "%s %s", self._subject, text, exc_info=traceback)
         self._is_logged, self._logged_at, self._counted = True, self._clock(), 0

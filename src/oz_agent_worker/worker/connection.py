@@ -16,6 +16,7 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import wait_first, wait_for_event
 from oz_agent_worker.common.aiohttp_proxy import failure_text, proxy_options
 from oz_agent_worker.common.backoff import full_jitter
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.common.proxy import Proxy
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.errors import AuthRefusedError, PreflightError
@@ -161,6 +162,7 @@ class Connection:
         self._uniform = uniform
         self._open_websocket = open_websocket
         self._session: Session | None = None
+        self._faults = FaultLog(logger, "Connection to Oz", monotonic)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurrying = False
@@ -217,22 +219,20 @@ class Connection:
                 refused = isinstance(error, AuthRefusedError)
                 if self._settings.exit_on_auth_failure if refused else not self._accepted:
                     raise
-                await self._pause(logging.ERROR, str(error), self._settings.retry_cap, "dial_failed")
+                await self._pause(logging.ERROR, "refused", error, self._settings.retry_cap, "dial_failed")
             except _ConnectionLostError as error:
                 if not self._stopping.is_set():
                     reason = "dial_failed" if isinstance(error, _DialFailedError) else "remote_close"
-                    await self._pause(
-                        logging.WARNING, f"Connection to Oz lost: {error}", next(delays), reason
-                    )
+                    await self._pause(logging.WARNING, "lost", error, next(delays), reason)
 
     def _delays(self) -> Iterator[float]:
         return full_jitter(self._settings.retry_first, self._settings.retry_cap, self._uniform)
 
-    async def _pause(self, level: int, why: str, delay: float, reason: str) -> None:
-        """Log why there is no connection, and wait; return early on ``reconnect_now`` or ``stop``."""
+    async def _pause(self, level: int, problem: str, error: Exception, delay: float, reason: str) -> None:
+        """Log why there is no connection, once, and wait; return early on ``reconnect_now`` or ``stop``."""
         if self._hurrying:
             delay = min(delay, self._settings.retry_first)
-        logger.log(level, "%s; next try in %.1f s", why, delay)
+        self._faults.failed(problem, f"{error}; next try in {delay:.1f} s", level=level)
         self._notify(events.Reconnecting(reason))
         await wait_for_event(self._pause_over, delay)
         if not self._stopping.is_set():
@@ -287,8 +287,10 @@ class Connection:
             ack_timeout=settings.ack_timeout,
         )
         self._notify(events.ConnectionChanged(connected=True))
-        logger.info("Connected to Oz at %s", settings.url)
-        logger.info("Listening for tasks")
+        # A connection that a proxy cuts every minute is counted by the log, not shown.
+        level = logging.INFO if self._faults.works() else logging.DEBUG
+        logger.log(level, "Connected to Oz at %s", settings.url)
+        logger.log(level, "Listening for tasks")
         reading = asyncio.create_task(self._read(socket, session), name="connection-read")
         writing = asyncio.create_task(self._write(socket, session), name="connection-write")
         try:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import cancel_and_wait
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
 from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
@@ -87,6 +88,7 @@ class Worker:
         self._outbox = outbox
         self._logs = logs
         self._runs = Executions()
+        self._ignored = FaultLog(logger, "A frame of the control plane")
         self._side_tasks: set[asyncio.Task[None]] = set()
         self._accepting = True
 
@@ -137,7 +139,7 @@ class Worker:
             case Delivered(reports):
                 self._delivered(reports)
             case FrameIgnored(kind, size, why):
-                logger.warning("Ignored a frame of type %s and %d bytes: %s", kind, size, why)
+                self._ignored.occurred("is ignored", f"type {kind}, {size} bytes: {why}")
 
     def _assigned(self, assignment: Assignment) -> None:
         key = assignment.key

@@ -332,6 +332,6 @@ async def test_a_whole_run_at_debug_level_prints_no_secret(
             ended = await _end(process, 10.0)
     assert ended_runs == {"run-0 task_failed", "run-1 task_completed", "no/folder task_failed"}
     assert ended.code == 0
-    assert f"Ignored a frame of type task_assignment and {len(malformed)} bytes" in ended.text
+    assert f"is ignored: type task_assignment, {len(malformed)} bytes" in ended.text
     assert "Task run-1/run-1-e1 succeeded" in ended.text
     assert "canary" not in ended.text.replace(str(tmp_path), "")

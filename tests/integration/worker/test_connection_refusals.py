@@ -26,10 +26,10 @@ async def test_a_refused_key_is_logged_in_one_line_and_retried_at_the_slowest_ra
         await until(lambda: client.connection.connected)
     assert time.monotonic() - began >= 0.3
     refusal = (
-        f"the control plane at {plane.url} refused the API key (HTTP {status}): "
+        f"Connection to Oz refused: the control plane at {plane.url} refused the API key (HTTP {status}): "
         "check WARP_API_KEY, and that the key belongs to this team; next try in 0.1 s"
     )
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [refusal, refusal]
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [refusal]
     assert KEY not in caplog.text
 
 
@@ -49,8 +49,8 @@ async def test_any_other_status_is_tried_again(status: int, caplog: pytest.LogCa
     async with connected_worker(plane, exit_on_auth_failure=True) as client:
         await until(lambda: client.connection.connected)
     lost = [message for message in caplog.messages if message.startswith("Connection to Oz lost")]
-    assert len(lost) == 2
-    assert all(f"{plane.url} answered HTTP {status}; next try in 0.0 s" in message for message in lost)
+    assert len(lost) == 1
+    assert f"{plane.url} answered HTTP {status}; next try in 0.0 s" in lost[0]
 
 
 async def test_a_peer_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
@@ -59,7 +59,7 @@ async def test_a_peer_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) ->
         pass  # the port is known, and nobody listens on it
     client = ConnectedWorker(settings(plane))
     running = asyncio.create_task(client.connection.run())
-    await until(lambda: sum("cannot be reached" in message for message in caplog.messages) >= 3)
+    await until(lambda: any("cannot be reached" in message for message in caplog.messages))
     async with plane_on(plane):
         await until(lambda: client.connection.connected)
         client.connection.stop()

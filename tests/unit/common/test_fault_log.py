@@ -71,14 +71,18 @@ def test_k15_a_cut_every_minute_is_said_twice_and_then_counted_once_an_hour(
 def test_k15_among_short_faults_one_that_lasts_is_logged_and_its_end_too(
     log: FaultLog, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ends = []
     for _ in range(5):
-        interrupt(log, clock)
+        log.failed("is interrupted", "cut")
+        ends.append(log.works())
         clock.now += 60
+    assert ends == [True, True, False, False, False], "the end of what was counted is worth no line"
     caplog.clear()
     for _ in range(100):
         log.failed("is interrupted", "refused")
         clock.now += 5
-    log.works()
+    assert log.works()
+    assert log.works()
     assert caplog.messages == [
         "the watch of jobs is interrupted, for 60s so far: refused",
         "the watch of jobs works again, after 8m",
@@ -153,3 +157,15 @@ def test_one_fault_and_a_calm_are_worth_no_second_message(
     clock.now += 7200
     log.works()
     assert caplog.messages == []
+
+
+def test_a_line_has_its_level_and_the_first_one_the_traceback(
+    log: FaultLog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = RuntimeError("a fault of this program")
+    for _ in range(10):
+        log.occurred("fails", error, traceback=error)
+        clock.now += 1
+    log.failed("is refused", "401", level=logging.ERROR)
+    shown = [(record.levelname, record.exc_info is not None) for record in caplog.records]
+    assert shown == [("WARNING", True), ("WARNING", False), ("ERROR", False)]

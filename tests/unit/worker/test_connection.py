@@ -234,8 +234,36 @@ async def test_a_refused_key_is_tried_again_after_a_minute(
     assert peer.attempts == [0, 60, 120]
     assert peer.reconnects == ["dial_failed"] * 2
     refused = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(refused) == 2
+    assert len(refused) == 1
     assert f"refused the API key (HTTP {status})" in refused[0].getMessage()
+
+
+@in_virtual_time
+async def test_k15_a_refused_key_is_said_and_then_once_an_hour(caplog: pytest.LogCaptureFixture) -> None:
+    peer = Peer(deque([handshake(401)] * 600))
+    async with running(peer.connection()):
+        await asyncio.sleep(6 * 3600 + 100)
+    assert len(peer.attempts) > 300
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1 + 6
+
+
+@in_virtual_time
+async def test_k15_a_connection_that_is_cut_every_minute_is_said_and_then_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    peer = Peer()
+    async with running(peer.connection(dead_after=1e9, ack_timeout=1e9)):
+        for _ in range(6 * 60):
+            await asyncio.sleep(59)
+            peer.socket.say(WSMsgType.CLOSE)
+            await asyncio.sleep(1)
+    assert len(peer.attempts) > 350
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 2 + 5
+    assert warned[1].startswith("Connection to Oz lost again, ")
+    assert warned[2].startswith("Connection to Oz lost, 60 times in 1h; the last time: the peer closed")
+    assert caplog.messages.count("Listening for tasks") == 3
 
 
 @in_virtual_time

@@ -256,7 +256,14 @@ async def test_a_broken_second_assignment_of_a_running_task_leaves_it_alone() ->
 
 async def test_a_frame_that_is_ignored_is_logged_by_kind_and_size(caplog: pytest.LogCaptureFixture) -> None:
     Bench().worker.on_event(FrameIgnored("odd", 12, "unknown type"))
-    assert caplog.messages == ["Ignored a frame of type odd and 12 bytes: unknown type"]
+    assert caplog.messages == ["A frame of the control plane is ignored: type odd, 12 bytes: unknown type"]
+
+
+async def test_k15_frames_that_are_ignored_for_ever_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    worker = Bench().worker
+    for size in range(1000):
+        worker.on_event(FrameIgnored("odd", size, "unknown type"))
+    assert len(caplog.messages) == 2
 
 
 # ----------------------------------------------------------------------------------- output

@@ -15,6 +15,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
+from oz_agent_worker.common.fault_log import FaultLog
+
 __all__ = ["Endpoint", "ProbeServer", "Response", "Routes"]
 
 logger: Final = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class ProbeServer:
         self._routes = routes
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.StreamWriter] = set()
+        self._faults = FaultLog(logger, "GET")
 
     @property
     def port(self) -> int:
@@ -125,8 +128,8 @@ class ProbeServer:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD")
         try:
             return route()
-        except Exception:
-            logger.exception("GET %s failed", path)
+        except Exception as error:  # noqa: BLE001 (logged with its traceback)
+            self._faults.occurred(f"{path} failed", repr(error), traceback=error)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "see the worker's log")
 
 

@@ -62,6 +62,16 @@ async def test_requests_that_cannot_be_met(server: ProbeServer, request_line: by
     assert b"Traceback" not in answer
 
 
+async def test_k15_a_route_that_fails_at_each_probe_is_logged_with_one_traceback(
+    server: ProbeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        await raw(server, b"GET /broken HTTP/1.1\r\n\r\n")
+    assert len(caplog.records) == 2
+    assert caplog.text.count("Traceback") == 1
+    assert caplog.messages[0].startswith("GET /broken failed: ")
+
+
 async def test_an_endless_head_is_cut_off(server: ProbeServer) -> None:
     try:
         answer = await raw(server, b"GET /ok HTTP/1.1\r\nX: " + b"x" * 200_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.base import SHUTDOWN, AdoptableExecution, LaunchError, OutputSink
 from oz_agent_worker.worker.config.schema import DirectConfig
@@ -162,12 +163,15 @@ class DirectBackend:
 
     async def _keep_scanning(self, found: Callable[[AdoptableExecution], None]) -> None:
         """Scan at intervals: another worker of this ID over this root may die and not come back."""
+        faults = FaultLog(logger, "Looking for what dead workers left")
         while True:
             await asyncio.sleep(self._look_interval)
             try:
                 await self._records.scan(found, self._follow)
             except OSError as error:
-                logger.warning("Cannot look for what dead workers left: %s", error)
+                faults.failed("failed, and is tried again", error)
+            else:
+                faults.works()
 
     def _follow(self, key: ExecutionKey, output: OutputSink) -> HostExecution:
         """Adopt what a scan found, unless an assignment of it came first."""

@@ -172,3 +172,22 @@ async def test_a_record_that_cannot_be_removed_is_logged_once_and_not_found_agai
     assert found == []
     logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert logged == ["Cannot remove what task run/execution left: Read-only file system"]
+
+
+async def test_k15_a_journal_that_cannot_be_read_is_logged_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = 0
+
+    def unreadable(journal: Journal[DirectState]) -> list[JournalRecord[DirectState]]:
+        nonlocal looks
+        looks += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+    await host.backend(look_interval=0.01)
+    monkeypatch.setattr(Journal, "take_free", unreadable)
+    await eventually(lambda: looks >= 5)
+    logged = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert logged == [
+        "Looking for what dead workers left failed, and is tried again: [Errno 5] Input/output error"
+    ]

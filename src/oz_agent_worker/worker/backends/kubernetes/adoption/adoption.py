@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Final
 
 from oz_agent_worker.common.aio import cancel_and_wait, wait_for_event
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import id_hash, label_safe
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
@@ -102,6 +103,7 @@ class Adoption:
         self._index = index
         self._owners = owners
         self._queries = queries
+        self._faults = FaultLog(_logger, "looking for Jobs to adopt", clock)
         self._found = found
         self._clock = clock
         self._worker_hash = id_hash(worker_id)
@@ -227,10 +229,12 @@ class Adoption:
             await wait_for_event(self._wake, pause)
             try:
                 await self._decide_all()
-            except Exception:
+            except Exception as error:  # noqa: BLE001 (logged with its traceback)
                 # Any error: a worker that stops adopting would leave tasks without an owner.
-                _logger.exception("looking for Jobs to adopt failed; it is tried again")
+                self._faults.failed("failed, and is tried again", repr(error), traceback=error)
                 await asyncio.sleep(_RETRY_AFTER)
+            else:
+                self._faults.works()
 
     def _due_at(self, candidate: _Candidate) -> float:
         """Return when to decide on a candidate, or look up its owner, even if nothing changes."""

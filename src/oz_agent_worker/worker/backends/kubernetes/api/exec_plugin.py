@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.outcome import describe_exit_code
 
@@ -149,6 +150,7 @@ class ExecPlugin:
         self._clock = clock
         self._timeout = timeout
         self._name = f"the exec plugin {config.command}"
+        self._faults = FaultLog(_logger, self._name)
         self._lock = asyncio.Lock()
         self._runs = 0
         self._failure: str | None = None
@@ -180,11 +182,12 @@ class ExecPlugin:
             self._credential = await self._run()
             self._failure = None
             self._obtained_at = self._clock()
+            self._faults.works()
         except CredentialsError as error:
             self._failure = str(error)
             self._retry_at = self._clock() + _PAUSE
             if self._is_valid():
-                _logger.warning("the credential is still valid and kept: %s", error)
+                self._faults.failed("fails, and its credential is still valid and kept", error)
         self._runs += 1
 
     def _is_due(self, force: bool) -> bool:

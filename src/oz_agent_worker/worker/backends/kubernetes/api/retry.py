@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from oz_agent_worker.common.backoff import full_jitter
+from oz_agent_worker.common.fault_log import FaultLog
 
 from .errors import ApiError, ApiStatusError, ForbiddenError, UnauthorizedError
 
@@ -161,7 +162,7 @@ async def retry_until_decided(
         ApiError: the API server refused.
     """
     refused = GracePeriod(patience)
-    warned: tuple[type[ApiError], int] | None = None
+    faults = FaultLog(_logger, what)
     while wanted():
         try:
             await send()
@@ -173,7 +174,5 @@ async def retry_until_decided(
                 await asyncio.sleep(_REFUSAL_PAUSE)
             elif not error.transient:
                 raise
-            kind = (type(error), getattr(error, "code", 0))
-            level = logging.DEBUG if kind == warned else logging.WARNING
-            warned = kind
-            _logger.log(level, "%s failed and is tried again: %s", what, error)
+            status = f" with HTTP {error.code}" if isinstance(error, ApiStatusError) else ""
+            faults.failed(f"failed{status} and is tried again", error)

@@ -415,7 +415,7 @@ async def test_an_unexpected_error_does_not_end_the_adoption(
     monkeypatch.setattr(AdoptionQueries, "secret_exists", broken)
     bench.put(job("run", GONE, annotations=WITH_SECRET))
     await asyncio.sleep(1)
-    assert "it is tried again" in caplog.text
+    assert "failed, and is tried again" in caplog.text
     bench.put(job("another", str(OWN)))
     await asyncio.sleep(5)
     assert sorted(bench.adopted) == ["another", "run"]

@@ -297,6 +297,11 @@ async def test_while_the_credential_holds_a_failing_replacement_is_no_failure(
     assert "exit code 1; its error output:\ndown" in caplog.text
     assert await token_of(runner) == "first"
     assert script.runs == 2, "a pause lies between the tries"
+    for _ in range(3):
+        clock.now += 10
+        assert await token_of(runner) == "first"
+    assert script.runs == 5
+    assert caplog.text.count("is still valid and kept") == 1, "K15"
     with pytest.raises(CredentialsError, match="down"):
         await runner.credential(force=True)
     clock.now = NOON + 3600

@@ -1,5 +1,6 @@
 """Retries and grace periods, in virtual time."""
 
+import asyncio
 import itertools
 import time as clocks
 from collections.abc import Awaitable, Callable, Iterable
@@ -246,3 +247,21 @@ async def test_what_is_not_wanted_any_more_is_not_sent() -> None:
     asked = Asked(*[unreachable()] * 50)
     await retry_until_decided(asked, "Deletion of Job j", patience=5.0, wanted=lambda: len(asked.times) < 3)
     assert len(asked.times) == 3
+
+
+@in_virtual_time
+async def test_k15_a_request_that_is_tried_for_hours_is_said_and_then_once_an_hour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began = clocks.monotonic()
+
+    async def send() -> None:
+        await asyncio.sleep(30)
+        raise unreachable()
+
+    def wanted() -> bool:
+        return clocks.monotonic() - began < 6.5 * 3600
+
+    await retry_until_decided(send, "Deletion of Job j", patience=5.0, wanted=wanted)
+    assert caplog.messages[0].startswith("Deletion of Job j failed and is tried again: the API server")
+    assert len(caplog.messages) == 1 + 6
