@@ -10,7 +10,7 @@ from oz_agent_worker.protocol.outcome import TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
-from oz_agent_worker.worker.backends.kubernetes.api.connections import Connections
+from oz_agent_worker.worker.backends.kubernetes.api.connections import ApiConnections
 from oz_agent_worker.worker.backends.kubernetes.api.credentials import load_credentials
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition, LogReader
 from tests.cluster.api_tier import ApiTier
@@ -119,16 +119,16 @@ async def test_of_a_log_of_many_times_the_limit_little_more_than_the_limit_is_re
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     received = 0
-    chunks = Connections.chunks
+    chunks = ApiConnections.chunks
 
-    async def counted(self: Connections, response: Any) -> AsyncIterator[bytes]:
+    async def counted(self: ApiConnections, response: Any) -> AsyncIterator[bytes]:
         nonlocal received
         async for chunk in chunks(self, response):
             received += len(chunk)
             yield chunk
 
     async with written(api_tier, namespace, kubelet, b"0123456789abcde\n" * 100_000) as log:
-        monkeypatch.setattr(Connections, "chunks", counted)
+        monkeypatch.setattr(ApiConnections, "chunks", counted)
         kept, omission = await log.end()
         asked = log.client.stats.count("get", "pods/log")
     assert (len(kept), omission) == (LIMIT, f"all but the last {LIMIT} bytes of the log are left out here")

@@ -16,7 +16,7 @@ from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
 
 from . import rest
-from .connections import Connections, new_session
+from .connections import ApiConnections, new_session
 from .credentials import Credentials
 from .errors import (
     AlreadyExistsError,
@@ -81,7 +81,7 @@ class KubernetesClient:
         self.settings = settings or ClientSettings()
         self.stats = stats or ApiStats()
         self._places = asyncio.Semaphore(self.settings.in_flight)
-        self._connections = Connections(
+        self._connections = ApiConnections(
             credentials,
             self.stats,
             self._new_session,

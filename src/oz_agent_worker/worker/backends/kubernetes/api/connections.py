@@ -20,7 +20,7 @@ from .rest import Request
 from .stats import NO_ANSWER, ApiStats
 from .transport import is_tls_failure, is_untrusted, open_socket
 
-__all__ = ["Connections", "new_session"]
+__all__ = ["ApiConnections", "new_session"]
 
 #: Errors of a connection that could not be opened: no request was sent.
 _NEVER_SENT: Final = (
@@ -43,7 +43,7 @@ def new_session(ssl_context: ssl.SSLContext | None) -> aiohttp.ClientSession:
     )
 
 
-class Connections:
+class ApiConnections:
     """The connections to one API server. Times are in seconds; ``stats`` counts each attempt.
 
     Raises:

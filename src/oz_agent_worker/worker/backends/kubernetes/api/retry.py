@@ -154,7 +154,7 @@ async def retry_until_decided(
 
     For requests that something depends on: the deletion of a Job, the Secret that a Pod waits for.
     ``send`` has the client's own retries and pauses. ``what`` names the request in the log, in which
-    a failure is a warning when it begins and when its kind changes.
+    each kind of failure is said once, and what lasts once an hour.
     A refusal of the worker itself may pass for ``patience`` seconds. With ``explained_is_final``, so may
     one that the API server explains (``is_explained``).
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from oz_agent_worker.worker.backends.kubernetes.api.rest import HasMetadata
 
-__all__ = ["Difference", "differences", "persistent"]
+__all__ = ["VersionDifference", "differences", "persistent"]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class VersionDifference:
     """Resource versions of one Job: from the watch and in the server's cache; ``None`` where it has none."""
 
     watched: str | None
@@ -23,13 +23,15 @@ class Difference:
 
 def differences(
     names: Iterable[str], watched: Mapping[str, HasMetadata], cached: Mapping[str, HasMetadata]
-) -> dict[str, Difference]:
+) -> dict[str, VersionDifference]:
     """Compare the two for each of ``names``; return those that differ."""
-    pairs = {name: Difference(_version(watched.get(name)), _version(cached.get(name))) for name in names}
+    pairs = {
+        name: VersionDifference(_version(watched.get(name)), _version(cached.get(name))) for name in names
+    }
     return {name: pair for name, pair in pairs.items() if pair.watched != pair.cached}
 
 
-def persistent(before: Mapping[str, Difference], after: Mapping[str, Difference]) -> list[str]:
+def persistent(before: Mapping[str, VersionDifference], after: Mapping[str, VersionDifference]) -> list[str]:
     """Name the Jobs that differed at both looks and of which the watch delivered nothing in between."""
     return sorted(
         name for name, pair in after.items() if name in before and before[name].watched == pair.watched

@@ -12,7 +12,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOB_VERSIONS, JOBS, PODS
 from oz_agent_worker.worker.events import WatchStatus
 
-from .consistency_check import Difference, differences, persistent
+from .consistency_check import VersionDifference, differences, persistent
 from .job_index import JobIndex
 from .reflector import Reflector, WatchSettings
 
@@ -84,7 +84,7 @@ class JobMonitor:
         await self._pods.close()
 
     async def _check_for_ever(self) -> None:
-        before: dict[str, Difference] = {}
+        before: dict[str, VersionDifference] = {}
         failing_since: float | None = None
         soon = False
         while True:
@@ -110,7 +110,7 @@ class JobMonitor:
             if reflector.watch_status().silent_for >= outage:
                 reflector.reconnect()
 
-    async def _check(self, before: dict[str, Difference]) -> dict[str, Difference]:
+    async def _check(self, before: dict[str, VersionDifference]) -> dict[str, VersionDifference]:
         """Check once; return what differs, to be compared with the next check."""
         names = {name for name, _ in self._index.handlers()}
         if not names:

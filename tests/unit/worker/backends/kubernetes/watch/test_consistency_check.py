@@ -1,7 +1,7 @@
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PartialObject
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta
 from oz_agent_worker.worker.backends.kubernetes.watch.consistency_check import (
-    Difference,
+    VersionDifference,
     differences,
     persistent,
 )
@@ -25,16 +25,16 @@ def test_only_what_is_in_flight_counts() -> None:
 
 
 def test_a_difference_names_both_versions() -> None:
-    assert differences(["j"], {"j": watched("5")}, {"j": cached("6")}) == {"j": Difference("5", "6")}
-    assert differences(["j"], {"j": watched("5")}, {}) == {"j": Difference("5", None)}
-    assert differences(["j"], {}, {"j": cached("6")}) == {"j": Difference(None, "6")}
+    assert differences(["j"], {"j": watched("5")}, {"j": cached("6")}) == {"j": VersionDifference("5", "6")}
+    assert differences(["j"], {"j": watched("5")}, {}) == {"j": VersionDifference("5", None)}
+    assert differences(["j"], {}, {"j": cached("6")}) == {"j": VersionDifference(None, "6")}
 
 
 def test_a_difference_persists_when_the_watch_sent_nothing_in_between() -> None:
-    assert persistent({"j": Difference("5", "6")}, {"j": Difference("5", "7")}) == ["j"]
+    assert persistent({"j": VersionDifference("5", "6")}, {"j": VersionDifference("5", "7")}) == ["j"]
 
 
 def test_a_watch_that_moves_on_is_alive_and_a_cache_that_is_behind_proves_nothing() -> None:
-    assert persistent({"j": Difference("5", "4")}, {"j": Difference("8", "6")}) == []
-    assert persistent({}, {"j": Difference("5", "6")}) == []
-    assert persistent({"j": Difference("5", "6")}, {}) == []
+    assert persistent({"j": VersionDifference("5", "4")}, {"j": VersionDifference("8", "6")}) == []
+    assert persistent({}, {"j": VersionDifference("5", "6")}) == []
+    assert persistent({"j": VersionDifference("5", "6")}, {}) == []
