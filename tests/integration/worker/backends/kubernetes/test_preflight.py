@@ -154,6 +154,16 @@ async def test_a_misspelt_field_is_named_as_the_operator_wrote_it(start: Start) 
     assert "ozField" not in problem
 
 
+async def test_k13_a_ttl_of_0_is_taken_with_a_warning(
+    start: Start, node: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with node():
+        await start(ttl_seconds_after_finished=0)
+    (warning,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert "ttl_seconds_after_finished: 0" in warning
+    assert "output which was not read by then is lost" in warning
+
+
 @pytest.mark.parametrize(
     ("keys", "cluster_message"),
     [

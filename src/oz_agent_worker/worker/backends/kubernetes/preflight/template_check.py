@@ -31,6 +31,11 @@ _UNCHECKED: Final = (
     " a misspelt field of backend.kubernetes.pod_template is ignored without a warning"
 )
 
+_NO_TTL: Final = (
+    "with backend.kubernetes.ttl_seconds_after_finished: 0 the cluster removes Jobs and their logs as soon as"
+    " they end, so that output which was not read by then is lost: leave some minutes"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TemplateResult:
@@ -70,8 +75,10 @@ async def check_template(
         if error.transient or isinstance(error, UnauthorizedError):
             raise
         return TemplateResult(_explain_rejection(error, job, config))
-    warnings = tuple(in_config_terms(text, job, config) for text in answer.warnings)
-    return TemplateResult(None, warnings if strict else (_UNCHECKED, *warnings))
+    own = [] if strict else [_UNCHECKED]
+    if job["spec"].get("ttlSecondsAfterFinished") == 0:
+        own.append(_NO_TTL)
+    return TemplateResult(None, (*own, *(in_config_terms(text, job, config) for text in answer.warnings)))
 
 
 async def _check_fields(

@@ -28,7 +28,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
 from .disruptions import disruption, disruption_from_events
 from .messages import container_reason, quote_cluster, task_text
 from .own_end import UNSEEN, ended_by_deletion, own_end, past_deadline
-from .start_errors import start_advice, wrong_architecture
+from .start_errors import silent_start_advice, start_advice, wrong_architecture
 from .waiting import START_FAILURES
 
 __all__ = ["events_of_last_pod", "explain_failure", "gone_pods", "is_unexplained", "pods_of_job"]
@@ -146,6 +146,8 @@ def _exited(
     quote = quote_cluster(runtime_reason, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"
     advice = wrong_architecture(ended.message) or _advice(pod, container.name, reason, code)
+    if container.name == TASK_CONTAINER:
+        advice += silent_start_advice(ended)
     return failed(
         reason,
         f"{text}: {advice}",

@@ -3,9 +3,12 @@
 The words are the kernel's (errno of execve), passed on by the runtime (runc, crun) or a shell.
 """
 
+from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["start_advice", "wrong_architecture"]
+from oz_agent_worker.worker.backends.kubernetes.objects import Terminated
+
+__all__ = ["silent_start_advice", "start_advice", "wrong_architecture"]
 
 _FORMAT: Final = "exec format error"  # ENOEXEC
 _ARCHITECTURE: Final = (
@@ -32,6 +35,9 @@ _ADVICE: Final = (
         " that ends with CR LF names another one",
     ),
 )
+#: With what runc ends where execve fails after the container was started: its words are in the log alone.
+_AFTER_START: Final = frozenset({1, 255})
+_AT_ONCE: Final = timedelta(seconds=1)  # by times in whole seconds
 _ANY: Final = "check that its image has the program that its command names"
 
 
@@ -47,3 +53,13 @@ def wrong_architecture(message: str | None) -> str:
     They are the container's own words, so they choose the advice and are no evidence of a cause.
     """
     return f"probably {_ARCHITECTURE}" if _FORMAT in (message or "").lower() else ""
+
+
+def silent_start_advice(ended: Terminated) -> str:
+    """Add what the log of a container may say that ended at once, as where its program could not be run."""
+    if ended.code not in _AFTER_START or ended.message or not (ended.started_at and ended.finished_at):
+        return ""
+    lived = datetime.fromisoformat(ended.finished_at) - datetime.fromisoformat(ended.started_at)
+    if lived > _AT_ONCE:
+        return ""
+    return f"; where that says `{_FORMAT}`, {_ARCHITECTURE}"

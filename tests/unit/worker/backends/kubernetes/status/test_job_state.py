@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import TaskStage, end_condition, job_state
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import (
+    JobState,
+    TaskStage,
+    end_condition,
+    job_state,
+)
 from tests.unit.worker.backends.kubernetes.samples import job, pod, running, terminated, waiting
 
 NOON = "2026-01-01T12:00:00Z"
@@ -99,6 +104,11 @@ def test_the_containers_beside_the_task_that_run() -> None:
     assert job_state(job(), (GOES_ON,)).neighbours() == ("proxy",)
     assert job_state(job(), (RUNS,)).neighbours() == ()
     assert job_state(job(), ()).neighbours() == ()
+
+
+def test_no_pod_is_gone_unless_that_is_said() -> None:
+    assert JobState(job()).replaced == job_state(job(), ()).replaced == 0
+    assert job_state(job(), (), 2).replaced == 2
 
 
 def test_pods_are_in_the_order_of_their_creation() -> None:

@@ -61,7 +61,7 @@ def test_the_end_of_the_container_task(statuses: list[dict[str, Any]], code: int
     ],
 )
 def test_k13_a_deletion_ends_what_ends_after_it(code: int, finished: int | None, own: bool) -> None:
-    view = ended(code, finished if finished != -60 else -59, metadata=DELETED)
+    view = ended(code, finished, metadata=DELETED)
     assert (own_end(view) is not None) == own
 
 

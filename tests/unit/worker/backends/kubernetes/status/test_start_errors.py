@@ -3,10 +3,14 @@
 import pytest
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.worker.backends.kubernetes.objects import Condition, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import Condition, PodView, Terminated
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
-from oz_agent_worker.worker.backends.kubernetes.status.start_errors import start_advice, wrong_architecture
+from oz_agent_worker.worker.backends.kubernetes.status.start_errors import (
+    silent_start_advice,
+    start_advice,
+    wrong_architecture,
+)
 from oz_agent_worker.worker.backends.kubernetes.status.waiting import pod_problems
 from tests.unit.worker.backends.kubernetes.samples import pod, terminated, waiting
 
@@ -79,3 +83,27 @@ def test_other_last_words_choose_no_architecture() -> None:
     assert wrong_architecture("no space left on device") == wrong_architecture(None) == ""
     outcome = explain_failure(FAILED, (ended("copy-sidecar-0", 1, "no space left on device"),))
     assert "`/bin/sh` and `cp`" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("code", "finished", "message", "says"),
+    [
+        (1, "2026-01-01T12:00:00Z", None, True),
+        (255, "2026-01-01T12:00:01Z", None, True),
+        (1, "2026-01-01T12:00:02Z", None, False),
+        (3, "2026-01-01T12:00:00Z", None, False),
+        (1, "2026-01-01T12:00:00Z", "fatal: no such branch", False),
+        (1, None, None, False),
+    ],
+)
+def test_a_task_that_ends_at_once_may_be_of_another_architecture(
+    code: int, finished: str | None, message: str | None, says: bool
+) -> None:
+    """runc writes `exec format error` into the container's log, where the worker does not look."""
+    times = {"startedAt": "2026-01-01T12:00:00Z", "finishedAt": finished, "message": message}
+    for name, of_task in (("task", says), ("setup", False)):
+        end = terminated(name, code, **times)
+        group = "containerStatuses" if name == "task" else "initContainerStatuses"
+        outcome = explain_failure(FAILED, (pod(phase="Failed", **{group: [end]}),))
+        assert ("; where that says `exec format error`, the image is built for" in outcome.message) == of_task
+    assert silent_start_advice(Terminated(exit_code=1, finished_at="2026-01-01T12:00:00Z")) == ""
