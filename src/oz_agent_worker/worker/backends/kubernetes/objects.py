@@ -145,8 +145,8 @@ class JobView(_View, frozen=True):
 
     def condition(self, *kinds: str) -> Condition | None:
         """The condition of one of these types that is ``True``, the first type's first, if there is one."""
-        holds = {c.type: c for c in self.conditions if c.status == "True"}
-        return next((holds[kind] for kind in kinds if kind in holds), None)
+        holds = [c for c in self.conditions if c.status == "True" and c.type in kinds]
+        return min(holds, key=lambda c: kinds.index(c.type), default=None) if holds else None
 
 
 class Waiting(_View, frozen=True):

@@ -119,6 +119,8 @@ def surplus_pod(state: JobState, policy: ObservationPolicy) -> PodProblem | None
     end. While the first goes on, a second that has not started is left to the Job controller for a
     while: it made the second because the answer to the first creation was lost, and takes one away.
     """
+    if len(state.pods) + state.replaced <= 1:
+        return None
     worked = [pod for pod in state.pods if pod.has_started]
     fresh = [] if state.final is not None else [pod for pod in state.pods if _may_start(pod)]
     ended = any(own_end(pod, state.cause) is not None for pod in worked[:-1] or (worked if fresh else ()))

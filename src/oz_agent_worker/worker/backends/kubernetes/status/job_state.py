@@ -46,31 +46,26 @@ def end_condition(job: JobView) -> Condition | None:
     return job.condition(*_FINAL)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobState:
     """A Job and its Pods, the oldest first (``job_state``).
 
-    ``replaced`` is how many of its Pods are gone that may have started work.
+    - ``replaced``: how many of its Pods are gone that may have started work.
+    - ``last``: the Pod that decides the outcome (``objects.last_pod``).
+    - ``final``: the condition that ends the Job, ``Complete`` or ``Failed``: it never changes again.
+    - ``verdict``: what the Job controller has decided: the final condition, or the one that announces it.
+    - ``cause``: the earliest condition by which it failed the Job: its time is the decision's.
+    - ``own_end``: how the container ``task`` of the last Pod ended by itself, if it did.
     """
 
     job: JobView
-    pods: tuple[PodView, ...] = ()
-    replaced: int = 0
-
-    @property
-    def last(self) -> PodView | None:
-        """The Pod that decides the outcome (``objects.last_pod``)."""
-        return last_pod(self.pods)
-
-    @property
-    def final(self) -> Condition | None:
-        """The condition that ends the Job, ``Complete`` or ``Failed``: it never changes again."""
-        return end_condition(self.job)
-
-    @property
-    def verdict(self) -> Condition | None:
-        """What the Job controller has decided: the final condition, or the one that announces it."""
-        return self.job.condition(*_ANNOUNCED)
+    pods: tuple[PodView, ...]
+    replaced: int
+    last: PodView | None
+    final: Condition | None
+    verdict: Condition | None
+    cause: Condition | None
+    own_end: Terminated | None
 
     @property
     def has_succeeded(self) -> bool:
@@ -78,19 +73,9 @@ class JobState:
         return self.verdict is not None and self.verdict.type in _SUCCESSES
 
     @property
-    def cause(self) -> Condition | None:
-        """The earliest condition by which the Job controller failed the Job: its time is the decision's."""
-        return self.job.condition("FailureTarget", "Failed")
-
-    @property
     def may_run(self) -> bool:
         """Whether a Pod exists that has not ended."""
         return any(not pod.has_ended for pod in self.pods)
-
-    @property
-    def own_end(self) -> Terminated | None:
-        """How the container ``task`` of the last Pod ended by itself, if it did."""
-        return own_end(self.last, self.cause) if self.last is not None else None
 
     @property
     def retries(self) -> int:
@@ -134,4 +119,14 @@ class JobState:
 
 def job_state(job: JobView, pods: tuple[PodView, ...], replaced: int = 0) -> JobState:
     """Put together what is known of a Job; ``pods`` in any order."""
-    return JobState(job, in_order(pods), replaced)
+    last, cause = last_pod(pods), job.condition("FailureTarget", "Failed")
+    return JobState(
+        job=job,
+        pods=in_order(pods) if len(pods) > 1 else pods,
+        replaced=replaced,
+        last=last,
+        final=end_condition(job),
+        verdict=job.condition(*_ANNOUNCED),
+        cause=cause,
+        own_end=own_end(last, cause) if last is not None else None,
+    )

@@ -7,7 +7,6 @@ import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.backends.kubernetes.status.job_state import (
-    JobState,
     TaskStage,
     end_condition,
     job_state,
@@ -107,7 +106,7 @@ def test_the_containers_beside_the_task_that_run() -> None:
 
 
 def test_no_pod_is_gone_unless_that_is_said() -> None:
-    assert JobState(job()).replaced == job_state(job(), ()).replaced == 0
+    assert job_state(job(), ()).replaced == 0
     assert job_state(job(), (), 2).replaced == 2
 
 
