@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from oz_agent_worker.contract import exec_problem
+
 from .arguments import RunCommand, parse_command
 from .errors import (
     AgentError,
@@ -121,8 +123,9 @@ def _harness_process(
     except OSError as error:
         raise HarnessNotExecutableError(f"{scratch} cannot be written: {error.strerror}") from error
     path = path_with_sidecars(environment, harness.name)
-    return HarnessProcess(
-        argv=(program, *invocation.argv[1:]),
-        environment={**defaults, **invocation.environment, **environment, "PATH": path},
-        stdin=stdin,
-    )
+    argv = (program, *invocation.argv[1:])
+    variables = {**defaults, **invocation.environment, **environment, "PATH": path}
+    problem = exec_problem(argv, ((name, len(os.fsencode(value))) for name, value in variables.items()))
+    if problem is not None:
+        raise HarnessNotExecutableError(f"{program} cannot be started: {problem}")
+    return HarnessProcess(argv=argv, environment=variables, stdin=stdin)

@@ -56,7 +56,8 @@ PROBLEM_KINDS: Final = (
     (
         "413",
         Code.INVALID_REQUEST,
-        "a body larger than 16 MiB, or a prompt too large for an assignment",
+        "a body larger than 16 MiB, a prompt too large for an assignment, or MCP servers too large for a"
+        " command line (128 KiB)",
     ),
     ("422", Code.OPERATION_NOT_SUPPORTED, "this control plane does not offer what was asked for"),
     (

@@ -25,6 +25,10 @@ class AssignmentError(ValueError):
     """An assignment that cannot be carried out; the text says which field and why."""
 
 
+class TaskTooLargeError(AssignmentError):
+    """Something of the task is larger than a program can be given, or than the cluster stores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """An image whose files appear at ``mount_path`` in the task."""

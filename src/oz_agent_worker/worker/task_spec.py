@@ -5,11 +5,12 @@ precedence of the variables are the public protocol's (wire protocol, "The agent
 command line" and "The agent's environment").
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from oz_agent_worker.common.secret import Secret
+from oz_agent_worker.contract import exec_problem
 from oz_agent_worker.protocol import frames
 from oz_agent_worker.protocol.assignment import (
     AGENT_MOUNT_PATH,
@@ -17,6 +18,7 @@ from oz_agent_worker.protocol.assignment import (
     AssignmentError,
     InstanceShape,
     Sidecar,
+    TaskTooLargeError,
     compact_json,
     trimmed,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "TaskSpec",
     "agent_arguments",
     "build_task_spec",
+    "check_exec_size",
     "check_sidecars",
 ]
 
@@ -72,20 +75,39 @@ def build_task_spec(assignment: Assignment, settings: TaskSettings) -> TaskSpec:
 
     Raises:
         AssignmentError: a value cannot be an argument of a program.
+        TaskTooLargeError: an argument or a variable is too long for that.
     """
     arguments = tuple(agent_arguments(assignment, settings))
     if "\0" in "".join(arguments):
         raise AssignmentError("a value has a NUL character, which an argument cannot have")
+    environment = _environment(assignment, settings)
+    check_exec_size(arguments, environment)
     return TaskSpec(
         key=assignment.key,
         title=assignment.title,
         arguments=arguments,
-        environment=_environment(assignment, settings),
+        environment=environment,
         image=assignment.image or settings.default_image or FALLBACK_IMAGE,
         sidecars=_sidecars(assignment, settings),
         shape=assignment.shape,
         harness=assignment.harness,
     )
+
+
+def check_exec_size(
+    arguments: Sequence[str], environment: Mapping[str, Secret], total: int | None = None
+) -> None:
+    """Check that a program can be started with these; see ``contract.exec_problem`` for ``total``.
+
+    Raises:
+        TaskTooLargeError: it cannot; the text names the argument or the variable, and not its value.
+    """
+    sizes = (
+        (name, len(value.reveal().encode("utf-8", "surrogatepass"))) for name, value in environment.items()
+    )
+    problem = exec_problem(arguments, sizes, total)
+    if problem is not None:
+        raise TaskTooLargeError(f"{problem}: hand large values over in another way, such as a file")
 
 
 def agent_arguments(assignment: Assignment, settings: TaskSettings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from oz_agent_worker import __version__
 from oz_agent_worker.common.aio import cancel_and_wait
 from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.protocol import frames
-from oz_agent_worker.protocol.assignment import Assignment, AssignmentError
+from oz_agent_worker.protocol.assignment import Assignment, AssignmentError, TaskTooLargeError
 from oz_agent_worker.protocol.failure_reasons import FailureReason, RejectionReason
 from oz_agent_worker.protocol.log_stream import LogBuffers
 from oz_agent_worker.protocol.outbox import Claim, Outbox
@@ -37,6 +37,7 @@ from .backends.base import (
     Execution,
     LaunchError,
     OwnedByAnotherWorkerError,
+    too_large,
 )
 from .events import EventKind, Notify, TaskEvent, ignore_event
 from .executions import ActiveExecution, Executions, TaskOutput
@@ -228,6 +229,8 @@ class Worker:
             if run.stop_reason is not None:
                 run.launch_cancelled.set()
             run.execution = await self._backend.launch(spec, output, run.launch_cancelled)
+        except TaskTooLargeError as error:
+            return too_large(error)
         except AssignmentError as error:
             return _unusable(str(error))
         except OwnedByAnotherWorkerError as error:

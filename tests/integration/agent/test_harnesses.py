@@ -136,3 +136,27 @@ def test_servers_that_cannot_be_used_are_named(start_agent: StartAgent, control_
     control_plane.offer("true", mcp_servers=SERVERS)
     _, err = start_agent().communicate(timeout=HANG_TIMEOUT)
     assert b"MCP servers left out (shell takes none): files\n" in err
+
+
+@pytest.mark.parametrize(
+    ("harness", "variables", "servers", "said"),
+    [
+        ("codex", {}, {"big": {"url": "x" * 140_000}}, b"codex cannot be started: the value of -c has "),
+        ("command", {"OZ_AGENT_COMMAND": "codex {prompt}"}, {}, b"does not fit into one argument (128 KiB"),
+    ],
+)
+def test_what_a_harness_cannot_be_given_is_named(
+    start_agent: StartAgent,
+    control_plane: ControlPlane,
+    programs: Path,
+    harness: str,
+    variables: dict[str, str],
+    servers: dict[str, Any],
+    said: bytes,
+) -> None:
+    """K12: by its flag, and without its value."""
+    record_calls(programs, "codex")
+    control_plane.offer(PROMPT, harness=harness, mcp_servers=servers)
+    _, err = start_agent(**variables).communicate(timeout=HANG_TIMEOUT)
+    assert said in err
+    assert b"xxx" not in err

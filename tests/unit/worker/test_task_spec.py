@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.assignment import AssignmentError, InstanceShape, Sidecar
+from oz_agent_worker.protocol.assignment import AssignmentError, InstanceShape, Sidecar, TaskTooLargeError
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.task_spec import (
     FALLBACK_IMAGE,
@@ -195,3 +195,31 @@ def test_neither_spec_nor_settings_print_a_secret() -> None:
     assert CANARY in json.dumps(spec.arguments)  # it is there, and does not show
     assert CANARY not in repr(spec)
     assert CANARY not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        (
+            {"additional_oz_args": ["--skill-text", "x" * 131_072]},
+            "--skill-text has 131072 bytes",
+        ),
+        (
+            {"task": {"id": "r", "agent_config_snapshot": {"mcp_servers": {"a": {"url": "x" * 131_072}}}}},
+            "the value of --mcp has ",
+        ),
+        ({"env_vars": {"TOKEN": "x" * 131_072}}, "the variable TOKEN has 131078 bytes with its name"),
+    ],
+    ids=["argument", "servers", "variable"],
+)
+def test_what_no_program_can_be_given_is_refused_by_name(assignment: dict[str, Any], said: str) -> None:
+    """K12: on every backend, before anything is started."""
+    with pytest.raises(TaskTooLargeError, match=said) as caught:
+        build_task_spec(parsed(**assignment), SETTINGS)
+    assert "xxx" not in str(caught.value)
+
+
+def test_a_prompt_of_any_size_is_no_argument() -> None:
+    """K12: the agent fetches it."""
+    task = {"id": "r", "task_definition": {"prompt": "x" * 1_000_000}}
+    assert sum(map(len, build_task_spec(parsed(task=task), SETTINGS).arguments)) < 1000

@@ -7,11 +7,8 @@ from typing import Final
 
 from oz_agent_worker.agent.mcp import McpServer
 
-__all__ = ["MAX_ARGUMENT_BYTES", "PROMPT_FILE", "Harness", "HarnessInput", "Invocation", "encode"]
+__all__ = ["PROMPT_FILE", "Harness", "HarnessInput", "Invocation", "encode"]
 
-#: Linux accepts no argument or variable of this many bytes or more, its final zero included
-#: (MAX_ARG_STRLEN), whatever the limit of all arguments together.
-MAX_ARGUMENT_BYTES: Final = 128 * 1024
 #: The file in ``HarnessInput.scratch`` that holds the prompt, for harnesses that read one.
 PROMPT_FILE: Final = "prompt"
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from oz_agent_worker.agent.errors import AgentUsageError
 from oz_agent_worker.agent.json_input import loads
+from oz_agent_worker.contract import MAX_ARGUMENT_BYTES
 
-from .base import MAX_ARGUMENT_BYTES, PROMPT_FILE, Harness, HarnessInput, Invocation, encode
+from .base import PROMPT_FILE, Harness, HarnessInput, Invocation, encode
 
 __all__ = ["HARNESS"]
 
@@ -33,8 +34,9 @@ def _prepare(run: HarnessInput) -> Invocation:
     argv = tuple(_PLACEHOLDER.sub(lambda match: values[match[1]], word) for word in words)
     if any(len(encode(argument)) >= MAX_ARGUMENT_BYTES or "\0" in argument for argument in argv):
         raise AgentUsageError(
-            f"the prompt does not fit into one argument ({MAX_ARGUMENT_BYTES // 1024} KiB, no zero bytes): "
-            "use {prompt_file} in OZ_AGENT_COMMAND, or no placeholder and read stdin"
+            f"the prompt of {len(encode(run.prompt))} bytes does not fit into one argument"
+            f" ({MAX_ARGUMENT_BYTES // 1024} KiB, no zero bytes): use"
+            " {prompt_file} in OZ_AGENT_COMMAND, or no placeholder and read stdin"
         )
     return Invocation(
         argv=argv,

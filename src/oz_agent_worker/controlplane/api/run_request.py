@@ -7,7 +7,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from oz_agent_worker.contract import MAX_ARGUMENT_BYTES
 from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, without_nul
+from oz_agent_worker.protocol.assignment import compact_json
 from oz_agent_worker.protocol.frames import MAX_FRAME_BYTES
 
 __all__ = ["CONFIG_FIELDS", "REQUEST_FIELDS", "RunConfig", "RunRequest", "decode_run_request"]
@@ -244,13 +246,18 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_servers(servers: dict[str, Raw]) -> None:
-    """Check that each MCP server is an object that the agent can read. Raises ProblemError."""
+    """Check that the agent can read each server, and that all fit its command line. Raises ProblemError."""
     for name, server in servers.items():
         try:
             _server_decoder.decode(server)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise invalid(f"config.mcp_servers.{name[:64]}: {what}") from error
+    size = len(compact_json(servers).encode("utf-8", "surrogatepass"))
+    if size >= MAX_ARGUMENT_BYTES:
+        limit = f"{MAX_ARGUMENT_BYTES - 1} fit one argument of the agent's command line"
+        detail = f"config.mcp_servers: {size} bytes of JSON, and {limit}"
+        raise ProblemError(413, Code.INVALID_REQUEST, detail)
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.outcome import Outcome
+from oz_agent_worker.protocol.assignment import TaskTooLargeError
+from oz_agent_worker.protocol.failure_reasons import FailureReason
+from oz_agent_worker.protocol.outcome import FailurePhase, Outcome, failed
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.events import WatchStatus
 from oz_agent_worker.worker.task_spec import TaskSpec
@@ -36,6 +38,7 @@ __all__ = [
     "OutputSink",
     "OwnedByAnotherWorkerError",
     "environment_of",
+    "too_large",
 ]
 
 #: The reason for a ``stop`` without a cancellation: the worker shuts down, and its work with it.
@@ -69,6 +72,12 @@ class NoOutput:
 
     def write(self, chunk: bytes) -> None:
         """Drop the bytes."""
+
+
+def too_large(error: TaskTooLargeError) -> Outcome:
+    """The outcome of a task that is too large: no other try helps."""
+    text = f"The assignment cannot be carried out: {error}"
+    return failed(FailureReason.TASK_TOO_LARGE, text, phase=FailurePhase.ASSIGNMENT)
 
 
 class LaunchError(Exception):

@@ -79,6 +79,12 @@ def test_null_counts_as_absent() -> None:
         ({"prompt": "p", "mode": "plan"}, 422, "mode: this control plane does not offer it"),
         ({"prompt": "p", "interactive": True}, 422, "interactive: this control plane does not offer it"),
         ({"prompt": "x" * (16 * 1024 * 1024)}, 413, "prompt: with the configuration"),
+        # K12: MCP servers are one argument of the agent's command line.
+        (
+            {"prompt": "p", "config": {"mcp_servers": {"a": {"url": "x" * 131_060}}}},
+            413,
+            "config.mcp_servers: 131076 bytes of JSON, and 131071 fit one argument",
+        ),
     ],
 )
 def test_refusals_name_the_field(body: Any, status: int, detail: str) -> None:

@@ -161,7 +161,8 @@ class DirectExecution(HostExecution):
         try:
             code = await self._run_command(self._agent, environment, lambda: self._commands.notify(started))
         except CommandNotStartedError as error:
-            return failed(FailureReason.AGENT_INVOCATION, f"The agent was not started: {error}")
+            reason = FailureReason.TASK_TOO_LARGE if error.too_large else FailureReason.AGENT_INVOCATION
+            return failed(reason, f"The agent was not started: {error}")
         await self._processes.sweep(self._services)
         if code is None:
             return self._stopped()

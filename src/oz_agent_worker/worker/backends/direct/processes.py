@@ -16,12 +16,15 @@ import contextlib
 import errno
 import itertools
 import os
+import resource
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+from oz_agent_worker.contract import MAX_ARGUMENT_BYTES, exec_problem
 
 __all__ = [
     "CommandNotStartedError",
@@ -45,10 +48,19 @@ _EXITING: Final = 0x00000004
 _KERNEL_THREAD: Final = 0x00200000
 #: The states of a process that has ended: zombie and dead (proc_pid_stat(5), field 3).
 _ENDED: Final = (b"Z", b"X")
+#: Three quarters of the default stack limit of 8 MiB: the most that arguments and variables may have.
+_MOST_ARGUMENTS: Final = 6 * 1024 * 1024
 
 
 class CommandNotStartedError(Exception):
-    """The system did not start the program; the text says why and shows no argument."""
+    """The system did not start the program; the text says why and shows no argument.
+
+    ``too_large``: its arguments and variables are larger than the system passes on.
+    """
+
+    def __init__(self, message: str, *, too_large: bool = False) -> None:
+        super().__init__(message)
+        self.too_large = too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,10 @@ class RunningCommand:
                 start_new_session=True,
             )
         except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise CommandNotStartedError(
+                    f"{argv[0]}: {_too_large(argv, environment)}", too_large=True
+                ) from error
             raise CommandNotStartedError(f"{argv[0]}: {_why(error)}") from error
         except ValueError as error:  # whose text may show a secret value
             what = "an argument or a variable has a NUL character or is not Unicode text"
@@ -187,6 +203,16 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def _too_large(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Say which argument or variable is too large, without its value."""
+    sizes = ((name, len(os.fsencode(value))) for name, value in environment.items())
+    stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    # A quarter of the stack, between two bounds (execve(2); Linux, bprm_stack_limits).
+    quarter = _MOST_ARGUMENTS if stack == resource.RLIM_INFINITY else stack // 4
+    total = min(max(quarter, MAX_ARGUMENT_BYTES), _MOST_ARGUMENTS)
+    return exec_problem(argv, sizes, total) or "its arguments and variables are too large together"
 
 
 def _why(error: OSError) -> str:

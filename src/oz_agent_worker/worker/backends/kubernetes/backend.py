@@ -13,10 +13,10 @@ from pathlib import Path
 
 from oz_agent_worker.common.aio import cancel_and_wait, ends_before
 from oz_agent_worker.errors import PreflightError
-from oz_agent_worker.protocol.assignment import AssignmentError
+from oz_agent_worker.protocol.assignment import AssignmentError, TaskTooLargeError
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import FailurePhase, failed
-from oz_agent_worker.worker.backends.base import AdoptableExecution, LaunchError, OutputSink
+from oz_agent_worker.worker.backends.base import AdoptableExecution, LaunchError, OutputSink, too_large
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.events import EventKind, Notify, TaskEvent, WatchStatus, ignore_event
 from oz_agent_worker.worker.task_spec import TaskSpec
@@ -294,6 +294,8 @@ class KubernetesBackend:
                 unique=secrets.token_hex(4),
                 owner=self._instance,
             )
+        except TaskTooLargeError as error:
+            raise LaunchError(str(error), too_large(error)) from error
         except AssignmentError as error:
             outcome = failed(FailureReason.JOB_CREATE, str(error), phase=FailurePhase.ASSIGNMENT)
             raise LaunchError(str(error), outcome) from error

@@ -242,10 +242,18 @@ async def test_an_agent_that_vanished_was_not_invoked(host: Host) -> None:
     assert "No such file" in outcome.message
 
 
-@pytest.mark.parametrize("argument", ["a\0b", "x" * 200_000])
-async def test_arguments_that_the_system_refuses_are_a_failure(host: Host, argument: str) -> None:
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("a\0b", FailureReason.AGENT_INVOCATION),
+        pytest.param("x" * 200_000, FailureReason.TASK_TOO_LARGE, id="K12"),
+    ],
+)
+async def test_arguments_that_the_system_refuses_are_a_failure(
+    host: Host, argument: str, reason: FailureReason
+) -> None:
     outcome = await run(await host.backend(), task_spec(argument))
-    assert outcome.reason is FailureReason.AGENT_INVOCATION
+    assert outcome.reason is reason
     assert len(outcome.message) < 300
 
 
@@ -304,3 +312,12 @@ async def test_no_log_has_secrets(host: Host, caplog: pytest.LogCaptureFixture) 
     backend = await host.backend(setup='echo "S=hidden-too" > "$OZ_ENVIRONMENT_FILE"', teardown="exit 1")
     outcome = await run(backend, task_spec("--mcp", "hidden-token", environment={"KEY": "hidden"}))
     assert "hidden" not in caplog.text + outcome.message
+
+
+async def test_what_is_too_large_together_fails_the_task_with_the_largest_part(host: Host) -> None:
+    """K12: that is known when the agent is started (E2BIG)."""
+    host.agent("true")
+    outcome = await run(await host.backend(), task_spec(*("x" * 120_000 for _ in range(60))))
+    assert outcome.reason is FailureReason.TASK_TOO_LARGE
+    assert "bytes together, and Linux passes" in outcome.message
+    assert "xxx" not in outcome.message

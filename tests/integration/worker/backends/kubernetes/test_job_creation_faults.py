@@ -1,20 +1,22 @@
 """A Job is created once, whatever becomes of the requests and their answers."""
 
 import asyncio
+import dataclasses
 import time
 from typing import Any
 
 import pytest
 
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.failure_reasons import FailureReason
-from oz_agent_worker.protocol.outcome import TaskResult
-from oz_agent_worker.worker.backends.base import LaunchError
+from oz_agent_worker.protocol.outcome import FailurePhase, TaskResult
+from oz_agent_worker.worker.backends.base import LaunchError, NoOutput
 from tests.integration.worker.backends.harness import eventually
 
 from .api_server import ApiServer, answers_and_breaks, breaks, forbidden, says
 from .driven_worker import DrivenWorker
 from .scripted import JOB, Start, ended, launch
-from .worker import IMPATIENT
+from .worker import IMPATIENT, task
 
 
 @pytest.mark.parametrize(
@@ -196,3 +198,17 @@ async def test_a_job_that_is_still_being_deleted_is_not_adopted(server: ApiServe
         with pytest.raises(LaunchError, match="still being deleted") as caught:
             await launch(backend)
     assert caught.value.outcome is None
+
+
+@pytest.mark.parametrize("what", ["an argument", "the Job"])
+async def test_a_task_that_is_too_large_is_not_sent(server: ApiServer, start: Start, what: str) -> None:
+    """K12: it fails with a reason that says that no other try helps."""
+    large = {f"V{n}": Secret("x" * 120_000) for n in range(14)}
+    change: dict[str, Any] = {"environment": large} if what == "the Job" else {"arguments": ("x" * 200_000,)}
+    async with start() as backend:
+        with pytest.raises(LaunchError, match=r"bytes, and (etcd stores|Linux passes)") as caught:
+            await backend.launch(dataclasses.replace(task("run"), **change), NoOutput())
+    outcome = caught.value.outcome
+    assert outcome is not None
+    assert (outcome.reason, outcome.phase) == (FailureReason.TASK_TOO_LARGE, FailurePhase.ASSIGNMENT)
+    assert server.asked("create", "jobs") == 0

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from oz_agent_worker.common.secret import Secret
-from oz_agent_worker.protocol.assignment import AssignmentError
+from oz_agent_worker.protocol.assignment import AssignmentError, TaskTooLargeError
 from oz_agent_worker.worker.config.schema import KubernetesConfig
 from oz_agent_worker.worker.task_spec import TaskSpec
 
@@ -52,7 +52,8 @@ def check_variables(variables: Mapping[str, Secret]) -> None:
     """Check that a Secret can hold the variables.
 
     Raises:
-        AssignmentError: the values are too large together, or one is not valid Unicode.
+        TaskTooLargeError: the values are too large together.
+        AssignmentError: one is not valid Unicode.
     """
     size = 0
     for name, value in variables.items():
@@ -62,9 +63,9 @@ def check_variables(variables: Mapping[str, Secret]) -> None:
             # The error's own text would show the value.
             raise AssignmentError(f"the variable {name} holds half a character, and is no UTF-8") from None
     if size > MAX_SECRET:
-        raise AssignmentError(
+        raise TaskTooLargeError(
             f"the task's variables hold {size} bytes, and a Kubernetes Secret holds {MAX_SECRET} at most:"
-            " hand large values over in another way, or set backend.kubernetes.task_env_secret to false"
+            " hand large values over in another way, such as a file"
         )
 
 

@@ -37,6 +37,7 @@ from .pod_template import (
 )
 from .scripts import ENVIRONMENT_FILE, task_script
 from .sidecars import normal_path, sidecar_parts
+from .size_limits import check_job_size, check_task_size
 
 __all__ = ["SETUP_CONTAINER", "JobPlan", "plan_job"]
 
@@ -96,8 +97,8 @@ def plan_job(
     Secret from the one of an earlier Job with the same name.
 
     Raises:
-        AssignmentError: a sidecar cannot be mounted, the template is unusable, or the
-            variables do not fit into a Secret.
+        AssignmentError: a sidecar cannot be mounted, or the template is unusable.
+        TaskTooLargeError: an argument, a variable, the Secret or the Job is too large.
     """
     for path, problem in template_problems(config.pod_template):
         raise AssignmentError(f"backend.kubernetes.{path}: {problem}")
@@ -127,6 +128,7 @@ def plan_job(
             },
         },
     }
+    check_job_size(job, spec.arguments, variables, in_job=secret is None)
     return JobPlan(
         key=key,
         name=job_name(key),
@@ -154,6 +156,9 @@ def _pod(
         "OZ_WORKER_BACKEND": "kubernetes",
         "OZ_WORKSPACE_ROOT": WORKSPACE,
     }
+    check_task_size(
+        task_script(config.teardown_command), spec.arguments, environment_of(spec, own), task["env"]
+    )
     environment = merge_environment(environment_of(spec, own), task["env"])
     if secret is not None:
         environment = secret_references(environment, variables.keys() - own.keys(), secret)
