@@ -122,11 +122,13 @@ def test_the_doctor_finds_the_installed_permissions_enough(
 
 def examined(pod: dict[str, Any], config: Path, kubeconfig_path: Path) -> dict[str, dict[str, str]]:
     """Run what the chart's test Pod runs, without its Job, and return each check's finding."""
-    (command, _, *flags) = pod["spec"]["containers"][0]["args"]
+    container = pod["spec"]["containers"][0]
+    (command, _, *flags) = container["args"]
+    own = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     arguments = [command, f"--config-file={config}", *flags, "--no-job", "--output=json"]
     done = subprocess.run(
         [sys.executable, "-m", "oz_agent_worker", *arguments],
-        env={"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig_path)},
+        env={**own, "PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig_path)},
         capture_output=True,
         text=True,
         check=False,

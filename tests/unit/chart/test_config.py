@@ -75,7 +75,7 @@ def test_every_other_key_of_the_backend_arrives(helm: Helm) -> None:
         tolerations=({"key": "tasks", "operator": "Exists"},),
         resources={"limits": {"memory": "4Gi"}},
         termination_grace_period_seconds=120,
-        environment=(EnvEntry("TEAM", "agents"), EnvEntry("HTTPS_PROXY")),
+        environment=(EnvEntry("TEAM", "agents"), EnvEntry("REGION")),
         task_env_secret=True,
         evidence_dir="/var/lib/oz/evidence",
     )
