@@ -305,8 +305,7 @@ class _Reader:
         return "the name before `=` is not a variable's name" if "=" in entry else "`=` is missing"
 
     def _end_of_line(self, position: int) -> int:
-        end = self._text.find("\n", position)
-        return len(self._text) if end < 0 else end + 1
+        return self._text.find("\n", position) + 1 or len(self._text)
 
     def _line_number(self) -> int:
         """The line of the position, which only moves on."""

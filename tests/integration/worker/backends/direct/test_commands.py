@@ -4,17 +4,23 @@ import asyncio
 import logging
 import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
+from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
 from oz_agent_worker.worker.backends.base import NoOutput
 from oz_agent_worker.worker.backends.direct.backend import DirectBackend
+from oz_agent_worker.worker.config.load import WorkerFlags, parse_file, resolve
+from oz_agent_worker.worker.config.schema import DirectConfig
 from tests.integration.worker.backends.harness import WORKER_ENVIRON, Recorder, is_running, task_spec
 from tests.timeouts import HANG_TIMEOUT
 
 from .host import Host, entries, run
+
+ROOT = Path(__file__).parents[5]
 
 # Setup command
 
@@ -38,6 +44,34 @@ async def test_the_setup_command_can_clone_into_the_workspace(host: Host) -> Non
     backend, output = await host.backend(setup=f"git clone -q --depth 1 'file://{source}' ."), Recorder()
     outcome = await run(backend, task_spec(harness="claude"), output)
     assert (outcome.result, output.data) == (TaskResult.SUCCEEDED, b"c\n")
+
+
+async def test_the_example_runs(host: Host) -> None:
+    file, problems = parse_file((ROOT / "examples/direct.yaml").read_text(), "direct.yaml")
+    config = resolve(WorkerFlags(api_key=Secret("k")), file, problems, {})
+    assert problems.found == []
+    direct = config.backend
+    assert isinstance(direct, DirectConfig)
+    assert direct.setup_command is not None
+    source = host.folder / "source"
+    for name in ("bin/tool", "scripts/upload-artifacts"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (source / name).chmod(0o755)
+    git = ["git", "-C", str(source), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "c"]):
+        subprocess.run([*git, *command], check=True, timeout=HANG_TIMEOUT)
+    host.agent("tool")
+    backend, output = (
+        await host.backend(
+            setup=direct.setup_command.replace("https://example.com/project", f"file://{source}"),
+            teardown=direct.teardown_command,
+        ),
+        Recorder(),
+    )
+    outcome = await run(backend, task_spec(task_id="run"), output)
+    assert outcome.result is TaskResult.SUCCEEDED
+    assert output.data == b"bin/tool \nscripts/upload-artifacts run\n"
 
 
 async def test_what_the_setup_command_exports_reaches_agent_and_teardown(host: Host) -> None:

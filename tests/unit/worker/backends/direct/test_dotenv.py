@@ -105,6 +105,10 @@ def test_what_sets_nothing_is_no_error(text: str) -> None:
     assert read(f"{text}\nB=next") == {"B": "next"}
 
 
+def test_a_representation_shows_no_value() -> None:
+    assert "hidden" not in repr(parse_dotenv("A=hidden\nB='hidden", {}))
+
+
 def test_the_last_value_of_a_repeated_name_counts() -> None:
     assert read("A=1\nB=$A\nA=3\nC=$A") == {"A": "3", "B": "1", "C": "3"}
 
