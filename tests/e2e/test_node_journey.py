@@ -3,6 +3,7 @@
 The Pod reaches the control plane over the node's network, at the machine's own address there.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -93,3 +94,21 @@ def test_a_run_is_seen_live_and_cancelled(
     assert state == "CANCELLED"
     jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
     wait_for("the Job's deletion", lambda: node_tier.api.client().get(jobs)["items"] == [])
+
+
+def test_a_prompt_that_fits_no_argument_arrives_whole(
+    journey: ControlPlane, ledger: Ledger, tmp_path: Path
+) -> None:
+    """K12: 300 KiB, more than twice what Linux passes as one argument; the script hashes itself."""
+    filler = "".join(f"# line {n} of many\n" for n in range(16_000))
+    prompt = f'sha256sum < "$0"; wc -c < "$0"\n{filler}'
+    assert len(prompt) > 300 * 1024
+    file = tmp_path / "prompt"
+    file.write_text(prompt)
+    began = time.monotonic()
+    done = journey.oz("run", "--prompt-file", str(file), "--harness", "shell", "--follow", check=False)
+    *_, last = done.stdout.splitlines()
+    ledger.note("whole journey, 300 KiB of prompt", "succeeded", last, time.monotonic() - began)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert hashlib.sha256(prompt.encode()).hexdigest() in done.stdout
+    assert str(len(prompt)) in done.stdout

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +24,7 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import re
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import NoSuchTaskError, TaskJob
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
 from oz_agent_worker.worker.backends.kubernetes.preflight.permissions import INSPECTION, summary
+from oz_agent_worker.worker.backends.kubernetes.preflight.template_check import creation_obstacle
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy, observation_policy
 from oz_agent_worker.worker.config.load import WorkerFlags, read_file
 from oz_agent_worker.worker.config.schema import KubernetesConfig
@@ -63,13 +64,17 @@ def cluster_options(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """The cluster that a command looks into; ``worker_id`` is ``None`` for the tasks of all workers."""
+    """The cluster that a command looks into; ``worker_id`` is ``None`` for the tasks of all workers.
+
+    ``config`` is the worker's, as far as it is known.
+    """
 
     client: KubernetesClient
     inspector: Inspector
     namespace: str
     worker_id: str | None
     policy: ObservationPolicy
+    config: KubernetesConfig
 
     async def find(self, task: str) -> list[TaskJob] | DeletedJob:
         """Return the Jobs of a task, the newest first, or what events show of a deleted one.
@@ -79,11 +84,14 @@ class _Cluster:
         """
         try:
             return await self.inspector.find(task)
-        except NoSuchTaskError:
+        except NoSuchTaskError as error:
             deleted = await self.inspector.find_deleted(task)
-            if deleted is None:
+            if deleted is not None:
+                return deleted
+            obstacle = await creation_obstacle(self.client, self.config)
+            if obstacle is None:
                 raise
-            return deleted
+            raise NoSuchTaskError(f"{error} And none is created at present: {obstacle}") from None
 
 
 @click.command("tasks")
@@ -248,7 +256,9 @@ def _in_cluster(
         async with KubernetesClient(credentials) as client:
             inspector = Inspector(client, place, worker_id=worker_id, policy=policy)
             try:
-                await use(_Cluster(client, inspector, place, worker_id, policy))
+                await use(
+                    _Cluster(client, inspector, place, worker_id, policy, replace(config, namespace=place))
+                )
             except ApiError as error:
                 raise BackendError(_describe_error(error, credentials, place)) from error
 

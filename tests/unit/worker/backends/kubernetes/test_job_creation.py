@@ -330,9 +330,10 @@ async def test_the_server_s_words_are_in_the_log_at_once_and_in_the_error(
     [
         Fault(500, "etcdserver: request is too large", "InternalError"),
         Fault(500, "rpc error: trying to send message larger than max (2,097,200 vs. 2,097,152)"),
+        Fault(422, 'Job "x" is invalid: [spec.template.metadata.labels[controller-uid]: Invalid value: {"a'),
         Fault(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"),
     ],
-    ids=["etcd", "etcd's client", "413"],
+    ids=["etcd", "etcd's client", "a second attempt of the API server's", "413"],
 )
 @in_virtual_time
 async def test_a_job_that_is_too_large_fails_the_task_at_once(

@@ -48,6 +48,9 @@ _NOTHING_DONE: Final = re.compile(
 )
 #: etcd's refusals of an object that is too large, which come with 500: by the server, and by its client.
 _TOO_LARGE: Final = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+#: What becomes of that for a Job: the API server tries again without its managed fields, and refuses the
+#: labels that it has set itself the first time (k8s.io/apiserver, endpoints/handlers: CreateResource).
+_OWN_LABELS: Final = "spec.template.metadata.labels[controller-uid]: Invalid value"
 #: A plugin of an API server that has just started (k8s.io/apiserver, admission.Handler.WaitForReady).
 _NOT_READY: Final = "not yet ready to handle request"
 
@@ -183,14 +186,20 @@ def status_error(
     ``retry_after`` is the header's; without it the one of the Status counts.
     """
     kind = _BY_CODE.get(code, ServerError if code >= 500 else ApiStatusError)
-    if kind is ServerError and _TOO_LARGE.search(status.message or ""):
+    message = status.message or "no message"
+    if kind is ServerError and _TOO_LARGE.search(message):
         kind = TooLargeError
+    elif kind is InvalidError and verb == "create" and _OWN_LABELS in message:
+        kind, message = (
+            TooLargeError,
+            "with what the API server adds, it exceeds the limit of etcd's requests",
+        )
     if kind is ConflictError and status.reason == "AlreadyExists":
         kind = AlreadyExistsError
     if retry_after is None and status.details and status.details.retry_after_seconds:
         retry_after = float(status.details.retry_after_seconds)
     reason = status.reason or "Unknown"
-    error = kind(code, reason, status.message or "no message", verb=verb, path=path, retry_after=retry_after)
+    error = kind(code, reason, message, verb=verb, path=path, retry_after=retry_after)
     if kind is ConflictError and verb == "create":
         # Two creations updated a ResourceQuota at once: the next attempt decides.
         error.transient = True

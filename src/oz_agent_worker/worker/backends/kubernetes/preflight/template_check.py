@@ -1,5 +1,6 @@
 """Sends the Job of a task as a dry run: is every field known, and would the cluster take the Job?"""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,6 +9,7 @@ from oz_agent_worker.protocol.assignment import AssignmentError
 from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import (
+    ApiError,
     ApiStatusError,
     ForbiddenError,
     InvalidError,
@@ -15,6 +17,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
     UnauthorizedError,
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import JOBS
+from oz_agent_worker.worker.backends.kubernetes.api.retry import ONCE, is_about_the_worker
 from oz_agent_worker.worker.backends.kubernetes.manifest.field_paths import field_problems, in_config_terms
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding, explain_field_errors
@@ -22,7 +25,7 @@ from oz_agent_worker.worker.config.schema import KubernetesConfig
 
 from .probe_job import build_sample_job
 
-__all__ = ["TemplateResult", "check_template"]
+__all__ = ["TemplateResult", "check_template", "creation_obstacle"]
 
 #: A field that no Job has: a server that accepts it checks no field at all.
 _CANARY: Final = "ozFieldThatNoJobHas"
@@ -79,6 +82,22 @@ async def check_template(
     if job["spec"].get("ttlSecondsAfterFinished") == 0:
         own.append(_NO_TTL)
     return TemplateResult(None, (*own, *(in_config_terms(text, job, config) for text in answer.warnings)))
+
+
+async def creation_obstacle(client: KubernetesClient, config: KubernetesConfig) -> str | None:
+    """Say why the cluster would create no Job of a task at present, in its own words; from one dry run.
+
+    ``None`` where it would, or where that cannot be asked, such as by a reader who may not create Jobs.
+    """
+    try:
+        job = build_sample_job(config, worker_id="explain", cleanup=True, unique=secrets.token_hex(4))
+        await client.exchange(rest.create(JOBS, config.namespace, job, dry_run=True), ONCE)
+    except ApiStatusError as error:
+        unasked = is_about_the_worker(error) or "does not support dry run" in error.message
+        return None if unasked else error.message
+    except (ApiError, AssignmentError):
+        pass
+    return None
 
 
 async def _check_fields(
