@@ -106,7 +106,7 @@ def test_a_prompt_that_fits_no_argument_arrives_whole(
     file = tmp_path / "prompt"
     file.write_text(prompt)
     began = time.monotonic()
-    done = journey.oz("run", "--prompt-file", str(file), "--harness", "shell", "--follow", check=False)
+    done = journey.oz("run", "--file", str(file), "--harness", "shell", "--follow", check=False)
     *_, last = done.stdout.splitlines()
     ledger.note("whole journey, 300 KiB of prompt", "succeeded", last, time.monotonic() - began)
     assert done.returncode == 0, done.stdout + done.stderr
