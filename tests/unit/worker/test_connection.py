@@ -220,7 +220,7 @@ async def test_a_rejection_goes_out_on_the_connection_that_there_is_or_never() -
         connection.reject(KEY, RejectionReason.SHUTTING_DOWN)
         await asyncio.sleep(1)
         (frame,) = peer.socket.sent
-        assert '"reason":"shutting_down"' in frame
+        assert '"reason":"at_capacity"' in frame  # the only reason that the public protocol has
 
 
 @pytest.mark.parametrize("status", [401, 403])
