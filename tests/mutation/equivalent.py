@@ -24,4 +24,8 @@ EQUIVALENT: Final[Mapping[str, str]] = {
     "oz_agent_worker.worker.backends.kubernetes.preflight.probe_job:build_preflight_job: True -> False": (
         "of the planned Job only the Pod is used, and cleanup sets the Job's time to live"
     ),
+    "oz_agent_worker.worker.backends.kubernetes.status.ending:surplus_pod: len(state.pods) + state.replaced"
+    " <= 1 -> (len(state.pods) + state.replaced < 1)": (
+        "with one Pod the rest of the function finds nothing"
+    ),
 }

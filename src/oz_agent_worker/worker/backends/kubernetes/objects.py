@@ -177,6 +177,11 @@ class Terminated(_View, frozen=True):
     finished_at: str | None = None
 
     @property
+    def is_unseen(self) -> bool:
+        """Whether the kubelet did not see the end, nor perhaps a start; ``message`` is the kubelet's own."""
+        return self.reason == "ContainerStatusUnknown"
+
+    @property
     def code(self) -> int:
         """The exit code; 128 + signal where a signal ended the container, as shells have it."""
         return self.exit_code or (128 + self.signal if self.signal else 0)
@@ -303,8 +308,14 @@ class PodView(_View, frozen=True):
 
     @property
     def has_started(self) -> bool:
-        """Whether a container of it, an init container included, has run."""
-        return any(c.has_started or c.last_terminated for c in self.all_container_statuses)
+        """Whether a container of it, an init container included, has run, as far as its node has seen.
+
+        Of a Pod that is deleted before it starts the kubelet reports that it did not see its containers end.
+        """
+        return any(
+            c.running or c.last_terminated or (c.terminated and not c.terminated.is_unseen)
+            for c in self.all_container_statuses
+        )
 
     @property
     def node_name(self) -> str:

@@ -320,6 +320,42 @@ async def test_k9_where_the_operator_allows_it_the_second_pod_does_the_work(
         await execution.release(outcome)
 
 
+async def test_k9_a_pod_that_the_job_controller_takes_away_again_fails_nothing(
+    api_tier: ApiTier, api: AsyncRestClient, namespace: str, kubelet: KubeletFactory
+) -> None:
+    """As where the API server dies before it answers the creation of the first."""
+    gate = Gate(0)
+
+    def behaviour(pod: Any) -> Script:
+        return gate(pod) if pod["metadata"]["name"] != "second" else behaviours.stuck()
+
+    async with (
+        kubelet(behaviour) as node,
+        running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
+    ):
+        execution = await backend.launch(task("t"), NoOutput())
+        waiting = asyncio.create_task(execution.wait())
+        await node.until(lambda kubelet: kubelet.count("Running") == 1)
+        (first,) = await pods_in(api, namespace)
+        kept = ("labels", "annotations", "ownerReferences", "finalizers")
+        metadata = {"name": "second", **{key: first["metadata"][key] for key in kept}}
+        spec = {key: value for key, value in first["spec"].items() if key != "nodeName"}
+        await api.create(f"/api/v1/namespaces/{namespace}/pods", {"metadata": metadata, "spec": spec})
+
+        async def is_taken_away() -> bool:
+            return [p["metadata"]["name"] for p in await pods_in(api, namespace)] == [
+                first["metadata"]["name"]
+            ]
+
+        await eventually(is_taken_away)
+        assert not waiting.done()
+        gate.opened.set()
+        async with asyncio.timeout(HANG_TIMEOUT):
+            outcome = await waiting
+        assert outcome.result is TaskResult.SUCCEEDED
+        await execution.release(outcome)
+
+
 # K13: whole seconds
 
 

@@ -1,5 +1,7 @@
 """Views decode whatever an API server sends, and keep only what is observed."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -213,3 +215,35 @@ def test_a_signal_counts_from_128_as_in_a_shell(ended: Terminated, code: int) ->
 )
 def test_an_event_is_as_late_as_its_last_repetition(text: str, seconds: float) -> None:
     assert last_seen(msgspec.json.decode(text, type=EventView)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "started"),
+    [
+        ({}, False),
+        ({"state": {"waiting": {}}}, False),
+        ({"state": {"running": {}}}, True),
+        ({"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}, True),
+        ({"state": {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}}, False),
+        ({"state": {"waiting": {}}, "lastState": {"terminated": {"exitCode": 1}}}, True),
+    ],
+)
+@pytest.mark.parametrize("group", ["containerStatuses", "initContainerStatuses"])
+def test_a_pod_has_started_when_a_container_of_it_was_seen_to_run(
+    group: str, status: dict[str, Any], started: bool
+) -> None:
+    view = msgspec.convert({"status": {group: [{"name": "task", **status}]}}, PodView)
+    assert view.has_started is started
+
+
+def test_the_condition_of_the_first_type_that_holds() -> None:
+    conditions = [
+        {"type": "Failed", "status": "True"},
+        {"type": "FailureTarget", "status": "True"},
+        {"type": "Complete", "status": "False"},
+    ]
+    job = msgspec.convert({"status": {"conditions": conditions}}, JobView)
+    found = job.condition("Complete", "FailureTarget", "Failed")
+    assert found is not None
+    assert found.type == "FailureTarget"
+    assert job.condition("Complete") is JobView().condition("Complete") is None

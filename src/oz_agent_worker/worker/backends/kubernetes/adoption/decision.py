@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
-from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, end_condition
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import JobState, TaskStage, job_order
 
 from .instance import UNAVAILABLE, Machine, ProcessInstance
 
@@ -30,10 +30,6 @@ __all__ = [
     "process_liveness",
     "superseded_jobs",
 ]
-
-_FIRST: Final = ("", "")
-#: Comes after every time.
-_NEVER: Final = "~"
 
 
 class Liveness(Enum):
@@ -176,23 +172,12 @@ def superseded_jobs(jobs: Iterable[JobView], worker_label: str) -> frozenset[str
     for job in mine:
         if job.metadata.key is not None:
             task = job.metadata.key.task_id
-            newest[task] = max(newest.get(task, _FIRST), _order(job))
+            newest[task] = max(newest.get(task, ("", "")), job_order(job))
     return frozenset(
         job.metadata.name
         for job in mine
-        if job.metadata.key and _order(job) < newest[job.metadata.key.task_id]
+        if job.metadata.key and job_order(job) < newest[job.metadata.key.task_id]
     )
-
-
-def _order(job: JobView) -> tuple[str, str]:
-    """Order the Jobs of one task by their creation.
-
-    Times are whole seconds. The executions of a task follow each other, so of two Jobs that were created
-    in one second the one that ended first is the earlier one.
-    """
-    end = end_condition(job)
-    ended = (end.last_transition_time or _NEVER) if end is not None else _NEVER
-    return job.metadata.creation_timestamp or "", ended
 
 
 def process_liveness(owner: ProcessInstance, machine: Machine, started: str | None) -> Liveness:

@@ -11,6 +11,7 @@ from datetime import datetime
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult, describe_exit_code, failed
+from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
@@ -177,8 +178,8 @@ def _explain_active(view: JobState, snapshot: TaskSnapshot) -> _Answer:
         quote = quote_cluster(pod.reason, pod.message)
         return _Answer(f"waits: its Pod {pod.metadata.name} failed{quote}, and its Job starts another")
     if runs:
-        starts = (c.running.started_at for c in pod.container_statuses if c.running)
-        started = min(filter(None, starts), default=None)
+        starts = {c.name: c.running.started_at for c in pod.container_statuses if c.running}
+        started = starts.get(TASK_CONTAINER)
         since = f" for {short_span(_seconds_since(snapshot, started))}" if started else ""
         verdict = view.verdict
         ends = f"; its Job is about to end{quote_cluster(verdict.reason, verdict.message)}" if verdict else ""

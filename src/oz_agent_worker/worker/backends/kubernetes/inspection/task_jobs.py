@@ -8,6 +8,7 @@ from oz_agent_worker.errors import OzError, UsageError
 from oz_agent_worker.protocol.report import ExecutionKey
 from oz_agent_worker.worker.backends.kubernetes.api.rest import ItemList, Resource
 from oz_agent_worker.worker.backends.kubernetes.objects import JobView
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import job_order
 
 __all__ = [
     "TASK_JOBS",
@@ -71,7 +72,7 @@ def matching_jobs(jobs: Iterable[TaskJob], text: str) -> list[TaskJob]:
         NoSuchTaskError: it means no Job.
         AmbiguousTaskError: it is the beginning of several tasks' names; the error lists them.
     """
-    newest_first = sorted(jobs, key=lambda job: job.metadata.creation_timestamp or "", reverse=True)
+    newest_first = sorted(jobs, key=job_order, reverse=True)
     wanted = text.lower()
     for matches in (_matches_exactly, _matches_beginning):
         found = [job for job in newest_first if matches(job, wanted)]

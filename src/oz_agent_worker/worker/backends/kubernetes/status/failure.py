@@ -27,7 +27,7 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
 
 from .disruptions import disruption, disruption_from_events
 from .messages import container_reason, quote_cluster, task_text
-from .own_end import UNSEEN, ended_by_deletion, own_end, past_deadline
+from .own_end import ended_by_deletion, own_end, past_deadline
 from .start_errors import silent_start_advice, start_advice, wrong_architecture
 from .waiting import START_FAILURES
 
@@ -141,7 +141,7 @@ def _exited(
         return failed(FailureReason.POD_MISSING, text, exit_code=code)
     # The message of an end is what the container wrote: its termination message, or the end of its log
     # (core/v1, terminationMessagePolicy). "Error" is what runtimes report for any exit code but 0.
-    unseen = ended.reason == UNSEEN
+    unseen = ended.is_unseen
     runtime_reason = ended.reason if ended.reason != "Error" else None
     quote = quote_cluster(runtime_reason, ended.message if unseen else None)
     text = f"Container `{container.name}` ended with {describe_exit_code(code)}{quote}"

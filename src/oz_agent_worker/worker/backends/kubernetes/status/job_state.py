@@ -23,7 +23,10 @@ from oz_agent_worker.worker.backends.kubernetes.objects import (
 
 from .own_end import own_end, task_end
 
-__all__ = ["JobState", "TaskStage", "end_condition", "job_state"]
+__all__ = ["JobState", "TaskStage", "end_condition", "job_order", "job_state"]
+
+#: Comes after every time.
+_NEVER: Final = "~"
 
 # batch/v1: JobComplete, JobFailed, JobSuccessCriteriaMet, JobFailureTarget.
 _FINAL: Final = ("Complete", "Failed")
@@ -44,6 +47,17 @@ class TaskStage(StrEnum):
 def end_condition(job: JobView) -> Condition | None:
     """Return the condition of a Job that has ended; its last transition is the time of the end."""
     return job.condition(*_FINAL)
+
+
+def job_order(job: JobView) -> tuple[str, str]:
+    """Order the Jobs of one task by their creation.
+
+    Times are whole seconds. The executions of a task follow each other, so of two Jobs that were created
+    in one second the one that ended first is the earlier one.
+    """
+    end = end_condition(job)
+    ended = (end.last_transition_time or _NEVER) if end is not None else _NEVER
+    return job.metadata.creation_timestamp or "", ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,8 @@ from oz_agent_worker.worker.backends.kubernetes.objects import Condition, PodVie
 
 from .disruptions import disruption_target, is_disrupted
 
-__all__ = ["UNSEEN", "ended_by_deletion", "own_end", "past_deadline", "task_end"]
+__all__ = ["ended_by_deletion", "own_end", "past_deadline", "task_end"]
 
-#: The reason of an end that the kubelet did not see: then the message is the kubelet's own.
-UNSEEN: Final = "ContainerStatusUnknown"
 #: Exit codes of a container that ended by SIGTERM or SIGKILL.
 _SIGNALS_OF_DELETION: Final = frozenset({128 + 15, 128 + 9})
 _CLOCK_SKEW: Final = timedelta(seconds=60)
@@ -25,7 +23,7 @@ def task_end(pod: PodView) -> Terminated | None:
     """How the container ``task`` ended, whatever the cause; ``None`` where it has not, or nobody saw it."""
     ends = (c.terminated for c in pod.container_statuses if c.name == TASK_CONTAINER)
     ended = next(ends, None)
-    return ended if ended is not None and ended.reason != UNSEEN else None
+    return ended if ended is not None and not ended.is_unseen else None
 
 
 def own_end(pod: PodView, verdict: Condition | None = None) -> Terminated | None:

@@ -205,6 +205,7 @@ def finished(ago: float | None, **status: Any) -> PodView:
         (job(), (finished(9000),), GONE, {}, Adopt()),
         (job(), (finished(5),), ALIVE, {}, Wait()),
         (job(), (finished(5),), UNKNOWN, {}, Wait(595)),
+        (job(), (finished(599.5),), UNKNOWN, {}, Wait(0.5)),
         (job(), (finished(600),), UNKNOWN, {}, Adopt()),
         (job(), (finished(None),), UNKNOWN, {}, Wait()),
         (job(), (finished(600),), UNKNOWN, {"superseded": True}, Ignore(IgnoreReason.SUPERSEDED)),

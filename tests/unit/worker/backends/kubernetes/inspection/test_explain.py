@@ -68,6 +68,20 @@ ROWS = {
         (State.RUNNING, ""),
         "runs for 12h on node node-1, in Pod oz-task-run-1-abcde.",
     ),
+    "runs, later than the container beside it": (
+        facts(
+            task_job(),
+            task_pod(
+                "Running",
+                containerStatuses=[
+                    running("proxy"),
+                    {"name": "task", "state": {"running": {"startedAt": LATER}}},
+                ],
+            ),
+        ),
+        (State.RUNNING, ""),
+        "runs for 5m on node node-1, in Pod oz-task-run-1-abcde.",
+    ),
     "runs on a node that is silent": (
         facts(
             task_job(),

@@ -31,6 +31,14 @@ def test_what_a_text_means(text: str, executions: list[str]) -> None:
     assert [job.key.execution_id for job in matching_jobs([ONE, TWO, AGAIN], text)] == executions
 
 
+def test_of_two_of_one_second_the_one_that_goes_on_is_the_newer_one() -> None:
+    """K13: times are whole seconds."""
+    ended = task_job({"type": "Failed", "status": "True"}, task_id="a", execution_id="one")
+    goes_on = task_job(task_id="a", execution_id="two")
+    for both in ([ended, goes_on], [goes_on, ended]):
+        assert matching_jobs(both, "a") == [goes_on, ended]
+
+
 def test_a_whole_id_wins_over_one_that_begins_with_it() -> None:
     longer = task_job(task_id="7b99-run-longer")
     assert matching_jobs([longer, TWO], "7b99-run") == [TWO]

@@ -2,15 +2,18 @@ from typing import Any
 
 import pytest
 
+from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import (
     State,
     is_starting,
     lost_its_pods,
+    outcome_of,
     reason_of,
     state_of,
 )
+from oz_agent_worker.worker.backends.kubernetes.status.job_state import job_state
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
-from tests.unit.worker.backends.kubernetes.samples import terminated, waiting
+from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
 from tests.unit.worker.backends.kubernetes.tasks import LATER, event, task_job, task_pod
 
 FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
@@ -98,3 +101,18 @@ def test_of_which_tasks_events_are_worth_reading() -> None:
     assert lost_its_pods(task_job(FAILED), [])
     assert not lost_its_pods(task_job(FAILED), [task_pod("Failed")])
     assert not lost_its_pods(task_job(), [])
+
+
+def test_a_second_pod_within_its_grace_ends_no_task() -> None:
+    """K9, K10: the first has ended, and the second is about to be taken away."""
+    first = task_pod(
+        "Running",
+        containerStatuses=[terminated("task", 137, reason="x", finishedAt=LATER), running("proxy")],
+        metadata={"uid": "uid-0", "name": "first"},
+    )
+    second = task_pod("Pending", metadata={"creationTimestamp": LATER})
+    state = job_state(task_job(), (first, second))
+    for grace, ends in ((0.5, False), (0.0, True)):
+        outcome = outcome_of(state, ObservationPolicy(surplus_grace=grace))
+        assert outcome is not None
+        assert (outcome.reason is FailureReason.POD_REPLACED) == ends

@@ -203,6 +203,8 @@ def waits(number: int, **metadata: Any) -> PodView:
 SUCCEEDED = numbered(2, "Succeeded", terminated("task", 0))
 FIRST_FAILED = numbered(1, "Failed", terminated("task", 3))
 REFUSED = numbered(1, "Failed")
+# As the kubelet reports a Pod that was deleted before it started.
+TAKEN_AWAY = numbered(2, "Failed", terminated("task", 137, reason="ContainerStatusUnknown"))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +227,7 @@ REFUSED = numbered(1, "Failed")
         (job(), [waits(1), waits(2)], 0, None),
         (job(), [runs(1), waits(2, deletionTimestamp="2026-01-01T00:01:00Z")], 0, None),
         (job(COMPLETE), [SUCCEEDED, waits(3)], 0, None),
+        (job(), [runs(1), TAKEN_AWAY], 0, None),
         (job(), [runs(1)], 0, None),
         (job(), [], 1, None),
         (job(), [REFUSED, waits(2)], 0, None),
@@ -263,6 +266,12 @@ def test_a_drained_pod_may_be_followed_by_another_where_that_is_allowed() -> Non
     one = surplus_pod(job_state(job(), (drained, runs(2))), POLICY)
     assert one is not None
     assert "started once only" in one.finding.what
+
+
+def test_a_short_grace_of_a_second_pod_is_one_too() -> None:
+    short = ObservationPolicy(surplus_grace=0.5)
+    seen = evaluate(Observation(job(), (runs(1), waits(2))), {}, 1000.0, short)
+    assert (seen.outcome, seen.recheck_at) == (None, 1000.5)
 
 
 def test_two_pods_that_are_both_gone_are_one_too_many() -> None:

@@ -3,12 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from oz_agent_worker.worker.backends.kubernetes.objects import PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import ObjectMeta, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.job_state import (
     TaskStage,
     end_condition,
+    job_order,
     job_state,
 )
 from tests.unit.worker.backends.kubernetes.samples import job, pod, running, terminated, waiting
@@ -115,3 +117,14 @@ def test_pods_are_in_the_order_of_their_creation() -> None:
     for pods in ((old, new), (new, old)):
         assert job_state(job(), pods).pods == (old, new)
         assert job_state(job(), pods).last is new
+
+
+def test_jobs_of_one_task_are_in_the_order_of_their_creation_and_then_of_their_ends() -> None:
+    """K13: times are whole seconds."""
+    goes_on = job()
+    first, second = (job(condition("Failed", lastTransitionTime=f"{NOON[:-2]}{n}Z")) for n in (1, 2))
+    timeless = job(condition("Complete"))
+    assert job_order(first) < job_order(second) < job_order(goes_on) == job_order(timeless)
+    assert job_order(
+        msgspec.structs.replace(first, metadata=ObjectMeta(creation_timestamp=NOON))
+    ) > job_order(goes_on)
