@@ -29,7 +29,7 @@ def lookup(name: str) -> str:
         ("$'$A'", "$A"),
         ("'it'\"'\"'s'", "it's"),
         (r"'it'\''s'", "it's"),
-        ('"$A"/bin:$A', "a value/bin:a value"),
+        ('"$A"/bin:$A:${_b2}', "a value/bin:a value:b"),
         ("''", ""),
     ],
 )
