@@ -211,7 +211,7 @@ async def test_wake_writes_at_once_and_an_idle_connection_pings_every_30_seconds
 
 @in_virtual_time
 async def test_a_rejection_goes_out_on_the_connection_that_there_is_or_never() -> None:
-    peer = Peer(capabilities="ack")
+    peer = Peer()
     connection = peer.connection()
     connection.reject(KEY, RejectionReason.AT_CAPACITY)
     async with running(connection):
