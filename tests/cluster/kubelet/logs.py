@@ -1,5 +1,8 @@
 """Container logs, and the kubelet's HTTPS endpoint from which the API server fetches them.
 
+An error of the kubelet's reader is in the body, after what was read (k8s.io/kubernetes,
+pkg/kubelet/server, getContainerLogs): the answer's status is sent before.
+
 Endpoint and parameters: ``/containerLogs/{namespace}/{pod}/{container}`` of the
 kubelet's server, with those of the API's PodLogOptions that concern content.
 """
@@ -7,80 +10,64 @@ kubelet's server, with those of the API's PodLogOptions that concern content.
 import asyncio
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, Self
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
 
 from aiohttp import web
 
 from tests.cluster.certificates import Authority
 from tests.cluster.web_server import end_server
 
-__all__ = ["ContainerLog", "LogOptions", "LogServer", "select"]
+from .cri_log import LogOptions, Reading, Recorder, file_lines, read_log_file, tail_start
+
+__all__ = ["ContainerLog", "LogServer"]
 
 _LINES_A_PIECE: Final = 1000
 
 
-class Line(NamedTuple):
-    """One line with its end, and when it was written."""
-
-    written: datetime
-    text: bytes
-
-
-class LogOptions(NamedTuple):
-    """What a reader asks for; None means no limit."""
-
-    follow: bool = False
-    timestamps: bool = False
-    tail: int | None = None
-    limit: int | None = None
-    since: datetime | None = None
-
-    @classmethod
-    def parse(cls, query: Mapping[str, str], now: datetime) -> Self:
-        """Read the query of a log request."""
-        since = None
-        if "sinceSeconds" in query:
-            since = now - timedelta(seconds=int(query["sinceSeconds"]))
-        elif "sinceTime" in query:
-            since = datetime.fromisoformat(query["sinceTime"])
-        return cls(
-            follow=query.get("follow") == "true",
-            timestamps=query.get("timestamps") == "true",
-            tail=int(query["tailLines"]) if "tailLines" in query else None,
-            limit=int(query["limitBytes"]) if "limitBytes" in query else None,
-            since=since,
-        )
-
-
 class ContainerLog:
-    """The output of one container: lines, and a signal to those who follow it."""
+    """The output of one container in log files, of which the last is served, and a signal to followers.
+
+    ``follow_error`` and ``open_error`` are what the kubelet says in place of the rest of a log: where
+    it would wait for more of it, and before it has read anything.
+    """
 
     def __init__(self) -> None:
-        self._lines: list[Line] = []
-        self._partial = b""
+        self._file = bytearray()
+        self._recorder = Recorder()
         self._closed = False
         self._changed = asyncio.Event()
+        self.follow_error = ""
+        self.open_error = ""
 
-    def write(self, data: bytes) -> None:
-        """Add output, in pieces of any size."""
-        *whole, self._partial = (self._partial + data).split(b"\n")
-        now = datetime.now(UTC)
-        self._lines.extend(Line(now, text + b"\n") for text in whole)
+    def write(self, data: bytes, *, at: datetime | None = None) -> None:
+        """Add output, in pieces of any size; ``at`` is when, by default now."""
+        self.append(self._recorder.write(data, at or datetime.now(UTC)))
+
+    def append(self, records: bytes) -> None:
+        """Add to the log file: whole records, as a container runtime does."""
+        self._file += records
+        self._wake()
+
+    def rotate(self) -> None:
+        """Begin another file; those who follow the log go on with it."""
+        self._file = bytearray()
+        self._wake()
+
+    def fail_followers(self, error: str) -> None:
+        """Have each follower get an error where the log's end is; an empty one ends that."""
+        self.follow_error = error
         self._wake()
 
     def close(self) -> None:
-        """The container has ended: a last line without a line feed is a line too, and no follower is left."""
-        if self._partial:
-            self._lines.append(Line(datetime.now(UTC), self._partial))
-            self._partial = b""
+        """The container has ended: the rest without a line feed is a record, and followers leave."""
         self._closed = True
-        self._wake()
+        self.append(self._recorder.close(datetime.now(UTC)))
 
     def end(self, size: int) -> bytes:
         """Return the last ``size`` bytes, at most."""
-        return (b"".join(line.text for line in self._lines) + self._partial)[-size:]
+        return (read_log_file(bytes(self._file), LogOptions()) + self._recorder.rest)[-size:]
 
     def _wake(self) -> None:
         self._changed.set()
@@ -88,39 +75,29 @@ class ContainerLog:
 
     async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
         """Yield the log as the options ask; with ``follow``, until the container ends."""
-        left = options.limit
-        seen = len(self._lines)
-        batch = select(self._lines, options)
+        if self.open_error:
+            yield self.open_error.encode()
+            return
+        reading, file = Reading(options), self._file
+        at = tail_start(file, options.tail)
         while True:
-            for piece in _pieces(batch, options):
-                yield piece if left is None else piece[:left]
-                if left is not None and (left := left - len(piece)) <= 0:
-                    return
-            if not options.follow or (self._closed and seen == len(self._lines)):
+            end = file.rfind(b"\n") + 1 if options.follow else len(file)
+            lines = file_lines(bytes(file[at:end]))
+            at = max(at, end)
+            # Many lines in one piece: to send each by itself takes seconds.
+            for begin in range(0, len(lines), _LINES_A_PIECE):
+                yield reading.take(lines[begin : begin + _LINES_A_PIECE])
+            if reading.done or not options.follow:
                 return
-            if seen == len(self._lines):
+            if self.follow_error:
+                yield self.follow_error.encode()
+                return
+            if file is not self._file:
+                file, at = self._file, 0
+            elif not lines:
+                if self._closed:
+                    return
                 await self._changed.wait()
-            batch, seen = self._lines[seen:], len(self._lines)
-
-
-def select(lines: list[Line], options: LogOptions) -> list[Line]:
-    """Return the lines that ``since`` and ``tail`` leave."""
-    chosen = [line for line in lines if options.since is None or line.written >= options.since]
-    if options.tail is None:
-        return chosen
-    return chosen[-options.tail :] if options.tail else []
-
-
-def _pieces(lines: list[Line], options: LogOptions) -> Iterator[bytes]:
-    """The lines as a reader wants them, many in one piece: to send each by itself takes seconds."""
-    for begin in range(0, len(lines), _LINES_A_PIECE):
-        yield b"".join(_format(line, options) for line in lines[begin : begin + _LINES_A_PIECE])
-
-
-def _format(line: Line, options: LogOptions) -> bytes:
-    if not options.timestamps:
-        return line.text
-    return line.written.strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode() + line.text
 
 
 class LogServer:

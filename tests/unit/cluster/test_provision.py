@@ -48,6 +48,27 @@ def test_builds_what_is_nowhere_once(
     assert f"building kubelet for Kubernetes {kubernetes_version()}" in capsys.readouterr().err
 
 
+def test_a_program_of_ours_is_built_again_when_its_source_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(go: Path, package: str, output: Path) -> None:
+        program(output)
+
+    monkeypatch.setattr(provision, "find_go", lambda required, cache: tmp_path / "go")
+    monkeypatch.setattr(provision, "_go_build", build)
+    monkeypatch.setattr(provision, "_cache_key", lambda: "key")
+    monkeypatch.setattr(provision, "MODULE", tmp_path)
+    source = tmp_path / "crilog" / "main.go"
+    source.parent.mkdir()
+    environ = {"OZ_TEST_CACHE": str(tmp_path)}
+    (tmp_path / "go.mod").write_text("go 1.25.0\n\nk8s.io/kubernetes v1.35.4\n")
+    built = []
+    for text in ("package main // one", "package main // two", "package main // one"):
+        source.write_text(text)
+        built.append(binaries(["crilog"], environ)["crilog"])
+    assert built[0] == built[2] != built[1]
+
+
 def test_a_build_that_fails_leaves_nothing(
     tmp_path: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from tests.cluster.kubelet.logs import ContainerLog, LogOptions
+from tests.cluster.kubelet.cri_log import LogOptions
+from tests.cluster.kubelet.logs import ContainerLog
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

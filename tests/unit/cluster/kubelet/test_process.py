@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kubelet.logs import ContainerLog, LogOptions
+from tests.cluster.kubelet.cri_log import LogOptions
+from tests.cluster.kubelet.logs import ContainerLog
 from tests.cluster.kubelet.process import ContainerProcess
 from tests.timeouts import HANG_TIMEOUT
 
