@@ -18,6 +18,9 @@ EQUIVALENT: Final[Mapping[str, str]] = {
     "oz_agent_worker.worker.backends.kubernetes.logs.log_lines:LogReader.__init__: 0 -> 1 (2)": (
         "the first line sets how much of it is left out before that is used"
     ),
+    "oz_agent_worker.worker.backends.kubernetes.logs.log_lines:LogReader.__init__: False -> True (3)": (
+        "each line sets whether it is counted before that is used"
+    ),
     "oz_agent_worker.worker.backends.kubernetes.preflight.probe_job:build_preflight_job: False -> True": (
         "the worker's variables are taken from its containers, so that none names a Secret"
     ),

@@ -132,6 +132,10 @@ class Kubelet:
         """Return the log of one of a Pod's containers."""
         return self._logs.open(run.namespace, run.name, container)
 
+    def hang_logs(self) -> None:
+        """Answer no request for a log from then on."""
+        self._logs.hangs = True
+
     def pod_ip(self) -> str:
         """Return an address that no other Pod of this node has."""
         number = next(self._addresses)

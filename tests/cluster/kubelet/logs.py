@@ -40,6 +40,9 @@ class ContainerLog:
         self._changed = asyncio.Event()
         self.follow_error = ""
         self.open_error = ""
+        self.followed = 0
+        """How often somebody began to follow it."""
+        self._cuts = 0
 
     def write(self, data: bytes, *, at: datetime | None = None) -> None:
         """Add output, in pieces of any size; ``at`` is when, by default now."""
@@ -60,6 +63,11 @@ class ContainerLog:
         self.follow_error = error
         self._wake()
 
+    def end_followers(self) -> None:
+        """End the streams of those who follow it, as an API server does that loses the kubelet."""
+        self._cuts += 1
+        self._wake()
+
     def close(self) -> None:
         """The container has ended: the rest without a line feed is a record, and followers leave."""
         self._closed = True
@@ -78,7 +86,8 @@ class ContainerLog:
         if self.open_error:
             yield self.open_error.encode()
             return
-        reading, file = Reading(options), self._file
+        self.followed += options.follow
+        reading, file, cuts = Reading(options), self._file, self._cuts
         at = tail_start(file, options.tail)
         while True:
             end = file.rfind(b"\n") + 1 if options.follow else len(file)
@@ -95,7 +104,7 @@ class ContainerLog:
             if file is not self._file:
                 file, at = self._file, 0
             elif not lines:
-                if self._closed:
+                if self._closed or cuts != self._cuts:
                     return
                 await self._changed.wait()
 
@@ -107,6 +116,8 @@ class LogServer:
         self._logs: dict[tuple[str, str, str], ContainerLog] = {}
         self._runner: web.AppRunner | None = None
         self.port = 0
+        self.hangs = False
+        """Whether no request is answered."""
 
     async def start(self) -> None:
         """Listen with a certificate that is not verified, as with a kubelet's by default."""
@@ -135,6 +146,8 @@ class LogServer:
             self._logs.pop(key).close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self.hangs:
+            await asyncio.Event().wait()
         path = request.match_info
         log = self._logs.get((path["namespace"], path["pod"], path["container"]))
         if log is None:

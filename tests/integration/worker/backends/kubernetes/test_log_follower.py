@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -11,7 +12,9 @@ from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
 from oz_agent_worker.worker.backends.kubernetes.log_follower import LogSettings
 from tests.cluster.api_tier import ApiTier
 from tests.cluster.kubelet import Kubelet, PodRun, Script, behaviours
+from tests.cluster.kubelet.cri_log import LONGEST_TEXT, record
 from tests.integration.worker.backends.harness import eventually
+from tests.timeouts import HANG_TIMEOUT
 
 from .worker import QUICK, Output, running_backend, task
 
@@ -77,6 +80,125 @@ async def test_a_stream_that_breaks_is_taken_up_without_a_gap_or_a_repetition(
         execution = await backend.launch(task("broken"), output)
         assert (await execution.wait()).result is TaskResult.SUCCEEDED
     assert output.received.decode().splitlines() == [line for part in parts for line in part] + ["last words"]
+
+
+async def test_a_line_of_several_records_is_there_once(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    """K2: records P, P, F over a second's border, read again from the next line's second on."""
+    second = datetime.now(UTC).replace(microsecond=0)
+    parts = [(b"a" * LONGEST_TEXT, "P"), (b"b" * LONGEST_TEXT, "P"), (b"c" * 137, "F"), (b"next", "F")]
+    lines = b"a" * LONGEST_TEXT + b"b" * LONGEST_TEXT + b"c" * 137 + b"\nnext\n"
+    output = Output()
+
+    async def script(run: PodRun) -> None:
+        await run.run()
+        log, written = run.open_log(run.main), 0
+        for number, (text, tag) in enumerate(parts * 3):
+            log.append(record(second + timedelta(milliseconds=400 * number), text, tag=tag))
+            written += len(text) + (tag == "F")
+            await eventually(lambda: len(output.received) >= written)  # noqa: B023
+            # Followers get the end of the log, and ask again.
+            log.end_followers()
+        await run.finish()
+
+    async with (
+        kubelet(behaviours.always(script)),
+        running_backend(api_tier.kubeconfig("worker"), namespace, settings=FOLLOWED) as backend,
+    ):
+        execution = await backend.launch(task("records"), output)
+        assert (await execution.wait()).result is TaskResult.SUCCEEDED
+    assert output.received == lines * 3
+
+
+NO_WATCHES = "failed to create fsnotify watcher: too many open files"
+
+
+@pytest.mark.parametrize("begun", [b"", b"thinking"], ids=["after a line", "in a line"])
+async def test_the_kubelets_error_is_a_note_and_no_output(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, begun: bytes
+) -> None:
+    """K3: each attempt to follow the log ends with it, and the task prints the same words itself."""
+    output = Output()
+    words = f"{NO_WATCHES}\n".encode()
+
+    async def script(run: PodRun) -> None:
+        await run.run()
+        log = run.open_log(run.main)
+        log.fail_followers(NO_WATCHES)
+        log.append(record(datetime.now(UTC), words[:-1]))
+        if begun:
+            log.append(record(datetime.now(UTC), begun, tag="P"))
+        await eventually(lambda: log.followed > 5)
+        log.fail_followers("")
+        log.append(record(datetime.now(UTC), b" done"))
+        await eventually(lambda: b" done\n" in output.received)
+        await run.finish()
+
+    logs = LogSettings(error_pauses=RetryPolicy(first=0.02, longest=0.1))
+    async with (
+        kubelet(behaviours.always(script)),
+        running_backend(
+            api_tier.kubeconfig("worker"), namespace, settings=dataclasses.replace(QUICK, logs=logs)
+        ) as backend,
+    ):
+        execution = await backend.launch(task("watches"), output)
+        assert (await execution.wait()).result is TaskResult.SUCCEEDED
+    note, count, *more = [
+        line for line in output.received.splitlines() if line.startswith(b"[oz-agent-worker: ")
+    ]
+    assert note.endswith(f"which is read again: {NO_WATCHES}]".encode())
+    assert count.endswith(f" times: {NO_WATCHES}]".encode())
+    assert not more
+    own = output.received.replace(note + b"\n", b"").replace(count + b"\n", b"")
+    # A note in a line ends it.
+    assert own == words + (begun + b"\n" if begun else b"") + b" done\n"
+
+
+async def test_neither_a_start_nor_a_result_waits_for_logs_that_never_come(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    """K4: twelve tasks have ended, and there are places for four requests."""
+    client = dataclasses.replace(QUICK.client, in_flight=4, log_reads=4, log_total=10 * HANG_TIMEOUT)
+    never = dataclasses.replace(
+        QUICK, logs=LogSettings(most_followed=0, finish=10 * HANG_TIMEOUT), client=client
+    )
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(output="something\n"))) as node,
+        running_backend(api_tier.kubeconfig("worker"), namespace, settings=never) as backend,
+    ):
+        node.hang_logs()
+        waiting = [
+            asyncio.create_task((await backend.launch(task(f"waits-{n}"), Output())).wait())
+            for n in range(12)
+        ]
+        await node.until(lambda k: k.count("Succeeded") == 12)
+        execution = await backend.launch(task("quick"), Output(wanted=False))
+        assert (await execution.wait()).result is TaskResult.SUCCEEDED
+        assert not any(one.done() for one in waiting)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_log_that_never_comes_is_named_in_the_output(
+    api_tier: ApiTier, namespace: str, kubelet: KubeletFactory
+) -> None:
+    """K4: the result comes after a limited time, and not as a failure."""
+    outputs = [Output() for _ in range(6)]
+    soon = dataclasses.replace(QUICK, logs=LogSettings(most_followed=0, finish=0.3))
+    async with (
+        kubelet(behaviours.always(behaviours.succeed(output="something\n"))) as node,
+        running_backend(api_tier.kubeconfig("worker"), namespace, settings=soon) as backend,
+    ):
+        node.hang_logs()
+        executions = [await backend.launch(task(f"task-{n}"), output) for n, output in enumerate(outputs)]
+        outcomes = await asyncio.gather(*(execution.wait() for execution in executions))
+    assert {outcome.result for outcome in outcomes} == {TaskResult.SUCCEEDED}
+    why = b"the task has ended 0.3 s ago, and its result waits no longer"
+    assert {output.received for output in outputs} == {
+        b"[oz-agent-worker: the log could not be read: " + why + b"]\n"
+    }
 
 
 async def test_an_api_server_that_restarts_costs_no_line(

@@ -177,10 +177,14 @@ async def test_of_a_long_log_whose_pod_goes_while_it_is_read_that_is_kept_which_
     server: ApiServer, client: KubernetesClient, followers: LogFollowers, followed: bool
 ) -> None:
     lines = "".join(f"{TWO}{number:0100}\n" for number in range(20_000))
+    broken: list[bool] = []
 
     async def kubelet(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "follow" in request.query:
             return await sends(f"{ONE}one\n")(request, handler)
+        if "sinceTime" in request.query and not broken:
+            broken.append(True)
+            return await sends(f"{ONE}one\n{lines}", breaks_off=True)(request, handler)
         if "limitBytes" in request.query:
             return await sends(f"{ONE}one\n{lines}"[: int(request.query["limitBytes"])])(request, handler)
         return await says(404, "NotFound", "the Pod is gone")(request, handler)

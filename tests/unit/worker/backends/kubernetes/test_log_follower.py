@@ -16,10 +16,12 @@ from oz_agent_worker.worker.backends.kubernetes.log_follower import LogFollower,
 from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from tests.virtual_time import in_virtual_time
 
-from .scripted_api import Answer, ScriptedApi, failure, scripted_client, stream
+from .scripted_api import Answer, Part, ScriptedApi, failure, scripted_client, stream
 
 STAMPS = [f"2026-01-01T00:00:0{second}.000000000Z " for second in range(10)]
-SETTINGS = LogSettings(pauses=RetryPolicy(first=1.0, longest=8.0))
+SETTINGS = LogSettings(
+    pauses=RetryPolicy(first=1.0, longest=8.0), error_pauses=RetryPolicy(first=1.0, longest=30.0)
+)
 RUNNING: dict[str, Any] = {"running": {}}
 ENDED: dict[str, Any] = {"terminated": {"exitCode": 0}}
 LOST = aiohttp.ClientPayloadError("connection lost")
@@ -189,6 +191,190 @@ def test_a_log_that_cannot_be_completed(code: int, followed: bool, note: bytes) 
             rest = bench.sink.output.removeprefix(lines(1))
             assert note in rest
             assert bool(rest) is bool(note)
+
+    run()
+
+
+NO_WATCHES = "failed to create fsnotify watcher: too many open files"
+READ_AGAIN = f"[oz-agent-worker: the kubelet broke off the log, which is read again: {NO_WATCHES}]\n".encode()
+
+
+def broken_off(*seconds: int, error: str = NO_WATCHES) -> Answer:
+    """A followed log that the kubelet ends with an error of its own."""
+    return stream(log(*seconds) + error.encode(), ends=True)
+
+
+@in_virtual_time
+async def test_the_kubelets_error_is_a_note_once_and_counted_and_asked_again_more_slowly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """K3: also while each attempt reads a line more."""
+    streams = [("follow", broken_off(*range(1, 2 + n))) for n in range(4)]
+    rest = ("log", stream(log(*range(1, 6)), ends=True))
+    async with following(*streams, rest) as bench:
+        bench.follower.update((pod(RUNNING),))
+        await asyncio.sleep(30)
+        assert bench.sink.output == lines(1) + READ_AGAIN + lines(2, 3, 4)
+        assert bench.api.pauses("follow") == [1.0, 2.0, 4.0, 8.0]
+        await bench.follower.finish((pod(ENDED),))
+        count = f"[oz-agent-worker: the kubelet broke off the log 4 times: {NO_WATCHES}]\n".encode()
+        assert bench.sink.output == lines(1) + READ_AGAIN + lines(2, 3, 4, 5) + count
+    assert [record.levelname for record in caplog.records if NO_WATCHES in record.message] == ["WARNING"]
+
+
+@in_virtual_time
+async def test_errors_that_differ_are_told_apart_up_to_a_limit() -> None:
+    """K3: an ID in an error must not make a note of each attempt."""
+    streams = [("follow", broken_off(error=f"rpc error: code = Unknown desc = try {n}")) for n in range(9)]
+    async with following(*streams) as bench:
+        bench.follower.update((pod(RUNNING),))
+        await asyncio.sleep(600)
+        assert bench.sink.output.count(b"[oz-agent-worker: ") == 5
+
+
+@in_virtual_time
+async def test_an_error_in_a_line_that_is_not_complete_costs_nothing_of_the_line() -> None:
+    """K2, K3."""
+    begun = f"{STAMPS[1]}thinking".encode()
+    answers = [
+        ("follow", stream(begun + NO_WATCHES.encode(), ends=True)),
+        ("follow", stream(begun + b" and more\n")),
+    ]
+    async with following(*answers) as bench:
+        bench.follower.update((pod(RUNNING),))
+        await asyncio.sleep(30)
+        assert bench.sink.output == b"thinking\n" + READ_AGAIN + b" and more\n"
+
+
+@in_virtual_time
+async def test_an_error_in_place_of_the_log_of_an_ended_container_is_tried_again_and_said() -> None:
+    """K3: its HTTP status is 200."""
+    error = "unable to retrieve container logs for containerd://4ca2"
+    async with following(*[("log", stream(error.encode(), ends=True))] * 20) as bench:
+        await bench.follower.finish((pod(ENDED),))
+        note = f"[oz-agent-worker: the log could not be read: the kubelet: {error}]\n"
+        assert bench.sink.output.decode() == note
+        assert len(bench.api.kinds()) > 1
+
+
+@in_virtual_time
+async def test_a_line_of_several_records_is_there_once() -> None:
+    """K2: its later records are of another second than its timestamp, and the next line's."""
+    answers = [
+        ("follow", stream(f"{STAMPS[1]}{'x' * 100}\n{STAMPS[2]}next\n".encode(), LOST)),
+        ("follow", stream(f"{'x' * 50}\n{STAMPS[2]}next\n{STAMPS[3]}more\n".encode(), LOST)),
+        ("log", stream(f"{STAMPS[3]}more\n{STAMPS[3]}last".encode(), ends=True)),
+    ]
+    async with following(*answers) as bench:
+        bench.follower.update((pod(RUNNING),))
+        await asyncio.sleep(1.5)
+        await bench.follower.finish((pod(ENDED),))
+        assert bench.sink.output == b"x" * 100 + b"\nnext\nmore\nlast"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_log_that_was_rotated_between_two_reads_says_that_a_part_may_be_missing(live: bool) -> None:
+    """K2: the kubelet serves the last file only."""
+
+    @in_virtual_time
+    async def run() -> None:
+        begun = f"{STAMPS[1]}one\n{STAMPS[2]}tw".encode()
+        answers = [("follow", stream(begun, LOST))]
+        answers += [("follow" if live else "log", stream(log(3, 4), ends=not live))]
+        async with following(*answers) as bench:
+            bench.follower.update((pod(RUNNING),))
+            await asyncio.sleep(30 if live else 0.5)
+            if not live:
+                await bench.follower.finish((pod(ENDED),))
+            gap = "the container's log was rotated meanwhile, and a part of it may be missing here"
+            assert bench.sink.output == f"one\ntw\n[oz-agent-worker: {gap}]\n".encode() + lines(3, 4)
+
+    run()
+
+
+HANGS = stream(3600.0)
+
+
+@in_virtual_time
+async def test_a_result_waits_for_logs_that_never_come_for_half_a_minute() -> None:
+    """K4: with all logs of the task together, and it is said."""
+    pods = pod(ENDED), pod(ENDED, name="second", created="2026-01-01T00:01:00Z")
+    async with following(("follow", stream(log(1))), *[("log", HANGS)] * 9) as bench:
+        bench.follower.update((pod(RUNNING),))
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await bench.follower.finish(pods)
+        assert loop.time() - began == 30.0
+        first, second = bench.sink.output.removeprefix(lines(1)).decode().splitlines()
+        assert first.startswith("[oz-agent-worker: the log could not be read to its end: ")
+        assert second.startswith("[oz-agent-worker: the log could not be read: ")
+        await bench.follower.finish(pods)
+        assert loop.time() - began == 30.0
+
+
+@in_virtual_time
+async def test_nothing_else_waits_for_logs_that_never_come() -> None:
+    """K4: 200 tasks end, and their results, and a creation, are as quick as one."""
+    api, loop = ScriptedApi(), asyncio.get_running_loop()
+    for _ in range(400):
+        api.answer("log", HANGS)
+    api.answer("POST", Answer(parts=(b'{"metadata": {"name": "job"}}',)))
+    followers = LogFollowers(SETTINGS)
+    async with scripted_client(api) as client:
+        began = loop.time()
+        sinks = [Sink() for _ in range(200)]
+        endings = [
+            asyncio.create_task(
+                LogFollower(client, "ns", followers, sink).finish((pod(ENDED, name=f"p-{n}"),))
+            )
+            for n, sink in enumerate(sinks)
+        ]
+        await asyncio.sleep(1)
+        await client.create_job("ns", {"metadata": {"name": "job"}})
+        assert loop.time() - began == 1.0
+        await asyncio.gather(*endings)
+        assert loop.time() - began <= 30.0
+        assert all(sink.output.startswith(b"[oz-agent-worker: the log could not be read: ") for sink in sinks)
+
+
+@in_virtual_time
+async def test_nothing_else_waits_for_events_that_never_come() -> None:
+    """K4: events explain a failure; a creation does not need them."""
+    api, loop = ScriptedApi(), asyncio.get_running_loop()
+    for _ in range(400):
+        api.answer("list", HANGS)
+    api.answer("POST", Answer(parts=(b'{"metadata": {"name": "job"}}',)))
+    async with scripted_client(api) as client:
+        reads = [asyncio.create_task(client.list_events_about("ns", f"uid-{n}")) for n in range(200)]
+        await asyncio.sleep(1)
+        began = loop.time()
+        await client.create_job("ns", {"metadata": {"name": "job"}})
+        assert loop.time() == began
+        for read in reads:
+            read.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_log_whose_answer_never_ends_is_given_up_in_half_a_minute(followed: bool) -> None:
+    """K4: the bound is that of the whole read, not of the silence between two bytes."""
+
+    @in_virtual_time
+    async def run() -> None:
+        pieces: list[Part] = [5.0, log(2)]
+        trickle = [log(1, 2), *(pieces * 100)]
+        async with following(("follow", stream(log(1))), ("log", stream(*trickle))) as bench:
+            if followed:
+                bench.follower.update((pod(RUNNING),))
+                await asyncio.sleep(1)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await bench.follower.finish((pod(ENDED),))
+            assert loop.time() - began == 25.0
+            output, note = bench.sink.output.rsplit(b"[oz-agent-worker: ", 1)
+            assert output.startswith(lines(1, 2) if followed else b"")
+            assert b"no answer in 25 s" in note
 
     run()
 

@@ -23,7 +23,7 @@ from .errors import (
     ConflictError,
     NotFoundError,
 )
-from .log_tail import read_end
+from .log_tail import read_log
 from .rest import EVENTS, JOBS, SECRETS, Answer, ItemList, ListOptions, ObjectT, Request, Resource
 from .retry import RetryPolicy, retrying
 from .stats import ApiStats
@@ -42,16 +42,20 @@ PAGE: Final = 500
 class ClientSettings:
     """How many requests may be in flight, how long each may take (seconds), and how each kind is retried.
 
-    More than 32 requests in flight only add latency (measured on one API server). A followed log may
-    be silent for ``log_silence`` before its connection counts as lost. A request whose answer was lost may
-    be carried out within ``in_doubt``: by then the API server has given it up (kube-apiserver,
-    ``--request-timeout``, 60 s).
+    More than 32 requests in flight only add latency (measured on one API server). Reads of logs and
+    of events have places of their own, ``log_reads`` and ``event_reads``: no task waits for them to
+    start or to be reported. The read of a log, with all requests for it, ends after ``log_total``. A
+    followed log may be silent for ``log_silence`` before its connection counts as lost. A request
+    whose answer was lost may be carried out within ``in_doubt``: by then the API server has given it
+    up (kube-apiserver, ``--request-timeout``, 60 s).
     """
 
     in_flight: int = 32
+    log_reads: int = 16
+    event_reads: int = 8
     connect_timeout: float = 10.0
     request_timeout: float = 30.0
-    log_timeout: float = 60.0
+    log_total: float = 25.0
     log_silence: float = 300.0
     in_doubt: float = 65.0
     create: RetryPolicy = field(default_factory=lambda: RetryPolicy(budget=30.0))
@@ -63,8 +67,8 @@ class ClientSettings:
 class KubernetesClient:
     """A client of one API server; an async context manager.
 
-    At most ``settings.in_flight`` requests at a time share pooled connections; each watch and each
-    followed log has a connection of its own.
+    Requests share pooled connections, and ``settings`` limits how many of a kind are in flight; each
+    watch and each followed log has a connection of its own.
 
     Raises:
         ApiError: from every method, where it names no other error.
@@ -81,6 +85,10 @@ class KubernetesClient:
         self.settings = settings or ClientSettings()
         self.stats = stats or ApiStats()
         self._places = asyncio.Semaphore(self.settings.in_flight)
+        self._places_of: Mapping[str, asyncio.Semaphore] = {
+            "pods/log": asyncio.Semaphore(self.settings.log_reads),
+            EVENTS.plural: asyncio.Semaphore(self.settings.event_reads),
+        }
         self._connections = ApiConnections(
             credentials,
             self.stats,
@@ -221,7 +229,8 @@ class KubernetesClient:
     ) -> LogTail:
         """Read a container's log and keep its last ``limit_bytes``; little more is read of a longer one.
 
-        With ``after`` it is read from that position on, and its output is kept without timestamps.
+        With ``after`` it is read from that position on, and its output is kept without timestamps. The
+        wait for a place is a part of ``settings.log_total``. See ``log_tail.read_log``.
         """
         prepare = partial(
             rest.read_log,
@@ -232,17 +241,15 @@ class KubernetesClient:
             since=after.since if after is not None else None,
         )
 
-        async def read_once(request: Request) -> LogTail:
-            log = LogTail(limit_bytes, after)
-            async with self._places, self._connections.send(request, self.settings.log_timeout) as response:
+        async def receive(request: Request, log: LogTail) -> None:
+            async with self._place(request), self._connections.send(request, None) as response:
                 async for chunk in self._connections.chunks(response):
                     log.feed(chunk)
-            return log
 
-        async def read(request: Request) -> LogTail:
-            return await retrying(partial(read_once, request), self.settings.log)
-
-        return await read_end(prepare, read, limit_bytes)
+        settings = self.settings
+        return await read_log(
+            prepare, receive, limit=limit_bytes, after=after, policy=settings.log, total=settings.log_total
+        )
 
     @asynccontextmanager
     async def follow_log(
@@ -291,12 +298,15 @@ class KubernetesClient:
 
         async def attempt() -> Answer:
             timeout = self.settings.request_timeout
-            async with self._places, self._connections.send(request, timeout) as response:
+            async with self._place(request), self._connections.send(request, timeout) as response:
                 body = await self._connections.read(response)
                 warnings = rest.warning_texts(response.headers.getall("Warning", ()))
                 return Answer(body, warnings, response.headers.get("Date"))
 
         return await retrying(attempt, policy or self.settings.read)
+
+    def _place(self, request: Request) -> asyncio.Semaphore:
+        return self._places_of.get(request.resource, self._places)
 
     async def _send(self, request: Request, policy: RetryPolicy | None = None) -> bytes:
         return (await self.exchange(request, policy)).body

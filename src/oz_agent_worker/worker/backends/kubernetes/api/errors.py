@@ -25,6 +25,7 @@ __all__ = [
     "ForbiddenError",
     "GoneError",
     "InvalidError",
+    "LogError",
     "NotFoundError",
     "ServerError",
     "Status",
@@ -113,6 +114,12 @@ class ApiStatusError(ApiError):
         self.path = path
         self.retry_after = retry_after
         super().__init__(f"{verb} {path}: HTTP {code} {reason}: {self.message}")
+
+
+class LogError(ApiError):
+    """A log cannot be read: it takes too long, or the kubelet's error is in its place (with HTTP 200)."""
+
+    transient = True
 
 
 class UnauthorizedError(ApiStatusError):

@@ -1,4 +1,4 @@
-"""Reads the last part of a container's log with a few requests, and without reading all of it.
+"""Reads a container's log, or its last part with a few requests and without reading all of it.
 
 The API cuts a log at its end (core/v1, PodLogOptions.limitBytes) or counts lines from its end
 (``tailLines``). The first request has a bound in bytes, and a short log fits into it. Of a longer log
@@ -8,16 +8,20 @@ A log may go while it is read: its Pod is deleted, or the kubelet rotates the fi
 next one only. What was read before is kept, with a note about what is missing.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
-from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
+from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING, LogPosition
+from oz_agent_worker.worker.backends.kubernetes.logs.task_log import ROTATED, LogTail
 
-from .errors import ApiError
+from .errors import ApiError, LogError
 from .rest import Request
+from .retry import RetryPolicy, retrying
 
-__all__ = ["read_end"]
+__all__ = ["read_end", "read_log"]
 
 #: The longest entry that container runtimes write by default, in bytes. A longer line of the container
 #: is several entries, and ``tailLines`` counts each. How long they are decides only how much is read.
@@ -28,7 +32,56 @@ _MARGIN: Final = 1.25
 #: requests, and the last few lines may be far shorter than those before them.
 _LEAST_GROWTH: Final = 2
 _MOST_GROWTH: Final = 256
-_ROTATED: Final = "the container's log was rotated meanwhile"
+
+
+async def read_log(
+    prepare: Callable[..., Request],
+    receive: Callable[[Request, LogTail], Awaitable[None]],
+    *,
+    limit: int,
+    after: LogPosition | None,
+    policy: RetryPolicy,
+    total: float,
+) -> LogTail:
+    """Read a log, or what follows the position ``after``, and keep ``limit`` bytes of its end.
+
+    ``prepare``: see ``read_end``. ``receive`` sends a request once and feeds the answer. Each request
+    is retried by the ``policy``. All of it takes ``total`` seconds at most; what was received of the
+    rest of a log by then, or before it was gone, is kept.
+
+    Raises:
+        LogError: nothing came in time, or the kubelet's error came in place of the log.
+        ApiError: nothing of it can be read.
+    """
+    is_rest = after is not None and after != BEGINNING
+    kept: LogTail | None = None
+
+    async def read_once(request: Request) -> LogTail:
+        nonlocal kept
+        log = LogTail(limit, after)
+        try:
+            await receive(request, log)
+        finally:
+            if kept is None or log.size > kept.size:
+                kept = log
+        log.end()
+        if log.error and not log.size:
+            raise LogError(f"the kubelet: {log.error}")
+        return log
+
+    async def read(request: Request) -> LogTail:
+        return await retrying(partial(read_once, request), policy)
+
+    try:
+        async with asyncio.timeout(total):
+            # The lines before a position are counted from its second on: no tail of the log will do.
+            return await (read(prepare()) if is_rest else read_end(prepare, read, limit))
+    except (ApiError, TimeoutError) as problem:
+        error = problem if isinstance(problem, ApiError) else LogError(f"no answer in {total:g} s")
+        if not is_rest or kept is None or not kept.size:
+            raise error from problem
+        kept.unread = str(error)
+        return kept
 
 
 async def read_end(
@@ -54,7 +107,7 @@ async def read_end(
             first.unread = str(error)
             return best
         if not tail.received:
-            first.unread = _ROTATED
+            first.unread = ROTATED
             return best
         tail.starts_late = True
         if tail.size > limit:
@@ -68,6 +121,6 @@ async def read_end(
     tail.starts_late = False
     if tail.received < bound:
         # The whole log is shorter than before: what came first is of the file before it.
-        first.go_on(tail, f"{_ROTATED}, and a part of it may be missing here")
+        first.go_on(tail)
         return first
     return tail

@@ -31,6 +31,8 @@ _logger = logging.getLogger(__name__)
 MOST_PODS: Final = 100
 #: A field selector, up to its value, of the events about the Pod of a name.
 _POD_NAME: Final = "involvedObject.kind=Pod,involvedObject.name"
+#: How long a result waits for events that may explain it, in seconds.
+_PATIENCE: Final = 30.0
 
 
 async def task_events(
@@ -56,14 +58,16 @@ async def outcome_from_events(
     """Return the outcome, or what events show of the end of a Job whose Pods are deleted.
 
     A worker that adopts an ended Job needs this: the earlier worker may have seen the Pod's end and
-    reported it, and an execution is not reported with two different ends.
+    reported it, and an execution is not reported with two different ends. The outcome stays as it is
+    where the events cannot be read in half a minute.
     """
     failure = job_state(job, tuple(pods)).cause if job is not None else None
     if job is None or failure is None or not is_unexplained(outcome, pods):
         return outcome
     try:
-        events = await task_events(client, namespace, job, pods)
-    except ApiError as error:
+        async with asyncio.timeout(_PATIENCE):
+            events = await task_events(client, namespace, job, pods)
+    except (ApiError, TimeoutError) as error:
         _logger.debug("The events of Job %s cannot be read: %s", job.metadata.name, error)
         return outcome
     return explain_failure(failure, pods, events)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER
@@ -12,15 +13,22 @@ from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, 
 from .log_lines import LogPosition, LogReader
 
 __all__ = [
+    "ROTATED",
     "LogSource",
     "LogTail",
     "annotated",
     "log_container",
     "log_sources",
+    "write_gap",
     "write_log",
     "write_note",
     "write_output",
 ]
+
+
+ROTATED: Final = "the container's log was rotated meanwhile"
+#: A new file is served from its beginning, and the rest of the one before it is not.
+_MISSING: Final = f"{ROTATED}, and a part of it may be missing here"
 
 
 class LogTail:
@@ -43,11 +51,18 @@ class LogTail:
         """How many bytes it was fed, timestamps included."""
         self.dropped = 0
         """How many bytes of the output were left out at the beginning."""
+        self.error = ""
+        """The kubelet's own error at the end of the answer, if it ends with one."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the log."""
         self.received += len(chunk)
         self._keep(self._reader.feed(chunk) if self._reader is not None else chunk)
+
+    def end(self) -> None:
+        """Take the regular end of the answer."""
+        if self._reader is not None:
+            self.error = self.unread = self._reader.end()
 
     def _keep(self, output: bytes) -> None:
         if output:
@@ -62,9 +77,9 @@ class LogTail:
             self._kept -= cut
             self.dropped += cut
 
-    def go_on(self, later: "LogTail", gap: str) -> None:
-        """Append what was kept of a later part of the log; ``gap`` says what may be missing before it."""
-        self._keep(f"\n{_noted(gap)}".encode())
+    def go_on(self, later: "LogTail") -> None:
+        """Append what was kept of the next log file; note that a part may be missing before it."""
+        self._keep(f"\n{_noted(_MISSING)}".encode())
         for chunk in later.chunks():
             self._keep(chunk)
 
@@ -83,7 +98,9 @@ class LogTail:
         """What is missing of the log before what was kept, for people; empty where nothing is."""
         if self.starts_late:
             return f"all but the last {self._kept} bytes of the log are left out here"
-        return f"{self.dropped} bytes of the log are left out here" if self.dropped else ""
+        if self.dropped:
+            return f"{self.dropped} bytes of the log are left out here"
+        return _MISSING if self._reader is not None and self._reader.rotated else ""
 
     def chunks(self) -> Iterator[bytes]:
         """Yield what was kept, in order, in pieces that an output sink takes."""
@@ -118,6 +135,11 @@ def write_output(sink: OutputSink, output: bytes) -> None:
 def _pieces(output: bytes) -> Iterator[bytes]:
     for start in range(0, len(output), MAX_OUTPUT_CHUNK):
         yield output[start : start + MAX_OUTPUT_CHUNK]
+
+
+def write_gap(sink: OutputSink) -> None:
+    """Write that another log file follows, and that a part of the one before it may be missing."""
+    write_note(sink, _MISSING)
 
 
 def write_note(sink: OutputSink, text: str) -> None:

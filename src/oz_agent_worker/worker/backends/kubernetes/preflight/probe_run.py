@@ -22,6 +22,7 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
+from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import log_container
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
@@ -236,7 +237,7 @@ class ProbeRun:
             return ""
         try:
             tail = await self._client.read_log(
-                self._config.namespace, pod.metadata.name, container, limit_bytes=_LOG
+                self._config.namespace, pod.metadata.name, container, limit_bytes=_LOG, after=BEGINNING
             )
         except ApiError:
             return ""

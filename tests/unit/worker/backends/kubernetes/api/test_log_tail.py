@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 
@@ -16,18 +16,20 @@ from oz_agent_worker.worker.backends.kubernetes.api.log_tail import read_end
 from oz_agent_worker.worker.backends.kubernetes.api.rest import Request
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING, LogPosition
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
+from tests.cluster.kubelet.cri_log import LogOptions, Recorder, read_log_file, record
 
 LIMIT = 1000
-LINES = [b"2026-01-01T00:00:%02d.%06dZ line %04d\n" % (n // 1000, n % 1000, n) for n in range(3000)]
-FIRST = b"".join(LINES)[: 2 * LIMIT]
+START = datetime(2026, 1, 1, tzinfo=UTC)
+LINES = [record(START + timedelta(microseconds=n), b"line %04d" % n) for n in range(3000)]
+LATER = [line.replace(b"line", b"next") for line in LINES]
 GONE = 'pods "p" not found'
 ROTATED = "the container's log was rotated meanwhile"
 
 Serve = Callable[[int, dict[str, str]], bytes]
 
 
-def output(log: bytes) -> bytes:
-    return b"".join(line[28:] for line in log.splitlines(keepends=True))
+def output(lines: list[bytes], **query: str) -> bytes:
+    return the_log(lines, query)
 
 
 class Kubelet:
@@ -41,13 +43,22 @@ class Kubelet:
     async def read(self, limit: int, after: LogPosition | None, request: Request) -> LogTail:
         log = LogTail(limit, after)
         log.feed(self._serve(next(self.requests), dict(request.query)))
+        log.end()
         self.received += log.received
         return log
 
 
 def the_log(lines: list[bytes], query: dict[str, str]) -> bytes:
-    kept = lines[-int(query["tailLines"]) :] if "tailLines" in query else lines
-    return b"".join(kept)[: int(query.get("limitBytes", 10**9))]
+    return read_log_file(b"".join(lines), LogOptions.parse(query, START))
+
+
+def unstamped(answer: bytes) -> bytes:
+    """What is left of an answer without its timestamps."""
+    return b"".join(line[31:] for line in answer.splitlines(keepends=True))
+
+
+#: What fits into the first request.
+FIRST = output(LINES, limitBytes=str(2 * LIMIT), timestamps="true")
 
 
 def gone_from(number: int) -> Serve:
@@ -63,9 +74,9 @@ def rotated_to(lines: list[bytes]) -> Serve:
     return lambda asked, query: the_log(lines if asked else LINES, query)
 
 
-def read_rest(serve: Serve, after: LogPosition = BEGINNING) -> bytes:
-    ask = partial(rest.read_log, "n", "p", "task", timestamps=True, since=after.since)
-    read = read_end(ask, partial(Kubelet(serve).read, LIMIT, after), LIMIT)
+def read_rest(serve: Serve) -> bytes:
+    ask = partial(rest.read_log, "n", "p", "task", timestamps=True)
+    read = read_end(ask, partial(Kubelet(serve).read, LIMIT, BEGINNING), LIMIT)
     return b"".join(annotated(asyncio.run(read)))
 
 
@@ -78,34 +89,32 @@ def read_tail(serve: Serve) -> bytes:
 @pytest.mark.parametrize(
     ("serve", "why"), [(gone_from(1), GONE), (rotated_to([]), ROTATED)], ids=["deleted", "emptied"]
 )
-@pytest.mark.parametrize("read", [0, 3])
-def test_what_came_first_is_kept_where_nothing_comes_after_it(serve: Serve, why: str, read: int) -> None:
-    after = LogPosition(datetime(2026, 1, 1, 0, 0, 0, read - 1, UTC), lines=1) if read else BEGINNING
-    text = read_rest(serve, after)
-    assert text.startswith(output(FIRST)[read * 10 :])
+def test_what_came_first_is_kept_where_nothing_comes_after_it(serve: Serve, why: str) -> None:
+    text = read_rest(serve)
+    assert text.startswith(unstamped(FIRST))
     note = text.splitlines()[-1].decode()
     assert note.startswith("[oz-agent-worker: the log was read so far, and its end could not be: ")
     assert why in note
     assert text.count(b"[oz-agent-worker: ") == 1
 
 
-def test_it_is_kept_with_its_timestamps_too() -> None:
+def test_it_is_kept_without_timestamps_too() -> None:
     text = read_tail(gone_from(1))
-    assert text.startswith(b"[oz-agent-worker: 1000 bytes of the log are left out here]\n" + FIRST[-LIMIT:])
+    first = output(LINES, limitBytes=str(2 * LIMIT))
+    assert text.startswith(b"[oz-agent-worker: 1000 bytes of the log are left out here]\n" + first[-LIMIT:])
     assert text.endswith(f": {GONE}]\n".encode())
 
 
 def test_of_a_log_that_was_rotated_both_files_are_kept() -> None:
-    newer = [line.replace(b"line", b"next") for line in LINES[:7]]
+    newer = LATER[:7]
     text = read_rest(rotated_to(newer))
     gap = f"\n[oz-agent-worker: {ROTATED}, and a part of it may be missing here]\n".encode()
-    assert text == output(FIRST) + gap + output(b"".join(newer))
+    assert text == unstamped(FIRST) + gap + output(newer)
 
 
 def test_of_a_log_that_was_rotated_long_ago_the_end_alone_is_kept() -> None:
-    newer = [line.replace(b"line", b"next") for line in LINES]
-    text = read_rest(rotated_to(newer))
-    assert text.endswith(output(b"".join(newer))[-LIMIT:])
+    text = read_rest(rotated_to(LATER))
+    assert text.endswith(output(LATER)[-LIMIT:])
     assert b"are left out here" in text.splitlines()[0]
 
 
@@ -117,14 +126,14 @@ def test_a_log_of_which_nothing_can_be_read_is_an_error() -> None:
 def test_a_rotated_log_has_one_gap_marker() -> None:
     text = read_rest(rotated_to(LINES))
     assert text.count(b"[oz-agent-worker: ") == 1
-    assert text.endswith(output(b"".join(LINES))[-LIMIT:])
+    assert text.endswith(output(LINES)[-LIMIT:])
 
 
 def test_the_end_is_kept_where_the_log_goes_before_more_of_it_is_read() -> None:
     text = read_tail(gone_from(2))
     note, *lines = text.splitlines(keepends=True)
     assert note.endswith(b"bytes of the log are left out here]\n")
-    assert lines == LINES[-len(lines) :]
+    assert b"".join(lines) == output(LINES[-len(lines) :])
 
 
 KIB, MIB = 1024, 1024 * 1024
@@ -138,12 +147,8 @@ def read_lines(
     The container runtime breaks lines into entries, and ``tailLines`` counts those.
     """
     lines = [bytes([97 + n % 26]) * (length - 1) + b"\n" for n, length in enumerate(lengths)]
-    stamp = b"2026-01-01T00:00:00.000000000Z " if stamped else b""
-    entries = [
-        (b"" if start else stamp) + line[start : start + longest_entry]
-        for line in lines
-        for start in range(0, len(line), longest_entry)
-    ]
+    recorder = Recorder(longest=longest_entry)
+    entries = [recorder.write(line, START) for line in lines]
     kubelet = Kubelet(lambda asked, query: the_log(entries, query))
     ask = partial(rest.read_log, "n", "p", "task", timestamps=stamped)
     read = partial(kubelet.read, limit, BEGINNING if stamped else None)
