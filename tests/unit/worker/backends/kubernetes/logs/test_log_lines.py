@@ -216,6 +216,13 @@ def test_an_error_in_place_of_the_log_is_no_output(position: LogPosition) -> Non
     assert reader.position == position
 
 
+def test_an_error_of_any_words_is_known_by_its_missing_timestamp() -> None:
+    """K3: nothing is new in the log, and the words are of a later version."""
+    reader = LogReader(LogPosition(at(1), lines=2), followed=True)
+    assert reader.feed(served(lines((0, b"a"), (1, b"b"))) + b"the watch was lost") == b""
+    assert reader.end() == "the watch was lost"
+
+
 @pytest.mark.parametrize("text", [ERROR, f"the node said: {ERROR}", f"{ERROR} {ERROR}"])
 def test_a_task_that_prints_the_kubelets_words_keeps_them(text: str) -> None:
     """K3: its line has a timestamp."""
