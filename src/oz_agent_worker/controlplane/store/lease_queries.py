@@ -97,7 +97,8 @@ def clear(connection: Connection, run_ids: Collection[str]) -> None:
 
 def extend(connection: Connection, ends: Mapping[str, int]) -> None:
     """Set later ends of leases, by run; see ``reconnected_leases``."""
-    later = _SET_LEASE.where(_IN_FLIGHT, runs.c.lease_until < bindparam("until"))
+    # Only runs in flight have a lease.
+    later = _SET_LEASE.where(runs.c.lease_until < bindparam("until"))
     rows = [{"run_id": run_id, "until": until} for run_id, until in ends.items()]
     connection.execute(later.values(lease_until=bindparam("until")), rows)
 

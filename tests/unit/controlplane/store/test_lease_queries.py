@@ -95,6 +95,19 @@ def test_thousands_of_leases_begin_and_are_cleared(connection: Connection) -> No
     assert lease_of(connection, run_id) == (None, None)
 
 
+def test_leases_are_extended_and_never_cut(connection: Connection) -> None:
+    early, late, held, queued = (
+        a_run(connection, state, PUBLIC)
+        for state in (RunState.CLAIMED, RunState.CLAIMED, RunState.CLAIMED, RunState.QUEUED)
+    )
+    lose(connection, early)
+    lose(connection, late, T0 + 5000 * S)
+    lease_queries.extend(connection, dict.fromkeys((early, late, held, queued), T0 + 6 * GRACE))
+    assert lease_of(connection, early) == (T0, T0 + 6 * GRACE)
+    assert lease_of(connection, late) == (T0 + 5000 * S, T0 + 5000 * S + GRACE)
+    assert lease_of(connection, held) == lease_of(connection, queued) == (None, None)
+
+
 def test_at_the_start_every_run_in_flight_is_waited_for(connection: Connection) -> None:
     held, early, late = (a_run(connection, RunState.CLAIMED) for _ in range(3))
     lose(connection, early)
