@@ -72,7 +72,7 @@ def test_warnings_are_on_standard_error(files: list[str], tmp_path: Path) -> Non
     result = CliRunner().invoke(root, ["render", *files], catch_exceptions=False)
     assert result.exit_code == 0
     assert yaml.safe_load(result.stdout)["metadata"]["annotations"]["a"] == "1.0"
-    warning = "backend.kubernetes.extra_annotations.a: YAML reads no string here"
+    warning = "backend.kubernetes.extra_annotations.a: programs read this in different ways"
     assert f"warning: {tmp_path}/worker.yaml:1: {warning}" in result.stderr
     refused = CliRunner().invoke(root, ["render", "--strict", *files])
     assert isinstance(refused.exception, ConfigError)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import yaml
 
-from .nodes import Problems, shown, value_at
-from .shapes import Shape, mapping_of, raw_mapping, string, text, unknown_key
+from .nodes import Problems, entries, shown, value_at
+from .shapes import Shape, integer, mapping_of, raw_mapping, string, text, unknown_key
 
 __all__ = [
     "annotations",
+    "deadline",
     "dns_label",
     "labels",
     "pod_template",
@@ -66,6 +67,19 @@ def label_value() -> Shape[str]:
     )
 
 
+def deadline() -> Shape[int]:
+    """A Job's ``activeDeadlineSeconds``: whole seconds. 0 is taken with a warning."""
+    whole = integer(minimum=0)
+
+    def decode(node: yaml.Node, path: str, problems: Problems) -> int | None:
+        value = whole.decode(node, path, problems)
+        if value == 0:
+            problems.warn(path, node, "0 ends every Job at once: leave this key out for no limit")
+        return value
+
+    return Shape(whole.describe, whole.schema, decode)
+
+
 def labels() -> Shape[dict[str, str]]:
     """A mapping of label keys to label values."""
     return _keyed(mapping_of(label_value()), refused=_OF_THE_JOB_CONTROLLER)
@@ -78,8 +92,8 @@ def annotations() -> Shape[dict[str, str]]:
 
 def _keyed(values: Shape[dict[str, str]], refused: re.Pattern[str] | None = None) -> Shape[dict[str, str]]:
     def decode(node: yaml.Node, path: str, problems: Problems) -> dict[str, str] | None:
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            key = str(key_node.value)
+        # What is wrong with the mapping itself is noted where its values are decoded.
+        for key, key_node, _ in entries(node, path, Problems(problems.source)):
             if not _QUALIFIED.fullmatch(key):
                 allowed = "a name of a-z, A-Z, 0-9, -, _ and ., 63 at most, or PREFIX/NAME"
                 problems.note(

@@ -5,7 +5,7 @@ are collected, so that one run shows every one.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,11 +95,19 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     if second is not None:
         problems.warnings.append(f"{source}:{second}: a second document begins here; it is ignored")
     config = decoded or FileConfig()
+    problems.places.update(_places(node, problems))
     if len(config.backend) > 1:
         keys = " and ".join(f"backend.{name}" for name in BACKEND_SECTIONS if name in config.backend)
         where = value_at(node, "backend")
         problems.note("backend", where, f"{keys} are set, but a worker has one backend: keep one of them")
     return config, problems
+
+
+def _places(node: yaml.Node, problems: Problems) -> Iterator[tuple[str, str]]:
+    """Where the keys are that a flag may replace, by their path."""
+    yield "worker_id", problems.place("", value_at(node, "worker_id"))
+    for name in BACKEND_SECTIONS:
+        yield f"backend.{name}", problems.place("", value_at(value_at(node, "backend"), name))
 
 
 def resolve(
@@ -118,7 +126,8 @@ def resolve(
     worker_id = flags.worker_id or file.worker_id or ""
     # A key that comes from a file often ends with a line break.
     api_key = Secret(flags.api_key.reveal().strip() if flags.api_key else "")
-    _check_identity(worker_id, api_key, problems, needs_key=needs_key)
+    place = "" if flags.worker_id else problems.places.get("worker_id", "")
+    _check_identity(worker_id, place, api_key, problems, needs_key=needs_key)
     name, backend = _backend(flags, file, problems)
     entries = () if isinstance(backend, KubernetesConfig) else backend.environment
     backend = _adjusted(backend, flags, environ, problems)
@@ -133,7 +142,7 @@ def resolve(
         "--session-sharing-server-url", flags.session_sharing_server_url, problems,
         "https", "http", "wss", "ws",
     )  # fmt: skip
-    problems.warnings.extend(_without_effect(flags, file, name))
+    problems.warnings.extend(_without_effect(flags, file, name, problems.places))
     if flags.strict or file.strict:
         problems.found.extend(problems.warnings)
         problems.warnings.clear()
@@ -153,15 +162,16 @@ def resolve(
     )
 
 
-def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_key: bool) -> None:
+def _check_identity(worker_id: str, place: str, key: Secret, problems: Problems, *, needs_key: bool) -> None:
+    named = f"{place}worker ID {worker_id!r}"
     checks = (
         (
             worker_id.startswith(RESERVED_ID_PREFIX),
-            f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved",
+            f"{named}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved",
         ),
         (
             not _is_utf_8(worker_id) or any(c < " " or "\x7f" <= c <= "\x9f" for c in worker_id),
-            f"worker ID {worker_id!r}: control characters, and bytes that are not UTF-8, are not allowed",
+            f"{named}: control characters, and bytes that are not UTF-8, are not allowed",
         ),
         (
             needs_key and not worker_id,
@@ -179,12 +189,12 @@ def _check_identity(worker_id: str, key: Secret, problems: Problems, *, needs_ke
         return
     if worker_id.lower().startswith(RESERVED_ID_PREFIX):
         problems.warnings.append(
-            f"worker ID {worker_id!r}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved, and this one"
+            f"{named}: IDs that begin with `{RESERVED_ID_PREFIX}` are reserved, and this one"
             " differs in case alone: choose another"
         )
     if _is_broken(worker_id):
         problems.warnings.append(
-            f"worker ID {worker_id!r} contains white space or characters that are not visible: quote it"
+            f"{named} contains white space or characters that are not visible: quote it"
             " where runs name it as their host, or choose another"
         )
 
@@ -281,11 +291,14 @@ def _flag(problems: Problems, flag: str, read: str, allowed: str) -> None:
     problems.found.append(f"{flag}: read {read!r}, allowed is {allowed}")
 
 
-def _without_effect(flags: WorkerFlags, file: FileConfig, name: str) -> Iterable[str]:
+def _without_effect(
+    flags: WorkerFlags, file: FileConfig, name: str, places: Mapping[str, str]
+) -> Iterable[str]:
     if flags.volumes and name != "docker":
         yield f"--volumes has no effect: it is for the docker backend, and this is {name}"
     if flags.target_dir and name != "direct":
         yield f"--target-dir has no effect: it is for the direct backend, and this is {name}"
     for other in file.backend:
         if other != name:
-            yield f"backend.{other} of the config file has no effect: --backend chose {name}"
+            place = places.get(f"backend.{other}", "")
+            yield f"{place}backend.{other} has no effect: --backend chose {name}"

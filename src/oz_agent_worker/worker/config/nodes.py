@@ -17,11 +17,15 @@ _TEXT: Final = "tag:yaml.org,2002:str"
 
 @dataclass(slots=True)
 class Problems:
-    """Collects problems and warnings in the order of the file. ``source`` names the file."""
+    """Collects problems and warnings in the order of the file. ``source`` names the file.
+
+    ``places`` says where the keys are that are judged together with the flags.
+    """
 
     source: str
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
     def note(self, path: str, node: yaml.Node | None, what: str) -> None:
         """Note a problem of the value at ``path``."""
@@ -61,7 +65,8 @@ def text_of(node: yaml.Node, path: str, problems: Problems) -> str | None:
         return None
     text = str(node.value)
     if node.tag != _TEXT and _canonical(plain(node)) != text:
-        problems.warn(path, node, "YAML reads no string here; its text is taken as it is written: quote it")
+        what = "programs read this in different ways, and it is taken as it is written: put it in quotes"
+        problems.warn(path, node, what)
     return text
 
 

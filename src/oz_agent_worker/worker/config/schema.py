@@ -138,7 +138,7 @@ class KubernetesConfig:
         {},
     )
     active_deadline_seconds: int | None = key(
-        shapes.integer(minimum=0),
+        k8s.deadline(),
         "The longest that a Job may take, in seconds, including waiting, pulling and every attempt. 0 ends"
         " every Job at once.",
         None,

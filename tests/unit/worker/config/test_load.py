@@ -156,7 +156,7 @@ def test_two_backends_are_one_too_many() -> None:
 def test_ids_that_begin_with_warp_are_reserved(worker_id: str) -> None:
     expected = [f"worker ID {worker_id!r}: IDs that begin with `warp` are reserved"]
     assert _problems(worker_id=worker_id) == expected
-    assert _problems(f"worker_id: {worker_id}", worker_id=None) == expected
+    assert _problems(f"worker_id: {worker_id}", worker_id=None) == [f"f.yaml:1: {expected[0]}"]
 
 
 def test_an_id_that_holds_warp_elsewhere_is_fine() -> None:
@@ -354,7 +354,7 @@ def test_volumes_that_cannot_be_mounted(volume: str) -> None:
         ("", {"target_dir": "/d", "backend": "kubernetes"},
          ("--target-dir has no effect: it is for the direct backend, and this is kubernetes",)),
         ("backend: {kubernetes: {}}", {"backend": "direct"},
-         ("backend.kubernetes of the config file has no effect: --backend chose direct",)),
+         ("f.yaml:1: backend.kubernetes has no effect: --backend chose direct",)),
     ],
 )  # fmt: skip
 def test_settings_without_effect_are_noted(

@@ -23,7 +23,7 @@ from oz_agent_worker.worker.config.schema import (
 
 CANARY = "canary-77d1"
 GIVEN: dict[str, Any] = {"worker_id": "w", "api_key": Secret("k")}
-QUOTE = "YAML reads no string here; its text is taken as it is written: quote it"
+QUOTE = "programs read this in different ways, and it is taken as it is written: put it in quotes"
 
 
 def joined(
@@ -61,13 +61,17 @@ KUBERNETES: list[tuple[str, str, Any, str | None]] = [
     ("unschedulable_timeout: +2m", "unschedulable_timeout", 120.0, None),
     ("unschedulable_timeout: ''", "unschedulable_timeout", 30.0, None),
     # 0 is applied.
-    ("active_deadline_seconds: 0", "active_deadline_seconds", 0, None),
+    ("active_deadline_seconds: 0", "active_deadline_seconds", 0,
+     "0 ends every Job at once: leave this key out for no limit"),
     ("ttl_seconds_after_finished: 0", "ttl_seconds_after_finished", 0, None),
     # Scalars where Kubernetes has strings.
     ("extra_labels: {a: 1}", "extra_labels", {"a": "1"}, None),
     ("extra_labels: {a: true}", "extra_labels", {"a": "true"}, None),
     ("extra_labels: {a: 1.5}", "extra_labels", {"a": "1.5"}, None),
     ("extra_labels: {a: ~}", "extra_labels", {"a": ""}, None),
+    ("extra_labels: {<<: {a: 1}, b: c}", "extra_labels", {"a": "1", "b": "c"}, None),
+    ("extra_annotations: {<<: [{a: b}, {a: c, x/y: d}]}", "extra_annotations", {"a": "b", "x/y": "d"}, None),
+    ("node_selector: {<<: {a: b}}", "node_selector", {"a": "b"}, None),
     ("extra_annotations: {a: false}", "extra_annotations", {"a": "false"}, None),
     ("extra_annotations: {a: 0x10}", "extra_annotations", {"a": "0x10"}, QUOTE),
     ("extra_annotations: {a: 1.0}", "extra_annotations", {"a": "1.0"}, QUOTE),
@@ -135,11 +139,11 @@ def test_the_kubernetes_section(line: str, path: str, value: Any, warning: str |
 
 OTHERS: list[tuple[str, str, Any, str | None]] = [
     ("worker_id: my worker", "worker_id", "my worker",
-     "worker ID 'my worker' contains white space or characters that are not visible: quote it where runs name"
-     " it as their host, or choose another"),
+     "f.yaml:1: worker ID 'my worker' contains white space or characters that are not visible: quote it where"
+     " runs name it as their host, or choose another"),
     ("worker_id: Warp-1", "worker_id", "Warp-1",
-     "worker ID 'Warp-1': IDs that begin with `warp` are reserved, and this one differs in case alone: choose"
-     " another"),
+     "f.yaml:1: worker ID 'Warp-1': IDs that begin with `warp` are reserved, and this one differs in case"
+     " alone: choose another"),
     ("worker_id: my-warp", "worker_id", "my-warp", None),
     ("worker_id: 12", "worker_id", "12", None),
     ("max_concurrent_tasks: -1", "max_concurrent_tasks", 0, None),
@@ -213,7 +217,7 @@ def as_json(content: str) -> str:
         ("pod_template: {nodeSelector: {gpu: true}}", "pod_template.nodeSelector", {"gpu": "true"}),
         ("extra_labels: {a: 1, b: null}", "extra_labels", {"a": "1", "b": ""}),
         ("unschedulable_timeout: 0", "unschedulable_timeout", 0.0),
-        ("active_deadline_seconds: 0", "active_deadline_seconds", 0),
+        ("ttl_seconds_after_finished: 0", "ttl_seconds_after_finished", 0),
         ("setup_command: 'a/b é \U0001f389'", "setup_command", "a/b é \U0001f389"),
     ],
 )
