@@ -135,11 +135,11 @@ class FrameHandler:
         written = [self._write_claim(connection, ref) for ref in refs]
         claims = [self._handle_claim(connection, ref, await w) for ref, w in zip(refs, written, strict=True)]
         _log.info(
-            "worker %s said hello: version %s, backend %s, at most %s tasks, has %d runs",
+            "worker %s said hello: version %s, backend %s, %s tasks at a time, has %d runs",
             connection,
             one_line(frame.version or "unknown"),
             one_line(frame.backend),
-            frame.max_concurrent_tasks or "any number of",
+            f"at most {limit}" if (limit := frame.max_concurrent_tasks or 0) else "any number of",
             sum(claims),
         )
         self._services.wake()

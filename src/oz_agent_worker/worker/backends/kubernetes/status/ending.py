@@ -85,7 +85,7 @@ def _announced(state: JobState) -> Finding:
     assert verdict is not None
     quote = f"{verdict.type}{quote_cluster(verdict.reason, verdict.message)}"
     return Finding(
-        "its Job is about to end and does not, though no Pod of it runs",
+        "it has announced its end, and no Pod of it runs",
         quote,
         "see what keeps the finalizer batch.kubernetes.io/job-tracking on its Pod, such as a webhook that"
         " refuses changes of Pods, and whether kube-controller-manager runs",

@@ -244,8 +244,8 @@ ROWS = {
             task_pod("Succeeded", containerStatuses=[terminated("task", 0)]),
         ),
         (State.ENDING, ""),
-        "has succeeded, and its Job has not ended: its Job is about to end and does not, though no Pod of it"
-        " runs (SuccessCriteriaMet (CompletionsReached)).",
+        "has succeeded, and its Job has not ended: it has announced its end, and no Pod of it runs"
+        " (SuccessCriteriaMet (CompletionsReached)).",
     ),
     "K6: the Job controller does not run": (
         facts(task_job(), task_pod("Failed", containerStatuses=[terminated("task", 3)])),
