@@ -24,6 +24,13 @@ KubeletFactory = Callable[..., Kubelet]
 
 TASK_ID = "oz.warp.dev/task-id"
 
+SETTLED = {
+    "runs": ("running", "-"),
+    "fails": ("failed", "container_oom"),
+    "waits": ("pending", "unschedulable"),
+    "pulls": ("pending", "image_pull"),
+}
+
 
 async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
     api_tier: ApiTier, namespace: str, kubelet: KubeletFactory, command: Command
@@ -51,12 +58,7 @@ async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
     header, *lines = [line.split() for line in listed.splitlines()]
     assert header == ["TASK", "STATE", "REASON", "AGE", "POD", "NODE", "WORKER"]
     rows = {line[0]: line for line in lines}
-    assert {name: row[1:3] for name, row in rows.items()} == {
-        "runs": ["running", "-"],
-        "fails": ["failed", "container_oom"],
-        "waits": ["pending", "unschedulable"],
-        "pulls": ["pending", "image_pull"],
-    }
+    assert {name: (row[1], row[2]) for name, row in rows.items()} == SETTLED
     assert rows["runs"][5:] == [node.name, "worker-a"]
     assert rows["pulls"][6] == "worker-b"
     assert {row["task_id"] for row in mine} == {"runs", "fails", "waits"}
@@ -66,16 +68,11 @@ async def test_the_tasks_of_a_namespace_are_listed_with_their_states(
 
 
 async def _until_settled(command: Command) -> None:
+    """Wait for states too: the failed task is ``ending``, with its reason, until its Job has failed."""
+
     async def settled() -> bool:
         rows = json.loads((await command("tasks", "-o", "json")).stdout)
-        found = {row["task_id"]: row["reason"] or row["state"] for row in rows}
-        expected = {
-            "runs": "running",
-            "fails": "container_oom",
-            "pulls": "image_pull",
-            "waits": "unschedulable",
-        }
-        return found == expected
+        return {row["task_id"]: (row["state"], row["reason"] or "-") for row in rows} == SETTLED
 
     await eventually(settled)
 
