@@ -82,9 +82,16 @@ class FaultLog:
             self._log(level, f"{problem}, {often}; the last time: {cause}")
             self._is_logged = False  # its end is worth no line
 
-    def occurred(self, problem: str, cause: object, *, traceback: BaseException | None = None) -> None:
+    def occurred(
+        self,
+        problem: str,
+        cause: object,
+        *,
+        level: int = logging.WARNING,
+        traceback: BaseException | None = None,
+    ) -> None:
         """Note a fault that has no duration, such as an event that cannot be read."""
-        self.failed(problem, cause, traceback=traceback)
+        self.failed(problem, cause, level=level, traceback=traceback)
         self._began, self._ended_at = None, self._clock()
 
     def works(self) -> bool:

@@ -175,7 +175,13 @@ class _Server(uvicorn.Server):
         await serving
 
 
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn is one: it also has an error for each handshake that was refused."""
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
 def _server_config(app: Starlette) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
     return uvicorn.Config(
         app,
         ws="websockets-sansio",

@@ -11,10 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 from oz_agent_sdk import AsyncOzAPI
+from sqlalchemy.exc import OperationalError
 
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.app import ControlPlane
 from oz_agent_worker.controlplane.settings import ControlPlaneSettings
+from oz_agent_worker.controlplane.store import keys
 from tests.timeouts import HANG_TIMEOUT
 from tests.unit.protocol.public_schema import type_faults
 
@@ -39,6 +41,31 @@ async def test_handshakes_that_are_refused(server: ControlPlane, key: Secret) ->
     assert await refused(server, "?worker_id=warp-1", bearer(key)) == 400
     assert await refused(server, "?worker_id=a%0Ab", bearer(key)) == 400
     assert await refused(server, f"?worker_id={'x' * 300}", bearer(key)) == 400
+
+
+async def test_k15_workers_that_are_refused_for_ever_are_not_a_line_each(
+    server: ControlPlane, key: Secret, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise OperationalError("", None, Exception("disk full"))
+
+    for _ in range(5):
+        assert await refused(server, "?worker_id=w", bearer("ozk_wrong")) == 401
+        assert await refused(server, "", bearer(key)) == 400
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(keys, "find_key", away)
+        for _ in range(5):
+            assert await refused(server, "?worker_id=w", bearer(key)) == 503
+    said = [
+        r.getMessage().partition(" was refused: ")[2]
+        for r in caplog.records
+        if r.levelname in {"WARNING", "ERROR"}
+    ]
+    assert said == [
+        "401 authentication_required: The API key is not valid.",
+        "400 invalid_request: worker_id: required in the query",
+        "503 internal_error: The database does not answer: OperationalError.",
+    ]
 
 
 async def test_a_wrong_path_is_not_taken_for_a_wrong_key(server: ControlPlane, key: Secret) -> None:
@@ -311,7 +338,8 @@ async def test_bad_frames_end_neither_the_connection_nor_the_server(
         task = await w.assignment()
         await w.complete(task)
     assert (await sdk.agent.runs.retrieve(run_id)).state == "SUCCEEDED"
-    assert len([r for r in caplog.records if "is ignored" in r.getMessage()]) == 8
+    # K15: the first is logged, and the second says that more are only counted.
+    assert len([r for r in caplog.records if "is ignored" in r.getMessage()]) == 2
 
 
 async def test_a_frame_of_twice_the_limit_ends_its_connection_alone(sdk: AsyncOzAPI, worker: Connect) -> None:

@@ -8,6 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
 from oz_agent_worker.controlplane.rules.scheduling import Capacity, ConnectionSnapshot
 from oz_agent_worker.controlplane.times import micros
@@ -37,7 +38,8 @@ class Disconnected:
 class WorkerConnection:
     """One worker's WebSocket, as the rest of the control plane sees it.
 
-    ``refused`` are the executions of which a claim was refused.
+    ``refused`` are the executions of which a claim was refused. ``odd_frames`` logs what it sends and
+    cannot be used: a faulty worker may send nothing else.
     """
 
     def __init__(self, number: int, worker_id: str, key_id: str, now: int) -> None:
@@ -52,6 +54,7 @@ class WorkerConnection:
         self.outgoing: asyncio.Queue[ControlPlaneFrame] = asyncio.Queue()
         self.last_served = 0
         self.closing = asyncio.Event()
+        self.odd_frames = FaultLog(_log, f"a frame of worker {self}")
 
     def __str__(self) -> str:
         return f"{self.peer.worker_id}#{self.number}"

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.common.aio import wait_for_event
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.controlplane.rules.leases import was_paused
 from oz_agent_worker.controlplane.rules.messages import brief, in_words
@@ -52,16 +53,22 @@ class Dispatcher:
         self._clock = services.clock
         self._lease_keeper = lease_keeper
         self._due: int | None = None
+        self._faults = FaultLog(_log, "dispatching")
 
     async def run(self) -> None:
-        """Dispatch until cancelled. Errors are logged, and the step is tried again."""
+        """Dispatch until cancelled. An error is logged, and the step is tried again until it passes."""
         while True:
             self._services.woken.clear()
             try:
                 delay = await self.step()
+                self._faults.works()
             except Exception as error:  # noqa: BLE001 - without this task no run would be assigned
-                defect = not isinstance(error, SQLAlchemyError)
-                _log.error("dispatching failed, next try in 1 s: %s", brief(error), exc_info=defect)
+                self._faults.failed(
+                    f"failed with {type(error).__name__}",
+                    f"{brief(error)}; tried again every {_RETRY_SECONDS:g} s",
+                    level=logging.ERROR,
+                    traceback=None if isinstance(error, SQLAlchemyError) else error,
+                )
                 delay = _RETRY_SECONDS
             await wait_for_event(self._services.woken, delay)
 

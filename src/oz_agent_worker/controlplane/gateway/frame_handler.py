@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.controlplane.rules.messages import brief, one_line, storable
 from oz_agent_worker.controlplane.rules.outcome_mapping import outcome_of
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, Peer
@@ -60,6 +61,7 @@ class FrameHandler:
         self._clock = services.clock
         self._notify = services.subscribers.notify
         self._lease_keeper = lease_keeper
+        self._faults = FaultLog(_log, "applying a frame")
 
     async def consume(
         self, connection: WorkerConnection, receive: Callable[[], Awaitable[str | bytes]]
@@ -81,7 +83,7 @@ class FrameHandler:
                 try:
                     frame = decode_worker_frame(raw)
                 except FrameError as error:
-                    _log.warning("worker %s sent a frame that is ignored: %s", connection, error)
+                    connection.odd_frames.occurred("is ignored", error)
                     continue
                 await window.acquire()
                 task = asyncio.create_task(self._apply_or_close(connection, frame))
@@ -100,9 +102,12 @@ class FrameHandler:
         try:
             await self.apply(connection, frame)
         except Exception as error:  # noqa: BLE001 - the process must not end
-            defect = not isinstance(error, SQLAlchemyError)
-            text = "%s frame of worker %s could not be applied: %s"
-            _log.error(text, frame.kind, connection, brief(error), exc_info=defect)
+            self._faults.occurred(
+                f"failed with {type(error).__name__}",
+                f"{frame.kind} of worker {connection}: {brief(error)}",
+                level=logging.ERROR,
+                traceback=None if isinstance(error, SQLAlchemyError) else error,
+            )
             connection.closing.set()
 
     async def apply(self, connection: WorkerConnection, frame: WorkerFrame) -> None:
@@ -226,7 +231,7 @@ class FrameHandler:
     async def _on_output(self, connection: WorkerConnection, frame: TaskLog) -> None:
         ref, run_id = _ref(frame), one_line(frame.task_id)
         if not 0 <= frame.offset <= _LARGEST_OFFSET:
-            _log.warning("output of run %s by worker %s ignored: its offset", run_id, connection)
+            connection.odd_frames.occurred("is ignored for its offset", f"output of run {run_id}")
             return
         piece = logs.Piece(frame.offset, frame.text.encode("utf-8", "replace"))
         retention = self._services.settings.log_retention_bytes

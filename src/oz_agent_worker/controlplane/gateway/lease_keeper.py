@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.controlplane.rules.leases import next_checkpoint
 from oz_agent_worker.controlplane.rules.messages import brief
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, RunRecord
@@ -42,6 +43,7 @@ class LeaseKeeper:
         self._unstored: set[str] = set()
         self._pending_writes: Counter[str] = Counter()
         self._started = self._checkpoint = services.clock()
+        self._faults = FaultLog(_log, "storing leases")
 
     @property
     def lease_until(self) -> int:
@@ -121,7 +123,9 @@ class LeaseKeeper:
             self._pending_writes -= Counter(run_ids)
             error = None if future.cancelled() else future.exception()
             if error is not None:
-                _log.error("leases cannot be stored, will be retried: %s", brief(error))
+                self._faults.failed("failed and will be retried", brief(error), level=logging.ERROR)
+            elif not future.cancelled():
+                self._faults.works()
             if error is not None or future.cancelled():
                 self._unstored.update(run_ids)
             self._services.wake()
@@ -135,6 +139,7 @@ class LeaseKeeper:
             without = [run_id for run_id in unstored if self._connections.holder(run_id) is None]
             await self._database.write(lease_queries.begin, without, self._clock(), self.lease_until)
             self._unstored -= unstored
+            self._faults.works()
 
     async def expire_due(self) -> None:
         """End the leases that are due, and with each the execution."""

@@ -5,11 +5,13 @@ import contextlib
 import logging
 from typing import Final
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from oz_agent_worker.common.aio import wait_first
+from oz_agent_worker.common.fault_log import FaultLog
 from oz_agent_worker.controlplane.auth import ApiUser, authenticate_user
-from oz_agent_worker.controlplane.problems import ProblemError, invalid, problem_response
+from oz_agent_worker.controlplane.problems import Code, ProblemError, invalid, problem_response
 from oz_agent_worker.protocol.frames import CAPABILITIES_HEADER, Capability, encode_frame, format_capabilities
 
 from .connections import WorkerConnection
@@ -38,19 +40,28 @@ class WorkerSocket:
         self._services = services
         self._lease_keeper = lease_keeper
         self._frame_handler = frame_handler
+        self._refused = FaultLog(_log, "the connection of a worker")
 
     async def handle(self, websocket: WebSocket) -> None:
         """Serve one worker until it disconnects. A refused handshake gets an HTTP response."""
         try:
-            user = await authenticate_user(websocket, self._services.database)
+            user = await self._authenticate(websocket)
             worker_id = _worker_id(websocket)
         except ProblemError as problem:
-            _log.warning("the connection of a worker was refused: %s", problem)
+            self._refused.occurred(f"was refused: {problem.status} {problem.code}", problem.detail)
             await websocket.send_denial_response(problem_response(websocket, problem))
             return
         offered = format_capabilities(Capability)
         await websocket.accept(headers=[(CAPABILITIES_HEADER.lower().encode(), offered.encode())])
         await self._serve(websocket, worker_id, user)
+
+    async def _authenticate(self, websocket: WebSocket) -> ApiUser:
+        """Return the holder of the key. Raises ProblemError, also where the database does not answer."""
+        try:
+            return await authenticate_user(websocket, self._services.database)
+        except SQLAlchemyError as error:
+            detail = f"The database does not answer: {type(error).__name__}."
+            raise ProblemError(503, Code.INTERNAL_ERROR, detail, retryable=True) from error
 
     async def _serve(self, websocket: WebSocket, worker_id: str, user: ApiUser) -> None:
         services = self._services

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from collections import Counter
 from contextlib import suppress
 from itertools import chain
@@ -136,3 +137,48 @@ async def test_the_loop_outlives_what_fails(
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize(
+    ("error", "traceback"),
+    [
+        pytest.param(OperationalError("", None, Exception("disk full")), False, id="K15: database"),
+        pytest.param(KeyError("defect"), True, id="K15: defect"),
+        pytest.param(TimeoutError("pool"), True, id="K15: timeout"),
+    ],
+)
+async def test_a_database_that_is_away_is_said_once_and_so_is_its_return(
+    plane: Plane,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    traceback: bool,
+) -> None:
+    caplog.set_level(logging.INFO)
+    tries = 0
+
+    def fail(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise error
+
+    monkeypatch.setattr("oz_agent_worker.controlplane.gateway.dispatcher._RETRY_SECONDS", 0.001)
+    worker = plane.worker()
+    await plane.queue()
+    with monkeypatch.context() as broken:
+        broken.setattr(queue, "queued", fail)
+        running = asyncio.create_task(plane.dispatcher.run())
+        async with asyncio.timeout(HANG_TIMEOUT):
+            while tries < 10:
+                await asyncio.sleep(0.001)
+    async with asyncio.timeout(HANG_TIMEOUT):
+        await worker.outgoing.get()
+        while "works again" not in caplog.text:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    first, *rest = [r for r in caplog.records if r.getMessage().startswith("dispatching ")]
+    assert first.getMessage().startswith(f"dispatching failed with {type(error).__name__}: ")
+    assert (first.levelname, bool(first.exc_info)) == ("ERROR", traceback)
+    assert [r.getMessage()[:26] for r in rest] == ["dispatching works again, a"]

@@ -276,10 +276,34 @@ async def test_bad_frames_are_logged_by_kind_and_size_and_harm_nothing(
     with caplog.at_level(logging.INFO):
         await consume(plane, worker, [*bad, encode_frame(Heartbeat()), encode_frame(claimed(run_id))])
     assert (await plane.run(run_id)).state is RunState.CLAIMED
-    left_out = [r.getMessage() for r in caplog.records if "is ignored" in r.getMessage()]
-    assert len(left_out) == len(bad)
-    assert "task_claimed frame of 58 bytes" in caplog.text
+    said = [r.getMessage() for r in caplog.records if "is ignored" in r.getMessage()]
+    subject = f"a frame of worker {worker} is ignored"
+    assert [m[: len(subject) + 7] for m in said] == [f"{subject}: ? fra", f"{subject} again,"]  # K15
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize("text", ["{", '{"type": "task_claimed", "data": {"task_id": ["hunter2"]}}'])
+async def test_a_bad_frame_is_logged_by_kind_and_size(
+    plane: Plane, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    worker = plane.worker()
+    await consume(plane, worker, [text])
+    kind = "task_claimed" if "task_claimed" in text else "?"
+    assert f"a frame of worker {worker} is ignored: {kind} frame of {len(text)} bytes: " in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_k15_offsets_that_no_output_has_are_not_a_line_each(
+    plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = plane.worker()
+    run_id = await assign(plane, worker)
+    await plane.say(
+        worker, *(TaskLog(task_id=run_id, execution_id="", offset=-n, text="x") for n in range(1, 50))
+    )
+    said = [m for m in caplog.messages if "is ignored for its offset" in m]
+    assert len(said) == 2
+    assert f"output of run {run_id}" in said[0]
 
 
 async def test_a_log_line_cannot_be_forged(plane: Plane, caplog: pytest.LogCaptureFixture) -> None:

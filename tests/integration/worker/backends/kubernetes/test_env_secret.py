@@ -23,7 +23,7 @@ from tests.cluster.rest import RestClient, wait_for
 from tests.integration.worker.backends.harness import eventually
 
 from .api_server import ApiServer, answers_and_breaks, breaks, forbidden, says
-from .worker import DEAD, QUICK, Output, running_backend, task
+from .worker import DEAD, IMPATIENT, QUICK, Output, running_backend, task
 
 KubeletFactory = Callable[..., Kubelet]
 
@@ -100,7 +100,9 @@ async def test_a_task_has_its_variables_and_neither_job_nor_pod_shows_them(
 async def test_without_the_permission_the_task_fails_with_what_to_change_and_nothing_is_left(
     api_tier: ApiTier, namespace: str
 ) -> None:
-    async with running_backend(api_tier.kubeconfig("worker"), namespace, task_env_secret=True) as backend:
+    async with running_backend(
+        api_tier.kubeconfig("worker"), namespace, settings=IMPATIENT, task_env_secret=True
+    ) as backend:
         with pytest.raises(LaunchError) as caught:
             await backend.launch(task("run"), NoOutput())
         outcome = caught.value.outcome
