@@ -133,7 +133,7 @@ class LogFollower:
         except TimeoutError:
             while (source := self._next_source()) is not None:
                 self._note_missing(
-                    source, f"the task has ended {limit:g} s ago, and its result waits no longer"
+                    source, f"the task ended {limit:g} s ago, and its result waits no longer"
                 )
         for error, times in self._errors.items():
             if times > 1:

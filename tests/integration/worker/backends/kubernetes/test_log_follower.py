@@ -195,7 +195,7 @@ async def test_a_log_that_never_comes_is_named_in_the_output(
         executions = [await backend.launch(task(f"task-{n}"), output) for n, output in enumerate(outputs)]
         outcomes = await asyncio.gather(*(execution.wait() for execution in executions))
     assert {outcome.result for outcome in outcomes} == {TaskResult.SUCCEEDED}
-    why = b"the task has ended 0.3 s ago, and its result waits no longer"
+    why = b"the task ended 0.3 s ago, and its result waits no longer"
     assert {output.received for output in outputs} == {
         b"[oz-agent-worker: the log could not be read: " + why + b"]\n"
     }
