@@ -132,9 +132,7 @@ class LogFollower:
                     await self._complete(source)
         except TimeoutError:
             while (source := self._next_source()) is not None:
-                self._note_missing(
-                    source, f"the task ended {limit:g} s ago, and its result waits no longer"
-                )
+                self._note_missing(source, f"the task ended {limit:g} s ago, and its result waits no longer")
         for error, times in self._errors.items():
             if times > 1:
                 write_note(self.sink, f"the kubelet broke off the log {times} times: {error}")
