@@ -23,7 +23,8 @@ def load_worker_config(
         read_file(flags.config_file) if flags.config_file else (FileConfig(), Problems("command line"))
     )
     config = resolve(flags, file, problems, environ, needs_key=needs_key)
-    problems.found.extend(BACKENDS[config.backend_name].problems(config.backend))
+    for path, text in BACKENDS[config.backend_name].problems(config.backend):
+        problems.found.append(f"{problems.line_of(path)}{text}")
     if problems.found:
         lines = "\n".join(f"  {problem}" for problem in problems.found)
         count = "one problem" if len(problems.found) == 1 else f"{len(problems.found)} problems"

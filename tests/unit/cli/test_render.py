@@ -79,6 +79,34 @@ def test_warnings_are_on_standard_error(files: list[str], tmp_path: Path) -> Non
     assert warning in str(refused.exception)
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("pod_template: {containers: [{name: task, env: [{nam: A}]}]}",
+         "pod_template.containers[task].env[0]: allowed is a mapping with a `name`"),
+        ("pod_template: {volumes: [{name: sidecar-0-data}]}",
+         "pod_template.volumes[sidecar-0-data]: the worker uses this name itself"),
+        ("pod_template: {containers: [{name: task, resources: {limits: {cpu: x}}}]}",
+         "pod_template.containers[task].resources.limits.cpu: read 'x'"),
+    ],
+)  # fmt: skip
+def test_a_problem_of_the_template_has_its_line(
+    files: list[str], tmp_path: Path, line: str, problem: str
+) -> None:
+    (tmp_path / "worker.yaml").write_text(f"backend:\n  kubernetes:\n    {line}\n")
+    refused = CliRunner().invoke(root, ["render", *files])
+    assert isinstance(refused.exception, ConfigError)
+    assert f"\n  {tmp_path}/worker.yaml:3: backend.kubernetes.{problem}" in str(refused.exception)
+
+
+def test_a_shorthand_that_contradicts_the_template_has_its_line(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "worker.yaml").write_text(
+        "backend:\n  kubernetes:\n    service_account: a\n    pod_template: {serviceAccountName: b}\n"
+    )
+    refused = CliRunner().invoke(root, ["render", *files])
+    assert f"{tmp_path}/worker.yaml:3: backend.kubernetes.service_account and " in str(refused.exception)
+
+
 def test_what_it_prints_has_each_value_of_the_file_as_it_was_written(
     files: list[str], tmp_path: Path
 ) -> None:

@@ -47,14 +47,15 @@ class BackendEntry:
 
     ``create`` makes the backend. ``checks`` gives doctor's checks, which may use what is open
     until the context ends; its last argument says whether a check may create objects.
-    ``problems`` finds what the schema of the section cannot check: a text for each problem.
+    ``problems`` finds what the schema of the section cannot check: the path of each problem, and a text
+    that begins with it.
     An entry without ``create`` has a section in the config file and is refused at start.
     """
 
     name: str
     create: Callable[[Any, BackendContext], Backend] | None = None
     checks: Callable[[Any, BackendContext, bool], AbstractAsyncContextManager[Sequence[Check]]] | None = None
-    problems: Callable[[Any], Iterable[str]] = lambda _section: ()
+    problems: Callable[[Any], Iterable[tuple[str, str]]] = lambda _section: ()
 
     def not_implemented(self) -> UsageError:
         """Say that this version has no such backend, and which ones it has."""
@@ -129,16 +130,16 @@ async def _kubernetes_checks(
         yield preflight.checks()
 
 
-def _kubernetes_problems(section: KubernetesConfig) -> Iterator[str]:
+def _kubernetes_problems(section: KubernetesConfig) -> Iterator[tuple[str, str]]:
     from .kubernetes.manifest.pod_template import shorthand_conflicts, template_problems
 
-    for path, what in template_problems(section.pod_template):
-        yield f"backend.kubernetes.{path}: {what}"
+    for below, what in template_problems(section.pod_template):
+        path = f"backend.kubernetes.{below}"
+        yield path, f"{path}: {what}"
     for shorthand, field in shorthand_conflicts(section):
-        yield (
-            f"backend.kubernetes.{shorthand} and backend.kubernetes.pod_template.{field} "
-            "are both set, to different values: keep one of them"
-        )
+        path = f"backend.kubernetes.{shorthand}"
+        both = f"{path} and backend.kubernetes.pod_template.{field} are both set, to different values"
+        yield path, f"{both}: keep one of them"
 
 
 #: In the order in which help texts and errors name them.

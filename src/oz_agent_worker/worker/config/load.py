@@ -5,7 +5,7 @@ are collected, so that one run shows every one.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,19 +95,12 @@ def parse_file(content: str, source: str) -> tuple[FileConfig, Problems]:
     if second is not None:
         problems.warnings.append(f"{source}:{second}: a second document begins here; it is ignored")
     config = decoded or FileConfig()
-    problems.places.update(_places(node, problems))
+    problems.root = node
     if len(config.backend) > 1:
         keys = " and ".join(f"backend.{name}" for name in BACKEND_SECTIONS if name in config.backend)
         where = value_at(node, "backend")
         problems.note("backend", where, f"{keys} are set, but a worker has one backend: keep one of them")
     return config, problems
-
-
-def _places(node: yaml.Node, problems: Problems) -> Iterator[tuple[str, str]]:
-    """Where the keys are that a flag may replace, by their path."""
-    yield "worker_id", problems.place("", value_at(node, "worker_id"))
-    for name in BACKEND_SECTIONS:
-        yield f"backend.{name}", problems.place("", value_at(value_at(node, "backend"), name))
 
 
 def resolve(
@@ -126,7 +119,7 @@ def resolve(
     worker_id = flags.worker_id or file.worker_id or ""
     # A key that comes from a file often ends with a line break.
     api_key = Secret(flags.api_key.reveal().strip() if flags.api_key else "")
-    place = "" if flags.worker_id else problems.places.get("worker_id", "")
+    place = "" if flags.worker_id else problems.line_of("worker_id")
     _check_identity(worker_id, place, api_key, problems, needs_key=needs_key)
     name, backend = _backend(flags, file, problems)
     entries = () if isinstance(backend, KubernetesConfig) else backend.environment
@@ -142,7 +135,7 @@ def resolve(
         "--session-sharing-server-url", flags.session_sharing_server_url, problems,
         "https", "http", "wss", "ws",
     )  # fmt: skip
-    problems.warnings.extend(_without_effect(flags, file, name, problems.places))
+    problems.warnings.extend(_without_effect(flags, file, name, problems))
     if flags.strict or file.strict:
         problems.found.extend(problems.warnings)
         problems.warnings.clear()
@@ -291,14 +284,12 @@ def _flag(problems: Problems, flag: str, read: str, allowed: str) -> None:
     problems.found.append(f"{flag}: read {read!r}, allowed is {allowed}")
 
 
-def _without_effect(
-    flags: WorkerFlags, file: FileConfig, name: str, places: Mapping[str, str]
-) -> Iterable[str]:
+def _without_effect(flags: WorkerFlags, file: FileConfig, name: str, problems: Problems) -> Iterable[str]:
     if flags.volumes and name != "docker":
         yield f"--volumes has no effect: it is for the docker backend, and this is {name}"
     if flags.target_dir and name != "direct":
         yield f"--target-dir has no effect: it is for the direct backend, and this is {name}"
     for other in file.backend:
         if other != name:
-            place = places.get(f"backend.{other}", "")
-            yield f"{place}backend.{other} has no effect: --backend chose {name}"
+            path = f"backend.{other}"
+            yield f"{problems.line_of(path)}{path} has no effect: --backend chose {name}"

@@ -1,5 +1,6 @@
 """YAML nodes: what a config file says, and on which line."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -8,24 +9,25 @@ import yaml
 
 from .dialect import Loader
 
-__all__ = ["Problems", "entries", "is_null", "plain", "shown", "text_of", "value_at"]
+__all__ = ["Problems", "entries", "is_null", "node_at", "plain", "shown", "text_of", "value_at"]
 
 _NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXT: Final = "tag:yaml.org,2002:str"
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
 
 
 @dataclass(slots=True)
 class Problems:
     """Collects problems and warnings in the order of the file. ``source`` names the file.
 
-    ``places`` says where the keys are that are judged together with the flags.
+    ``root`` is the file's content, by which a value has its line that is judged only after it was read.
     """
 
     source: str
     found: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    places: dict[str, str] = field(default_factory=dict)
+    root: yaml.Node | None = None
 
     def note(self, path: str, node: yaml.Node | None, what: str) -> None:
         """Note a problem of the value at ``path``."""
@@ -41,6 +43,10 @@ class Problems:
         """Where a value is, as the beginning of a sentence: file, line and path."""
         where = f"{self.source}:{node.start_mark.line + 1}: " if node is not None else ""
         return f"{where}{path}: " if path else where
+
+    def line_of(self, path: str) -> str:
+        """The file and line of what is at ``path``, as ``place`` gives them; "" without a file."""
+        return self.place("", node_at(self.root, path))
 
 
 def plain(node: yaml.Node) -> Any:
@@ -94,6 +100,32 @@ def value_at(node: yaml.Node | None, key: str) -> yaml.Node | None:
     """The node of a key's value, for its line; the mapping itself if it does not have the key."""
     own = node.value if isinstance(node, yaml.MappingNode) else []
     return next((v for k, v in own if k.value == key), node)
+
+
+def node_at(node: yaml.Node | None, path: str) -> yaml.Node | None:
+    """The node at a path such as ``a.b[0]`` or ``a.b[task]`` (by name), or the nearest above it."""
+    for key, item in _STEP.findall(path):
+        below = _named(node, item) if item else _entry(node, key)
+        if below is None:
+            break
+        node = below
+    return node
+
+
+def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    """A mapping's value, merged ones included."""
+    own = entries(node, "", Problems("")) if isinstance(node, yaml.MappingNode) else ()
+    return next((value for name, _, value in own if name == key), None)
+
+
+def _named(node: yaml.Node | None, item: str) -> yaml.Node | None:
+    """An item of a list, by its number or its ``name``."""
+    items = node.value if isinstance(node, yaml.SequenceNode) else []
+    if item.isdecimal() and int(item) < len(items):
+        found: yaml.Node = items[int(item)]
+        return found
+    names = ((_entry(child, "name"), child) for child in items)
+    return next((child for name, child in names if name is not None and name.value == item), None)
 
 
 def shown(value: Any) -> str:

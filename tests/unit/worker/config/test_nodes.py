@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from oz_agent_worker.worker.config.dialect import Loader
-from oz_agent_worker.worker.config.nodes import Problems, entries, plain, shown, value_at
+from oz_agent_worker.worker.config.nodes import Problems, entries, node_at, plain, shown, value_at
 
 
 def read(text: str) -> tuple[dict[str, object], list[str]]:
@@ -56,3 +56,44 @@ def values() -> Iterator[tuple[object, str]]:
 @pytest.mark.parametrize(("value", "text"), list(values()))
 def test_a_quoted_value_is_short(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+DEEP = """\
+a:
+  b:
+    - name: x
+      v: 1
+    -
+      name: task
+      v: {k: 2}
+  c:
+    <<:
+      d: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("a.b", 3),
+        ("a.b[0].v", 4),
+        ("a.b[1].name", 6),
+        ("a.b[task].v.k", 7),
+        ("a.c.d", 10),
+        # The nearest above what is not there.
+        ("a.b[task].w.x", 6),
+        ("a.b[2].v", 3),
+        ("a.b[none]", 3),
+        ("a.b[0].v[0]", 4),
+        ("z", 1),
+        ("", 1),
+    ],
+)
+def test_the_line_of_a_path(path: str, line: int) -> None:
+    problems = Problems("f.yaml", root=yaml.compose(DEEP, Loader=Loader))
+    assert problems.line_of(path) == f"f.yaml:{line}: "
+
+
+def test_without_a_file_there_is_no_line() -> None:
+    assert Problems("command line").line_of("a.b") == ""
+    assert node_at(None, "a") is None
