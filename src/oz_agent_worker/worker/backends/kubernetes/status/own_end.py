@@ -29,14 +29,13 @@ def task_end(pod: PodView) -> Terminated | None:
 def own_end(pod: PodView, verdict: Condition | None = None) -> Terminated | None:
     """How the container ``task`` ended by itself; ``None`` where it did not.
 
-    ``verdict`` is the condition by which the Job controller ended the Job, if it did. An end with exit
-    code 0 is the task's own, also where the agent was asked to end: for Kubernetes it has succeeded. Only
-    of a Pod that failed by a disruption or its deadline it is an effect of that.
+    ``verdict`` is the condition by which the Job controller ended the Job, if it did. An exit code of 0
+    after a request to end shows no success: the agent may have ended before it was done.
     """
     ended = task_end(pod)
     if ended is None or _ended_by_disruption(pod, ended) or _ended_by_deadline(pod, ended, verdict):
         return None
-    return None if ended.code != 0 and ended_by_deletion(pod, ended, verdict) else ended
+    return None if ended_by_deletion(pod, ended, verdict) else ended
 
 
 def ended_by_deletion(pod: PodView, ended: Terminated, verdict: Condition | None) -> bool:

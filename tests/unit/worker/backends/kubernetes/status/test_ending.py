@@ -162,7 +162,6 @@ DELETED = {"deletionTimestamp": "2026-01-01T12:00:30Z", "deletionGracePeriodSeco
     ("of", "view", "undisturbed"),
     [
         (job(), beside(0, running("proxy")), True),
-        (job(), beside(0, running("proxy"), metadata=DELETED), False),
         (job(MET), pod(phase="Succeeded"), True),
         (job(), pod(phase="Succeeded"), False),
         (job(), beside(0, phase="Succeeded"), True),
@@ -173,6 +172,14 @@ def test_an_end_that_a_deletion_may_have_caused(of: JobView, view: PodView, undi
     end = end_of(of, view)
     assert end is not None
     assert end.undisturbed is undisturbed
+
+
+def test_an_exit_code_of_0_after_a_deletion_is_no_success() -> None:
+    # The agent was asked to end, and may have ended before it was done.
+    assert end_of(job(), beside(0, running("proxy"), metadata=DELETED)) is None
+    end = end_of(failed_job(), beside(0, phase="Succeeded", metadata=DELETED))
+    assert end is not None
+    assert end.outcome.reason is FailureReason.POD_MISSING
 
 
 def test_events_explain_the_end_of_a_job_without_a_pod() -> None:

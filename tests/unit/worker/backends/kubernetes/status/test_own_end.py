@@ -56,8 +56,9 @@ def test_the_end_of_the_container_task(statuses: list[dict[str, Any]], code: int
         (143, 0, False),
         (137, -60, False),
         (137, 1, False),
-        (0, 5, True),
-        (0, None, True),
+        (0, 0, True),
+        (0, 5, False),
+        (0, None, False),
     ],
 )
 def test_k13_a_deletion_ends_what_ends_after_it(code: int, finished: int | None, own: bool) -> None:
