@@ -75,7 +75,9 @@ class _Request:
 )
 @worker_option("--agent-image", metavar="IMAGE", help="Agent image for Kubernetes, mounted at /agent.")
 @worker_option(
-    "--data-dir", metavar="DIR", help="Folder for runs and workspaces. Default: a temporary folder."
+    "--data-dir",
+    metavar="DIR",
+    help="Folder for runs and, without a config file, workspaces. Default: a temporary one.",
 )
 @worker_option("--run", "prompt", metavar="PROMPT", help="Submit one run, follow it, and stop when it ends.")
 @worker_option("--run-file", metavar="FILE", help="As --run, with the prompt from a file.")
