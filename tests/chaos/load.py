@@ -14,6 +14,8 @@ from .supervisor import Events
 __all__ = ["Load"]
 
 _LOOK: Final = 0.5
+#: Seconds between two looks at whether it is over, at least.
+_SOON: Final = 0.01
 #: So many runs are kept under way in any case, or the steps at which processes die were never reached.
 _FEWEST_OPEN: Final = 6
 
@@ -50,15 +52,31 @@ class Load:
         return self._begun
 
     async def run(self, allowed: Callable[[], int], over: Callable[[], bool]) -> None:
-        """Submit until it is ``over``. ``allowed`` says how many may have been submitted by then."""
+        """Submit until it is ``over``. ``allowed`` says how many may have been submitted by then.
+
+        The control plane may be dead by then, and without a successor: its answer is not waited for.
+        """
         while not over():
             self._check()
-            self.open = await self._plane.open_runs()
+            counted = await self._open_runs(over)
+            if counted is None:
+                return
+            self.open = counted
             room = self._most_open - self.open - self._unanswered
             wanted = max(allowed() - self._begun, _FEWEST_OPEN - self.open - self._unanswered)
             for _ in range(min(room, wanted)):
                 self._begin(next(self._plans))
             await asyncio.sleep(self._look)
+
+    async def _open_runs(self, over: Callable[[], bool]) -> int | None:
+        """Ask how many runs are under way; ``None`` if it is over before there is an answer."""
+        asking = asyncio.create_task(self._plane.open_runs())
+        try:
+            while not asking.done() and not over():
+                await asyncio.wait((asking,), timeout=max(self._look, _SOON))
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
 
     async def finish(self) -> None:
         """Wait until every submission and cancellation has its answer."""

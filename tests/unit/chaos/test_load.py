@@ -12,6 +12,7 @@ from tests.chaos.load import Load
 from tests.chaos.plan import End, TaskPlan
 from tests.chaos.plane import Ended, PlaneClient
 from tests.chaos.supervisor import Events
+from tests.timeouts import HANG_TIMEOUT
 
 
 class Plane:
@@ -73,6 +74,22 @@ async def test_no_more_is_open_than_there_may_be(plane: Plane, events: Events) -
     plane.open = 8
     load = loaded(plane, events, plans(), open_runs=8)
     await run(load, upto=25)
+    assert load.submitted == 0
+
+
+async def test_the_end_does_not_wait_for_a_control_plane_that_is_dead(plane: Plane, events: Events) -> None:
+    dead = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def open_runs() -> int:
+        asked.set()
+        await dead.wait()
+        return 0
+
+    plane.open_runs = open_runs  # type: ignore[method-assign]
+    load = loaded(plane, events, plans())
+    async with asyncio.timeout(HANG_TIMEOUT):
+        await load.run(lambda: 25, asked.is_set)
     assert load.submitted == 0
 
 
