@@ -62,12 +62,30 @@ def _below(source: Mapping[str, Any], prefix: str = "") -> Iterator[Value]:
             yield from _below(value.schema, f"{value.path}.")
 
 
+def is_given(given: Any, path: list[str]) -> bool:
+    """Whether values have something at a path, be it null."""
+    for key in path:
+        if not isinstance(given, Mapping) or key not in given:
+            return False
+        given = given[key]
+    return True
+
+
 ALL: Final = [
     Emptied(chart, value)
     for chart in EVERYTHING
     for value in _below(read_source(chart / "values.schema.yaml"))
 ]
 COUNT_AS_DEFAULTS: Final = [emptied for emptied in ALL if not may_be_null(emptied.value.schema)]
+#: Values that ``EVERYTHING`` leaves alone and that have no others below them: several can be null at
+#: once, and none of them hides another.
+UNGIVEN: Final = [
+    emptied
+    for emptied in COUNT_AS_DEFAULTS
+    if not emptied.value.is_group and not is_given(EVERYTHING[emptied.chart], emptied.path)
+]
+OTHERS: Final = [emptied for emptied in COUNT_AS_DEFAULTS if emptied not in UNGIVEN]
+SECTIONS: Final = sorted({(emptied.chart, emptied.path[0]) for emptied in UNGIVEN})
 COUNT_AS_NOTHING: Final = [emptied for emptied in ALL if may_be_null(emptied.value.schema)]
 
 
@@ -114,7 +132,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("values")
 
 
-@pytest.mark.parametrize("emptied", COUNT_AS_DEFAULTS, ids=name)
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: f"{section[0].name}-{section[1]}")
+def test_nulls_are_the_defaults(helm: Helm, folder: Path, section: tuple[Path, str]) -> None:
+    """All values of a section at once; where that differs, each is looked at to name it."""
+    chart, key = section
+    given = EVERYTHING[chart]
+    several = [emptied for emptied in UNGIVEN if (emptied.chart, emptied.path[0]) == section]
+    expected, nulls = rendered(helm, chart, given, folder), given
+    for emptied in several:
+        nulls = with_null(nulls, emptied.path)
+    if rendered(helm, chart, nulls, folder) != expected:
+        alone = {name(e): rendered(helm, chart, with_null(given, e.path), folder) for e in several}
+        assert {case for case, found in alone.items() if found != expected} == set()
+        pytest.fail(f"no value of {key} by itself, but all together")
+
+
+@pytest.mark.parametrize("emptied", OTHERS, ids=name)
 def test_null_is_the_default(helm: Helm, folder: Path, emptied: Emptied) -> None:
     given = EVERYTHING[emptied.chart]
     expected = rendered(helm, emptied.chart, without(given, emptied.path), folder)

@@ -94,7 +94,10 @@ async def test_k10_a_container_that_runs_on_beside_the_task(
     async with (
         kubelet(behaviours.always(behaviours.beside(code, output="done\n"))) as node,
         running_backend(
-            api_tier.kubeconfig("worker"), namespace, settings=with_graces(SOON), pod_template=PROXY
+            api_tier.kubeconfig("worker"),
+            namespace,
+            settings=with_graces(SOON),
+            pod_template={**PROXY, "terminationGracePeriodSeconds": 1},  # the proxy uses it up
         ) as backend,
     ):
         outcome = await run(backend, output)

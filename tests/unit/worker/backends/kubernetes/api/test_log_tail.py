@@ -167,7 +167,7 @@ def test_the_limit_is_kept_and_the_gap_is_marked(lengths: list[int], limit: int,
 
 @pytest.mark.parametrize("length", [16, 100, 1000, 10_000, 16 * KIB])
 def test_of_a_long_log_little_more_is_read_than_is_kept(length: int) -> None:
-    log, kubelet, whole = read_lines([length] * (16 * MIB // length), MIB)
+    log, kubelet, whole = read_lines([length] * (8 * MIB // length), MIB)
     assert b"".join(log.chunks()) == whole[-MIB:]
     assert kubelet.received <= 6 * MIB
     assert next(kubelet.requests) <= 4

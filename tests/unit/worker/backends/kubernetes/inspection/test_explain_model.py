@@ -95,7 +95,7 @@ def task_status(pod: PodView) -> ContainerStatus | None:
     return next((c for c in pod.container_statuses if c.name == "task"), None)
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(jobs(), pods())
 def test_nothing_runs_by_any_account_where_no_container_of_the_task_runs(
     job: TaskJob, found: tuple[PodView, ...]
@@ -113,7 +113,7 @@ def test_nothing_runs_by_any_account_where_no_container_of_the_task_runs(
     assert seen.stage is not TaskStage.ENDED or answer.state in {State.SUCCEEDED, State.FAILED}
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(jobs(), pods())
 def test_all_accounts_of_an_end_are_the_same(job: TaskJob, found: tuple[PodView, ...]) -> None:
     state = job_state(job, found)
@@ -132,7 +132,7 @@ def test_all_accounts_of_an_end_are_the_same(job: TaskJob, found: tuple[PodView,
         assert (seen.outcome.result is TaskResult.SUCCEEDED) == (answer.state is State.SUCCEEDED)
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(jobs(), pods(), st.integers(0, 2))
 def test_the_tasks_own_end_decides_and_a_second_start_is_no_success(
     job: TaskJob, found: tuple[PodView, ...], replaced: int
@@ -157,7 +157,7 @@ def test_the_tasks_own_end_decides_and_a_second_start_is_no_success(
         ) or any(pod.phase == "Succeeded" for pod in found)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(jobs(), pods())
 def test_a_task_that_has_ended_is_adopted_and_one_of_unknown_owner_never_while_it_runs(
     job: TaskJob, found: tuple[PodView, ...]
