@@ -8,7 +8,7 @@ from typing import Final
 from oz_agent_worker.worker.backends.base import MAX_OUTPUT_CHUNK, OutputSink
 from oz_agent_worker.worker.backends.kubernetes.manifest.job import SETUP_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, PodView, in_order
 
 from .log_lines import LogPosition, LogReader
 
@@ -172,10 +172,9 @@ def log_sources(pods: Iterable[PodView]) -> Iterator[LogSource]:
     These are, of each Pod, the log of the setup command, that of an init container that failed, and
     that of the task. A log begins when its container runs.
     """
-    for pod in sorted(pods, key=lambda pod: pod.metadata.creation_timestamp or ""):
-        uid = pod.metadata.uid or pod.metadata.name
+    for pod in in_order(pods):
         for container, ended in _begun(pod):
-            yield LogSource(pod.metadata.name, uid, container, ended)
+            yield LogSource(pod.metadata.name, pod.identity, container, ended)
 
 
 def _begun(pod: PodView) -> Iterator[tuple[str, bool]]:

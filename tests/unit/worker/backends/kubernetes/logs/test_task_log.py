@@ -186,3 +186,19 @@ def test_the_logs_that_are_a_tasks_output(seen: PodView, sources: list[tuple[str
 def test_the_output_of_an_earlier_pod_comes_first() -> None:
     pods = [named("b", pod(RUNS), "2026-01-01T00:01:00Z"), named("a", pod(EXIT_1))]
     assert [source.pod for source in log_sources(pods)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    "phases",
+    [{"b": "Failed", "a": "Running"}, {"b": "Failed", "a": "Pending"}, {"a": "Failed", "b": "Failed"}],
+    ids=["one runs", "one has not started", "both have ended"],
+)
+def test_two_pods_of_one_second_have_one_order(phases: dict[str, str], turned: bool) -> None:
+    """K13: times of creation are whole seconds, and the watch gives the Pods in any order."""
+    statuses = (ContainerStatus(name="task", state=EXIT_1),)
+    pods = [
+        named(name, PodView(status=PodStatus(phase=phase, container_statuses=statuses)))
+        for name, phase in phases.items()
+    ]
+    assert [source.pod for source in log_sources(pods[::-1] if turned else pods)] == list(phases)
