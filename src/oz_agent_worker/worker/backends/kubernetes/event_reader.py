@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from oz_agent_worker.common.aio import cancel_and_wait
 
 from .api.errors import ApiError, ForbiddenError
-from .objects import EventView
+from .event_objects import EventView
 from .status.events import NOT_READ, EventFacts, ScaleUp, event_facts, unreadable, with_scale_up
 
 __all__ = ["EventReader", "EventSettings"]

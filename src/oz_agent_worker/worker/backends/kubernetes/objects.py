@@ -1,4 +1,4 @@
-"""The fields of Jobs, Pods and Events that the worker reads, and no others.
+"""The fields of Jobs and Pods that the worker reads, and no others.
 
 A Pod is about ten kilobytes of JSON, of which an outcome needs a few hundred bytes; msgspec skips the
 rest. An empty field is missing or ``null``: both decode to ``None``. Unknown fields are ignored, so
@@ -10,7 +10,6 @@ thousands of views share one string each. A Pod that has ended is deleted soon a
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from sys import intern
 from typing import Final
 
@@ -25,28 +24,24 @@ __all__ = [
     "ContainerSpec",
     "ContainerState",
     "ContainerStatus",
-    "EventSeries",
-    "EventSource",
-    "EventView",
     "JobSpec",
     "JobStatus",
     "JobView",
     "Labels",
     "ObjectMeta",
-    "ObjectReference",
     "PodSpec",
     "PodStatus",
     "PodView",
     "Running",
     "Terminated",
+    "View",
     "Waiting",
     "in_order",
     "last_pod",
-    "last_seen",
 ]
 
 
-class _View(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+class View(Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """Common options: views have no reference cycles, so the garbage collector need not track them."""
 
 
@@ -58,7 +53,7 @@ def _share(view: Struct, *names: str) -> None:
             force_setattr(view, name, intern(value))
 
 
-class Labels(_View, frozen=True):
+class Labels(View, frozen=True):
     """The labels of the worker's objects (``manifest/naming`` writes them) and of the Job controller."""
 
     worker_id: str | None = field(name="oz-worker-id", default=None)
@@ -69,7 +64,7 @@ class Labels(_View, frozen=True):
     """The UID of a Pod's Job; set by the Job controller (well-known labels)."""
 
 
-class Annotations(_View, frozen=True):
+class Annotations(View, frozen=True):
     """The unchanged IDs, which labels could not hold; of a Job its Secret and its owner as well."""
 
     task_id: str | None = field(name="oz.warp.dev/task-id", default=None)
@@ -78,7 +73,7 @@ class Annotations(_View, frozen=True):
     owner: str | None = field(name="oz.warp.dev/owner", default=None)
 
 
-class ObjectMeta(_View, frozen=True):
+class ObjectMeta(View, frozen=True):
     """``metadata`` of an object (meta/v1, ObjectMeta)."""
 
     name: str = ""
@@ -101,7 +96,7 @@ class ObjectMeta(_View, frozen=True):
         return ExecutionKey(noted.task_id, noted.execution_id)
 
 
-class Condition(_View, frozen=True):
+class Condition(View, frozen=True):
     """A condition of a Job or a Pod; ``status`` is ``True``, ``False`` or ``Unknown``."""
 
     type: str = ""
@@ -111,7 +106,7 @@ class Condition(_View, frozen=True):
     last_transition_time: str | None = None
 
 
-class JobStatus(_View, frozen=True):
+class JobStatus(View, frozen=True):
     """``status`` of a Job (batch/v1, JobStatus)."""
 
     conditions: tuple[Condition, ...] | None = None
@@ -121,14 +116,14 @@ class JobStatus(_View, frozen=True):
     failed: int | None = None
 
 
-class JobSpec(_View, frozen=True):
+class JobSpec(View, frozen=True):
     """``spec`` of a Job (batch/v1, JobSpec)."""
 
     backoff_limit: int | None = None
     """How many of its Pods may fail before the Job does."""
 
 
-class JobView(_View, frozen=True):
+class JobView(View, frozen=True):
     """A Job (batch/v1, Job)."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -149,20 +144,20 @@ class JobView(_View, frozen=True):
         return min(holds, key=lambda c: kinds.index(c.type), default=None) if holds else None
 
 
-class Waiting(_View, frozen=True):
+class Waiting(View, frozen=True):
     """A container does not run yet, and why (core/v1, ContainerStateWaiting)."""
 
     reason: str | None = None
     message: str | None = None
 
 
-class Running(_View, frozen=True):
+class Running(View, frozen=True):
     """A container runs (core/v1, ContainerStateRunning)."""
 
     started_at: str | None = None
 
 
-class Terminated(_View, frozen=True):
+class Terminated(View, frozen=True):
     """A container has ended (core/v1, ContainerStateTerminated).
 
     ``message`` is what the container wrote, which may be a secret of the task. Only where the
@@ -187,7 +182,7 @@ class Terminated(_View, frozen=True):
         return self.exit_code or (128 + self.signal if self.signal else 0)
 
 
-class ContainerState(_View, frozen=True):
+class ContainerState(View, frozen=True):
     """The state of a container (core/v1, ContainerState): at most one is set; none means waiting."""
 
     waiting: Waiting | None = None
@@ -195,7 +190,7 @@ class ContainerState(_View, frozen=True):
     terminated: Terminated | None = None
 
 
-class ContainerStatus(_View, frozen=True):
+class ContainerStatus(View, frozen=True):
     """A container or init container of a Pod (core/v1, ContainerStatus)."""
 
     name: str = ""
@@ -229,7 +224,7 @@ class ContainerStatus(_View, frozen=True):
         return self.last_state.terminated if self.last_state else None
 
 
-class PodStatus(_View, frozen=True):
+class PodStatus(View, frozen=True):
     """``status`` of a Pod (core/v1, PodStatus)."""
 
     phase: str | None = None
@@ -240,14 +235,14 @@ class PodStatus(_View, frozen=True):
     container_statuses: tuple[ContainerStatus, ...] | None = None
 
 
-class ContainerSpec(_View, frozen=True):
+class ContainerSpec(View, frozen=True):
     """An init container in the spec; ``restart_policy`` ``Always`` makes it a native sidecar (KEP-753)."""
 
     name: str = ""
     restart_policy: str | None = None
 
 
-class PodSpec(_View, frozen=True):
+class PodSpec(View, frozen=True):
     """``spec`` of a Pod (core/v1, PodSpec)."""
 
     node_name: str | None = None
@@ -255,7 +250,7 @@ class PodSpec(_View, frozen=True):
     termination_grace_period_seconds: int | None = None
 
 
-class PodView(_View, frozen=True):
+class PodView(View, frozen=True):
     """A Pod (core/v1, Pod)."""
 
     metadata: ObjectMeta = ObjectMeta()
@@ -397,65 +392,3 @@ def last_pod(pods: Iterable[PodView]) -> PodView | None:
     by mistake, and takes it away again.
     """
     return max(pods, key=lambda pod: (pod.has_started and not pod.has_ended, _age(pod)), default=None)
-
-
-class ObjectReference(_View, frozen=True):
-    """The object of an event (core/v1, ObjectReference)."""
-
-    kind: str | None = None
-    name: str | None = None
-    uid: str | None = None
-
-
-class EventSource(_View, frozen=True):
-    """The component that wrote an event (core/v1, EventSource)."""
-
-    component: str | None = None
-
-
-class EventSeries(_View, frozen=True):
-    """An event that was repeated (core/v1, EventSeries)."""
-
-    count: int | None = None
-    last_observed_time: str | None = None
-
-
-class EventView(_View, frozen=True):
-    """An event (core/v1, Event); ``type`` is ``Normal`` or ``Warning``."""
-
-    metadata: ObjectMeta = ObjectMeta()
-    involved_object: ObjectReference | None = None
-    type: str | None = None
-    reason: str | None = None
-    message: str | None = None
-    count: int | None = None
-    last_timestamp: str | None = None
-    event_time: str | None = None
-    series: EventSeries | None = None
-    source: EventSource | None = None
-    reporting_component: str | None = None
-
-    @property
-    def component(self) -> str:
-        """The component that wrote it, such as ``kubelet``; the two APIs of events have a field each."""
-        return (self.source.component if self.source else None) or self.reporting_component or ""
-
-    @property
-    def time(self) -> str | None:
-        """When its writer says that it last happened (RFC 3339): the text to show."""
-        return next(filter(None, self.times), None)
-
-    @property
-    def times(self) -> tuple[str | None, ...]:
-        """All its times (RFC 3339); the two APIs of events have fields of their own."""
-        repeated = self.series.last_observed_time if self.series else None
-        return (repeated, self.last_timestamp, self.event_time, self.metadata.creation_timestamp)
-
-
-def last_seen(event: EventView) -> float:
-    """When an event last happened, in epoch seconds of the cluster; 0 where it does not say.
-
-    The latest of its times counts: the API server sets the creation time, and the clock of the
-    event's writer may be slow.
-    """
-    return max((datetime.fromisoformat(time).timestamp() for time in event.times if time), default=0.0)

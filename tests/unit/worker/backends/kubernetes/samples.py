@@ -8,7 +8,8 @@ import msgspec
 from oz_agent_worker.common.secret import Secret
 from oz_agent_worker.protocol.assignment import InstanceShape, Sidecar
 from oz_agent_worker.protocol.report import ExecutionKey
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.task_spec import TaskSpec
 
 AGENT = Sidecar("registry.example/agent:1", "/agent")

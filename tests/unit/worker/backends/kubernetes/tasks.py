@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.inspection.explain import TaskSnapshot
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import TaskJob
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 NOW = datetime(2026, 1, 1, 12, 10, tzinfo=UTC)

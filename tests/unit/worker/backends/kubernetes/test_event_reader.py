@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, ForbiddenError, UnreachableError
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.event_reader import EventReader, EventSettings
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, ScaleUp
 from tests.timeouts import HANG_TIMEOUT
 from tests.virtual_time import START, in_virtual_time

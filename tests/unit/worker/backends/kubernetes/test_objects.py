@@ -6,15 +6,9 @@ import msgspec
 import pytest
 
 from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.manifest import naming
-from oz_agent_worker.worker.backends.kubernetes.objects import (
-    ContainerStatus,
-    EventView,
-    JobView,
-    PodView,
-    Terminated,
-    last_seen,
-)
+from oz_agent_worker.worker.backends.kubernetes.objects import ContainerStatus, JobView, PodView, Terminated
 
 POD = b"""{
   "apiVersion": "v1", "kind": "Pod",
@@ -120,20 +114,6 @@ def test_a_pod_is_known_by_its_uid_and_without_one_by_its_name() -> None:
     assert msgspec.json.decode(b'{"metadata":{"name":"p"}}', type=PodView).identity == "p"
 
 
-@pytest.mark.parametrize(
-    ("text", "component"),
-    [
-        (b'{"source":{"component":"kubelet","host":"n"},"reportingComponent":""}', "kubelet"),
-        (b'{"source":{},"reportingComponent":"default-scheduler"}', "default-scheduler"),
-        (b'{"reportingComponent":"karpenter"}', "karpenter"),
-        (b"{}", ""),
-    ],
-    ids=["core/v1", "events.k8s.io", "no source", "nobody"],
-)
-def test_both_apis_of_events_say_who_wrote_one(text: bytes, component: str) -> None:
-    assert msgspec.json.decode(text, type=EventView).component == component
-
-
 FAILED_POD = b"""{
   "metadata": {"name": "p", "labels": {"job-name": "j", "batch.kubernetes.io/controller-uid": "ju"}},
   "spec": {"nodeName": "n"},
@@ -192,29 +172,6 @@ def test_a_container_waits_runs_or_has_ended(
 )
 def test_a_signal_counts_from_128_as_in_a_shell(ended: Terminated, code: int) -> None:
     assert ended.code == code
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        (
-            '{"series":{"lastObservedTime":"1970-01-01T00:00:04Z"},"lastTimestamp":"1970-01-01T00:00:03Z"}',
-            4.0,
-        ),
-        ('{"lastTimestamp":"1970-01-01T00:00:03Z","eventTime":"1970-01-01T00:00:02Z"}', 3.0),
-        ('{"series":{},"eventTime":"1970-01-01T00:00:02.5Z"}', 2.5),
-        ('{"metadata":{"creationTimestamp":"1970-01-01T00:00:01Z"}}', 1.0),
-        (
-            '{"lastTimestamp":"1970-01-01T00:00:03Z","metadata":{"creationTimestamp":"1970-01-01T00:00:05Z"}}',
-            5.0,
-        ),
-        ('{"series":{"lastObservedTime":"1970-01-01T00:00:02Z"},"eventTime":"1970-01-01T00:00:03Z"}', 3.0),
-        ("{}", 0.0),
-    ],
-    ids=["repeated", "core/v1", "events.k8s.io", "created", "slow clock", "series behind", "no time"],
-)
-def test_an_event_is_as_late_as_its_last_repetition(text: str, seconds: float) -> None:
-    assert last_seen(msgspec.json.decode(text, type=EventView)) == seconds
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from typing import Any, Final, Self, Unpack
 
 import aiohttp
 
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import LogPosition
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView
 
 from . import rest
 from .connections import ApiConnections, new_session

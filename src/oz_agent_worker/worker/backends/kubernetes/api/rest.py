@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, ObjectMeta, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, ObjectMeta, PodView
 
 from .errors import ApiStatusError, Status, status_error
 

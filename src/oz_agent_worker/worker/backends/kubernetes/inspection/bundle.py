@@ -12,8 +12,9 @@ import msgspec
 
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.protocol.task_text import TaskText
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import LogTail, annotated
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.backends.kubernetes.status.events import quotes_task
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import disruption_from_events
 from oz_agent_worker.worker.backends.kubernetes.status.failure import events_of_last_pod, pods_of_job
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster

@@ -9,7 +9,8 @@ from typing import Final
 from oz_agent_worker.protocol.outcome import Outcome
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.disruptions import DISRUPTION_EVENTS
 from oz_agent_worker.worker.backends.kubernetes.status.failure import (
     explain_failure,

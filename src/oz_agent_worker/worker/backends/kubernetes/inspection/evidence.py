@@ -22,7 +22,8 @@ from oz_agent_worker.worker.backends.kubernetes.api import rest
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import EVENTS, JOBS, PODS
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.backends.kubernetes.status.failure import gone_pods
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 

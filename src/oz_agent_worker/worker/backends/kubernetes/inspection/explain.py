@@ -11,8 +11,9 @@ from datetime import datetime
 from oz_agent_worker.common.durations import short_span
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import TaskResult, describe_exit_code, failed
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import EventFacts, Refusal, ScaleUp
 from oz_agent_worker.worker.backends.kubernetes.status.finding import PodProblem

@@ -9,8 +9,9 @@ from oz_agent_worker.errors import UsageError
 from oz_agent_worker.worker.backends.kubernetes.api.client import KubernetesClient
 from oz_agent_worker.worker.backends.kubernetes.api.errors import ApiError, NotFoundError
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS, ObjectT, Resource
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import LABEL_EXECUTION_HASH, label_selector
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, last_pod
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView, last_pod
 from oz_agent_worker.worker.backends.kubernetes.status.policy import ObservationPolicy
 
 from .deleted_jobs import DeletedJob, find_deleted_jobs

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView
 from oz_agent_worker.worker.backends.kubernetes.status.ending import end_of_task, surplus_pod
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts, event_facts
 from oz_agent_worker.worker.backends.kubernetes.status.failure import explain_failure, is_unexplained

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from oz_agent_worker.protocol.outcome import describe_exit_code
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.objects import (
     Condition,
     ContainerStatus,
-    EventView,
     PodView,
     Terminated,
     in_order,
-    last_seen,
 )
 from oz_agent_worker.worker.backends.kubernetes.status.messages import quote_cluster
 

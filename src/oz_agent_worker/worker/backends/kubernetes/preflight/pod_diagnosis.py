@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, Terminated, last_seen
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView, Terminated
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, EventFacts
 from oz_agent_worker.worker.backends.kubernetes.status.finding import Finding
 from oz_agent_worker.worker.backends.kubernetes.status.pending import no_node

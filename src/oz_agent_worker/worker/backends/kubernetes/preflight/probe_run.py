@@ -22,10 +22,11 @@ from oz_agent_worker.worker.backends.kubernetes.api.errors import (
 )
 from oz_agent_worker.worker.backends.kubernetes.api.rest import PODS
 from oz_agent_worker.worker.backends.kubernetes.api.retry import RetryPolicy
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.logs.log_lines import BEGINNING
 from oz_agent_worker.worker.backends.kubernetes.logs.task_log import log_container
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.admission import explain_refusal, is_temporary_refusal
 from oz_agent_worker.worker.backends.kubernetes.status.evaluate import Observation, evaluate
 from oz_agent_worker.worker.backends.kubernetes.status.events import NOT_READ, event_facts, unreadable

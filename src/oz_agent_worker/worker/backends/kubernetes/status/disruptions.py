@@ -7,7 +7,8 @@ from typing import Final
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, failed
-from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import Condition, PodView
 
 from .finding import Finding, PodProblem
 from .messages import cluster_message, quote_cluster

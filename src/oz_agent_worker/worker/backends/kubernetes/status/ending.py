@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code, succeeded
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, PodView, Terminated
+from oz_agent_worker.worker.backends.kubernetes.objects import PodView, Terminated
 
 from .failure import explain_failure
 from .finding import Finding, PodProblem

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, last_seen
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView, last_seen
 
 from .admission import is_temporary_refusal, refusal_message
 from .messages import cluster_message, task_text

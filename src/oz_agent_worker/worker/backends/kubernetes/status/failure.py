@@ -14,15 +14,14 @@ from typing import Final, TypeAlias
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, describe_exit_code, failed, succeeded
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView, last_seen
 from oz_agent_worker.worker.backends.kubernetes.manifest.pod_template import TASK_CONTAINER
 from oz_agent_worker.worker.backends.kubernetes.objects import (
     Condition,
     ContainerStatus,
-    EventView,
     PodView,
     Terminated,
     last_pod,
-    last_seen,
 )
 
 from .disruptions import disruption, disruption_from_events

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from oz_agent_worker.protocol.report import ExecutionKey
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.inspection.bundle import deleted_job_files
 from oz_agent_worker.worker.backends.kubernetes.inspection.deleted_jobs import (
     explain_deleted,
@@ -15,7 +16,6 @@ from oz_agent_worker.worker.backends.kubernetes.inspection.render_text import re
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_jobs import AmbiguousTaskError
 from oz_agent_worker.worker.backends.kubernetes.inspection.task_state import State
 from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from tests.unit.worker.backends.kubernetes.tasks import NOW
 
 JOB = "oz-task-run-1-exec-exec-1"

@@ -3,8 +3,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.inspection.timeline import MAX_EVENTS, timeline
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
 from tests.unit.worker.backends.kubernetes.samples import running, terminated, waiting
 from tests.unit.worker.backends.kubernetes.tasks import CREATED, LATER, event, task_job, task_pod
 

@@ -7,7 +7,8 @@ import pytest
 
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, failed
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView, JobView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import JobView, PodView
 from oz_agent_worker.worker.backends.kubernetes.preflight.pod_diagnosis import (
     event_message,
     explain_missing_pod,

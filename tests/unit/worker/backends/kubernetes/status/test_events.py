@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.backends.kubernetes.objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
 from oz_agent_worker.worker.backends.kubernetes.status.events import (
     EventFacts,
     Refusal,

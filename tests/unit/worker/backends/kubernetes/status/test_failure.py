@@ -8,7 +8,8 @@ import pytest
 from oz_agent_worker.protocol.failure_reasons import FailureReason
 from oz_agent_worker.protocol.outcome import Outcome, TaskResult, failed
 from oz_agent_worker.protocol.task_text import TaskText
-from oz_agent_worker.worker.backends.kubernetes.objects import Condition, EventView, PodView
+from oz_agent_worker.worker.backends.kubernetes.event_objects import EventView
+from oz_agent_worker.worker.backends.kubernetes.objects import Condition, PodView
 from oz_agent_worker.worker.backends.kubernetes.status.failure import (
     events_of_last_pod,
     explain_failure,
