@@ -125,7 +125,11 @@ async def test_warnings_about_the_settings_are_a_warning(tmp_path: Path, doctor:
     assert found["verdict"] == "warn"
     summary, *warnings = found["detail"].splitlines()
     assert summary == f"{path}: backend direct, worker ID my worker"
-    begins = (f"{path}:4: a second", "worker ID 'my worker' contains", "--env A: a comma is followed")
+    begins = (
+        f"{path}:4: a second",
+        f"{path}:1: worker ID 'my worker' contains",
+        "--env A: a comma is followed",
+    )
     assert all(warning.startswith(begin) for warning, begin in zip(warnings, begins, strict=True))
     assert "--strict" in found["fix"]
     strict = await doctor(str(path), "--env", "A=1,B=2", "--strict", "--output", "json")
