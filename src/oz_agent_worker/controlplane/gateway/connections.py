@@ -106,13 +106,15 @@ class WorkerConnection:
 class Connections:
     """The registry of open connections, and the holder of each run in flight.
 
-    ``_departed`` are the runs of public workers that said goodbye: no later connection is theirs.
+    ``_departed`` are the runs of workers that said goodbye: no later connection is theirs. ``_lost_at`` is
+    when the connection that had a run closed, in microseconds since the epoch.
     """
 
     def __init__(self) -> None:
         self._connections: dict[int, WorkerConnection] = {}
         self._holders: dict[str, WorkerConnection] = {}
         self._departed: set[str] = set()
+        self._lost_at: dict[str, int] = {}
         self._numbers = 0
         self._served = 0
 
@@ -123,7 +125,7 @@ class Connections:
         self._connections[connection.number] = connection
         return connection
 
-    def disconnect(self, connection: WorkerConnection, *, departed: bool = False) -> Disconnected:
+    def disconnect(self, connection: WorkerConnection, now: int, *, departed: bool = False) -> Disconnected:
         """Remove a connection; its worker owns the runs until their leases end. Repeating it does nothing.
 
         ``departed``: its process ended in good order.
@@ -134,7 +136,8 @@ class Connections:
         runs = tuple(sorted(connection.runs))
         for run_id in runs:
             self._holders.pop(run_id, None)
-        if departed and not connection.peer.sent_hello:
+            self._lost_at[run_id] = now
+        if departed:
             self._departed |= connection.runs
         connection.runs.clear()
         return Disconnected(runs, unsent)
@@ -160,6 +163,10 @@ class Connections:
         """Whether the process that had a run last said goodbye."""
         return run_id in self._departed
 
+    def lost_at(self, run_id: str) -> int | None:
+        """When the connection that had a run closed; None if none did since the start."""
+        return self._lost_at.get(run_id)
+
     def is_elsewhere(self, run_id: str, connection: WorkerConnection) -> bool:
         """Whether another open connection has a run."""
         return self._holders.get(run_id, connection) is not connection
@@ -177,6 +184,7 @@ class Connections:
         """Record that no connection has a run, and return the one that had it."""
         connection = self._holders.pop(run_id, None)
         self._departed.discard(run_id)
+        self._lost_at.pop(run_id, None)
         if connection is not None:
             connection.runs.discard(run_id)
         return connection

@@ -53,6 +53,7 @@ class Dispatcher:
         self._clock = services.clock
         self._lease_keeper = lease_keeper
         self._due: int | None = None
+        self._orphans_due: int | None = None
         self._faults = FaultLog(_log, "dispatching")
 
     async def run(self) -> None:
@@ -78,6 +79,7 @@ class Dispatcher:
         await self._lease_keeper.retry_unstored()
         now = self._clock()
         deadlines = await self._database.read(queue.next_deadlines, now)
+        self._orphans_due = None
         if deadlines.lease is not None:
             await self._handle_leases(deadlines.lease, now)
         if deadlines.claim is not None and deadlines.claim <= now:
@@ -88,7 +90,7 @@ class Dispatcher:
         deadlines = await self._database.read(queue.next_deadlines, now)
         # If the first lease has just begun, the last checkpoint may be long ago.
         checkpoint = max(now, self._lease_keeper.checkpoint_due) if deadlines.lease is not None else None
-        times = (*deadlines, checkpoint, self._connections.next_ready(now))
+        times = (*deadlines, checkpoint, self._orphans_due, self._connections.next_ready(now))
         self._due = min((t for t in times if t is not None), default=None)
         # A millisecond more than the difference: a timer that fires early would spin.
         return None if self._due is None else max(0, self._due - now) / 1_000_000 + 0.001
@@ -124,7 +126,10 @@ class Dispatcher:
         longer = reconnected_leases(returned, snapshots, self._lease_keeper.grace)
         if longer:
             await self._database.write(lease_queries.extend, longer)
-        placements = reassign(alone, snapshots, now)
+        missing_from = {run.id: self._lease_keeper.missing_from(run.id) for run in alone}
+        missing = {run_id for run_id, since in missing_from.items() if since <= now}
+        self._orphans_due = min((t for t in missing_from.values() if t > now), default=None)
+        placements = reassign(alone, snapshots, now, missing)
         resent = {p.run_id: c for p in placements if (c := self._connections.get(p.connection_id))}
         if resent:
             await self._send(resent, partial(queue.send_again, grace=self._lease_keeper.grace))

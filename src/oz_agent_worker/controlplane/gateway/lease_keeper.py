@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from oz_agent_worker.common.fault_log import FaultLog
-from oz_agent_worker.controlplane.rules.leases import next_checkpoint
+from oz_agent_worker.controlplane.rules.leases import next_checkpoint, time_to_reconnect
 from oz_agent_worker.controlplane.rules.messages import brief
 from oz_agent_worker.controlplane.rules.ownership import ExecutionRef, RunRecord
 from oz_agent_worker.controlplane.rules.run_states import RunState
@@ -49,6 +49,17 @@ class LeaseKeeper:
     def lease_until(self) -> int:
         """The end of a lease that begins at this moment."""
         return self._clock() + self.grace
+
+    def missing_from(self, run_id: str) -> int:
+        """When the worker of a run that no connection has will have had its time to connect again.
+
+        Microseconds since the epoch; 0 if it said goodbye. A control plane that starts, or could receive
+        nothing for a while, gives every worker that time.
+        """
+        if self._connections.has_departed(run_id):
+            return 0
+        lost_at = max(self._started, self._connections.lost_at(run_id) or 0)
+        return lost_at + time_to_reconnect(self.grace)
 
     async def start(self) -> None:
         """Begin a lease for each run that an earlier control plane left in flight."""
@@ -100,7 +111,7 @@ class LeaseKeeper:
 
         ``departed``: its process ended in good order.
         """
-        gone = self._connections.disconnect(connection, departed=departed)
+        gone = self._connections.disconnect(connection, self._clock(), departed=departed)
         if gone.unsent:
             self.withdraw(gone.unsent)
         if gone.runs:

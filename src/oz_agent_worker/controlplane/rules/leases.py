@@ -24,6 +24,7 @@ __all__ = [
     "next_checkpoint",
     "reconnected_lease",
     "resumed_lease",
+    "time_to_reconnect",
     "was_paused",
 ]
 
@@ -83,6 +84,11 @@ def _lost(run: RunRecord, now: int) -> str:
     return f"{run.worker_id} was away, or without the run, for {since}"
 
 
+def time_to_reconnect(grace: int) -> int:
+    """How long a worker may take to connect again, for a lease of ``grace``."""
+    return min(_TIME_TO_RECONNECT, grace // 4)
+
+
 def resumed_lease(lease: Lease, checkpoint: int | None, now: int, grace: int) -> Lease:
     """Continue a lease that a control plane finds at its start.
 
@@ -91,10 +97,9 @@ def resumed_lease(lease: Lease, checkpoint: int | None, now: int, grace: int) ->
     clock was corrected.
     """
     ran_until = max(lease.since, lease.since if checkpoint is None else min(checkpoint, now))
-    to_reconnect = min(_TIME_TO_RECONNECT, grace // 4)
     return Lease(
         since=lease.since + max(0, now - ran_until),
-        until=now + min(grace, max(to_reconnect, lease.until - ran_until)),
+        until=now + min(grace, max(time_to_reconnect(grace), lease.until - ran_until)),
     )
 
 

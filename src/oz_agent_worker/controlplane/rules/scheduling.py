@@ -9,7 +9,7 @@ An assignment that was sent and not answered may have been started. It is sent a
 peer that cannot start it a second time; any other run waits for the end of its lease.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -150,25 +150,34 @@ def requeue_delay(attempts: int) -> int:
     return micros(min(_LONGEST_DELAY_SECONDS, 2 ** min(max(attempts, 1) - 1, 6)))
 
 
-def may_be_sent_again(run: RunRecord, peer: Peer, *, overdue: bool) -> bool:
+def may_be_sent_again(run: RunRecord, peer: Peer, *, overdue: bool, missing: bool) -> bool:
     """Whether ``peer`` may get the execution that was sent to the run's owner, which is gone.
 
     A public worker claims before it starts, and sends nothing else that shows what it has. It
     gets the run again once the time to claim it is over (``overdue``).
+
+    Two workers on Kubernetes create the same Job, and the second finds that of the first. But the first
+    deletes the Job of a task that has succeeded as soon as its report is stored. So the second gets the run
+    only once the first had its time to connect again (``missing``), and to report.
     """
     if run.owner is None or run.state is not RunState.PENDING:
         return False
     if not run.owner.sent_hello:
         return overdue and not peer.sent_hello and peer.worker_id == run.owner.worker_id
-    return peer.same_instance(run.owner)
+    named = peer.instance is not None and peer.instance == run.owner.instance
+    return peer.same_instance(run.owner) and (named or missing)
 
 
 def reassign(
-    orphans: Sequence[RunRecord], connections: Sequence[ConnectionSnapshot], now: int
+    orphans: Sequence[RunRecord],
+    connections: Sequence[ConnectionSnapshot],
+    now: int,
+    missing: Collection[str] = (),
 ) -> tuple[Placement, ...]:
     """Place ``orphans``, runs in flight that no connection has, with the first connection that may get each.
 
-    ``orphans`` are in the order in which they were created.
+    ``orphans`` are in the order in which they were created. ``missing`` are those whose worker had its time
+    to connect again.
     """
     settled = [c for c in connections if c.settled]
     free = {c.connection_id: c.free for c in settled}
@@ -178,7 +187,8 @@ def reassign(
         for connection in settled:
             number = connection.connection_id
             room = free[number]
-            if room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue):
+            away = run.id in missing
+            if room != 0 and may_be_sent_again(run, connection.peer, overdue=overdue, missing=away):
                 free[number] = None if room is None else room - 1
                 placements.append(Placement(run.id, number))
                 break

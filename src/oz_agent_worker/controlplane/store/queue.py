@@ -94,7 +94,7 @@ def send_again(
         run, peer = lock_run(connection, dispatch.run_id), dispatch.peer
         if run is None or run.lease_until is None or run.away_since is None:
             continue
-        if not may_be_sent_again(run, peer, overdue=True):
+        if not may_be_sent_again(run, peer, overdue=True, missing=True):
             continue
         same = peer.instance is not None and peer == run.owner
         lease = Lease(run.away_since, run.lease_until)

@@ -50,8 +50,8 @@ def test_a_connection_that_is_gone_holds_nothing() -> None:
     connections = Connections()
     connection = ready(connections, "w")
     connections.bind("r", connection)
-    assert connections.disconnect(connection) == Disconnected(runs=("r",))
-    assert connections.disconnect(connection) == Disconnected()
+    assert connections.disconnect(connection, NOW) == Disconnected(runs=("r",))
+    assert connections.disconnect(connection, NOW) == Disconnected()
     assert connections.holder("r") is None
     assert not connections.bind("r", connection)  # a frame of it that was still being applied
     assert connections.holder("r") is None
@@ -61,7 +61,7 @@ def test_a_connection_that_is_gone_holds_nothing() -> None:
 def test_a_connection_that_is_gone_takes_no_run_from_another() -> None:
     connections = Connections()
     one, two = ready(connections, "w"), ready(connections, "w")
-    connections.disconnect(one)
+    connections.disconnect(one, NOW)
     connections.bind("r", two)
     assert not connections.bind("r", one)
     assert connections.holder("r") is two
@@ -76,7 +76,7 @@ def test_a_disconnect_lists_unsent_assignments_of_its_runs() -> None:
     connection.outgoing.get_nowait()
     connection.send(Ack(ack_id="1"))
     connection.send(TaskAssignment(task_id="another's", execution_id="e"))
-    assert connections.disconnect(connection) == Disconnected(
+    assert connections.disconnect(connection, NOW) == Disconnected(
         runs=("sent", "unsent"), unsent=(ExecutionRef("unsent", "e"),)
     )
 
@@ -102,26 +102,27 @@ def test_a_connection_is_settled_once_it_sent_hello_or_had_the_time_to() -> None
     ]
 
 
-def test_the_runs_of_a_public_worker_that_said_goodbye_are_known_until_somebody_has_them() -> None:
+def test_the_runs_of_a_worker_that_said_goodbye_are_known_until_somebody_has_them() -> None:
     connections = Connections()
     public, other = ready(connections, "w"), ready(connections, "w")
     other.accept_hello(Peer("w", "direct", "i"), 0)
     for run_id, connection in {"a": public, "b": public, "c": other}.items():
         connections.bind(run_id, connection)
-    connections.disconnect(other, departed=True)
-    assert not connections.has_departed("c")  # its hello will say what it has
-    connections.disconnect(public, departed=True)
-    assert [connections.has_departed(run_id) for run_id in "ab"] == [True, True]
+    connections.disconnect(other, NOW, departed=True)
+    connections.disconnect(public, NOW + 1, departed=True)
+    assert [connections.has_departed(run_id) for run_id in "abc"] == [True, True, True]
+    assert [connections.lost_at(run_id) for run_id in "abc"] == [NOW + 1, NOW + 1, NOW]
     connections.bind("a", ready(connections, "w"))
     connections.release("b")
     assert [connections.has_departed(run_id) for run_id in "ab"] == [False, False]
+    assert [connections.lost_at(run_id) for run_id in "ab"] == [None, None]
 
 
 def test_a_connection_that_broke_says_nothing_of_its_process() -> None:
     connections = Connections()
     public = ready(connections, "w")
     connections.bind("a", public)
-    connections.disconnect(public)
+    connections.disconnect(public, NOW)
     assert not connections.has_departed("a")
 
 

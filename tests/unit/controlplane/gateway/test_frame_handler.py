@@ -156,7 +156,7 @@ async def test_executions_that_a_worker_lists_are_its_own_again(plane: Plane) ->
     first = plane.worker()
     claimed_run, pending_run = await assign(plane, first), await assign(plane, first)
     await plane.say(first, claimed(claimed_run))
-    plane.connections.disconnect(first)
+    plane.connections.disconnect(first, plane.now)
     second = plane.connections.connect("w", "key", plane.now)
     executions = [
         ExecutionKey(task_id=run_id, execution_id=(await plane.run(run_id)).execution_id)
@@ -176,7 +176,7 @@ async def test_a_cancellation_is_repeated_to_a_worker_that_comes_back(plane: Pla
     first = plane.worker()
     run_id = await assign(plane, first)
     await plane.say(first, claimed(run_id))
-    plane.connections.disconnect(first)
+    plane.connections.disconnect(first, plane.now)
     cancelled = await plane.cancel(run_id)
     assert cancelled is not None
     assert cancelled.state is RunState.CLAIMED

@@ -9,8 +9,11 @@ from tests.unit.controlplane.dialogue import GRACE, claim, done, sent, state, st
 from tests.unit.controlplane.plane import Plane, assigned, heard
 from tests.unit.controlplane.store.support import HOST, OTHER_HOST, OTHER_POD, POD
 
+#: Seconds in which a worker connects again.
+TO_RECONNECT = 75
 
-@pytest.mark.parametrize(("before", "after"), [(HOST, HOST), (POD, OTHER_POD), (POD, POD)])
+
+@pytest.mark.parametrize(("before", "after"), [(HOST, HOST), (POD, POD)])
 async def test_what_was_not_answered_is_sent_again_at_the_hello(
     plane: Plane, before: Peer, after: Peer
 ) -> None:
@@ -141,12 +144,52 @@ async def test_a_rejection_is_definite(plane: Plane) -> None:
     assert assigned(other) == [execution.task_id]
 
 
+async def test_another_pod_is_sent_it_once_the_first_had_its_time_to_connect_again(plane: Plane) -> None:
+    """The first may have run the task, and deletes its Job when it has reported it."""
+    connection = await plane.connect(POD)
+    execution = await sent(plane, connection)
+    await plane.step(20)
+    await plane.leave(connection)
+    other = await plane.connect(OTHER_POD)
+    await plane.step(TO_RECONNECT - 1)
+    assert assigned(other) == []
+    await plane.step(1)
+    assert assigned(other) == [execution.task_id]
+
+
+async def test_another_pod_is_sent_it_at_once_when_the_first_has_said_goodbye(plane: Plane) -> None:
+    connection = await plane.connect(POD)
+    execution = await sent(plane, connection)
+    await plane.leave(connection, departed=True)
+    other = await plane.connect(OTHER_POD)
+    await plane.step()
+    assert assigned(other) == [execution.task_id]
+
+
+async def test_a_control_plane_that_starts_gives_the_first_pod_its_time_to_connect_again(
+    plane: Plane,
+) -> None:
+    connection = await plane.connect(POD)
+    execution = await sent(plane, connection)
+    await plane.leave(connection)
+    again = await plane.restarted(after=2 * TO_RECONNECT)
+    other = await again.connect(OTHER_POD)
+    await again.step(TO_RECONNECT - 1)
+    assert assigned(other) == []
+    # It was there in the meantime, and has deleted the Job.
+    first = await again.connect(POD, execution)
+    await again.say(first, done(execution))
+    await again.step(10)
+    assert assigned(other) == assigned(first) == []
+    assert await state(again, execution) is RunState.SUCCEEDED
+
+
 async def test_a_pod_that_is_full_is_asked_again_when_it_has_room(plane: Plane) -> None:
     connection = await plane.connect(POD)
     execution = await sent(plane, connection)
     await plane.leave(connection)
     full = await plane.connect(OTHER_POD)
-    await plane.step()
+    await plane.step(TO_RECONNECT)
     assert assigned(full) == [execution.task_id]
     await plane.say(full, TaskRejected(task_id=execution.task_id, reason="at_capacity"))
     other = await plane.connect(Peer("x", "direct", "host/x"))
@@ -179,7 +222,7 @@ async def test_what_is_sent_again_and_claimed_before_it_is_written_is_waited_for
     execution = await sent(plane, connection)
     await plane.leave(connection)
     back = await plane.connect(OTHER_POD)
-    await plane.step()
+    await plane.step(TO_RECONNECT)
     await plane.say(back, claim(execution))
     await plane.leave(back)
     assert (await plane.run(execution.task_id)).lease_until is not None

@@ -214,8 +214,8 @@ def orphaned_run(state: RunState, owner: Peer, *, overdue: bool = False, run_id:
     return RunRecord(id=run_id, execution_id="e", state=state, owner=owner, claim_deadline=deadline)
 
 
-def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
-    found = reassign([run], connections, NOW)
+def what_happens(run: RunRecord, *connections: ConnectionSnapshot, missing: bool = False) -> str:
+    found = reassign([run], connections, NOW, {run.id} if missing else ())
     return SENT if found else LEFT
 
 
@@ -227,8 +227,10 @@ def what_happens(run: RunRecord, *connections: ConnectionSnapshot) -> str:
         # On another host, nothing keeps the work from being started a second time.
         (RunState.PENDING, HOST, True, OTHER_HOST, LEFT),
         (RunState.PENDING, HOST, True, PUBLIC, LEFT),
-        # The Job's name keeps it from being created twice.
-        (RunState.PENDING, POD, False, OTHER_POD, SENT),
+        (RunState.PENDING, POD, False, POD, SENT),
+        # Its own worker may connect again, and delete the Job that keeps it from being created twice.
+        (RunState.PENDING, POD, True, OTHER_POD, LEFT),
+        (RunState.PENDING, Peer("w", "kubernetes"), True, Peer("w", "kubernetes"), LEFT),
         (RunState.PENDING, POD, True, Peer("x", "kubernetes", "pod/n/c/3"), LEFT),
         (RunState.PENDING, HOST, True, POD, LEFT),
         # Public: what has not been claimed for so long was not started.
@@ -251,6 +253,25 @@ def test_what_a_connection_can_do_for_an_orphan(
     assert what_happens(run) == LEFT
 
 
+@pytest.mark.parametrize(
+    ("owner", "peer", "expected"),
+    [
+        # The Job's name keeps it from being created twice.
+        (POD, OTHER_POD, SENT),
+        (Peer("w", "kubernetes"), Peer("w", "kubernetes"), SENT),
+        (POD, Peer("x", "kubernetes", "pod/n/c/3"), LEFT),
+        (HOST, OTHER_HOST, LEFT),
+        (HOST, POD, LEFT),
+        (PUBLIC, PUBLIC, LEFT),
+    ],
+)
+def test_what_a_connection_can_do_for_an_orphan_whose_worker_did_not_connect_again(
+    owner: Peer, peer: Peer, expected: str
+) -> None:
+    run = orphaned_run(RunState.PENDING, owner)
+    assert what_happens(run, ConnectionSnapshot(1, peer), missing=True) == expected
+
+
 def test_who_may_yet_say_hello_is_not_taken_for_a_public_worker() -> None:
     unsettled = ConnectionSnapshot(1, PUBLIC, settled=False)
     assert what_happens(orphaned_run(RunState.PENDING, PUBLIC, overdue=True), unsettled) == LEFT
@@ -264,7 +285,7 @@ def test_room_is_kept_to_the_oldest_first() -> None:
         ConnectionSnapshot(2, POD, free=0),
         ConnectionSnapshot(3, POD, free=2),
     ]
-    assert reassign(orphaned_runs, connections, NOW) == (
+    assert reassign(orphaned_runs, connections, NOW, {run.id for run in orphaned_runs}) == (
         Placement("r0", 1),
         Placement("r1", 3),
         Placement("r2", 3),
