@@ -39,6 +39,8 @@ __all__ = [
 _CHUNK: Final = 1000
 _IN_FLIGHT: Final = runs.c.state.in_([s.value for s in sorted(IN_FLIGHT)])
 _SET_LEASE: Final = update(runs).where(runs.c.id == bindparam("run_id"))
+#: A cancellation that a public worker was sent: it ends with its lease, answered or not.
+_ENDS_WITH_LEASE: Final = and_(runs.c.cancel_requested, runs.c.worker_backend.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +81,26 @@ def checkpoint(connection: Connection, now: int) -> None:
 def begin(connection: Connection, run_ids: Collection[str], now: int, until: int) -> None:
     """Begin leases for runs that no open connection certainly has.
 
-    The lease of a run that was never answered continues: only an answer ends it. Every other
-    run had a connection until ``now``.
+    The lease of a run that was never answered continues: only an answer ends it. So does that of
+    a cancellation that a public worker was sent. Every other run had a connection until ``now``.
     """
-    fresh = or_(runs.c.lease_until.is_(None), runs.c.state != RunState.PENDING.value)
+    had_connection = and_(runs.c.state != RunState.PENDING.value, not_(_ENDS_WITH_LEASE))
+    fresh = or_(runs.c.lease_until.is_(None), had_connection)
     _update(connection, run_ids, {"lease_until": until, "away_since": now}, fresh)
 
 
 def clear(connection: Connection, run_ids: Collection[str]) -> None:
-    """End the leases of runs that an open connection has.
-
-    A cancellation that a public worker was sent ends with its lease, answered or not.
-    """
-    asked = and_(runs.c.cancel_requested, runs.c.worker_backend.is_(None))
-    _update(connection, run_ids, {"lease_until": None, "away_since": None}, not_(asked))
+    """End the leases of runs that an open connection has, but none that ends a cancellation."""
+    _update(connection, run_ids, {"lease_until": None, "away_since": None}, not_(_ENDS_WITH_LEASE))
 
 
 def extend(connection: Connection, ends: Mapping[str, int]) -> None:
-    """Set later ends of leases, by run; see ``reconnected_leases``."""
+    """Set later ends of leases, by run; see ``reconnected_leases``.
+
+    A run may have been cancelled since the ends were decided: its lease stays as it is.
+    """
     # Only runs in flight have a lease.
-    later = _SET_LEASE.where(runs.c.lease_until < bindparam("until"))
+    later = _SET_LEASE.where(runs.c.lease_until < bindparam("until"), not_(runs.c.cancel_requested))
     rows = [{"run_id": run_id, "until": until} for run_id, until in ends.items()]
     connection.execute(later.values(lease_until=bindparam("until")), rows)
 

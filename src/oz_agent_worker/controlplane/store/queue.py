@@ -169,10 +169,10 @@ def reject(
     if run.state not in (RunState.PENDING, RunState.CLAIMED):
         return False
     message = f"Worker {peer.worker_id} rejected the run: {reason}"
-    if run.cancel_requested:
-        _cancel_unstarted(connection, run, now)
-    elif run.resent:
+    if run.resent:
         _await_answer(connection, run, now, lease_until, message)
+    elif run.cancel_requested:
+        _cancel_unstarted(connection, run, now)
     else:
         drop_workload_tokens(connection, run.id)
         put_back(connection, run, now, message)

@@ -368,3 +368,41 @@ def test_the_next_lease_is_found_by_an_index(database_url: str) -> None:
         ).all()
     engine.dispose()
     assert "USING COVERING INDEX ix_runs_lease_until" in str(plan)
+
+
+def test_the_time_to_confirm_a_cancellation_does_not_begin_again_with_a_lost_connection(
+    connection: Connection,
+) -> None:
+    run_id = a_run(connection, RunState.CLAIMED, PUBLIC)
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    lose(connection, run_id, T0 + 300 * S)
+    assert lease_of(connection, run_id) == (T0, T0 + GRACE)
+
+
+def test_a_worker_that_confirms_cancellations_has_a_lease_from_its_loss_on(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.CLAIMED, HOST)
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    lose(connection, run_id, T0 + 300 * S)
+    assert lease_of(connection, run_id) == (T0 + 300 * S, T0 + 300 * S + GRACE)
+
+
+def test_a_cancellation_has_no_longer_because_its_worker_connected_again(connection: Connection) -> None:
+    asked, other = a_run(connection, RunState.CLAIMED, PUBLIC), a_run(connection, RunState.CLAIMED, PUBLIC)
+    for run_id in (asked, other):
+        lose(connection, run_id)
+    reports.cancel(connection, asked, T0, T0 + GRACE, "alice")  # after the leases were read
+    lease_queries.extend(connection, {asked: T0 + 6 * GRACE, other: T0 + 6 * GRACE})
+    assert lease_of(connection, asked) == (T0, T0 + GRACE)
+    assert lease_of(connection, other) == (T0, T0 + 6 * GRACE)
+
+
+def test_a_rejection_by_one_of_several_proves_no_cancellation(connection: Connection) -> None:
+    run_id = a_run(connection, RunState.PENDING, POD)
+    lose(connection, run_id)
+    send_again(connection, run_id, OTHER_POD)
+    reports.cancel(connection, run_id, T0, T0 + GRACE, "alice")
+    assert queue.reject(connection, ExecutionRef(run_id), OTHER_POD, "full", T0 + S, T0 + S + GRACE)
+    # The first may have started it, and has not answered.
+    assert stored(connection, run_id).state is RunState.PENDING
+    claim = reports.claim(connection, ExecutionRef(run_id), POD, T0 + 2 * S)
+    assert (claim.accepted, claim.cancel) == (True, True)
