@@ -40,7 +40,7 @@ def echo_json(value: Any) -> None:
     try:
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
     except UnicodeEncodeError:
-        click.echo(json.dumps(value, indent=2))
+        click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
 def echo_json_line(value: Any) -> None:

@@ -52,8 +52,14 @@ _NEXT: Final = re.compile(
 MAX_LINES: Final = 50_000
 #: The longest ``NAME=VALUE`` that a program can be started with, in bytes (Linux: MAX_ARG_STRLEN).
 MAX_VALUE: Final = 32 * 4096 - 2
+#: The most that all variables may have, in bytes: a file whose values refer to each other grows (Linux
+#: gives arguments and variables three quarters of 8 MiB at most).
+MAX_TOTAL: Final = 6 * 1024 * 1024
 
 _TOO_LONG: Final = f"it is longer than {MAX_VALUE} bytes, which no program can be started with"
+_TOO_MUCH: Final = (
+    f"with it the variables have more than {MAX_TOTAL} bytes, which no program can be started with"
+)
 _UNSET: Final = (
     "a variable in its value is not set and became empty; for a dollar sign write \\$, or use single quotes"
 )
@@ -110,7 +116,7 @@ class _Reader:
         self._before = before
         self._position, self._line, self._counted = 0, 1, 0
         self._unset, self._expanded = False, 0
-        self._unexported = 0
+        self._unexported = self._total = 0
         self._last_lines: dict[str, int] | None = None
         self._last_brace: int | None = None
 
@@ -295,6 +301,11 @@ class _Reader:
             raise _LeftOutError("the value has a NUL character, which no variable can have")
         if len(value) > MAX_VALUE - len(name):
             raise _LeftOutError(_TOO_LONG)
+        _, earlier = self.parsed.variables.get(name, (0, ""))
+        total = self._total + len(value) - len(earlier)
+        if total > MAX_TOTAL:
+            raise _LeftOutError(_TOO_MUCH)
+        self._total = total
         self.parsed.variables[name] = self._line, value
 
     def _note(self, name: str | None, what: str) -> None:

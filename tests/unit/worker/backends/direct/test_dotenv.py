@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oz_agent_worker.worker.backends.direct.dotenv import MAX_LINES, MAX_VALUE, parse_dotenv
+from oz_agent_worker.worker.backends.direct.dotenv import MAX_LINES, MAX_TOTAL, MAX_VALUE, parse_dotenv
 
 BEFORE = {"HOME": "/home/w", "EMPTY": "", "OZ_EXECUTION_MARK": "0123"}
 MARK = "OZ_EXECUTION_MARK=0123"
@@ -245,6 +245,27 @@ def test_references_to_references_do_not_grow_without_end() -> None:
     variables, notes = read_in_part(text)
     assert max(map(len, variables.values())) <= MAX_VALUE
     assert any("longer than" in note for note in notes)
+
+
+@pytest.mark.parametrize("form", ["A{}=.$B\n", 'A{}=".$B"\n', "A{}=.$B$B\n", "export A{}=$B.\n"])
+def test_many_values_that_refer_to_a_long_one_do_not_fill_the_memory(form: str) -> None:
+    text = f"B={'x' * 60_000}\n" + "".join(form.format(n) for n in range(1000))
+    variables, notes = read_in_part(text)
+    assert sum(map(len, variables.values())) <= MAX_TOTAL
+    assert len(variables) + len(notes) == 1001
+    assert "with it the variables have more than 6291456 bytes" in notes[-1]
+    assert "xx" not in notes[-1]
+
+
+def test_all_variables_together_may_be_as_large_as_the_limit() -> None:
+    """A later value of a name takes the place of the earlier one."""
+    sizes = [100_000] * 62 + [MAX_TOTAL - 62 * 100_000]
+    text = "".join(f"A{n}={'x' * size}\0" for n, size in enumerate(sizes))
+    assert len(read(text)) == 63
+    assert len(read(text + f"A0={'y' * 100_000}\0")) == 63
+    variables, notes = read_in_part(f"{text}B=z\0A0=\0C=z\0")
+    assert ("B" in variables, variables["A0"], variables["C"]) == (False, "", "z")
+    assert len(notes) == 1
 
 
 @pytest.mark.parametrize(
