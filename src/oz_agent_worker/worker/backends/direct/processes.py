@@ -156,7 +156,8 @@ class RunningCommand:
                 raise CommandNotStartedError(
                     f"{argv[0]}: {_too_large(argv, environment)}", too_large=True
                 ) from error
-            raise CommandNotStartedError(f"{argv[0]}: {_why(error)}") from error
+            why = os.strerror(error.errno) if error.errno else "it cannot be started"
+            raise CommandNotStartedError(f"{argv[0]}: {why}") from error
         except ValueError as error:  # whose text may show a secret value
             what = "an argument or a variable has a NUL character or is not Unicode text"
             raise CommandNotStartedError(f"{argv[0]}: {what}") from error
@@ -213,12 +214,6 @@ def _too_large(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     quarter = _MOST_ARGUMENTS if stack == resource.RLIM_INFINITY else stack // 4
     total = min(max(quarter, MAX_ARGUMENT_BYTES), _MOST_ARGUMENTS)
     return exec_problem(argv, sizes, total) or "its arguments and variables are too large together"
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.E2BIG:
-        return "the arguments and the environment are larger than the system allows"
-    return os.strerror(error.errno) if error.errno else "it cannot be started"
 
 
 def _has_mark(pid: str, mark: bytes | None) -> bool:
