@@ -15,7 +15,7 @@ from oz_agent_worker.worker.backends.kubernetes.manifest.naming import job_name
 from oz_agent_worker.worker.backends.kubernetes.preflight.preflight import PreflightSettings
 from oz_agent_worker.worker.task_spec import TaskSpec
 from tests.cluster.api_tier import ApiTier
-from tests.cluster.kubelet import Kubelet, behaviours
+from tests.cluster.kubelet import Kubelet, PodRun, behaviours
 from tests.cluster.rest import RestClient
 from tests.integration.worker.backends.harness import eventually
 from tests.timeouts import HANG_TIMEOUT
@@ -243,20 +243,28 @@ async def test_an_api_server_that_restarts_in_mid_task_fails_no_task(
 ) -> None:
     async def live(name: str) -> Outcome:
         execution = await backend.launch(task(name), NoOutput())
-        launched.append(name)
         outcome = await execution.wait()
         await execution.release(outcome)
         return outcome
 
-    launched: list[str] = []
+    async def run_until_it_is_back(run: PodRun) -> None:
+        await run.run()
+        running.add(run.name)
+        await is_back.wait()
+        await run.finish(0)
+
+    running: set[str] = set()
+    is_back = asyncio.Event()
     async with (
-        kubelet(behaviours.always(behaviours.succeed(after=2.0))),
+        kubelet(behaviours.always(run_until_it_is_back)),
         running_backend(api_tier.kubeconfig("worker"), namespace) as backend,
     ):
         lives = [asyncio.create_task(live(f"task-{n}")) for n in range(10)]
-        await eventually(lambda: len(launched) == 10)
+        # The Job controller makes a second Pod where it gets no answer to the creation of the first.
+        await eventually(lambda: len(running) == 10)
         await asyncio.to_thread(api_tier.stop_apiserver)
         await asyncio.to_thread(api_tier.start_apiserver)
+        is_back.set()
         outcomes = await asyncio.gather(*lives)
         assert [outcome for outcome in outcomes if outcome.result is not TaskResult.SUCCEEDED] == []
         assert backend.stats.watches["jobs"] >= 2

@@ -1,7 +1,7 @@
 """Whether the container ``task`` ended by itself, or because its Pod was ended. Pure.
 
-Kubernetes' times are whole seconds, and nodes have clocks of their own. So a container that ended in
-the second in which its Pod was asked to end has ended by itself, unless a signal ended it.
+Kubernetes' times are whole seconds, and nodes have clocks of their own. So a container that failed in
+the second in which its Pod was asked to end has failed by itself, unless a signal ended it.
 """
 
 from datetime import datetime, timedelta
@@ -58,7 +58,8 @@ def ended_by_deletion(pod: PodView, ended: Terminated, verdict: Condition | None
     finished = datetime.fromisoformat(ended.finished_at)
     if ended.code in _SIGNALS_OF_DELETION:
         return finished >= requested - _CLOCK_SKEW
-    return finished > requested
+    # In one second with the request, a failure is the task's own; a success may be the answer to it.
+    return finished >= requested if ended.code == 0 else finished > requested
 
 
 def past_deadline(pod: PodView | None, verdict: Condition | None) -> Condition | PodView | None:

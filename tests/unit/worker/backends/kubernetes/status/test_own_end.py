@@ -56,7 +56,8 @@ def test_the_end_of_the_container_task(statuses: list[dict[str, Any]], code: int
         (143, 0, False),
         (137, -60, False),
         (137, 1, False),
-        (0, 0, True),
+        (0, -1, True),
+        (0, 0, False),  # agents that listen to SIGTERM end within the second
         (0, 5, False),
         (0, None, False),
     ],
