@@ -302,8 +302,8 @@ class FailureReason(StrEnum):
         "the Job has another Pod than the one that started the task, and `retry_on_disruption` does not"
         " allow it",
         "Somebody removed the first Pod by force and took away its finalizer, or the Job was suspended and"
-        " resumed: the Job controller made another. The Job is deleted at once, so that the task does not"
-        " run twice.",
+        " resumed, or the API server went away before it answered the creation of the first: the Job"
+        " controller made another. The Job is deleted at once, so that the task does not run twice.",
         "Find out who removes Pods; see what the first attempt has done before you run the task again.",
         "job_failed",
     )

@@ -140,7 +140,8 @@ def surplus_pod(state: JobState, policy: ObservationPolicy) -> PodProblem | None
         FailureReason.POD_REPLACED,
         Finding(
             f"the Job controller made another Pod{name} though the task may be started {times} only",
-            advice="find out who removes Pods by force or takes away their finalizers, and run it again",
+            advice="find out who removes Pods by force or takes away their finalizers, or whether the API"
+            " server was away when the first was made, and run it again",
         ),
     )
 
