@@ -138,6 +138,8 @@ class JobIndex:
             return
         known = self._pods.get(name, ())
         before = next((other for other in known if other.metadata.uid == pod.metadata.uid), None)
+        if before is not None:
+            pod = _asked_first(before, pod)
         others = tuple(other for other in known if other is not before)
         pods = others if change.deleted else (*others, pod)
         if pods:
@@ -170,6 +172,19 @@ class JobIndex:
 def _mark(pod: PodView) -> str:
     """Identify a Pod and its Job."""
     return f"{pod.identity}/{pod.job_uid}"
+
+
+def _asked_first(before: PodView, pod: PodView) -> PodView:
+    """Keep when the Pod was first asked to end: the node's removal at last sets a later time, and no grace."""
+    asked = before.metadata
+    if asked.deletion_timestamp is None:
+        return pod
+    metadata = replace(
+        pod.metadata,
+        deletion_timestamp=asked.deletion_timestamp,
+        deletion_grace_period_seconds=asked.deletion_grace_period_seconds,
+    )
+    return replace(pod, metadata=metadata)
 
 
 def _has_changed(before: JobView | PodView, after: JobView | PodView) -> bool:

@@ -1,5 +1,6 @@
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from oz_agent_worker.worker.backends.kubernetes.objects import (
     JobStatus,
@@ -84,6 +85,24 @@ def test_a_pod_is_kept_in_its_latest_state(index: JobIndex) -> None:
         ("p", "Running"),
         ("q", "Pending"),
     ]
+
+
+def test_k13_the_first_request_to_end_a_pod_is_its_time(index: JobIndex, handler: Recorder) -> None:
+    """The node removes the Pod with a grace of 0, which sets the time of that as the deletion's."""
+
+    def deleting(phase: str, at: str, grace: int) -> PodView:
+        view = pod("p-1", phase)
+        times = {"deletion_timestamp": at, "deletion_grace_period_seconds": grace}
+        return replace(view, metadata=replace(view.metadata, **times))
+
+    index.on_pod_change(Change(pod("p-1")))
+    index.on_pod_change(Change(deleting("Running", "2026-01-01T12:00:30Z", 30)))
+    index.on_pod_change(Change(deleting("Succeeded", "2026-01-01T12:00:04Z", 0)))
+    index.on_pod_change(Change(deleting("Succeeded", "2026-01-01T12:00:05Z", 0), deleted=True))
+    (last,) = index.pods("j", "u-1")
+    assert last.has_ended
+    assert last.metadata.deletion_timestamp == "2026-01-01T12:00:30Z"
+    assert last.metadata.deletion_grace_period_seconds == 30
 
 
 def test_a_deleted_pod_is_forgotten_unless_it_shows_how_its_running_job_ended(
