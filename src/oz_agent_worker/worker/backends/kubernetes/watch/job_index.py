@@ -175,7 +175,7 @@ def _mark(pod: PodView) -> str:
 
 
 def _asked_first(before: PodView, pod: PodView) -> PodView:
-    """Keep when the Pod was first asked to end: the node's removal at last sets a later time, and no grace."""
+    """Keep when the Pod was first asked to end: its removal by the node sets a later time, and no grace."""
     asked = before.metadata
     if asked.deletion_timestamp is None:
         return pod
